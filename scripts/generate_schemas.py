@@ -1,0 +1,74 @@
+"""Write the tap's schemas from the installed `stripe` package, or check that they are current.
+
+python scripts/generate_schemas.py           write tap_stripe_alloy/schemas/
+python scripts/generate_schemas.py --check   write nothing; exit 1 if anything differs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from schemagen.output import VERSION_FILE, differences, generate, versions, write
+from schemagen.source import Package
+from schemagen.times import ReviewNeeded, Times
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMAS = ROOT / "tap_stripe_alloy" / "schemas"
+TIMES = ROOT / "scripts" / "time_fields.json"
+
+
+def installed() -> Package:
+    """The `stripe` package of this environment, found without importing it."""
+    spec = find_spec("stripe")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("the stripe package is not installed: uv sync")
+    site = Path(spec.submodule_search_locations[0]).parent
+
+    def read(module: str) -> str:
+        path = site.joinpath(*module.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        return file.read_text(encoding="utf-8")
+
+    return Package(read)
+
+
+def check(package: Package, times: Times, folder: Path) -> list[str]:
+    """What stands between `folder` and a fresh run, one readable line each; nothing if current."""
+    recorded = folder / VERSION_FILE
+    if recorded.is_file():
+        expected, got = json.loads(recorded.read_text(encoding="utf-8")), versions(package)
+        if expected != got:
+            return [f"generated from {_named(expected)}, installed is {_named(got)}"]
+    return list(differences(folder, generate(package, times)))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on differences")
+    options = parser.parse_args(arguments)
+    package = installed()
+    try:
+        times = Times.load(TIMES)
+        if not options.check:
+            write(SCHEMAS, generate(package, times))
+            return 0
+        problems = check(package, times, SCHEMAS)
+    except ReviewNeeded as review:
+        print(review, f"The list of times: scripts/{TIMES.name}", sep="\n", file=sys.stderr)
+        return 1
+    if problems:
+        print(*problems, "To write: python scripts/generate_schemas.py", sep="\n", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _named(version: dict[str, str]) -> str:
+    return f"stripe {version.get('stripe')} (API {version.get('api_version')})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The generated files: their text, and how they compare with what is on disk."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from schemagen.catalog import CUT, INCLUDED, SHALLOW, STREAMS
+from schemagen.schema import Builder, Schema, Seen
+from schemagen.times import ReviewNeeded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from schemagen.source import Klass, Package
+    from schemagen.times import Times
+
+# What json.dumps spreads over four lines; inside a JSON string no line break can match.
+NULLABLE = re.compile(r'\[\n\s+("\w+"),\n\s+"null"\n\s+\]')
+VERSION_FILE = "_version.json"
+Files = dict[str, str]
+
+
+def generate(package: Package, times: Times) -> Files:
+    """Every file's text by its path inside the schemas' folder.
+
+    Raises ReviewNeeded if the list of times, or the catalog, does not fit the package.
+    """
+    roots = {stream: package.klass(path) for stream, path in STREAMS.items()}
+    seen = Seen()
+    built = {stream: _stream(klass, times, seen) for stream, klass in roots.items()}
+    files = {f"{stream}.json": _text(schema) for stream, (schema, _) in built.items()}
+    files.update(_objects(roots, times, seen))
+    times.check(seen.integers)
+    _check_catalog(seen)
+    files["_expandable.json"] = _text({stream: paths for stream, (_, paths) in built.items()})
+    files[VERSION_FILE] = _text(versions(package))
+    return files
+
+
+def versions(package: Package) -> dict[str, str]:
+    """The package's own version, and the API version that its types describe."""
+    (version,) = _constants(package, "stripe._version", "VERSION")
+    (api_version,) = _constants(package, "stripe._api_version", "CURRENT")
+    return {"api_version": api_version, "stripe": version}
+
+
+def differences(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
+    """What is not on disk as generated, one readable line a file."""
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
+    for name in sorted(files.keys() - present):
+        yield f"{name}: missing"
+    for name in sorted(present - files.keys()):
+        yield f"{name}: superfluous, no stream or expandable object of this name"
+    for name in sorted(files.keys() & present):
+        if (folder / name).read_text(encoding="utf-8") != files[name]:
+            yield f"{name}: differs from what the stripe package says"
+
+
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    """Write all files, and remove those that are no longer generated."""
+    for path in folder.rglob("*.json"):
+        if path.relative_to(folder).as_posix() not in files:
+            path.unlink()
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _stream(klass: Klass, times: Times, seen: Seen) -> tuple[Schema, dict[str, Any]]:
+    builder = Builder(klass, times.times, seen)
+    schema = builder.build()
+    schema["properties"].pop("deleted", None)  # the tap adds one to every stream
+    return schema, dict(sorted(builder.expandable.items()))
+
+
+def _objects(roots: Mapping[str, Klass], times: Times, seen: Seen) -> Files:
+    """A schema for everything an expandable field of a stream can hold that is no stream's row."""
+    own = {klass.object_name for klass in roots.values()}
+    wanted = {name: klass for name, klass in sorted(seen.classes.items()) if name not in own}
+    return {
+        f"objects/{name}.json": _text(Builder(klass, times.times, seen).build())
+        for name, klass in wanted.items()
+    }
+
+
+def _check_catalog(seen: Seen) -> None:
+    classes = {label.rpartition(".")[0] for label in seen.labels}
+    stale = sorted((CUT | INCLUDED | SHALLOW) - seen.labels - classes)
+    if stale:
+        raise ReviewNeeded(f"catalog.py names what the stripe package has not: {stale}")
+
+
+def _constants(package: Package, module: str, name: str) -> list[str]:
+    return [
+        str(ast.literal_eval(node.value))
+        for node in ast.walk(package.module(module).tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
+    ]
+
+
+def _text(content: object) -> str:
+    indented = json.dumps(content, indent=1, ensure_ascii=False)
+    return NULLABLE.sub(r'[\1, "null"]', indented) + "\n"

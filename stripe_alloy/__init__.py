@@ -1,0 +1,1 @@
+"""What the tap and the target share: transport, request budget, errors, emulator, command line."""

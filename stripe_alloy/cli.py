@@ -1,0 +1,79 @@
+"""The `stripe-alloy` command."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import click
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stripe-alloy", prog_name="stripe-alloy")
+def main() -> None:
+    """Tools around tap-stripe-alloy and target-stripe-alloy."""
+
+
+@main.group()
+def emulator() -> None:
+    """An embedded Stripe to develop and test against."""
+
+
+@emulator.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=12111, show_default=True, help="Port to listen on; 0 picks one.")
+@click.option("--seed", default=0, show_default=True, help="Same seed, same business.")
+@click.option("--customers", default=150, show_default=True, help="Size of the business.")
+@click.option("--accounts", default=0, show_default=True, help="Connected accounts besides.")
+@click.option("--db", default=":memory:", show_default=True, help="SQLite file to keep it in.")
+@click.option(
+    "--limits",
+    type=click.Choice(["test", "live", "none"]),
+    default="none",
+    show_default=True,
+    help="Stripe's rate limits: of a sandbox, of live mode.",
+)
+@click.option("--latency", default=0.0, show_default=True, help="Seconds before each answer.")
+def serve(
+    *,
+    host: str,
+    port: int,
+    seed: int,
+    customers: int,
+    accounts: int,
+    db: str,
+    limits: str,
+    latency: float,
+) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    from stripe_alloy.emulator import Emulator  # noqa: PLC0415 - other commands do without it
+
+    stripe = Emulator(
+        seed,
+        customers,
+        db=db,
+        limits=None if limits == "none" else limits,
+        latency=latency,
+        accounts=accounts,
+        host=host,
+        port=port,
+    )
+    done = _until_signal()
+    try:
+        stripe.start()
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    click.echo(
+        f"Stripe emulator at {stripe.url}, key {stripe.api_key}: "
+        f'stripe.StripeClient("{stripe.api_key}", base_addresses={{"api": "{stripe.url}"}})',
+        err=True,
+    )
+    done.wait()
+    stripe.stop()
+
+
+def _until_signal() -> threading.Event:
+    done = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: done.set())
+    return done

@@ -1,0 +1,33 @@
+"""What time it is for the emulator."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DAY = 86_400
+SEED_END = 1_793_491_200  # 2026-11-01T00:00:00Z: the last day of the seeded business
+
+
+class Clock:
+    """A clock that can be moved forward."""
+
+    def __init__(self, source: Callable[[], float] | None = None) -> None:
+        self._source = source or time.time
+        self._offset = 0.0
+
+    def __call__(self) -> float:
+        """Unix seconds."""
+        return self._source() + self._offset
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._offset += seconds
+
+    def http_date(self) -> str:
+        """The time for a Date header."""
+        return formatdate(self(), usegmt=True)

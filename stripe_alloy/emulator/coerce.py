@@ -1,0 +1,137 @@
+"""Check a request's parameters against the endpoint's shape, and give them their types."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from stripe_alloy.emulator.errors import ApiError, invalid, required, unknown_parameter
+from stripe_alloy.emulator.shapes import Shape
+
+JSON = dict[str, Any]
+
+_INTEGER = re.compile(r"^-?\d{1,18}$")
+_DECIMAL = re.compile(r"^-?\d+(\.\d{1,12})?$")
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+MAX_METADATA = 50
+
+
+def coerce(raw: JSON, shape: Shape) -> JSON:
+    """The parameters of a request; raises Stripe's 400."""
+    return _hash(raw, shape, "")
+
+
+def _hash(raw: JSON, shape: Shape, prefix: str) -> JSON:
+    fields = shape.fields or {}
+    strange = [_name(prefix, name) for name in raw if name not in fields]
+    if strange:
+        raise unknown_parameter(strange)
+    for name in sorted(shape.needed):
+        if name not in raw:
+            raise required(_name(prefix, name))
+    return {name: _value(raw[name], fields[name], _name(prefix, name)) for name in raw}
+
+
+def _value(raw: Any, shape: Shape, name: str) -> Any:
+    if isinstance(raw, str):
+        return _scalar(raw, shape, name)
+    if shape.items is not None and all(key.isdigit() for key in raw):
+        ordered = sorted(raw, key=int)
+        return [_value(raw[key], shape.items, f"{name}[{key}]") for key in ordered]
+    if shape.fields is not None:
+        return _hash(raw, shape, name)
+    if shape.values is not None:
+        return _map(raw, shape.values, name)
+    expected = "array" if shape.items is not None else "string"
+    raise invalid(f"Invalid {expected}: {name} was a hash", name, f"parameter_invalid_{expected}")
+
+
+def _map(raw: JSON, values: Shape, name: str) -> JSON:
+    if name == "metadata":
+        check_metadata(raw)
+    return {key: _value(raw[key], values, f"{name}[{key}]") for key in raw}
+
+
+def check_metadata(metadata: JSON) -> None:
+    """At most 50 keys, 40 characters a key, 500 a value: docs.stripe.com/api/metadata."""
+    if len(metadata) > MAX_METADATA:
+        raise too_much_metadata()
+    for key, value in metadata.items():
+        if len(key) > 40:
+            raise invalid(f"Metadata keys can have up to 40 characters: {key}", "metadata")
+        if len(str(value)) > 500:
+            raise invalid(
+                f"Metadata values can have up to 500 characters, but you passed in a value that "
+                f"is {len(str(value))} characters. Invalid value: {key}",
+                f"metadata[{key}]",
+            )
+
+
+def too_much_metadata() -> ApiError:
+    """More keys than Stripe keeps."""
+    return invalid(f"Metadata can have up to {MAX_METADATA} keys.", "metadata")
+
+
+def _scalar(raw: str, shape: Shape, name: str) -> Any:
+    if raw == "":
+        return _empty(shape, name)
+    if raw in shape.literals:
+        return raw
+    for kind, convert in _CONVERSIONS.items():
+        if kind in shape.scalars:
+            value = convert(raw)
+            if value is not None:
+                return value
+    if "string" in shape.scalars and not shape.literals:
+        return raw
+    raise _refusal(raw, shape, name)
+
+
+def _empty(shape: Shape, name: str) -> str:
+    if shape.clearable or "string" in shape.scalars or shape.values or shape.items:
+        return ""
+    raise invalid(
+        f"You passed an empty string for '{name}'. We assume empty values are an attempt to unset "
+        f"a parameter; however '{name}' cannot be unset. You should remove '{name}' from your "
+        "request or supply a non-empty value.",
+        name,
+        "parameter_invalid_empty",
+    )
+
+
+def _integer(raw: str) -> int | None:
+    return int(raw) if _INTEGER.match(raw) else None
+
+
+def _number(raw: str) -> float | None:
+    return float(raw) if _DECIMAL.match(raw) else None
+
+
+def _decimal(raw: str) -> str | None:
+    return raw if _DECIMAL.match(raw) else None
+
+
+_CONVERSIONS: dict[str, Any] = {
+    "boolean": _BOOLEANS.get,
+    "integer": _integer,
+    "number": _number,
+    "decimal": _decimal,
+}
+
+
+def _refusal(raw: str, shape: Shape, name: str) -> ApiError:
+    if "integer" in shape.scalars:
+        return invalid(f"Invalid integer: {raw}", name, "parameter_invalid_integer")
+    if shape.literals:
+        choices = ", ".join(shape.literals)
+        return invalid(f"Invalid {name}: must be one of {choices}", name)
+    if shape.fields is not None or shape.values is not None:
+        return invalid(f"Invalid object: {raw}", name, "parameter_invalid_object")
+    if shape.items is not None:
+        return invalid(f"Invalid array: {raw}", name, "parameter_invalid_array")
+    kind = next(iter(shape.scalars), "value")
+    return invalid(f"Invalid {kind}: {raw}", name, f"parameter_invalid_{kind}")
+
+
+def _name(prefix: str, name: str) -> str:
+    return f"{prefix}[{name}]" if prefix else name

@@ -1,0 +1,90 @@
+"""`/_emulator/`: look into a running emulator and steer it, from another process too."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stripe_alloy.emulator.wire import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stripe_alloy.emulator.service import Service
+    from stripe_alloy.emulator.wire import Incoming
+
+JSON = dict[str, Any]
+PREFIX = "/_emulator/"
+_DONE: JSON = {"ok": True}
+
+
+def _counts(service: Service, _: JSON) -> JSON:
+    rows = service.store.execute(
+        "SELECT account, object, count(*) FROM objects WHERE shown = 0 GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    counts: dict[str, dict[str, object]] = {}
+    for account, kind, count in rows:
+        counts.setdefault(str(account), {})[str(kind)] = count
+    return {"account_id": service.platform, "counts": counts}
+
+
+def _requests(service: Service, _: JSON) -> JSON:
+    return {"requests": [asdict(request) for request in service.log.all()]}
+
+
+def _forget_requests(service: Service, _: JSON) -> JSON:
+    service.log.clear()
+    return _DONE
+
+
+def _add_fault(service: Service, given: JSON) -> JSON:
+    service.faults.add(**given)
+    return _DONE
+
+
+def _clear_faults(service: Service, _: JSON) -> JSON:
+    service.faults.clear()
+    return _DONE
+
+
+def _clock(service: Service, given: JSON) -> JSON:
+    service.clock.advance(float(given.get("advance", 0)))
+    return {"now": service.clock()}
+
+
+def _keys(service: Service, given: JSON) -> JSON:
+    if given.get("revoke"):
+        service.keys.revoke(str(given["revoke"]))
+    else:
+        service.keys.add(str(given["key"]), given.get("permissions"))
+    return _DONE
+
+
+_ACTIONS: dict[tuple[str, str], Callable[[Service, JSON], JSON]] = {
+    ("GET", "counts"): _counts,
+    ("GET", "requests"): _requests,
+    ("DELETE", "requests"): _forget_requests,
+    ("POST", "faults"): _add_fault,
+    ("DELETE", "faults"): _clear_faults,
+    ("GET", "clock"): _clock,
+    ("POST", "clock"): _clock,
+    ("POST", "keys"): _keys,
+}
+
+
+def control(service: Service, incoming: Incoming) -> Answer:
+    """Answer a control request."""
+    action = _ACTIONS.get((incoming.method, incoming.path.removeprefix(PREFIX).strip("/")))
+    if action is None:
+        return _answer(404, {"error": "no such control endpoint"})
+    try:
+        given = msgspec.json.decode(incoming.body) if incoming.body else {}
+        return _answer(200, action(service, given))
+    except (ValueError, TypeError, KeyError, msgspec.DecodeError) as wrong:
+        return _answer(400, {"error": f"{type(wrong).__name__}: {wrong}"})
+
+
+def _answer(status: int, body: JSON) -> Answer:
+    return Answer(status, msgspec.json.encode(body))

@@ -1,0 +1,84 @@
+"""Disputes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.emulator.effects.money import DISPUTE_FEE, move
+from stripe_alloy.emulator.errors import invalid
+from stripe_alloy.emulator.templates import part
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+
+def open_dispute(ledger: Ledger, charge: JSON, reason: str) -> JSON:
+    """A cardholder wants the money back; it is taken at once, with a fee."""
+    dispute_id = ledger.new_id("dispute")
+    moved = move(
+        ledger,
+        "adjustment",
+        -charge["amount"],
+        charge["currency"],
+        dispute_id,
+        fee=DISPUTE_FEE,
+        description=f"Chargeback withdrawal for {charge['id']}",
+    )
+    evidence = part("dispute", "evidence_details", due_by=ledger.now + 10 * DAY)
+    evidence["submission_method"] = "manual"
+    dispute = ledger.add(
+        "dispute",
+        id=dispute_id,
+        amount=charge["amount"],
+        balance_transactions=[moved],
+        charge=charge["id"],
+        currency=charge["currency"],
+        evidence_details=evidence,
+        network_reason_code="10.4",
+        payment_intent=charge["payment_intent"],
+        payment_method_details=_method(charge),
+        reason=reason,
+    )
+    ledger.change(charge, disputed=True)
+    ledger.emit("charge.dispute.created", dispute)
+    ledger.emit("charge.dispute.funds_withdrawn", dispute)
+    return dispute
+
+
+def _method(charge: JSON) -> JSON:
+    held = charge["payment_method_details"].get("card") or {}
+    details = part("dispute", "payment_method_details.card", brand=held.get("brand"))
+    return {"type": "card", "card": {**details, "case_type": "chargeback"}}
+
+
+def submit(ledger: Ledger, dispute: JSON) -> None:
+    """Hand the evidence in; it cannot be changed after that."""
+    details = {**dispute["evidence_details"], "has_evidence": True}
+    details["submission_count"] += 1
+    ledger.change(dispute, status="under_review", evidence_details=details)
+
+
+def close(ledger: Ledger, dispute: JSON, outcome: str = "lost") -> JSON:
+    """The dispute is decided; what was won comes back."""
+    if dispute["status"] in ("won", "lost"):
+        raise invalid("This dispute is already closed.", code="dispute_closed")
+    ledger.change(dispute, status=outcome)
+    if outcome == "won":
+        moved = move(
+            ledger,
+            "adjustment",
+            dispute["amount"],
+            dispute["currency"],
+            dispute["id"],
+            description=f"Chargeback reversal for {dispute['charge']}",
+            category="dispute_reversal",
+        )
+        moves = [*dispute["balance_transactions"], moved]
+        ledger.change(dispute, balance_transactions=moves)
+    told = ["charge.dispute.updated", "charge.dispute.closed"]
+    won = ["charge.dispute.funds_reinstated"] if outcome == "won" else []
+    ledger.emit_all(dispute, *won, *told)
+    return dispute

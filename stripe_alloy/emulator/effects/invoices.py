@@ -1,0 +1,267 @@
+"""Invoices, from draft to paid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.emulator.effects import payments
+from stripe_alloy.emulator.effects.lines import total
+from stripe_alloy.emulator.effects.methods import default_of
+from stripe_alloy.emulator.errors import ApiError, invalid
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+FINALIZES_AFTER = 3600  # docs.stripe.com/billing/invoices/overview: about an hour after creation
+RETRY_AFTER = 3 * DAY
+
+
+def draft(ledger: Ledger, customer: JSON, currency: str, **fields: Any) -> JSON:
+    """A new invoice without lines."""
+    known = {
+        "account_country": ledger.country,
+        "currency": currency,
+        "customer": customer["id"],
+        "customer_address": customer["address"],
+        "customer_email": customer["email"],
+        "customer_name": customer["name"],
+        "customer_phone": customer["phone"],
+        "customer_shipping": customer["shipping"],
+        "customer_tax_exempt": customer["tax_exempt"],
+        "period_end": ledger.now,
+        "period_start": ledger.now,
+        "test_clock": customer["test_clock"],
+    }
+    invoice = ledger.add("invoice", **{**known, **fields})
+    ledger.nest(invoice)
+    return invoice
+
+
+def of_subscription(subscription: JSON) -> JSON:
+    """The parent of a subscription's invoice."""
+    details = {
+        "metadata": subscription["metadata"],
+        "subscription": subscription["id"],
+        "subscription_proration_date": None,
+    }
+    return {
+        "quote_details": None,
+        "subscription_details": details,
+        "type": "subscription_details",
+    }
+
+
+def announce(ledger: Ledger, invoice: JSON) -> None:
+    """The invoice is complete as a draft."""
+    total(ledger, invoice)
+    use_currency(ledger, invoice)
+    ledger.emit("invoice.created", invoice)
+
+
+def use_currency(ledger: Ledger, invoice: JSON) -> None:
+    """A customer's first invoice settles their currency."""
+    customer = ledger.find("customer", invoice["customer"])
+    if customer is not None and customer["currency"] is None:
+        ledger.change(customer, currency=invoice["currency"])
+        ledger.emit("customer.updated", customer)
+
+
+def touch(ledger: Ledger, invoice: JSON) -> None:
+    """Lines or fields of a draft were changed."""
+    total(ledger, invoice)
+    ledger.emit("invoice.updated", invoice)
+
+
+def finalize(ledger: Ledger, invoice: JSON) -> JSON:
+    """From draft to open: numbered, and payable."""
+    require(
+        invoice, "draft", message="This invoice is already finalized, you can't re-finalize it."
+    )
+    total(ledger, invoice)
+    page = f"https://invoice.stripe.com/i/{ledger.account}/{invoice['id']}"
+    ledger.change(
+        invoice,
+        status="open",
+        number=invoice["number"] or _number(ledger, invoice),
+        effective_at=ledger.now,
+        ending_balance=0,
+        hosted_invoice_url=page,
+        invoice_pdf=f"{page}/pdf",
+        automatically_finalizes_at=None,
+        due_date=_due(ledger, invoice),
+        status_transitions={**invoice["status_transitions"], "finalized_at": ledger.now},
+    )
+    if invoice["amount_due"] > 0:
+        _intend(ledger, invoice)
+    ledger.emit_all(invoice, "invoice.finalized", "invoice.updated")
+    if invoice["amount_due"] == 0:
+        settle(ledger, invoice)
+    return invoice
+
+
+def _due(ledger: Ledger, invoice: JSON) -> int | None:
+    due: int | None = invoice["due_date"]
+    if due is None and invoice["collection_method"] == "send_invoice":
+        return ledger.now + 30 * DAY
+    return due
+
+
+def _number(ledger: Ledger, invoice: JSON) -> str:
+    customer = ledger.find("customer", invoice["customer"])
+    if customer is None:
+        return f"{ledger.dice.text(8).upper()}-0001"
+    count = ledger.hidden(customer).get("_invoices", 0) + 1
+    ledger.hide(customer, _invoices=count)
+    return f"{customer['invoice_prefix'] or 'INV'}-{count:04d}"
+
+
+def _intend(ledger: Ledger, invoice: JSON) -> None:
+    """The intent that will pay the invoice, and the payment that binds the two."""
+    subscribed = invoice["billing_reason"].startswith("subscription")
+    text = "Subscription update" if subscribed else f"Payment for invoice {invoice['number']}"
+    if invoice["billing_reason"] == "subscription_create":
+        text = "Subscription creation"
+    intent = payments.create_intent(
+        ledger,
+        invoice["amount_due"],
+        invoice["currency"],
+        customer=invoice["customer"],
+        description=text,
+        setup_future_usage="off_session" if subscribed else None,
+    )
+    ledger.add(
+        "invoice_payment",
+        amount_requested=invoice["amount_due"],
+        currency=invoice["currency"],
+        invoice=invoice["id"],
+        payment={
+            "charge": None,
+            "payment_intent": intent["id"],
+            "payment_record": None,
+            "type": "payment_intent",
+        },
+    )
+
+
+def payment_of(ledger: Ledger, invoice: JSON) -> JSON | None:
+    """The payment that an open invoice waits for."""
+    waiting = ledger.children("invoice_payment", "parent", invoice["id"])
+    return next((p for p in waiting if p["status"] == "open"), None)
+
+
+def pay(
+    ledger: Ledger, invoice: JSON, method: JSON | None = None, decline: str | None = None
+) -> bool:
+    """Try to collect; whether it worked."""
+    require(invoice, "open", "uncollectible", message=_unpayable(invoice))
+    chosen = method or _method(ledger, invoice)
+    payment = payment_of(ledger, invoice)
+    if payment is None or chosen is None:
+        return False
+    intent = ledger.get("payment_intent", payment["payment"]["payment_intent"])
+    charge = payments.confirm(ledger, intent, chosen, decline)
+    ledger.change(invoice, attempted=True, attempt_count=invoice["attempt_count"] + 1)
+    if charge["status"] == "failed":
+        ledger.change(invoice, next_payment_attempt=_next_attempt(ledger, invoice))
+        ledger.emit_all(invoice, "invoice.payment_failed", "invoice.updated")
+        return False
+    _bind(ledger, payment)
+    settle(ledger, invoice)
+    return True
+
+
+def _unpayable(invoice: JSON) -> str:
+    if invoice["status"] == "paid":
+        return "Invoice is already paid"
+    return f"You can only pay an open invoice; this one is {invoice['status']}."
+
+
+def _next_attempt(ledger: Ledger, invoice: JSON) -> int | None:
+    automatic = invoice["collection_method"] == "charge_automatically"
+    return ledger.now + RETRY_AFTER if automatic and invoice["attempt_count"] < 4 else None
+
+
+def _method(ledger: Ledger, invoice: JSON) -> JSON | None:
+    customer = ledger.find("customer", invoice["customer"])
+    held = invoice["default_payment_method"]
+    parent = (invoice["parent"] or {}).get("subscription_details")
+    if not held and parent:
+        subscription = ledger.find("subscription", parent["subscription"])
+        held = subscription and subscription["default_payment_method"]
+    return ledger.find("payment_method", held or default_of(customer))
+
+
+def _bind(ledger: Ledger, payment: JSON) -> None:
+    ledger.change(
+        payment,
+        amount_paid=payment["amount_requested"],
+        status="paid",
+        status_transitions={"canceled_at": None, "paid_at": ledger.now},
+    )
+    ledger.emit("invoice_payment.paid", payment)
+
+
+def settle(ledger: Ledger, invoice: JSON, *, off_stripe: bool = False) -> None:
+    """Nothing is owed any more."""
+    paid = invoice["amount_due"]
+    ledger.change(
+        invoice,
+        status="paid",
+        amount_paid=paid,
+        amount_paid_off_stripe=paid if off_stripe else invoice["amount_paid_off_stripe"],
+        amount_remaining=0,
+        attempted=True,
+        next_payment_attempt=None,
+        status_transitions={**invoice["status_transitions"], "paid_at": ledger.now},
+    )
+    ledger.emit_all(invoice, "invoice.updated", "invoice.paid", "invoice.payment_succeeded")
+
+
+def close(ledger: Ledger, invoice: JSON, status: str) -> JSON:
+    """Void it, or give it up as uncollectible."""
+    require(invoice, "open", "uncollectible", message=f"Only open invoices can become {status}.")
+    moment = {"void": "voided_at", "uncollectible": "marked_uncollectible_at"}[status]
+    ledger.change(
+        invoice,
+        status=status,
+        auto_advance=False,
+        next_payment_attempt=None,
+        amount_remaining=0 if status == "void" else invoice["amount_remaining"],
+        status_transitions={**invoice["status_transitions"], moment: ledger.now},
+    )
+    if status == "void":
+        _drop_payment(ledger, invoice)
+    event = {"void": "invoice.voided", "uncollectible": "invoice.marked_uncollectible"}[status]
+    ledger.emit_all(invoice, event, "invoice.updated")
+    return invoice
+
+
+def _drop_payment(ledger: Ledger, invoice: JSON) -> None:
+    payment = payment_of(ledger, invoice)
+    if payment is None:
+        return
+    dropped = {**payment["status_transitions"], "canceled_at": ledger.now}
+    ledger.change(payment, status="canceled", status_transitions=dropped)
+    intent = ledger.find("payment_intent", payment["payment"]["payment_intent"])
+    if intent is not None and intent["status"] in payments.OPEN:
+        payments.cancel(ledger, intent, "void_invoice")
+
+
+def delete(ledger: Ledger, invoice: JSON) -> JSON:
+    """Delete a draft that no subscription made; its items go with it."""
+    require(invoice, "draft", message="You can only delete draft invoices.")
+    if (invoice["parent"] or {}).get("subscription_details"):
+        raise invalid("You can only delete one-off invoices.")
+    for line in ledger.children("line_item", "parent", invoice["id"]):
+        ledger.remove(line)
+    ledger.emit("invoice.deleted", invoice)
+    return ledger.remove(invoice)
+
+
+def require(invoice: JSON, *statuses: str, message: str) -> None:
+    """Refuse what the invoice's status does not allow."""
+    if invoice["status"] not in statuses:
+        raise ApiError(400, message, code="invoice_not_editable")

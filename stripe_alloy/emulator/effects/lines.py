@@ -1,0 +1,114 @@
+"""Invoice lines, and the totals they add up to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.effects.catalog import amount_of
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+
+def pricing(price: JSON) -> JSON:
+    """How a line says what it costs."""
+    unit = price["unit_amount_decimal"]
+    if unit is None and price["unit_amount"] is not None:
+        unit = str(price["unit_amount"])
+    return {
+        "price_details": {"price": price["id"], "product": price["product"]},
+        "type": "price_details",
+        "unit_amount_decimal": unit,
+    }
+
+
+def from_subscription(item: JSON, *, proration: bool = False) -> JSON:
+    """The parent of a line that a subscription's item caused."""
+    details = {
+        "invoice_item": None,
+        "proration": proration,
+        "proration_details": {"credited_items": None} if proration else None,
+        "subscription": item["subscription"],
+        "subscription_item": item["id"],
+    }
+    return {
+        "invoice_item_details": None,
+        "subscription_item_details": details,
+        "type": "subscription_item_details",
+    }
+
+
+def from_item(invoiceitem_id: str, subscription: str | None = None) -> JSON:
+    """The parent of a line that an invoice item caused."""
+    details = {
+        "invoice_item": invoiceitem_id,
+        "proration": False,
+        "proration_details": None,
+        "subscription": subscription,
+    }
+    return {
+        "invoice_item_details": details,
+        "subscription_item_details": None,
+        "type": "invoice_item_details",
+    }
+
+
+def add_line(ledger: Ledger, invoice: JSON, amount: int, **fields: Any) -> JSON:
+    """One more line on a draft; the invoice is not totalled yet."""
+    period = {"start": invoice["period_start"], "end": invoice["period_end"]}
+    quantity = fields.get("quantity", 1)
+    return ledger.add(
+        "line_item",
+        amount=amount,
+        currency=invoice["currency"],
+        invoice=invoice["id"],
+        quantity_decimal=str(quantity),
+        subtotal=amount,
+        **{"period": period, **fields},
+    )
+
+
+def add_priced(ledger: Ledger, invoice: JSON, price: JSON, quantity: int, **fields: Any) -> JSON:
+    """A line for a quantity at a price."""
+    amount = amount_of(price, quantity, ledger.hidden(price).get("tiers"))
+    product = ledger.find("product", price["product"])
+    name = product["name"] if product else price["product"]
+    described = {"description": f"{quantity} x {name}", **fields}
+    return add_line(ledger, invoice, amount, quantity=quantity, pricing=pricing(price), **described)
+
+
+def add_proration(
+    ledger: Ledger, invoice: JSON, item: JSON, amount: int, text: str, period: JSON
+) -> JSON:
+    """A credit for unused time, or a charge for what is left of it."""
+    return add_line(
+        ledger,
+        invoice,
+        amount,
+        description=text,
+        discountable=False,
+        parent=from_subscription(item, proration=True),
+        period=period,
+        pricing=pricing(item["price"]),
+        quantity=item["quantity"] or 1,
+        subscription=item["subscription"],
+    )
+
+
+def total(ledger: Ledger, invoice: JSON) -> None:
+    """Bring an invoice's amounts and its embedded list in line with its lines."""
+    ledger.nest(invoice)
+    lines = ledger.children("line_item", "parent", invoice["id"])
+    subtotal = sum(line["amount"] for line in lines)
+    due = max(subtotal + invoice["starting_balance"], 0)
+    ledger.change(
+        invoice,
+        amount_due=due,
+        amount_remaining=due - invoice["amount_paid"],
+        subtotal=subtotal,
+        subtotal_excluding_tax=subtotal,
+        total=subtotal,
+        total_excluding_tax=subtotal,
+    )

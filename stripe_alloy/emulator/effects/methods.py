@@ -1,0 +1,158 @@
+"""Payment methods: cards and debits, and what a charge tells of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.errors import ApiError, invalid
+from stripe_alloy.emulator.templates import part
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+# docs.stripe.com/testing: brand and last four digits by token
+TEST_CARDS = {
+    "visa": ("visa", "4242"),
+    "visa_debit": ("visa", "5556"),
+    "mastercard": ("mastercard", "4444"),
+    "amex": ("amex", "8431"),
+    "discover": ("discover", "9424"),
+    "diners": ("diners", "0004"),
+    "jcb": ("jcb", "0505"),
+    "unionpay": ("unionpay", "0005"),
+    "chargeDeclined": ("visa", "0002"),
+    "chargeCustomerFail": ("visa", "0341"),
+    "chargeDeclinedInsufficientFunds": ("visa", "9995"),
+}
+DECLINES = {"0002": "generic_decline", "0341": "generic_decline", "9995": "insufficient_funds"}
+NETWORKS = {"4": "visa", "5": "mastercard", "2": "mastercard", "3": "amex", "6": "discover"}
+
+
+def card(ledger: Ledger, brand: str, last4: str, **fields: Any) -> JSON:
+    """A card's hash, complete."""
+    known = {
+        "brand": brand,
+        "checks": {
+            "address_line1_check": "pass",
+            "address_postal_code_check": "pass",
+            "cvc_check": "pass",
+        },
+        "country": "US",
+        "display_brand": brand,
+        "exp_month": 12,
+        "exp_year": 2030,
+        "fingerprint": ledger.dice.text(16),
+        "funding": "credit",
+        "last4": last4,
+        "networks": {"available": [brand], "preferred": None},
+        "three_d_secure_usage": {"supported": True},
+    }
+    return part("payment_method", "card", **{**known, **fields})
+
+
+def sepa_debit(ledger: Ledger, country: str, last4: str) -> JSON:
+    """A bank account's hash, complete."""
+    return part(
+        "payment_method",
+        "sepa_debit",
+        bank_code="37040044",
+        country=country,
+        fingerprint=ledger.dice.text(16),
+        generated_from={"charge": None, "setup_attempt": None},
+        last4=last4,
+    )
+
+
+def create(ledger: Ledger, kind: str, details: JSON, **fields: Any) -> JSON:
+    """A payment method that belongs to nobody yet; Stripe makes no event of that."""
+    return ledger.add("payment_method", **{"type": kind, kind: details, **fields})
+
+
+def resolve(ledger: Ledger, reference: str, param: str) -> JSON:
+    """The payment method of an id, or a new one of a test id as `pm_card_visa`."""
+    name = reference.removeprefix("pm_card_").removeprefix("tok_")
+    if name != reference and name in TEST_CARDS:
+        return create(ledger, "card", card(ledger, *TEST_CARDS[name]))
+    return ledger.get("payment_method", reference, param)
+
+
+def attach(ledger: Ledger, method: JSON, customer: str) -> JSON:
+    """Give it to a customer."""
+    if method["customer"] == customer:
+        return method
+    if method["customer"]:
+        raise invalid(
+            "The payment method you provided has already been attached to a customer.",
+            code="payment_method_unexpected_state",
+        )
+    ledger.get("customer", customer, "customer")
+    ledger.change(method, customer=customer)
+    ledger.emit("payment_method.attached", method)
+    return method
+
+
+def detach(ledger: Ledger, method: JSON) -> JSON:
+    """Take it from its customer, for good."""
+    owner = method["customer"]
+    if not owner:
+        raise invalid(
+            "The payment method you provided is not attached to a customer so detachment is "
+            "impossible.",
+            code="payment_method_unexpected_state",
+        )
+    ledger.change(method, customer=None)
+    ledger.emit("payment_method.detached", method, {"customer": owner})
+    _unset_default(ledger, owner, method["id"])
+    return method
+
+
+def _unset_default(ledger: Ledger, customer_id: str, method_id: str) -> None:
+    customer = ledger.find("customer", customer_id)
+    settings = customer and customer["invoice_settings"]
+    if customer and settings and settings["default_payment_method"] == method_id:
+        ledger.change(customer, invoice_settings={**settings, "default_payment_method": None})
+        ledger.emit("customer.updated", customer)
+
+
+def default_of(customer: JSON | None) -> str | None:
+    """What invoices of the customer are paid with."""
+    settings = (customer or {}).get("invoice_settings") or {}
+    method: str | None = settings.get("default_payment_method")
+    return method
+
+
+def decline_of(method: JSON) -> str | None:
+    """The decline code of Stripe's test cards that always fail."""
+    details = method.get("card")
+    return DECLINES.get(details["last4"]) if details else None
+
+
+def charged(method: JSON) -> JSON:
+    """The details a charge keeps of the method it was paid with."""
+    kind = method["type"]
+    path = f"payment_method_details.{kind}"
+    blank = part("charge", path)
+    held = method.get(kind) or {}
+    details = {**blank, **{k: v for k, v in held.items() if k in blank}}
+    if kind == "card":
+        details.update(network=held["brand"], network_token={"used": False})
+    return {"type": kind, kind: details}
+
+
+def token_hash(ledger: Ledger, given: JSON) -> JSON:
+    """The card of `card[token]` or `card[number]` and its expiry."""
+    token = str(given.get("token", ""))
+    if token:
+        name = token.removeprefix("tok_")
+        if name not in TEST_CARDS:
+            raise ApiError(
+                400, f"No such token: '{token}'", code="resource_missing", param="card[token]"
+            )
+        return card(ledger, *TEST_CARDS[name])
+    number = str(given.get("number", ""))
+    if not number.isdigit():
+        raise invalid("Your card number is incorrect.", "number", "incorrect_number")
+    expiry = {k: given[k] for k in ("exp_month", "exp_year") if k in given}
+    return card(ledger, NETWORKS.get(number[0], "visa"), number[-4:], **expiry)

@@ -1,0 +1,79 @@
+"""Balance transactions: every movement of money, with its fee."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.clock import DAY
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+FEE_PER_MILLE = 29  # stripe.com/pricing: 2.9 % + 30
+FEE_FIXED = 30
+DISPUTE_FEE = 1500
+AVAILABLE_AFTER = 2 * DAY
+
+# reporting_category by type: docs.stripe.com/reports/reporting-categories
+CATEGORIES = {
+    "adjustment": "dispute",
+    "charge": "charge",
+    "payout": "payout",
+    "payout_cancel": "payout_reversal",
+    "refund": "refund",
+    "refund_failure": "refund_failure",
+    "stripe_fee": "fee",
+}
+
+
+def processing_fee(amount: int) -> int:
+    """What Stripe keeps of a payment, rounded half up."""
+    return (amount * FEE_PER_MILLE + 500) // 1000 + FEE_FIXED
+
+
+def move(
+    ledger: Ledger,
+    kind: str,
+    amount: int,
+    currency: str,
+    source: str | None,
+    *,
+    fee: int = 0,
+    description: str | None = None,
+    payout: str | None = None,
+    category: str | None = None,
+    delay: int = AVAILABLE_AFTER,
+) -> JSON:
+    """A balance transaction of this type; it makes no event."""
+    available = (ledger.now + delay) // DAY * DAY if delay else ledger.now
+    paid_out = payout or ledger.payout_for(currency, available, amount - fee, kind)
+    return ledger.add(
+        "balance_transaction",
+        hidden={"_payout": paid_out} if paid_out else None,
+        amount=amount,
+        available_on=available,
+        currency=currency,
+        description=description,
+        fee=fee,
+        fee_details=_fee_details(fee, currency),
+        net=amount - fee,
+        reporting_category=category or CATEGORIES[kind],
+        source=source,
+        status="available" if available <= ledger.today else "pending",
+        type=kind,
+    )
+
+
+def _fee_details(fee: int, currency: str) -> list[JSON]:
+    if not fee:
+        return []
+    detail = {
+        "amount": fee,
+        "application": None,
+        "currency": currency,
+        "description": "Stripe processing fees",
+        "type": "stripe_fee",
+    }
+    return [detail]

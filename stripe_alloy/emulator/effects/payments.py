@@ -1,0 +1,237 @@
+"""Payment intents and the charges they make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.effects.methods import charged, decline_of
+from stripe_alloy.emulator.effects.money import move, processing_fee
+from stripe_alloy.emulator.errors import ApiError, invalid
+from stripe_alloy.emulator.templates import part
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+DECLINE_MESSAGES = {
+    "expired_card": "Your card has expired.",
+    "generic_decline": "Your card was declined.",
+    "insufficient_funds": "Your card has insufficient funds.",
+    "lost_card": "Your card was declined.",
+}
+OPEN = ("requires_payment_method", "requires_confirmation", "requires_action")
+_APPROVED = {
+    "advice_code": None,
+    "network_advice_code": None,
+    "network_decline_code": None,
+    "network_status": "approved_by_network",
+    "reason": None,
+    "risk_level": "normal",
+    "risk_score": 21,
+    "rule": None,
+    "seller_message": "Payment complete.",
+    "type": "authorized",
+}
+
+
+def create_intent(ledger: Ledger, amount: int, currency: str, **fields: Any) -> JSON:
+    """An intent that waits for its payment method, or for confirmation."""
+    intent_id = ledger.new_id("payment_intent")
+    waiting = "requires_confirmation" if fields.get("payment_method") else OPEN[0]
+    intent = ledger.add(
+        "payment_intent",
+        id=intent_id,
+        amount=amount,
+        currency=currency,
+        client_secret=f"{intent_id}_secret_{ledger.dice.text(24)}",
+        **{"status": waiting, **fields},
+    )
+    ledger.emit("payment_intent.created", intent)
+    return intent
+
+
+def confirm(ledger: Ledger, intent: JSON, method: JSON, decline: str | None = None) -> JSON:
+    """Try to pay; the charge tells how it went."""
+    if intent["status"] not in OPEN:
+        raise unexpected(intent, "confirm")
+    ledger.change(intent, payment_method=method["id"])
+    reason = decline or decline_of(method)
+    charge = _charge(ledger, intent, method)
+    if reason:
+        return _fail(ledger, intent, charge, method, reason)
+    if intent["capture_method"] == "manual":
+        return _authorize(ledger, intent, charge)
+    return _succeed(ledger, intent, charge)
+
+
+def _charge(ledger: Ledger, intent: JSON, method: JSON) -> JSON:
+    charge_id = ledger.new_id("charge")
+    return ledger.add(
+        "charge",
+        id=charge_id,
+        amount=intent["amount"],
+        billing_details=method["billing_details"],
+        calculated_statement_descriptor="ALLOY INSTRUMENTS",
+        captured=False,
+        currency=intent["currency"],
+        customer=intent["customer"],
+        description=intent["description"],
+        metadata=intent["metadata"],
+        outcome=part("charge", "outcome", **_APPROVED),
+        payment_intent=intent["id"],
+        payment_method=method["id"],
+        payment_method_details=charged(method),
+        radar_options={"session": None},
+        receipt_email=intent["receipt_email"],
+        shipping=intent["shipping"],
+        statement_descriptor=intent["statement_descriptor"],
+        statement_descriptor_suffix=intent["statement_descriptor_suffix"],
+        transfer_group=intent["transfer_group"],
+        receipt_url=f"https://pay.stripe.com/receipts/{charge_id}",
+    )
+
+
+def _succeed(ledger: Ledger, intent: JSON, charge: JSON) -> JSON:
+    _settle(ledger, charge, charge["amount"])
+    ledger.emit("charge.succeeded", charge)
+    ledger.change(
+        intent,
+        status="succeeded",
+        amount_received=charge["amount"],
+        latest_charge=charge["id"],
+        last_payment_error=None,
+    )
+    ledger.emit("payment_intent.succeeded", intent)
+    return charge
+
+
+def _settle(ledger: Ledger, charge: JSON, amount: int) -> None:
+    moved = move(
+        ledger,
+        "charge",
+        amount,
+        charge["currency"],
+        charge["id"],
+        fee=processing_fee(amount),
+        description=charge["description"],
+    )
+    ledger.change(charge, captured=True, amount_captured=amount, balance_transaction=moved["id"])
+
+
+def _authorize(ledger: Ledger, intent: JSON, charge: JSON) -> JSON:
+    ledger.emit("charge.succeeded", charge)
+    ledger.change(
+        intent,
+        status="requires_capture",
+        amount_capturable=charge["amount"],
+        latest_charge=charge["id"],
+    )
+    ledger.emit("payment_intent.amount_capturable_updated", intent)
+    return charge
+
+
+def _fail(ledger: Ledger, intent: JSON, charge: JSON, method: JSON, reason: str) -> JSON:
+    message = DECLINE_MESSAGES.get(reason, "Your card was declined.")
+    code = "expired_card" if reason == "expired_card" else "card_declined"
+    declined = {
+        "network_decline_code": "51",
+        "network_status": "declined_by_network",
+        "reason": reason,
+        "seller_message": "The bank did not return any further details with this decline.",
+        "type": "issuer_declined",
+    }
+    ledger.change(
+        charge,
+        status="failed",
+        paid=False,
+        failure_code=code,
+        failure_message=message,
+        outcome={**charge["outcome"], **declined},
+        receipt_url=None,
+    )
+    ledger.emit("charge.failed", charge)
+    error = part(
+        "payment_intent",
+        "last_payment_error",
+        charge=charge["id"],
+        code=code,
+        decline_code=reason,
+        message=message,
+        payment_method=dict(method),
+        type="card_error",
+    )
+    ledger.change(
+        intent,
+        status=OPEN[0],
+        payment_method=None,
+        latest_charge=charge["id"],
+        last_payment_error={k: v for k, v in error.items() if v is not None},
+    )
+    ledger.emit("payment_intent.payment_failed", intent)
+    return charge
+
+
+def capture(ledger: Ledger, charge: JSON, amount: int | None = None) -> JSON:
+    """Take the money that was set aside, or a part of it."""
+    if charge["captured"] or charge["status"] != "succeeded":
+        raise invalid(
+            f"Charge {charge['id']} has already been captured.", code="charge_already_captured"
+        )
+    taken = charge["amount"] if amount is None else amount
+    if taken > charge["amount"]:
+        raise invalid("Amount is larger than what was authorized.", "amount_to_capture")
+    _settle(ledger, charge, taken)
+    if taken < charge["amount"]:
+        ledger.change(charge, amount_refunded=charge["amount"] - taken)
+    ledger.emit("charge.captured", charge)
+    intent = ledger.find("payment_intent", charge["payment_intent"])
+    if intent is not None:
+        ledger.change(intent, status="succeeded", amount_capturable=0, amount_received=taken)
+        ledger.emit("payment_intent.succeeded", intent)
+    return charge
+
+
+def cancel(ledger: Ledger, intent: JSON, reason: str | None = None) -> JSON:
+    """Give the intent up; money that was set aside goes back."""
+    if intent["status"] not in (*OPEN, "requires_capture", "processing"):
+        raise unexpected(intent, "cancel")
+    charge = ledger.find("charge", intent["latest_charge"])
+    if charge is not None and intent["status"] == "requires_capture":
+        ledger.change(charge, refunded=True, amount_refunded=charge["amount"])
+        ledger.emit("charge.refunded", charge)
+    ledger.change(
+        intent,
+        status="canceled",
+        amount_capturable=0,
+        canceled_at=ledger.now,
+        cancellation_reason=reason,
+    )
+    ledger.emit("payment_intent.canceled", intent)
+    return intent
+
+
+def unexpected(intent: JSON, verb: str) -> ApiError:
+    """The intent's status forbids what was asked."""
+    return ApiError(
+        400,
+        f"You cannot {verb} this PaymentIntent because it has a status of {intent['status']}.",
+        code="payment_intent_unexpected_state",
+        payment_intent=intent,
+    )
+
+
+def card_error(intent: JSON) -> ApiError:
+    """The refusal of a payment as the answer to whoever asked for it."""
+    last = intent["last_payment_error"]
+    refusal = ApiError(
+        402,
+        last["message"],
+        kind="card_error",
+        code=last["code"],
+        decline_code=last["decline_code"],
+        charge=last["charge"],
+        payment_intent=dict(intent),
+    )
+    refusal.keep = True
+    return refusal

@@ -1,0 +1,71 @@
+"""Payouts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.emulator.effects.money import move
+from stripe_alloy.emulator.errors import invalid
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+ARRIVES_AFTER = 2 * DAY
+
+
+def pay_out(ledger: Ledger, amount: int, currency: str, **fields: Any) -> JSON:
+    """Send money to the bank account."""
+    payout_id = fields.pop("id", None) or ledger.new_id("payout")
+    moved = move(ledger, "payout", -amount, currency, payout_id, description="STRIPE PAYOUT")
+    arrives = (ledger.now + ARRIVES_AFTER) // DAY * DAY
+    known = {
+        "arrival_date": arrives,
+        "balance_transaction": moved["id"],
+        "description": "STRIPE PAYOUT",
+        "destination": f"ba_{ledger.dice.text(24)}",
+        "payout_method": None,
+        "trace_id": {"status": "pending", "value": None},
+        "status": "paid" if arrives <= ledger.today else "pending",
+    }
+    payout = ledger.add(
+        "payout", id=payout_id, amount=amount, currency=currency, **{**known, **fields}
+    )
+    ledger.emit("payout.created", payout)
+    return payout
+
+
+def cancel(ledger: Ledger, payout: JSON) -> JSON:
+    """Stop a payout that has not left yet."""
+    if payout["status"] != "pending":
+        raise invalid(
+            f"Payouts can only be canceled while pending; this one is {payout['status']}.",
+            code="payout_not_cancelable",
+        )
+    moved = move(
+        ledger, "payout_cancel", payout["amount"], payout["currency"], payout["id"], delay=0
+    )
+    ledger.change(payout, status="canceled", failure_balance_transaction=moved["id"])
+    ledger.emit_all(payout, "payout.canceled", "payout.updated")
+    return payout
+
+
+def reverse(ledger: Ledger, payout: JSON, metadata: JSON) -> JSON:
+    """Pull the money of a paid payout back."""
+    if payout["status"] != "paid" or payout["reversed_by"]:
+        raise invalid("This payout cannot be reversed.", code="payout_reversal_not_supported")
+    back = pay_out(
+        ledger,
+        -payout["amount"],
+        payout["currency"],
+        automatic=False,
+        destination=payout["destination"],
+        metadata=metadata,
+        original_payout=payout["id"],
+        reconciliation_status="not_applicable",
+    )
+    ledger.change(payout, reversed_by=back["id"])
+    ledger.emit("payout.updated", payout)
+    return back

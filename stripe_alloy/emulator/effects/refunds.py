@@ -1,0 +1,107 @@
+"""Refunds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.effects.money import move
+from stripe_alloy.emulator.errors import invalid
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+
+def refund(
+    ledger: Ledger, charge: JSON, amount: int | None = None, status: str = "succeeded", **more: Any
+) -> JSON:
+    """Give money back; without an amount, all that is left."""
+    left = charge["amount_captured"] - charge["amount_refunded"]
+    given = left if amount is None else amount
+    _check(charge, given, left)
+    made = ledger.add(
+        "refund",
+        amount=given,
+        charge=charge["id"],
+        currency=charge["currency"],
+        customer=charge["customer"],
+        destination_details=_destination(charge),
+        payment_intent=charge["payment_intent"],
+        status=status,
+        **more,
+    )
+    if status == "succeeded":
+        _pay_back(ledger, made)
+    ledger.emit("refund.created", made)
+    total = charge["amount_refunded"] + given
+    ledger.change(charge, amount_refunded=total, refunded=total == charge["amount"])
+    ledger.emit("charge.refunded", charge)
+    return made
+
+
+def _check(charge: JSON, amount: int, left: int) -> None:
+    if charge["status"] != "succeeded" or not charge["captured"]:
+        raise invalid(f"Charge {charge['id']} cannot be refunded: it was not captured.", "charge")
+    if left <= 0:
+        raise invalid(
+            f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded"
+        )
+    if amount > left:
+        raise invalid(
+            f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left})",
+            "amount",
+        )
+
+
+def _destination(charge: JSON) -> JSON:
+    kind = charge["payment_method_details"]["type"]
+    if kind != "card":
+        return {"type": kind}
+    return {"type": "card", "card": {"type": "refund", "reference_status": "pending"}}
+
+
+def _pay_back(ledger: Ledger, made: JSON) -> None:
+    moved = move(ledger, "refund", -made["amount"], made["currency"], made["id"])
+    ledger.change(made, balance_transaction=moved["id"])
+
+
+def settle(ledger: Ledger, made: JSON) -> None:
+    """A pending refund went through."""
+    _pay_back(ledger, made)
+    ledger.change(made, status="succeeded")
+    announce(ledger, made)
+
+
+def fail(ledger: Ledger, made: JSON, charge: JSON, reason: str) -> None:
+    """The bank sent the money back."""
+    moved = move(ledger, "refund_failure", made["amount"], made["currency"], made["id"])
+    ledger.change(
+        made,
+        status="failed",
+        failure_reason=reason,
+        failure_balance_transaction=moved["id"],
+    )
+    ledger.emit_all(made, "refund.failed", "refund.updated", "charge.refund.updated")
+    _restore(ledger, made, charge)
+
+
+def cancel(ledger: Ledger, made: JSON) -> JSON:
+    """Call a refund back that has not gone through."""
+    if made["status"] not in ("pending", "requires_action"):
+        raise invalid("You can only cancel a refund that is pending.")
+    ledger.change(made, status="canceled")
+    announce(ledger, made)
+    _restore(ledger, made, ledger.get("charge", made["charge"]))
+    return made
+
+
+def _restore(ledger: Ledger, made: JSON, charge: JSON) -> None:
+    total = charge["amount_refunded"] - made["amount"]
+    ledger.change(charge, amount_refunded=total, refunded=False)
+    ledger.emit("charge.updated", charge)
+
+
+def announce(ledger: Ledger, made: JSON) -> None:
+    """The two events of a changed refund; the older one is named after the charge."""
+    ledger.emit_all(made, "refund.updated", "charge.refund.updated")

@@ -1,0 +1,234 @@
+"""The embedded Stripe: start it, point a client at it, look at what it holds."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stripe_alloy.emulator.clock import Clock
+from stripe_alloy.emulator.dice import Dice
+from stripe_alloy.emulator.effects import catalog
+from stripe_alloy.emulator.faults import Faults
+from stripe_alloy.emulator.keys import Keys
+from stripe_alloy.emulator.limits import Limits
+from stripe_alloy.emulator.listing import Lists
+from stripe_alloy.emulator.resources import named
+from stripe_alloy.emulator.schemas import pinned_version
+from stripe_alloy.emulator.seed.seeder import account_ids, seed_business
+from stripe_alloy.emulator.server import Server
+from stripe_alloy.emulator.service import Service
+from stripe_alloy.emulator.store import DELETED, LISTED, Query, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from stripe_alloy.emulator.store import Found
+    from stripe_alloy.emulator.wire import Request
+
+JSON = dict[str, Any]
+
+API_KEY = "sk_test_emulator"
+UNSCOPED = ("serve", "refuse", "empty")
+
+
+class Emulator:
+    """A Stripe of your own, with a believable business in it.
+
+    `customers` sets the size of the business, `db` where it is kept; a file that already holds one
+    is used as it is. `clock` gives Unix seconds. `limits` is "test" or "live" for Stripe's rate
+    limits. `latency` is slept before each answer, in seconds. `account_api_version` renders the
+    events' snapshots in an older shape.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        customers: int = 150,
+        *,
+        db: str = ":memory:",
+        clock: Callable[[], float] | None = None,
+        limits: str | None = None,
+        latency: float = 0.0,
+        accounts: int = 0,
+        unscoped_payment_methods: str = "serve",
+        account_api_version: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        if unscoped_payment_methods not in UNSCOPED:
+            raise ValueError(f"expected one of {UNSCOPED}, got {unscoped_payment_methods!r}")
+        self.seed, self.customers, self.db = seed, customers, str(db)
+        self.api_key = API_KEY
+        self.keys = Keys(API_KEY)
+        self.faults = Faults()
+        self._clock = Clock(clock)
+        self._limits = Limits(limits)
+        self._latency = latency
+        self._connected = accounts
+        self._unscoped = unscoped_payment_methods
+        self._account_version = account_api_version
+        self._address = (host, port)
+        self._service: Service | None = None
+        self._server: Server | None = None
+
+    # ------------------------------------------------------------------ running
+
+    def start(self) -> Self:
+        """Seed the store if it is empty, and listen."""
+        if self._server is not None:
+            return self
+        store = Store(self.db)
+        try:
+            self._service = self._make_service(store)
+            self._server = Server(*self._address, self._service.answer)
+        except BaseException:
+            store.close()
+            raise
+        loop = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="stripe-emulator", daemon=True
+        )
+        loop.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening, and let go of the store."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+            self.store.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _make_service(self, store: Store) -> Service:
+        version = pinned_version()
+        ids = self._stored_accounts(store)
+        if not ids:
+            ids = account_ids(self.seed, self._connected)
+            older = self._account_version if self._account_version != version else None
+            seed_business(store, ids, self.seed, self.customers, (version, older))
+            value = msgspec.json.encode(ids).decode()
+            store.execute("INSERT INTO facts VALUES ('accounts', ?)", value)
+        return Service(
+            store,
+            self._clock,
+            Dice(self.seed * 104_729 + store.size()),
+            self.keys,
+            self.faults,
+            self._limits,
+            platform=ids[0],
+            accounts=frozenset(ids),
+            version=version,
+            account_version=self._account_version or version,
+            latency=self._latency,
+            unscoped_payment_methods=self._unscoped,
+        )
+
+    @staticmethod
+    def _stored_accounts(store: Store) -> list[str]:
+        rows = store.execute("SELECT value FROM facts WHERE name = 'accounts'")
+        return list(msgspec.json.decode(str(rows[0][0]))) if rows else []
+
+    @property
+    def service(self) -> Service:
+        """The running service."""
+        if self._service is None:
+            raise RuntimeError("the emulator was not started")
+        return self._service
+
+    @property
+    def store(self) -> Store:
+        """Where the objects are."""
+        return self.service.store
+
+    @property
+    def url(self) -> str:
+        """The base address for clients."""
+        if self._server is None:
+            raise RuntimeError("the emulator is not running")
+        return f"http://{self._address[0]}:{self._server.port}"
+
+    @property
+    def account_id(self) -> str:
+        """The platform's own account."""
+        return self.service.platform
+
+    @property
+    def account_ids(self) -> list[str]:
+        """The connected accounts."""
+        return [a for a in self._stored_accounts(self.store) if a != self.account_id]
+
+    @property
+    def requests(self) -> list[Request]:
+        """The requests so far, oldest first."""
+        return self.service.log.all()
+
+    # ------------------------------------------------------------------ the truth
+
+    def objects(
+        self, name: str, account: str | None = None, *, everything: bool = False
+    ) -> list[JSON]:
+        """What a walk over the list would give, newest first: by object or stream name.
+
+        Canceled subscriptions are among it. Events are those of the last 30 days, objects on test
+        clocks are left out; with `everything` they are there too.
+        """
+        return [msgspec.json.decode(row.body) for row in self._rows(name, account, everything)]
+
+    def ids(self, name: str, account: str | None = None, *, everything: bool = False) -> list[str]:
+        """The ids of these objects, newest first."""
+        return [row.id for row in self._rows(name, account, everything)]
+
+    def count(self, name: str, account: str | None = None, *, everything: bool = False) -> int:
+        """How many of these objects there are."""
+        return len(self._rows(name, account, everything))
+
+    def _rows(self, name: str, account: str | None, everything: bool) -> list[Found]:
+        kind = named(name).object
+        owner = account or self.account_id
+        if everything:
+            query = Query(owner, kind)
+            query.add(f"shown != {DELETED}")
+            return self.store.select(query)
+        lists = Lists(self.store, owner, self._clock(), self.faults.events_delay())
+        query = lists.query(kind, {"status": "all"} if kind == "subscription" else {})
+        query.add(_NOT_ON_A_CLOCK.get(kind, f"shown = {LISTED}"))
+        return self.store.select(query)
+
+    # ------------------------------------------------------------------ from outside the API
+
+    def delete(self, kind: str, object_id: str, account: str | None = None) -> None:
+        """What only Stripe's dashboard can do: delete a price, with its event."""
+        if kind != "price":
+            raise ValueError(f"only prices are deleted this way, got {kind!r}")
+        with self.store.transaction():
+            ledger = self.service.ledger(account or self.account_id)
+            catalog.delete_price(ledger, ledger.get(kind, object_id))
+            ledger.flush()
+
+    def clock_advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._clock.advance(seconds)
+
+
+# Children have no test_clock of their own: their parent's decides.
+_NOT_ON_A_CLOCK = {
+    kind: (
+        f"shown = {LISTED} AND parent IN (SELECT p.id FROM objects AS p "  # noqa: S608
+        f"WHERE p.object = '{parent}' AND p.shown = {LISTED})"
+    )
+    for kind, parent in (("line_item", "invoice"), ("subscription_item", "subscription"))
+}

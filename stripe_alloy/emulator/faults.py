@@ -1,0 +1,142 @@
+"""Faults on demand: what a network, a proxy or a bad day at Stripe does to a request."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from stripe_alloy.emulator.errors import ApiError
+
+KINDS = (
+    "status",
+    "cut_before",
+    "cut_after",
+    "truncate",
+    "garbage",
+    "html",
+    "delay",
+    "unknown_field",
+    "null_field",
+    "late_events",
+)
+_TYPES = {402: "card_error", 400: "invalid_request_error", 429: "invalid_request_error"}
+
+
+@dataclass
+class Fault:
+    """One kind of trouble, for the requests it matches."""
+
+    kind: str
+    path: str | None = None  # a path, which stands for all below it; `*` matches anything
+    method: str | None = None
+    times: int | None = 1  # None: as long as it stands
+    after: int = 0  # matches to let pass first
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether the request is meant."""
+        if self.method is not None and self.method != method:
+            return False
+        pattern = self.path
+        if pattern is None or path == pattern or path.startswith(pattern.rstrip("/") + "/"):
+            return True
+        return "*" in pattern and fnmatchcase(path, pattern)
+
+    def error(self) -> ApiError:
+        """The answer of a `status` fault."""
+        status = int(self.options.get("status", 500))
+        headers = {name: str(value) for name, value in self.options.get("headers", {}).items()}
+        if "reason" in self.options:
+            headers["Stripe-Rate-Limited-Reason"] = str(self.options["reason"])
+        message = self.options.get("message", "Something went wrong on Stripe's end.")
+        kind = self.options.get("type", _TYPES.get(status, "api_error"))
+        return ApiError(status, message, kind=kind, code=self.options.get("code"), headers=headers)
+
+
+class Faults:
+    """The faults that stand."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+
+    def add(
+        self,
+        kind: str,
+        path: str | None = None,
+        method: str | None = None,
+        times: int | None = 1,
+        after: int = 0,
+        **options: Any,
+    ) -> None:
+        """Let requests that match meet with a fault."""
+        if kind not in KINDS:
+            raise ValueError(f"expected one of {', '.join(KINDS)}, got {kind!r}")
+        if kind == "late_events":
+            times = None
+        with self._lock:
+            self._faults.append(Fault(kind, path, method, times, after, options))
+
+    def clear(self) -> None:
+        """No more faults."""
+        with self._lock:
+            self._faults.clear()
+
+    def take(self, method: str, path: str) -> list[Fault]:
+        """The faults a request meets; each is used up a little by that."""
+        with self._lock:
+            met = [f for f in self._faults if f.kind != "late_events" and f.matches(method, path)]
+            return [fault for fault in met if self._use(fault)]
+
+    def _use(self, fault: Fault) -> bool:
+        if fault.after > 0:
+            fault.after -= 1
+            return False
+        if fault.times is not None:
+            fault.times -= 1
+            if fault.times <= 0:
+                self._faults.remove(fault)
+        return True
+
+    def events_delay(self) -> float:
+        """By how many seconds events show late."""
+        with self._lock:
+            late = [float(f.options.get("seconds", 0)) for f in self._faults if _is_late(f)]
+        return max(late, default=0.0)
+
+
+def _is_late(fault: Fault) -> bool:
+    return fault.kind == "late_events"
+
+
+def first(faults: list[Fault], *kinds: str) -> Fault | None:
+    """The first fault of one of these kinds."""
+    return next((fault for fault in faults if fault.kind in kinds), None)
+
+
+def deform(body: Any, faults: list[Fault]) -> Any:
+    """The answer's objects with a field more, or a field null."""
+    for fault in faults:
+        if fault.kind == "unknown_field":
+            name = str(fault.options.get("field", "brand_new_field"))
+            body = _each(body, name, fault.options.get("value", "brand new"))
+        elif fault.kind == "null_field":
+            body = _each(body, str(fault.options["field"]), None)
+    return body
+
+
+def _each(body: Any, path: str, value: Any) -> Any:
+    if isinstance(body, dict) and body.get("object") == "list":
+        return {**body, "data": [_set(entry, path.split("."), value) for entry in body["data"]]}
+    return _set(body, path.split("."), value)
+
+
+def _set(node: Any, path: list[str], value: Any) -> Any:
+    if isinstance(node, list):
+        return [_set(entry, path, value) for entry in node]
+    if not isinstance(node, dict):
+        return node
+    name, rest = path[0], path[1:]
+    return {**node, name: _set(node.get(name), rest, value) if rest else value}

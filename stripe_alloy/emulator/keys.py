@@ -1,0 +1,58 @@
+"""API keys and what they may do."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from stripe_alloy.emulator.errors import bad_key, forbidden, no_key
+from stripe_alloy.emulator.resources import STREAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stripe_alloy.emulator.resources import Resource
+
+LEVELS = {"none": 0, "read": 1, "write": 2}
+
+
+class Keys:
+    """The keys that are valid now; `None` as permissions means all rights."""
+
+    def __init__(self, *full: str) -> None:
+        self._lock = threading.Lock()
+        self._keys: dict[str, dict[str, str] | None] = dict.fromkeys(full)
+
+    def add(self, key: str, permissions: Mapping[str, str] | None = None) -> None:
+        """A new key: {"customer": "read", "*": "none"}, by object or stream name."""
+        named = None
+        if permissions is not None:
+            named = {STREAMS.get(name, name): level for name, level in permissions.items()}
+            unknown = set(named.values()) - LEVELS.keys()
+            if unknown:
+                raise ValueError(f"expected one of {sorted(LEVELS)}, got {sorted(unknown)}")
+        with self._lock:
+            self._keys[key] = named
+
+    def revoke(self, key: str) -> None:
+        """The key is worth nothing from now on."""
+        with self._lock:
+            self._keys.pop(key, None)
+
+    def check(self, key: str | None) -> str:
+        """The key of a request, if it is valid."""
+        if not key:
+            raise no_key()
+        with self._lock:
+            if key not in self._keys:
+                raise bad_key(key)
+        return key
+
+    def allow(self, key: str, resource: Resource, access: str, account: str) -> None:
+        """Raise Stripe's 403 unless the key may do this."""
+        permissions = self._keys.get(key)
+        if permissions is None:
+            return
+        level = permissions.get(resource.object, permissions.get("*", "none"))
+        if LEVELS[level] < LEVELS[access]:
+            raise forbidden(key, account, f"rak_{resource.permission}_{access}")

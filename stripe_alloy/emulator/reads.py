@@ -1,0 +1,185 @@
+"""The endpoints that only read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stripe_alloy.emulator import expand
+from stripe_alloy.emulator.errors import ApiError, invalid, missing, no_account
+from stripe_alloy.emulator.resources import RESOURCES
+from stripe_alloy.emulator.routes import Reading, Route
+from stripe_alloy.emulator.store import DELETED, Query
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.resources import Resource
+    from stripe_alloy.emulator.routes import ReadHandler
+
+JSON = dict[str, Any]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def fetch(reading: Reading, kind: str, object_id: str, account: str | None = None) -> bytes:
+    """One object, as it is stored or expanded."""
+    resource = RESOURCES[kind]
+    found = reading.store.get(account or reading.account, kind, object_id)
+    if found is None or (found.shown == DELETED and not resource.leaves_tombstone):
+        raise missing(resource.name, object_id)
+    paths = expand.check(kind, reading.params.get("expand", []), in_list=False)
+    if not paths or found.shown == DELETED:
+        return found.body.encode()
+    expander = expand.Expander(reading.store, account or reading.account)
+    return _encode(expander.expand(_decode(found.body), paths))
+
+
+def _lister(resource: Resource) -> ReadHandler:
+    def answer(reading: Reading) -> bytes:
+        return reading.lists.page(resource.object, reading.params, reading.path, {})
+
+    return answer
+
+
+def _getter(resource: Resource) -> ReadHandler:
+    def answer(reading: Reading) -> bytes:
+        return fetch(reading, resource.object, reading.ids["id"])
+
+    return answer
+
+
+def _children(parent: str, kind: str, column: str) -> ReadHandler:
+    def answer(reading: Reading) -> bytes:
+        parent_id = reading.ids["id"]
+        found = reading.store.get(reading.account, parent, parent_id)
+        if found is None or found.shown == DELETED:
+            raise missing(RESOURCES[parent].name, parent_id)
+        return reading.lists.page(kind, reading.params, reading.path, {column: parent_id})
+
+    return answer
+
+
+def _child(kind: str, column: str, child: str) -> ReadHandler:
+    def answer(reading: Reading) -> bytes:
+        body = fetch(reading, kind, reading.ids[child])
+        if _decode(body).get(column) != reading.ids["id"]:
+            raise missing(RESOURCES[kind].name, reading.ids[child])
+        return body
+
+    return answer
+
+
+def _payment_methods(reading: Reading) -> bytes:
+    if "customer" not in reading.params:
+        if reading.unscoped_payment_methods == "refuse":
+            raise invalid(
+                "You must provide a customer to list payment methods.",
+                "customer",
+                "parameter_missing",
+            )
+        if reading.unscoped_payment_methods == "empty":
+            nobody = {"customer": ""}
+            return reading.lists.page("payment_method", reading.params, reading.path, nobody)
+    return reading.lists.page("payment_method", reading.params, reading.path, {})
+
+
+def _event(reading: Reading) -> bytes:
+    query = reading.lists.query("event", {})
+    query.add("id = ?", reading.ids["id"])
+    if not reading.store.select(query):
+        raise missing("event", reading.ids["id"])
+    return fetch(reading, "event", reading.ids["id"])
+
+
+def _own_account(reading: Reading) -> bytes:
+    return fetch(reading, "account", reading.account, reading.platform)
+
+
+def _accounts(reading: Reading) -> bytes:
+    if reading.account != reading.platform:
+        raise ApiError(403, "Only platforms can list their connected accounts.")
+    return reading.lists.page("account", reading.params, reading.path, {})
+
+
+def _account(reading: Reading) -> bytes:
+    wanted = reading.ids["id"]
+    if reading.store.get(reading.platform, "account", wanted) is None:
+        raise no_account("", wanted)
+    return fetch(reading, "account", wanted, reading.platform)
+
+
+def _balance(reading: Reading) -> bytes:
+    """What is not paid out yet, by currency."""
+    query = Query(reading.account, "balance_transaction")
+    query.add("payout IS NULL AND type != 'payout'")
+    sums: dict[str, dict[str, int]] = {"available": {}, "pending": {}}
+    for found in reading.store.select(query):
+        moved = _decode(found.body)
+        held = sums[moved["status"]]
+        held[moved["currency"]] = held.get(moved["currency"], 0) + moved["net"]
+    shown = {
+        name: [
+            {"amount": amount, "currency": currency, "source_types": {"card": amount}}
+            for currency, amount in sorted(held.items())
+        ]
+        for name, held in sums.items()
+    }
+    return _encode({"object": "balance", "livemode": False, **shown})
+
+
+_TAX_IDS = "/v1/customers/{id}/tax_ids"
+_METHODS = "/v1/customers/{id}/payment_methods"
+_OWN: dict[tuple[str, str], ReadHandler] = {
+    ("list", "payment_method"): _payment_methods,
+    ("list", "account"): _accounts,
+    ("get", "account"): _account,
+    ("get", "event"): _event,
+}
+
+
+def _standard() -> tuple[Route, ...]:
+    routes = []
+    for resource in RESOURCES.values():
+        if resource.listed:
+            kind = resource.object
+            listed = _OWN.get(("list", kind)) or _lister(resource)
+            one = _OWN.get(("get", kind)) or _getter(resource)
+            params = f"{resource.params}ListParams"
+            routes.append(Route("GET", resource.path, kind, params, read=listed))
+            routes.append(Route("GET", resource.path + "/{id}", kind, None, read=one))
+    return tuple(routes)
+
+
+ROUTES: tuple[Route, ...] = (
+    *_standard(),
+    Route("GET", "/v1/account", "account", None, read=_own_account),
+    Route("GET", "/v1/balance", "balance_transaction", None, read=_balance),
+    Route(
+        "GET", "/v1/invoices/{id}/lines", "line_item", "InvoiceLineItemListParams",
+        read=_children("invoice", "line_item", "parent"),
+    ),
+    Route(
+        "GET", "/v1/charges/{id}/refunds", "refund", "ChargeListRefundsParams",
+        read=_children("charge", "refund", "charge"),
+    ),
+    Route(
+        "GET", "/v1/customers/{id}/subscriptions", "subscription", "CustomerTaxIdListParams",
+        read=_children("customer", "subscription", "customer"),
+    ),
+    Route(
+        "GET", _TAX_IDS, "tax_id", "CustomerTaxIdListParams",
+        read=_children("customer", "tax_id", "customer"),
+    ),
+    Route(
+        "GET", _TAX_IDS + "/{tax_id}", "tax_id", None, read=_child("tax_id", "customer", "tax_id"),
+    ),
+    Route(
+        "GET", _METHODS, "payment_method", "CustomerPaymentMethodListParams",
+        read=_children("customer", "payment_method", "customer"),
+    ),
+    Route(
+        "GET", _METHODS + "/{method}", "payment_method", None,
+        read=_child("payment_method", "customer", "method"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,272 @@
+"""The kinds of objects the emulator holds: one declaration each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def _same(*names: str) -> Mapping[str, str]:
+    return MappingProxyType({name: name for name in names})
+
+
+def _paths(**paths: str) -> Mapping[str, str]:
+    return MappingProxyType(paths)
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A list of children inside a parent: its first ten, the rest at `url`."""
+
+    object: str
+    column: str  # the child's column that holds the parent's id
+    url: str
+    always: bool = True  # false: only when expanded
+    filters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of object."""
+
+    object: str
+    path: str
+    prefix: str
+    params: str  # how stripe.params calls it
+    permission: str  # how restricted keys call it
+    label: str = ""  # how "No such ..." calls it
+    stream: str = ""  # the tap's stream, whose schema describes it
+    columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    nested: Mapping[str, Nested] = field(default_factory=lambda: MappingProxyType({}))
+    listed: bool = True  # GET path
+    leaves_tombstone: bool = False  # a deleted one is still found, as {"deleted": true}
+    children_first: bool = False  # oldest first, as children of a parent are
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return self.label or self.object
+
+
+_RESOURCES = (
+    Resource(
+        "customer",
+        "/v1/customers",
+        "cus_",
+        "Customer",
+        "customer",
+        stream="customers",
+        columns=_same("email", "test_clock"),
+        nested=MappingProxyType(
+            {
+                "subscriptions": Nested(
+                    "subscription", "customer", "/v1/customers/{id}/subscriptions", always=False
+                ),
+                "tax_ids": Nested("tax_id", "customer", "/v1/customers/{id}/tax_ids", always=False),
+                "sources": Nested("source", "customer", "/v1/customers/{id}/sources", always=False),
+            }
+        ),
+        leaves_tombstone=True,
+    ),
+    Resource(
+        "charge",
+        "/v1/charges",
+        "ch_",
+        "Charge",
+        "charge",
+        stream="charges",
+        columns=_same("customer", "payment_intent"),
+        nested=MappingProxyType(
+            {"refunds": Nested("refund", "charge", "/v1/charges/{id}/refunds", always=False)}
+        ),
+    ),
+    Resource(
+        "payment_intent",
+        "/v1/payment_intents",
+        "pi_",
+        "PaymentIntent",
+        "payment_intent",
+        stream="payment_intents",
+        columns=_same("customer"),
+    ),
+    Resource(
+        "invoice",
+        "/v1/invoices",
+        "in_",
+        "Invoice",
+        "invoice",
+        stream="invoices",
+        columns=_paths(
+            customer="customer",
+            status="status",
+            subscription="parent.subscription_details.subscription",
+            test_clock="test_clock",
+        ),
+        nested=MappingProxyType(
+            {
+                "lines": Nested("line_item", "parent", "/v1/invoices/{id}/lines"),
+                "payments": Nested(
+                    "invoice_payment", "parent", "/v1/invoice_payments?invoice={id}", always=False
+                ),
+            }
+        ),
+    ),
+    Resource(
+        "line_item",
+        "/v1/invoices/{invoice}/lines",
+        "il_",
+        "InvoiceLineItem",
+        "invoice",
+        stream="invoice_line_items",
+        columns=_paths(parent="invoice"),
+        listed=False,
+        children_first=True,
+    ),
+    Resource(
+        "invoiceitem",
+        "/v1/invoiceitems",
+        "ii_",
+        "InvoiceItem",
+        "invoice",
+        columns=_paths(customer="customer", invoice="invoice", test_clock="test_clock"),
+    ),
+    Resource(
+        "invoice_payment",
+        "/v1/invoice_payments",
+        "inpay_",
+        "InvoicePayment",
+        "invoice",
+        columns=_paths(
+            invoice="invoice",
+            parent="invoice",
+            status="status",
+            payment_intent="payment.payment_intent",
+        ),
+    ),
+    Resource(
+        "subscription",
+        "/v1/subscriptions",
+        "sub_",
+        "Subscription",
+        "subscription",
+        stream="subscriptions",
+        columns=_same("customer", "status", "collection_method", "test_clock"),
+        nested=MappingProxyType(
+            {
+                "items": Nested(
+                    "subscription_item", "parent", "/v1/subscription_items?subscription={id}"
+                )
+            }
+        ),
+    ),
+    Resource(
+        "subscription_item",
+        "/v1/subscription_items",
+        "si_",
+        "SubscriptionItem",
+        "subscription",
+        stream="subscription_items",
+        columns=_paths(subscription="subscription", parent="subscription", price="price.id"),
+        children_first=True,
+    ),
+    Resource(
+        "product",
+        "/v1/products",
+        "prod_",
+        "Product",
+        "product",
+        stream="products",
+        columns=_same("active"),
+        leaves_tombstone=True,
+    ),
+    Resource(
+        "price",
+        "/v1/prices",
+        "price_",
+        "Price",
+        "plan",
+        stream="prices",
+        columns=_same("product", "active", "type", "currency", "lookup_key"),
+    ),
+    Resource(
+        "payment_method",
+        "/v1/payment_methods",
+        "pm_",
+        "PaymentMethod",
+        "payment_method",
+        label="PaymentMethod",
+        stream="payment_methods",
+        columns=_same("customer", "type"),
+    ),
+    Resource(
+        "refund",
+        "/v1/refunds",
+        "re_",
+        "Refund",
+        "charge",
+        stream="refunds",
+        columns=_same("charge", "payment_intent"),
+    ),
+    Resource(
+        "dispute",
+        "/v1/disputes",
+        "dp_",
+        "Dispute",
+        "dispute",
+        stream="disputes",
+        columns=_same("charge", "payment_intent"),
+    ),
+    Resource(
+        "payout",
+        "/v1/payouts",
+        "po_",
+        "Payout",
+        "payout",
+        stream="payouts",
+        columns=_same("status"),
+    ),
+    Resource(
+        "event",
+        "/v1/events",
+        "evt_",
+        "Event",
+        "event",
+        stream="events",
+        columns=_same("type"),
+    ),
+    Resource(
+        "balance_transaction",
+        "/v1/balance_transactions",
+        "txn_",
+        "BalanceTransaction",
+        "balance_transaction_source",
+        label="balance transaction",
+        stream="balance_transactions",
+        columns=_paths(source="source", type="type", currency="currency", payout="_payout"),
+    ),
+    Resource("account", "/v1/accounts", "acct_", "Account", "accounts_kyc_basic"),
+    Resource(
+        "tax_id",
+        "/v1/customers/{customer}/tax_ids",
+        "txi_",
+        "CustomerTaxId",
+        "customer",
+        columns=_same("customer"),
+        listed=False,
+    ),
+    Resource("coupon", "/v1/coupons", "", "Coupon", "coupon"),
+    Resource("discount", "", "di_", "", "customer", columns=_same("customer"), listed=False),
+)
+
+RESOURCES: Mapping[str, Resource] = MappingProxyType({r.object: r for r in _RESOURCES})
+STREAMS: Mapping[str, str] = MappingProxyType({r.stream: r.object for r in _RESOURCES if r.stream})
+COLUMNS: tuple[str, ...] = tuple(sorted({name for r in _RESOURCES for name in r.columns}))
+
+
+def named(name: str) -> Resource:
+    """A resource by its object's name, or by its stream's."""
+    return RESOURCES[STREAMS.get(name, name)]

@@ -1,0 +1,97 @@
+"""Endpoints: a method, a path with names in braces, what it takes, who answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.shapes import Shape, shape_of
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.listing import Lists
+    from stripe_alloy.emulator.store import Store
+
+JSON = dict[str, Any]
+
+EXPAND = Shape(fields={"expand": Shape(items=Shape(scalars={"string"}))})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a read request can see."""
+
+    store: Store
+    lists: Lists
+    account: str
+    platform: str
+    path: str
+    ids: Mapping[str, str]
+    params: JSON
+    unscoped_payment_methods: str
+
+
+ReadHandler = Callable[[Reading], bytes]
+WriteHandler = Callable[["Ledger", Mapping[str, str], JSON], JSON]
+
+
+@dataclass(frozen=True)
+class Route:
+    """An endpoint."""
+
+    method: str
+    template: str
+    resource: str
+    params: str | None
+    read: ReadHandler | None = None
+    write: WriteHandler | None = None
+    parts: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.template.strip("/").split("/")))
+
+    @property
+    def access(self) -> str:
+        """What a restricted key needs."""
+        return "read" if self.read else "write"
+
+    @property
+    def shape(self) -> Shape:
+        """What the endpoint takes."""
+        if self.params is None:
+            return EXPAND
+        shape = shape_of(self.params)
+        return Shape(fields={**EXPAND.fields, **(shape.fields or {})}, needed=shape.needed)  # type: ignore[dict-item]
+
+    def match(self, parts: list[str]) -> dict[str, str] | None:
+        """The ids in the path, if it is this endpoint's."""
+        ids = {}
+        for known, given in zip(self.parts, parts, strict=True):
+            if known.startswith("{"):
+                ids[known[1:-1]] = given
+            elif known != given:
+                return None
+        return ids
+
+
+class Table:
+    """All endpoints."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self.routes = routes
+        self._by_place: dict[tuple[str, int, str], list[Route]] = {}
+        for route in routes:
+            place = (route.method, len(route.parts), route.parts[1])
+            self._by_place.setdefault(place, []).append(route)
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+        """The endpoint of a request, and the ids in its path."""
+        parts = path.strip("/").split("/")
+        if len(parts) < 2 or not all(parts):
+            return None
+        for route in self._by_place.get((method, len(parts), parts[1]), ()):
+            ids = route.match(parts)
+            if ids is not None:
+                return route, ids
+        return None

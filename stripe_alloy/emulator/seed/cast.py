@@ -1,0 +1,246 @@
+"""Customers with a part to play: each brings a case that the dice might not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import override
+
+from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.emulator.effects import customers, invoices, lines, subscriptions
+from stripe_alloy.emulator.seed import words
+from stripe_alloy.emulator.seed.life import Life
+from stripe_alloy.emulator.seed.people import equip, settle
+
+JSON = dict[str, Any]
+
+AMERICA = words.PLACES[0][0]
+
+
+class Actor(Life):
+    """A customer in America who joins a while before the end."""
+
+    days = 200  # before the end
+
+    @override
+    def join(self) -> None:
+        self.place = AMERICA
+        super().join()
+
+    def monthly(self, index: int = 0) -> JSON:
+        """A monthly plan."""
+        return self.shop.plans[self.place.currency, "month"][index]
+
+    def invoice(self, count: int, **fields: Any) -> JSON:
+        """A draft of a one-off purchase with that many lines."""
+        invoice = invoices.draft(self.ledger, self.customer, self.place.currency, **fields)
+        goods = self.shop.once[self.place.currency]
+        for index in range(count):
+            price, quantity = goods[index % len(goods)], 1 + index % 3
+            item = self.ledger.add(
+                "invoiceitem",
+                amount=price["unit_amount"] * quantity,
+                currency=price["currency"],
+                customer=self.customer["id"],
+                date=self.ledger.now,
+                invoice=invoice["id"],
+                net_amount=price["unit_amount"] * quantity,
+                period={"start": self.ledger.now, "end": self.ledger.now},
+                pricing=lines.pricing(price),
+                quantity=quantity,
+                quantity_decimal=str(quantity),
+            )
+            parent = lines.from_item(item["id"])
+            lines.add_priced(self.ledger, invoice, price, quantity, parent=parent)
+        invoices.announce(self.ledger, invoice)
+        return invoice
+
+
+class ManyItems(Actor):
+    """A subscription with fifteen items."""
+
+    @override
+    def first_steps(self, now: int) -> None:
+        shelves = self.shop.plans[self.place.currency, "month"], self.shop.extras["usd"]
+        goods = [price for shelf in shelves for price in shelf]
+        chosen = [(goods[i % len(goods)], 1 + i % 4) for i in range(14)]
+        self.timeline.at(now + DAY, self.begin, [*chosen, (self.shop.tiered, 25)])
+
+
+class LongInvoice(Actor):
+    """An invoice with 250 lines."""
+
+    count = 250
+
+    @override
+    def first_steps(self, now: int) -> None:
+        self.timeline.at(now + DAY, self.order)
+
+    def order(self) -> None:
+        """Buy a lot at once."""
+        self.collect(self.invoice(self.count, description="Refit"), None, 1)
+
+
+class FullInvoices(LongInvoice):
+    """Invoices with 11 to 40 lines."""
+
+    @override
+    def order(self) -> None:
+        for count in (11, 23, 40):
+            self.collect(self.invoice(count, description="Bulk order"), None, 1)
+
+
+class Paused(Actor):
+    """A subscription whose collection is paused, and that will end with its period."""
+
+    @override
+    def first_steps(self, now: int) -> None:
+        self.timeline.at(now + DAY, self.start)
+
+    def start(self) -> None:
+        """Begin, and pause some days before the end."""
+        subscription = self.begin([(self.monthly(), 1)])
+        moment = self.ledger.now + (self.days - 10) * DAY
+        self.timeline.at(moment, self.pause, subscription)
+
+    def pause(self, subscription: JSON) -> None:
+        """Stop collecting for now."""
+        behavior = {"behavior": "mark_uncollectible", "resumes_at": None}
+        if subscription["status"] == "active":
+            self.ledger.change(subscription, pause_collection=behavior, cancel_at_period_end=True)
+            self.ledger.emit("customer.subscription.updated", subscription)
+
+
+class Incomplete(Actor):
+    """A first payment that never came: the subscription expired within a day."""
+
+    days = 120
+
+    @override
+    def first_steps(self, now: int) -> None:
+        self.timeline.at(now + HOUR_ONE, self.begin, [(self.monthly(1), 1)])
+
+    @override
+    def collect(self, invoice: JSON, subscription: JSON | None, attempt: int) -> None:
+        invoices.finalize(self.ledger, invoice)
+        invoices.pay(self.ledger, invoice, self.method, "insufficient_funds")
+        if subscription is not None:
+            subscriptions.set_status(self.ledger, subscription, "incomplete")
+            later = self.ledger.now + DAY - HOUR_ONE
+            self.timeline.at(later, self.expire, invoice, subscription)
+
+    def expire(self, invoice: JSON, subscription: JSON) -> None:
+        """Nobody paid."""
+        invoices.close(self.ledger, invoice, "void")
+        subscriptions.set_status(
+            self.ledger, subscription, "incomplete_expired", ended_at=self.ledger.now
+        )
+
+
+class Unlucky(Actor):
+    """Past due at the end: the last payments were declined."""
+
+    days = 62
+
+    @override
+    def first_steps(self, now: int) -> None:
+        self.timeline.at(now + 1, self.begin, [(self.monthly(1), 2)])
+
+    @override
+    def collect(self, invoice: JSON, subscription: JSON | None, attempt: int) -> None:
+        last = self.ledger.today - self.ledger.now < 7 * DAY
+        if invoice["status"] == "draft":
+            invoices.finalize(self.ledger, invoice)
+        decline = "expired_card" if last else None
+        if invoices.pay(self.ledger, invoice, self.method, decline):
+            return
+        if subscription is not None:
+            subscriptions.set_status(self.ledger, subscription, "past_due")
+
+
+class Billed(Actor):
+    """Pays by transfer: an open, a void, an uncollectible, and two draft invoices."""
+
+    days = 150
+
+    @override
+    def first_steps(self, now: int) -> None:
+        for index, end in enumerate(("paid", "void", "uncollectible", "open", "draft", "draft")):
+            self.timeline.at(now + (index + 1) * 24 * DAY, self.send, end)
+
+    def send(self, end: str) -> None:
+        """An invoice that gets as far as `end`."""
+        invoice = self.invoice(2, collection_method="send_invoice")
+        if end == "draft":
+            return
+        invoices.finalize(self.ledger, invoice)
+        self.ledger.emit("invoice.sent", invoice)
+        if end == "paid":
+            invoices.settle(self.ledger, invoice, off_stripe=True)
+        elif end != "open":
+            self.timeline.at(self.ledger.now + 5 * DAY, invoices.close, self.ledger, invoice, end)
+
+
+class Trialing(Actor):
+    """In a trial at the end."""
+
+    days = 5
+
+    @override
+    def first_steps(self, now: int) -> None:
+        self.timeline.at(now + DAY, self.begin_trial)
+
+    def begin_trial(self) -> None:
+        """Two weeks for free."""
+        self.begin([(self.monthly(), 1)], trial_end=self.ledger.now + 14 * DAY)
+
+
+class Clocked(Actor):
+    """On a test clock: in no list, unless the list asks for the clock."""
+
+    days = 90
+
+    @override
+    def join(self) -> None:
+        clock = f"clock_{self.ledger.dice.text(24)}"
+        self.place = AMERICA
+        self.customer = settle(self.ledger, self.place, self.number, test_clock=clock)
+        self.method = equip(self.ledger, self.customer, self.place)
+        self.timeline.at(self.ledger.now + DAY, self.begin_trial)
+
+    def begin_trial(self) -> None:
+        """A long trial: a rehearsal moves no money."""
+        self.begin([(self.monthly(), 1)], trial_end=self.ledger.now + 120 * DAY)
+
+
+class Leaver(Actor):
+    """Deleted, with a subscription that ended with it."""
+
+    days = 40
+
+    @override
+    def first_steps(self, now: int) -> None:
+        self.timeline.at(now + 1, self.begin, [(self.monthly(), 1)])
+        self.timeline.at(now + 25 * DAY, lambda: customers.delete(self.ledger, self.customer))
+
+
+class Metered(Actor):
+    """Pays for what is measured, has tax ids, and an old plan."""
+
+    days = 300
+
+    @override
+    def first_steps(self, now: int) -> None:
+        self.timeline.at(now + DAY, self.begin, [(self.shop.metered, 1), (self.shop.tiered, 120)])
+        self.timeline.at(now + 2 * DAY, self.begin, [(self.shop.old["8"], 1)])
+        for value in ("DE123456789", "FRAB123456789"):
+            self.timeline.at(
+                now + 1, customers.add_tax_id, self.ledger, self.customer, "eu_vat", value
+            )
+
+
+HOUR_ONE = 3600
+CAST: tuple[type[Actor], ...] = (
+    ManyItems, LongInvoice, FullInvoices, Paused, Incomplete, Unlucky, Billed, Trialing, Clocked,
+    Leaver, Metered, Incomplete,
+)  # fmt: skip

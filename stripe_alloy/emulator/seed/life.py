@@ -1,0 +1,251 @@
+"""The life of an ordinary customer: subscribes, pays, sometimes fails, changes, returns, leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.emulator.effects import disputes, invoices, payments, refunds, subscriptions
+from stripe_alloy.emulator.seed import words
+from stripe_alloy.emulator.seed.people import equip, settle
+from stripe_alloy.emulator.seed.timeline import Timeline
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.seed.goods import Shop
+    from stripe_alloy.emulator.seed.words import Place
+
+JSON = dict[str, Any]
+
+HOUR = 3600
+FAILS, RECOVERS, CHURNS, UPGRADES = 0.04, 0.7, 0.025, 0.04
+REFUNDED, DISPUTED = 0.035, 0.012
+RETRIES = 3
+
+
+class Life:
+    """One customer's story, told by the dice."""
+
+    def __init__(self, ledger: Ledger, shop: Shop, number: int, begins: int, end: int) -> None:
+        self.ledger, self.shop, self.number = ledger, shop, number
+        self.dice = ledger.dice
+        self.timeline = Timeline(ledger, end)
+        self.place: Place = self.dice.weighted(words.PLACES)
+        self.customer: JSON = {}
+        self.method: JSON = {}
+        self.timeline.at(begins, self.join)
+
+    def join(self) -> None:
+        """Sign up, then subscribe or buy once in a while."""
+        self.customer = settle(self.ledger, self.place, self.number)
+        self.method = equip(self.ledger, self.customer, self.place)
+        self.first_steps(self.ledger.now)
+
+    def first_steps(self, now: int) -> None:
+        """What an ordinary customer does first."""
+        if self.dice.chance(0.85):
+            self.timeline.at(now + self.dice.between(60, 3 * DAY), self.subscribe)
+        if self.dice.chance(0.2):
+            self.timeline.at(now + self.dice.between(DAY, 60 * DAY), self.buy)
+        if self.dice.chance(0.06):
+            self.timeline.at(now + self.dice.between(DAY, 60 * DAY), self.abandon)
+        if self.dice.chance(0.1):
+            self.timeline.at(now + self.dice.between(90 * DAY, 500 * DAY), self.move_house)
+
+    # ------------------------------------------------------------------ subscriptions
+
+    def subscribe(self) -> None:
+        """Choose a plan, perhaps an extra, perhaps with a trial."""
+        interval = "year" if self.dice.chance(0.2) else "month"
+        plan = self.dice.pick(self.shop.plans[self.place.currency, interval])
+        chosen = [(plan, self.dice.weighted(((1, 60), (2, 20), (5, 15), (12, 5))))]
+        extras = self.shop.extras.get(self.place.currency, [])
+        if interval == "month" and extras and self.dice.chance(0.25):
+            chosen.append((self.dice.pick(extras), 1))
+        trial = self.ledger.now + 14 * DAY if self.dice.chance(0.25) else None
+        self.begin(chosen, trial_end=trial)
+
+    def begin(self, chosen: list[tuple[JSON, int]], **fields: Any) -> JSON:
+        """Start a subscription and bill it."""
+        known = {"default_payment_method": self.method["id"], "metadata": {"channel": "web"}}
+        subscription = subscriptions.create(
+            self.ledger, self.customer, chosen, **{**known, **fields}
+        )
+        invoice = subscriptions.bill(self.ledger, subscription, "subscription_create")
+        subscriptions.bind(self.ledger, subscription, invoice)
+        subscriptions.announce(self.ledger, subscription)
+        self.collect(invoice, subscription, 1)
+        self.plan_renewal(subscription)
+        return subscription
+
+    def plan_renewal(self, subscription: JSON) -> None:
+        """The next invoice, at the end of the period, and what may happen before."""
+        item = subscriptions.items_of(self.ledger, subscription)[0]
+        start, end = item["current_period_start"], item["current_period_end"]
+        self.timeline.at(end, self.renew, subscription)
+        if subscription["status"] == "active" and self.dice.chance(UPGRADES):
+            middle = start + self.dice.between(1, end - start - 1)
+            self.timeline.at(middle, self.upgrade, subscription)
+
+    def renew(self, subscription: JSON) -> None:
+        """Bill another period, or leave."""
+        if subscription["status"] not in subscriptions.BILLED:
+            return
+        if self.dice.chance(CHURNS):
+            subscriptions.cancel(self.ledger, subscription)
+            return
+        if subscription["status"] == "trialing":
+            self.ledger.change(subscription, status="active")
+        subscriptions.advance(self.ledger, subscription)
+        invoice = subscriptions.bill(self.ledger, subscription, "subscription_cycle")
+        subscriptions.bind(self.ledger, subscription, invoice)
+        self.ledger.emit("customer.subscription.updated", subscription)
+        self.timeline.at(self.ledger.now + HOUR, self.collect, invoice, subscription, 1)
+        self.plan_renewal(subscription)
+
+    def upgrade(self, subscription: JSON) -> None:
+        """Change the quantity in the middle of a period: prorated at once."""
+        if subscription["status"] != "active":
+            return
+        item = subscriptions.items_of(self.ledger, subscription)[0]
+        before = dict(item)
+        more = (item["quantity"] or 1) + self.dice.between(1, 3)
+        self.ledger.change(item, quantity=more)
+        self.ledger.nest(subscription)
+        invoice = invoices.draft(
+            self.ledger,
+            self.customer,
+            subscription["currency"],
+            auto_advance=True,
+            billing_reason="subscription_update",
+            default_payment_method=subscription["default_payment_method"],
+            parent=invoices.of_subscription(subscription),
+            period_start=item["current_period_start"],
+        )
+        subscriptions.prorate(self.ledger, invoice, before, item)
+        subscriptions.bind(self.ledger, subscription, invoice)
+        self.ledger.emit("customer.subscription.updated", subscription)
+        self.collect(invoice, subscription, 1)
+
+    # ------------------------------------------------------------------ money
+
+    def collect(self, invoice: JSON, subscription: JSON | None, attempt: int) -> None:
+        """Finalize the invoice if it is a draft, and try to collect it."""
+        if invoice["status"] == "draft":
+            invoices.finalize(self.ledger, invoice)
+        if invoice["status"] != "open":
+            return
+        odds = FAILS if attempt == 1 else 1 - RECOVERS
+        decline = self.dice.weighted(words.DECLINES) if self.dice.chance(odds) else None
+        if invoices.pay(self.ledger, invoice, self.method, decline):
+            self.paid(invoice, subscription)
+        else:
+            self.unpaid(invoice, subscription, attempt)
+
+    def paid(self, invoice: JSON, subscription: JSON | None) -> None:
+        """The money came; it may go back."""
+        if subscription is not None and subscription["status"] == "past_due":
+            subscriptions.set_status(self.ledger, subscription, "active")
+        rows = self.ledger.children("invoice_payment", "parent", invoice["id"])
+        for payment in rows:
+            intent = self.ledger.get("payment_intent", payment["payment"]["payment_intent"])
+            self.after_charge(self.ledger.get("charge", intent["latest_charge"]))
+
+    def unpaid(self, invoice: JSON, subscription: JSON | None, attempt: int) -> None:
+        """Try again in three days, and in the end give up."""
+        if subscription is not None and subscription["status"] == "active":
+            subscriptions.set_status(self.ledger, subscription, "past_due")
+        later = self.ledger.now + invoices.RETRY_AFTER
+        if attempt < RETRIES:
+            self.timeline.at(later, self.collect, invoice, subscription, attempt + 1)
+        else:
+            self.timeline.at(later, self.give_up, invoice, subscription)
+
+    def give_up(self, invoice: JSON, subscription: JSON | None) -> None:
+        """The invoice will not be paid, and the subscription ends."""
+        invoices.close(self.ledger, invoice, "uncollectible")
+        if subscription is not None and subscription["status"] in subscriptions.BILLED:
+            subscriptions.cancel(self.ledger, subscription, "payment_failed")
+
+    def after_charge(self, charge: JSON) -> None:
+        """Perhaps a refund, perhaps a dispute."""
+        now = self.ledger.now
+        if self.dice.chance(REFUNDED):
+            self.timeline.at(now + self.dice.between(DAY, 12 * DAY), self.refund, charge)
+        elif self.dice.chance(DISPUTED):
+            self.timeline.at(now + self.dice.between(5 * DAY, 25 * DAY), self.dispute, charge)
+
+    def refund(self, charge: JSON) -> None:
+        """All of it or a part; a few are pending first, and a few of these fail."""
+        part = self.dice.chance(0.4) and charge["amount"] >= 2
+        amount = self.dice.between(1, charge["amount"] - 1) if part else None
+        reason = self.dice.weighted(words.REFUND_REASONS)
+        if self.dice.chance(0.75):
+            refunds.refund(self.ledger, charge, amount, reason=reason)
+            return
+        made = refunds.refund(
+            self.ledger, charge, amount, "pending", reason=reason, pending_reason="processing"
+        )
+        later = self.ledger.now + self.dice.between(DAY, 20 * DAY)
+        self.timeline.at(later, self.end_refund, made, charge)
+
+    def end_refund(self, made: JSON, charge: JSON) -> None:
+        """The pending refund goes through, or comes back."""
+        self.ledger.change(made, pending_reason=None)
+        refunds.settle(self.ledger, made)
+        if self.dice.chance(0.4):
+            later = self.ledger.now + self.dice.between(DAY, 5 * DAY)
+            self.timeline.at(
+                later, refunds.fail, self.ledger, made, charge, "expired_or_canceled_card"
+            )
+
+    def dispute(self, charge: JSON) -> None:
+        """The bank asks for the money; a decision takes a month."""
+        reason = self.dice.weighted(words.DISPUTE_REASONS)
+        made = disputes.open_dispute(self.ledger, charge, reason)
+        if self.dice.chance(0.8):
+            outcome = "won" if self.dice.chance(0.4) else "lost"
+            later = self.ledger.now + self.dice.between(20 * DAY, 45 * DAY)
+            self.timeline.at(later, disputes.close, self.ledger, made, outcome)
+
+    # ------------------------------------------------------------------ besides
+
+    def buy(self) -> None:
+        """A purchase without an invoice; some do it again."""
+        currency = self.place.currency
+        dollars = self.dice.between(20, 400)
+        intent = payments.create_intent(
+            self.ledger,
+            dollars * 100,
+            currency,
+            customer=self.customer["id"],
+            description="Webshop order",
+            metadata={"order": f"W-{self.dice.digits(7)}"},
+            receipt_email=self.customer["email"],
+        )
+        decline = self.dice.weighted(words.DECLINES) if self.dice.chance(0.15) else None
+        charge = payments.confirm(self.ledger, intent, self.method, decline)
+        if charge["status"] == "failed" and self.dice.chance(RECOVERS):
+            later = self.ledger.now + self.dice.between(60, HOUR)
+            self.timeline.at(later, payments.confirm, self.ledger, intent, self.method)
+        elif charge["status"] == "succeeded":
+            self.after_charge(charge)
+        if self.dice.chance(0.6):
+            self.timeline.at(self.ledger.now + self.dice.between(20 * DAY, 120 * DAY), self.buy)
+
+    def abandon(self) -> None:
+        """A checkout that was never finished; half of them are canceled."""
+        intent = payments.create_intent(
+            self.ledger, 100 * self.dice.between(5, 90), self.place.currency,
+            customer=self.customer["id"],
+        )  # fmt: skip
+        if self.dice.chance(0.5):
+            later = self.ledger.now + DAY
+            self.timeline.at(later, payments.cancel, self.ledger, intent, "abandoned")
+
+    def move_house(self) -> None:
+        """A new address."""
+        city, postal_code = self.dice.pick(self.place.cities)
+        address = {**self.customer["address"], "city": city, "postal_code": postal_code}
+        self.ledger.change(self.customer, address=address)
+        self.ledger.emit("customer.updated", self.customer)

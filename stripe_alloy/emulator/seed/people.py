@@ -1,0 +1,91 @@
+"""Who buys: customers with their places, and what they pay with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.effects import customers, methods
+from stripe_alloy.emulator.seed import words
+from stripe_alloy.emulator.templates import part
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.seed.words import Place
+
+JSON = dict[str, Any]
+
+SEGMENTS = ("hobby", "school", "industry", "research")
+
+
+def settle(ledger: Ledger, place: Place, number: int, **fields: Any) -> JSON:
+    """A new customer at a place, without a payment method yet."""
+    dice = ledger.dice
+    given, family = dice.pick(words.GIVEN), dice.pick(words.FAMILY)
+    name = f"{family} {dice.pick(words.FIRMS)}" if dice.chance(0.4) else f"{given} {family}"
+    address = _address(ledger, place)
+    phone = f"{place.dial}{dice.digits(6)}"
+    shipping = part("customer", "shipping", address=address, name=name, phone=phone)
+    known = {
+        "address": address,
+        "description": f"Customer no. {number}",
+        "email": f"{_ascii(given)}.{_ascii(family)}.{number}@example.com",
+        "metadata": {"crm_id": f"C-{number:06d}", "segment": dice.pick(SEGMENTS)},
+        "name": name,
+        "phone": phone if dice.chance(0.8) else None,
+        "preferred_locales": [place.locale],
+        "shipping": shipping if dice.chance(0.3) else None,
+    }
+    return customers.announce(ledger, customers.create(ledger, **{**known, **fields}))
+
+
+def _ascii(name: str) -> str:
+    plain = name.lower().replace("ø", "o").replace("ü", "u")
+    return "".join(letter for letter in plain if letter.isalpha())
+
+
+def _address(ledger: Ledger, place: Place) -> JSON:
+    city, postal_code = ledger.dice.pick(place.cities)
+    return {
+        "city": city,
+        "country": place.country,
+        "line1": f"{ledger.dice.between(1, 199)} {ledger.dice.pick(place.streets)}",
+        "line2": None,
+        "postal_code": postal_code,
+        "state": "OR" if place.country == "US" else None,
+    }
+
+
+def equip(ledger: Ledger, customer: JSON, place: Place) -> JSON:
+    """Give the customer a payment method, and make it the default."""
+    method = new_method(ledger, customer, place)
+    methods.attach(ledger, method, customer["id"])
+    settings = {**customer["invoice_settings"], "default_payment_method": method["id"]}
+    ledger.change(customer, invoice_settings=settings)
+    ledger.emit("customer.updated", customer)
+    return method
+
+
+def new_method(ledger: Ledger, customer: JSON, place: Place) -> JSON:
+    """A card, or in the euro area often a bank account."""
+    dice = ledger.dice
+    details = {
+        "address": customer["address"],
+        "email": customer["email"],
+        "name": customer["name"],
+        "phone": customer["phone"],
+        "tax_id": None,
+    }
+    if place.currency == "eur" and dice.chance(0.3):
+        debit = methods.sepa_debit(ledger, place.country, dice.digits(4))
+        return methods.create(ledger, "sepa_debit", debit, billing_details=details)
+    brand, last4 = dice.weighted(words.BRANDS)
+    card = methods.card(
+        ledger,
+        brand,
+        last4,
+        country=place.country,
+        exp_month=dice.between(1, 12),
+        exp_year=dice.weighted(((2026, 20), (2027, 30), (2028, 25), (2029, 25))),
+        funding=dice.weighted((("credit", 60), ("debit", 35), ("prepaid", 5))),
+    )
+    return methods.create(ledger, "card", card, billing_details=details)

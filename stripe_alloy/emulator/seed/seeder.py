@@ -1,0 +1,116 @@
+"""Make the business: the shop first, then one customer's life after the other, then the books."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.clock import DAY, SEED_END
+from stripe_alloy.emulator.dice import Dice
+from stripe_alloy.emulator.ledger import Ledger
+from stripe_alloy.emulator.seed.books import Books
+from stripe_alloy.emulator.seed.cast import CAST
+from stripe_alloy.emulator.seed.goods import CURRENCIES, Shop
+from stripe_alloy.emulator.seed.life import Life
+from stripe_alloy.emulator.templates import part
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.store import Store
+
+JSON = dict[str, Any]
+
+SPAN = 730 * DAY
+EVENTS_FOR = 45 * DAY  # older events than these are not made: no list would show them
+BATCH = 100  # customers flushed together
+CONNECTED_SHARE = 5  # a connected account has a fifth of the platform's customers
+
+
+def account_ids(seed: int, connected: int) -> list[str]:
+    """The platform's own account id, and those of the connected accounts."""
+    dice = Dice(seed * 7919 + 17)
+    return [f"acct_{dice.text(16)}" for _ in range(connected + 1)]
+
+
+def seed_accounts(store: Store, ids: list[str], seed: int, version: str) -> None:
+    """The account objects, all kept with the platform."""
+    ledger = Ledger(store, ids[0], Dice(seed), SEED_END - SPAN, version, alone=True)
+    for index, account_id in enumerate(ids):
+        ledger.add("account", id=account_id, **_account(index), hidden={"_unlisted": index == 0})
+    ledger.flush()
+
+
+def _account(index: int) -> JSON:
+    name = "Alloy Instruments" if index == 0 else f"Alloy Partner {index}"
+    profile = {"name": name, "url": "https://example.com", "mcc": "5045", "support_email": None}
+    return {
+        "business_profile": part("account", "business_profile", **profile),
+        "created": SEED_END - SPAN + index * DAY,
+        "email": f"account{index}@example.com",
+        "type": "standard" if index else "none",
+    }
+
+
+class Seeder:
+    """Fills one account."""
+
+    def __init__(
+        self, store: Store, account: str, seed: int, shape: tuple[str, str | None]
+    ) -> None:
+        version, since = shape
+        self._ledger = Ledger(store, account, Dice(seed), SEED_END - SPAN, version, alone=True)
+        self._ledger.shape_since = since
+        self._ledger.today = SEED_END
+        self._ledger.events_since = SEED_END - EVENTS_FOR
+        self._store = store
+
+    def fill(self, customers: int) -> None:
+        """The whole business, for that many customers."""
+        if not customers:
+            return
+        ledger = self._ledger
+        books = Books(ledger, SEED_END)
+        shop = Shop(ledger)
+        shop.open(CURRENCIES)
+        begin = ledger.now
+        for first in range(0, customers, BATCH):
+            for number in range(first, min(first + BATCH, customers)):
+                self._live(shop, number, begin)
+            self._flush()
+        self._close(shop, books, begin)
+
+    def _live(self, shop: Shop, number: int, begin: int) -> None:
+        if number < len(CAST):
+            actor = CAST[number]
+            moment = SEED_END - actor.days * DAY + number * 600
+            life: Life = actor(self._ledger, shop, number, moment, SEED_END - 1)
+        else:
+            latest = SEED_END - 3 * DAY
+            moment = begin + self._ledger.dice.between(DAY, latest - begin)
+            life = Life(self._ledger, shop, number, moment, SEED_END - 1)
+        life.timeline.run()
+
+    def _close(self, shop: Shop, books: Books, begin: int) -> None:
+        ledger = self._ledger
+        books.charge_fees(begin, CURRENCIES[0])
+        books.pay_out()
+        self._flush()
+        last = Ledger(self._store, ledger.account, ledger.dice, SEED_END - 20 * DAY, ledger.version)
+        last.shape_since = ledger.shape_since
+        shop.archive(last)
+        with self._store.transaction():
+            last.flush()
+
+    def _flush(self) -> None:
+        with self._store.transaction():
+            self._ledger.flush()
+        self._ledger.forget("product", "price")
+
+
+def seed_business(
+    store: Store, ids: list[str], seed: int, customers: int, shape: tuple[str, str | None]
+) -> None:
+    """All accounts: the platform's, and smaller ones."""
+    with store.transaction():
+        seed_accounts(store, ids, seed, shape[0])
+    for index, account in enumerate(ids):
+        size = customers if index == 0 else -(-customers // CONNECTED_SHARE)
+        Seeder(store, account, seed * 1000 + index, shape).fill(size)

@@ -1,0 +1,34 @@
+"""What happens when: steps run in the order of their time, and each may plan further ones."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stripe_alloy.emulator.ledger import Ledger
+
+
+class Timeline:
+    """The steps to come; the ledger's clock follows them."""
+
+    def __init__(self, ledger: Ledger, end: int) -> None:
+        self._ledger = ledger
+        self._end = end
+        self._steps: list[tuple[int, int, Callable[..., Any], tuple[Any, ...]]] = []
+        self._count = 0
+
+    def at(self, moment: int, step: Callable[..., Any], *arguments: Any) -> None:
+        """Plan a step; what lies beyond the end never happens."""
+        self._count += 1
+        if moment <= self._end:
+            heapq.heappush(self._steps, (moment, self._count, step, arguments))
+
+    def run(self) -> None:
+        """Let everything happen."""
+        while self._steps:
+            moment, _, step, arguments = heapq.heappop(self._steps)
+            self._ledger.now = moment
+            step(*arguments)

@@ -1,0 +1,120 @@
+"""HTTP/1.1 with keep-alive: one thread a connection, one write an answer."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import socketserver
+import threading
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from stripe_alloy.emulator.wire import Answer, Incoming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMPRESS_FROM = 1024
+MAX_LINE = 65_536
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    """A connection: requests are answered until one side has enough."""
+
+    disable_nagle_algorithm = True
+    wbufsize = 0
+
+    def handle(self) -> None:
+        server = self.server
+        assert isinstance(server, Server)  # noqa: S101 - only Server makes handlers
+        server.opened(self.connection)
+        try:
+            while self._one(server.answer):
+                pass
+        except (ConnectionError, TimeoutError, ValueError):
+            pass
+        finally:
+            server.closed(self.connection)
+
+    def _one(self, answer: Callable[[Incoming], Answer]) -> bool:
+        incoming = self._read()
+        if incoming is None:
+            return False
+        given = answer(incoming)
+        if given.cut == "all":
+            return False
+        self.wfile.write(_rendered(given, incoming))
+        return not given.cut and incoming.headers.get("connection", "").lower() != "close"
+
+    def _read(self) -> Incoming | None:
+        line = self.rfile.readline(MAX_LINE)
+        if not line.strip():
+            return None
+        method, target, _ = line.decode("latin-1").split(" ", 2)
+        headers = {}
+        while (line := self.rfile.readline(MAX_LINE)) not in (b"\r\n", b"\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.lower()] = value.strip()
+        if headers.get("expect", "").lower() == "100-continue":
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = self.rfile.read(int(headers.get("content-length") or 0))
+        path, _, query = target.partition("?")
+        return Incoming(method, unquote(path), query, headers, body)
+
+
+def _rendered(answer: Answer, incoming: Incoming) -> bytes:
+    body, headers = answer.body, dict(answer.headers)
+    headers["Content-Type"] = answer.content_type
+    accepted = "gzip" in incoming.headers.get("accept-encoding", "")
+    if accepted and len(body) > COMPRESS_FROM:
+        body = gzip.compress(body, compresslevel=1, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    headers["Content-Length"] = str(len(body))
+    if answer.cut == "half":
+        body = body[: len(body) // 2]
+    lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Unknown')}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Listens, and hands every request to `answer`."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, host: str, port: int, answer: Callable[[Incoming], Answer]) -> None:
+        self.answer = answer
+        self._open: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        super().__init__((host, port), _Handler)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.server_address[1])
+
+    def opened(self, connection: socket.socket) -> None:
+        """A connection is being served."""
+        with self._guard:
+            self._open.add(connection)
+
+    def closed(self, connection: socket.socket) -> None:
+        """A connection is done."""
+        with self._guard:
+            self._open.discard(connection)
+
+    def stop(self) -> None:
+        """Stop listening and close every connection."""
+        self.shutdown()
+        self.server_close()
+        with self._guard:
+            for connection in self._open:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # the other side was first

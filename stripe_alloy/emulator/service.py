@@ -1,0 +1,259 @@
+"""From request to answer: who asks, may they, what do they want, what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stripe_alloy.emulator import expand, reads
+from stripe_alloy.emulator.coerce import coerce
+from stripe_alloy.emulator.control import PREFIX, control
+from stripe_alloy.emulator.dice import Dice
+from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
+from stripe_alloy.emulator.faults import Fault, deform, first
+from stripe_alloy.emulator.form import nest, pairs
+from stripe_alloy.emulator.idempotency import Answers, Stored, digest
+from stripe_alloy.emulator.ledger import Ledger
+from stripe_alloy.emulator.listing import Lists
+from stripe_alloy.emulator.resources import RESOURCES
+from stripe_alloy.emulator.routes import Reading, Route, Table
+from stripe_alloy.emulator.wire import Answer, Incoming, Log
+from stripe_alloy.emulator.writes import ROUTES as WRITES
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.clock import Clock
+    from stripe_alloy.emulator.faults import Faults
+    from stripe_alloy.emulator.keys import Keys
+    from stripe_alloy.emulator.limits import Limits
+    from stripe_alloy.emulator.store import Store
+
+JSON = dict[str, Any]
+
+_VERSION = re.compile(r"^\d{4}-\d{2}-\d{2}(\.[a-z]+)?(; ?[\w=]+)*$")
+_NOT_KEPT = frozenset({401, 403, 409, 429})
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_logger = logging.getLogger(__name__)
+
+
+def _refused(error: ApiError, request_id: str) -> Answer:
+    return Answer(error.status, _encode(error.body(request_id)), error.headers)
+
+
+TABLE = Table((*reads.ROUTES, *WRITES))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that was understood."""
+
+    incoming: Incoming
+    route: Route
+    ids: dict[str, str]
+    account: str
+    request_id: str
+    faults: list[Fault]
+
+
+@dataclass
+class Service:
+    """An emulated Stripe without its sockets."""
+
+    store: Store
+    clock: Clock
+    dice: Dice
+    keys: Keys
+    faults: Faults
+    limits: Limits
+    platform: str
+    accounts: frozenset[str]
+    version: str
+    account_version: str
+    latency: float = 0.0
+    unscoped_payment_methods: str = "serve"
+
+    def __post_init__(self) -> None:
+        self.log = Log()
+        self.answers = Answers(self.store)
+        self._request_ids = Dice(self.store.size())
+        self._lock = threading.Lock()
+
+    # ------------------------------------------------------------------ the outside
+
+    def answer(self, incoming: Incoming) -> Answer:
+        """Answer one request, whatever happens."""
+        if incoming.path.startswith(PREFIX):
+            return control(self, incoming)
+        with self._lock:
+            request_id = f"req_{self._request_ids.text(14)}"
+        met = self.faults.take(incoming.method, incoming.path)
+        answer = self._spoiled(met) or self._safe(incoming, request_id, met)
+        answer.headers = {**self._headers(incoming, request_id), **answer.headers}
+        self._withhold(answer, met)
+        self.log.add(incoming, 0 if answer.cut else answer.status, request_id)
+        return answer
+
+    def _safe(self, incoming: Incoming, request_id: str, met: list[Fault]) -> Answer:
+        try:
+            return self._answer(incoming, request_id, met)
+        except ApiError as error:
+            return _refused(error, request_id)
+        except Exception as bug:
+            _logger.exception("%s %s", incoming.method, incoming.path)
+            return _refused(ApiError(500, f"Emulator bug: {bug!r}", kind="api_error"), request_id)
+
+    def _spoiled(self, met: list[Fault]) -> Answer | None:
+        """The answer of a fault that keeps the request from being executed."""
+        fault = first(met, "cut_before", "garbage", "html")
+        if fault is None:
+            return None
+        self._pause(met)
+        if fault.kind == "cut_before":
+            return Answer(0, b"", cut="all")
+        if fault.kind == "garbage":
+            return Answer(200, b'{"object": "list", "data": [{"id": "ch_')
+        page = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
+        return Answer(502, page, content_type="text/html")
+
+    @staticmethod
+    def _withhold(answer: Answer, met: list[Fault]) -> None:
+        fault = first(met, "cut_after", "truncate")
+        if fault is not None:
+            answer.cut = "all" if fault.kind == "cut_after" else "half"
+
+    def _headers(self, incoming: Incoming, request_id: str) -> dict[str, str]:
+        given = incoming.headers
+        echoed = {
+            "Idempotency-Key": given.get("idempotency-key"),
+            "Stripe-Account": given.get("stripe-account"),
+        }
+        return {
+            "Date": self.clock.http_date(),
+            "Request-Id": request_id,
+            "Stripe-Version": given.get("stripe-version") or self.account_version,
+            **{name: value for name, value in echoed.items() if value},
+        }
+
+    # ------------------------------------------------------------------ the checks
+
+    def _answer(self, incoming: Incoming, request_id: str, met: list[Fault]) -> Answer:
+        key = self.keys.check(incoming.key)
+        version = incoming.headers.get("stripe-version")
+        if version and not _VERSION.match(version):
+            raise invalid(f"Invalid Stripe API version: {version}")
+        account = incoming.headers.get("stripe-account") or self.platform
+        if account not in self.accounts:
+            raise no_account(key, account)
+        found = TABLE.find(incoming.method, incoming.path)
+        if found is None:
+            raise unrecognized_url(incoming.method, incoming.path)
+        route, ids = found
+        asked = Asked(incoming, route, ids, account, request_id, met)
+        with self.limits.admit(account, f"{route.method} {route.template}"):
+            self.keys.allow(key, RESOURCES[route.resource], route.access, account)
+            return self._dispatch(asked)
+
+    def _dispatch(self, asked: Asked) -> Answer:
+        fault = first(asked.faults, "status")
+        if fault is not None and not fault.options.get("executed"):
+            self._pause(asked.faults)
+            raise fault.error()
+        fields = pairs(asked.incoming.form)
+        params = coerce(nest(fields), asked.route.shape)
+        if asked.route.read is not None:
+            self._pause(asked.faults)
+            return self._deformed(Answer(200, self._read(asked, params)), asked.faults)
+        return self._deformed(self._once(asked, params, fields), asked.faults)
+
+    def _pause(self, met: list[Fault]) -> None:
+        delayed = sum(float(f.options.get("seconds", 1)) for f in met if f.kind == "delay")
+        if self.latency + delayed > 0:
+            time.sleep(self.latency + delayed)
+
+    @staticmethod
+    def _deformed(answer: Answer, met: list[Fault]) -> Answer:
+        if first(met, "unknown_field", "null_field"):
+            answer.body = _encode(deform(_decode(answer.body), met))
+        return answer
+
+    # ------------------------------------------------------------------ reading and writing
+
+    def _read(self, asked: Asked, params: JSON) -> bytes:
+        assert asked.route.read is not None  # noqa: S101 - the caller looked
+        delay = self.faults.events_delay()
+        lists = Lists(self.store, asked.account, self.clock(), delay)
+        reading = Reading(
+            self.store,
+            lists,
+            asked.account,
+            self.platform,
+            asked.incoming.path,
+            asked.ids,
+            params,
+            self.unscoped_payment_methods,
+        )
+        return asked.route.read(reading)
+
+    def _once(self, asked: Asked, params: JSON, fields: list[tuple[str, str]]) -> Answer:
+        key = asked.incoming.headers.get("idempotency-key")
+        if key is None or asked.incoming.method != "POST":
+            self._pause(asked.faults)
+            return self._execute(asked, params)
+        asks = digest(asked.incoming.method, asked.incoming.path, fields)
+        with self.answers.reserve(asked.account, key):
+            self._pause(asked.faults)
+            stored = self.answers.recall(asked.account, key, asks, self.clock())
+            if stored is not None:
+                headers = {"Idempotent-Replayed": "true", "Original-Request": stored.request_id}
+                return Answer(stored.status, stored.body, headers)
+            answer = self._execute(asked, params)
+            if answer.status not in _NOT_KEPT:
+                kept = Stored(answer.status, answer.body, asked.request_id)
+                self.answers.remember(asked.account, key, asks, kept, self.clock())
+            return answer
+
+    def _execute(self, asked: Asked, params: JSON) -> Answer:
+        wanted = params.pop("expand", [])
+        paths = expand.check(asked.route.resource, wanted, in_list=False)
+        try:
+            result = self._write(asked, params)
+        except ApiError as error:
+            return _refused(error, asked.request_id)
+        if paths:
+            result = expand.Expander(self.store, asked.account).expand(result, paths)
+        fault = first(asked.faults, "status")
+        if fault is not None:
+            return _refused(fault.error(), asked.request_id)
+        return Answer(200, _encode(result))
+
+    def ledger(self, account: str) -> Ledger:
+        """A ledger for one change; to be used within a transaction of the store."""
+        ledger = Ledger(self.store, account, self.dice, int(self.clock()), self.version)
+        if self.account_version != self.version:
+            ledger.shape_since = self.account_version
+        return ledger
+
+    def _write(self, asked: Asked, params: JSON) -> JSON:
+        assert asked.route.write is not None  # noqa: S101 - reads went another way
+        refused = None
+        result: JSON = {}
+        with self.store.transaction():
+            ledger = self.ledger(asked.account)
+            key = asked.incoming.headers.get("idempotency-key")
+            ledger.request = {"id": asked.request_id, "idempotency_key": key}
+            try:
+                result = asked.route.write(ledger, asked.ids, params)
+            except ApiError as error:
+                if not error.keep:
+                    raise
+                refused = error
+            ledger.flush()
+        if refused is not None:
+            raise refused
+        return result

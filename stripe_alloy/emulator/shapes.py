@@ -1,0 +1,132 @@
+"""What an endpoint takes, read from the source text of `stripe.params`, which is never imported."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+_SCALARS = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_SCALARS["Decimal"] = "decimal"
+_WRAPPERS = ("NotRequired", "Optional", "Required")
+_TRANSPORT = frozenset({"RequestOptions"})
+
+
+@dataclass
+class Shape:
+    """The values a parameter may have; a union has several of these set."""
+
+    scalars: set[str] = field(default_factory=set)
+    literals: list[str] = field(default_factory=list)
+    fields: dict[str, Shape] | None = None
+    needed: set[str] = field(default_factory=set)
+    items: Shape | None = None
+    values: Shape | None = None  # of a map with free keys
+    clearable: bool = False
+
+    def merge(self, other: Shape) -> Shape:
+        """A union of two shapes."""
+        self.scalars |= other.scalars
+        self.literals += other.literals
+        self.clearable |= other.clearable
+        self.needed |= other.needed
+        self.fields = self.fields or other.fields
+        self.items = self.items or other.items
+        self.values = self.values or other.values
+        return self
+
+
+EVERY = Shape(fields={})
+
+
+@cache
+def shape_of(params: str) -> Shape:
+    """The shape of a class of `stripe.params`, e.g. `CustomerListParams`."""
+    source = _module(params)
+    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    return _Reader(classes).of_class(params)
+
+
+def _module(params: str) -> str:
+    spec = importlib.util.find_spec("stripe")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("stripe")
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", params).lower()
+    return (Path(spec.origin).parent / "params" / f"_{name}.py").read_text(encoding="utf-8")
+
+
+class _Reader:
+    """Turns annotations into shapes."""
+
+    def __init__(self, classes: dict[str, ast.ClassDef]) -> None:
+        self._classes = classes
+        self._done: dict[str, Shape] = {}
+
+    def of_class(self, name: str) -> Shape:
+        if name not in self._done:
+            shape = self._done[name] = Shape(fields={})
+            for node in self._classes[name].body:
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    self._add(shape, node.target.id, node.annotation)
+            self._functional(shape, name)
+        return self._done[name]
+
+    def _add(self, shape: Shape, name: str, annotation: ast.expr) -> None:
+        assert shape.fields is not None  # noqa: S101 - a class always has fields
+        optional = _head(annotation) == "NotRequired"
+        shape.fields[name] = self.of(annotation)
+        if not optional:
+            shape.needed.add(name)
+
+    def _functional(self, shape: Shape, name: str) -> None:
+        """`_XBase = TypedDict("XBase", {"in": ...})` holds names that are Python keywords."""
+        for base in self._classes[name].bases:
+            if isinstance(base, ast.Name) and base.id in self._classes:
+                shape.merge(self.of_class(base.id))
+
+    def of(self, node: ast.expr) -> Shape:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return self.of(ast.parse(node.value, mode="eval").body)
+        if isinstance(node, ast.BinOp):
+            return self.of(node.left).merge(self.of(node.right))
+        if isinstance(node, ast.Subscript):
+            return self._generic(node)
+        if isinstance(node, ast.Name):
+            return self._named(node.id)
+        return Shape()
+
+    def _named(self, name: str) -> Shape:
+        if name in _SCALARS:
+            return Shape(scalars={_SCALARS[name]})
+        if name in self._classes:
+            return Shape().merge(self.of_class(name))
+        return Shape(scalars={"string"})
+
+    def _generic(self, node: ast.Subscript) -> Shape:
+        head = _head(node)
+        arguments = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if head in _WRAPPERS:
+            return self.of(arguments[0])
+        if head == "Literal":
+            return _literal([str(a.value) for a in arguments if isinstance(a, ast.Constant)])
+        if head == "List":
+            return Shape(items=self.of(arguments[0]))
+        if head in ("Dict", "UntypedStripeObject"):
+            return Shape(values=self.of(arguments[-1]))
+        shape = Shape()
+        for argument in arguments:
+            shape.merge(self.of(argument))
+        return shape
+
+
+def _literal(values: list[str]) -> Shape:
+    return Shape(literals=[value for value in values if value], clearable="" in values)
+
+
+def _head(node: ast.expr) -> str:
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        return node.value.id
+    return ""

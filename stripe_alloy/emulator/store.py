@@ -1,0 +1,176 @@
+"""Where objects live: one SQLite file, each object as the JSON text that goes over the wire."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stripe_alloy.emulator.resources import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+LISTED, DELETED, UNLISTED = 0, 1, 2  # `shown`: in lists; gone; only asked for by name (test clocks)
+
+_COLUMN_TYPES = "".join(f", {name}" for name in COLUMNS)
+_INDEXED = ("customer", "parent", "payment_intent", "charge", "payout", "source", "type")
+_OBJECTS = (
+    "CREATE TABLE IF NOT EXISTS objects (seq INTEGER PRIMARY KEY, account TEXT NOT NULL, "
+    "object TEXT NOT NULL, id TEXT NOT NULL, created INTEGER NOT NULL, shown INTEGER NOT NULL, "
+    f"body TEXT NOT NULL, extra TEXT{_COLUMN_TYPES})"
+)
+_ANSWERS = (
+    "CREATE TABLE IF NOT EXISTS answers (account TEXT, key TEXT, digest TEXT, status INTEGER, "
+    "body BLOB, request_id TEXT, created REAL, PRIMARY KEY (account, key))"
+)
+_SCHEMA = (
+    _OBJECTS,
+    "CREATE UNIQUE INDEX IF NOT EXISTS by_id ON objects (account, object, id)",
+    "CREATE INDEX IF NOT EXISTS by_created ON objects (account, object, created, seq)",
+    *(
+        f"CREATE INDEX IF NOT EXISTS by_{name} ON objects (account, object, {name}, created, seq) "
+        f"WHERE {name} IS NOT NULL"
+        for name in _INDEXED
+    ),
+    _ANSWERS,
+    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT)",
+)
+_NAMES = ("account", "object", "id", "created", "shown", "body", "extra", *COLUMNS)
+_KEPT = ("account", "object", "id", "created")
+_PUT = (
+    f"INSERT INTO objects ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))}) "  # noqa: S608
+    "ON CONFLICT (account, object, id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _NAMES if name not in _KEPT)
+)
+
+
+class Found(NamedTuple):
+    """A stored object."""
+
+    id: str
+    created: int
+    seq: int
+    shown: int
+    body: str
+    extra: str | None
+
+
+@dataclass
+class Query:
+    """Which objects, in which order, from where."""
+
+    account: str
+    kind: str
+    where: list[tuple[str, Sequence[Any]]] = field(default_factory=list)
+    oldest_first: bool = False
+    limit: int | None = None
+    after: str | None = None
+    before: str | None = None
+
+    def add(self, clause: str, *values: Any) -> None:
+        """Narrow it down."""
+        self.where.append((clause, values))
+
+
+class Store:
+    """The objects of all accounts."""
+
+    def __init__(self, path: str) -> None:
+        self.lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=OFF", *_SCHEMA):
+            self._db.execute(statement)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self.lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and nobody else meanwhile."""
+        with self.lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one statement of a table beside the objects."""
+        with self.lock:
+            return self._db.execute(statement, values).fetchall()
+
+    def put(self, rows: Iterable[Sequence[object]]) -> None:
+        """Insert or replace; a replaced object keeps its place in lists."""
+        self._db.executemany(_PUT, rows)
+
+    def remove(self, account: str, kind: str, object_id: str) -> None:
+        """Forget an object."""
+        self._db.execute(
+            "DELETE FROM objects WHERE account = ? AND object = ? AND id = ?",
+            (account, kind, object_id),
+        )
+
+    def get(self, account: str, kind: str, object_id: str) -> Found | None:
+        """An object by its id."""
+        with self.lock:
+            row = self._db.execute(
+                "SELECT id, created, seq, shown, body, extra FROM objects "
+                "WHERE account = ? AND object = ? AND id = ?",
+                (account, kind, object_id),
+            ).fetchone()
+        return Found(*row) if row else None
+
+    def page(self, query: Query) -> tuple[list[Found], bool]:
+        """A page of a list, and whether more follows in the direction of travel."""
+        backwards = query.before is not None
+        rows = self.select(query, flip=backwards)
+        more = query.limit is not None and len(rows) > query.limit
+        rows = rows[: query.limit]
+        return (rows[::-1] if backwards else rows), more
+
+    def select(self, query: Query, *, flip: bool = False) -> list[Found]:
+        """The rows of a query, one more than its limit."""
+        clauses = ["account = ?", "object = ?"]
+        values: list[object] = [query.account, query.kind]
+        for clause, bound in query.where:
+            clauses.append(clause)
+            values.extend(bound)
+        rising = query.oldest_first != flip
+        cursor = query.after or query.before
+        with self.lock:
+            if cursor is not None:
+                clauses.append(f"(created, seq) {'>' if rising else '<'} (?, ?)")
+                values.extend(self._place(query, cursor))
+            order = "" if rising else " DESC"
+            statement = (
+                f"SELECT id, created, seq, shown, body, extra FROM objects "  # noqa: S608
+                f"WHERE {' AND '.join(clauses)} ORDER BY created{order}, seq{order}"
+            )
+            if query.limit is not None:
+                statement += f" LIMIT {query.limit + 1}"
+            return [Found(*row) for row in self._db.execute(statement, values)]
+
+    def _place(self, query: Query, object_id: str) -> tuple[int, int]:
+        found = self.get(query.account, query.kind, object_id)
+        if found is None:
+            raise KeyError(object_id)
+        return found.created, found.seq
+
+    def newest(self, account: str, kind: str) -> int | None:
+        """When the newest object of a kind was made."""
+        rows = self.execute(
+            "SELECT max(created) FROM objects WHERE account = ? AND object = ?", account, kind
+        )
+        newest: int | None = rows[0][0]
+        return newest
+
+    def size(self) -> int:
+        """How many objects were ever put, as far as is known."""
+        return int(self.execute("SELECT coalesce(max(seq), 0) FROM objects")[0][0])

@@ -1,0 +1,93 @@
+"""Complete objects: every field of the schema, null where Stripe allows null.
+
+Values inside an object are never changed in place, only replaced, so templates share them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from stripe_alloy.emulator.defaults import DEFAULTS
+from stripe_alloy.emulator.resources import RESOURCES
+from stripe_alloy.emulator.schemas import JSON, at, included, schema_of, types
+
+_EMPTY: dict[str, Any] = {
+    "string": "",
+    "integer": 0,
+    "number": 0,
+    "boolean": False,
+    "array": [],
+    "object": {},
+}
+METHOD_HASHES = "payment_method"
+_NEVER = frozenset({"deleted"})
+
+
+def build(kind: str, **fields: Any) -> JSON:
+    """An object of this kind with these fields, and all others at their defaults."""
+    return {**template(kind), **fields}
+
+
+def part(kind: str, path: str, **fields: Any) -> JSON:
+    """A hash inside an object, complete."""
+    return {**_part(kind, path), **fields}
+
+
+@cache
+def _part(kind: str, path: str) -> JSON:
+    return _blank(at(schema_of(kind), path))
+
+
+@cache
+def template(kind: str) -> JSON:
+    """An object with nothing but defaults."""
+    defaults = DEFAULTS.get(kind, {})
+    if kind not in _SELF_MADE:
+        blank = _blank(schema_of(kind), absent=included(kind) | _hashes(kind))
+    else:
+        blank = {}
+    known = {**blank, **defaults}
+    head = {"id": "", "object": kind}
+    return {**head, **{k: known[k] for k in sorted(known) if k not in head}}
+
+
+_SELF_MADE = frozenset({"invoiceitem"})
+
+
+@cache
+def _hashes(kind: str) -> frozenset[str]:
+    """The hashes of a payment method: one for each type, only its own is there."""
+    if kind != METHOD_HASHES:
+        return frozenset()
+    fields = schema_of(kind)["properties"].items()
+    nullable = {name for name, field in fields if types(field) == {"object", "null"}}
+    return frozenset(nullable - {"metadata", "radar_options"})
+
+
+def _blank(schema: JSON, absent: frozenset[str] = frozenset()) -> JSON:
+    fields = schema.get("properties", {})
+    gone = absent | _NEVER
+    return {name: _default(field) for name, field in fields.items() if name not in gone}
+
+
+def _default(schema: JSON) -> Any:
+    kinds = types(schema)
+    if "null" in kinds:
+        return None
+    kind = next(iter(kinds))
+    if schema.get("format") == "date-time":
+        return 0
+    return _blank(schema) if kind == "object" else _EMPTY[kind]
+
+
+def fields_of(kind: str) -> frozenset[str]:
+    """The names of an object's fields."""
+    if kind in _SELF_MADE:
+        return frozenset(template(kind))
+    return frozenset(schema_of(kind)["properties"])
+
+
+def is_known(kind: str) -> bool:
+    """Whether objects of this kind are kept."""
+    return kind in RESOURCES

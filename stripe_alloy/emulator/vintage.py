@@ -1,0 +1,75 @@
+"""Snapshots as an older API version renders them, for accounts that were never upgraded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+JSON = dict[str, Any]
+
+
+class Vintage(NamedTuple):
+    """How an older version differs: fields it lacks, and fields it has, with where they moved."""
+
+    lacks: tuple[str, ...]
+    carries: Mapping[str, str]
+
+
+# Before 2025-03-31.basil: docs.stripe.com/changelog/basil
+VINTAGES: Mapping[str, Vintage] = {
+    "invoice": Vintage(
+        ("parent", "total_taxes", "total_pretax_credit_amounts", "amount_overpaid"),
+        {
+            "charge": "charge",
+            "payment_intent": "payment_intent",
+            "subscription": "parent.subscription_details.subscription",
+        },
+    ),
+    "line_item": Vintage(
+        ("parent", "pricing", "taxes"),
+        {"plan": "pricing.price_details.price"},
+    ),
+    "subscription": Vintage(
+        ("billing_mode", "billing_schedules"),
+        {
+            "current_period_end": "items.data.0.current_period_end",
+            "current_period_start": "items.data.0.current_period_start",
+            "quantity": "items.data.0.quantity",
+        },
+    ),
+    "charge": Vintage(("presentment_details",), {"invoice": "invoice", "dispute": "dispute"}),
+    "payment_intent": Vintage(("excluded_payment_method_types", "hooks"), {"invoice": "invoice"}),
+    "customer": Vintage(("business_name", "individual_name"), {"default_card": "default_source"}),
+    "product": Vintage(("marketing_features",), {"features": "marketing_features"}),
+    "price": Vintage(("tax_behavior",), {}),
+    "payment_method": Vintage(("allow_redisplay",), {}),
+    "refund": Vintage(("destination_details",), {}),
+    "dispute": Vintage(("enhanced_eligibility_types",), {}),
+    "payout": Vintage(("reconciliation_status", "trace_id"), {"bank_account": "destination"}),
+}
+
+
+def older(obj: JSON) -> JSON:
+    """The object in an older shape, what is nested in it too."""
+    vintage = VINTAGES.get(obj["object"], Vintage((), {}))
+    kept = {name: _within(value) for name, value in obj.items() if name not in vintage.lacks}
+    carried = {name: _at(obj, path) for name, path in vintage.carries.items()}
+    return {**kept, **carried}
+
+
+def _within(value: Any) -> Any:
+    is_list = isinstance(value, dict) and value.get("object") == "list"
+    return {**value, "data": [older(entry) for entry in value["data"]]} if is_list else value
+
+
+def _at(node: Any, path: str) -> Any:
+    for name in path.split("."):
+        if isinstance(node, dict):
+            node = node.get(name)
+        elif isinstance(node, list) and node:
+            node = node[int(name)]
+        else:
+            return None
+    return node

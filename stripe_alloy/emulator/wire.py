@@ -1,0 +1,101 @@
+"""What comes in and what goes out, before and after HTTP."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections import deque
+from dataclasses import dataclass, field
+from threading import Lock
+from urllib.parse import parse_qs
+
+LOG_SIZE = 200_000
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """An HTTP request; header names in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def form(self) -> str:
+        """The parameters: of the query, or of a form in the body."""
+        return "&".join(part for part in (self.query, self.body.decode()) if part)
+
+    @property
+    def key(self) -> str | None:
+        """The API key, as a bearer token or as a user's name."""
+        scheme, _, rest = self.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return rest.strip()
+        if scheme.lower() != "basic":
+            return None
+        try:
+            return b64decode(rest).decode().partition(":")[0]
+        except (NotBase64, UnicodeDecodeError):
+            return None
+
+
+@dataclass
+class Answer:
+    """An HTTP answer; `cut` says how much of it is withheld."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    cut: str = ""  # "all": the connection closes; "half": it closes amid the body
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as the log keeps it."""
+
+    method: str
+    path: str
+    params: dict[str, list[str]]
+    account: str | None
+    status: int
+    stripe_version: str | None
+    idempotency_key: str | None
+    request_id: str
+
+
+class Log:
+    """The requests that were answered, oldest first."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._requests: deque[Request] = deque(maxlen=LOG_SIZE)
+
+    def add(self, incoming: Incoming, status: int, request_id: str) -> None:
+        """Note a request; status 0 stands for a connection that was cut."""
+        headers = incoming.headers
+        params = parse_qs(incoming.form, keep_blank_values=True)
+        noted = Request(
+            incoming.method,
+            incoming.path,
+            params,
+            headers.get("stripe-account"),
+            status,
+            headers.get("stripe-version"),
+            headers.get("idempotency-key"),
+            request_id,
+        )
+        with self._lock:
+            self._requests.append(noted)
+
+    def all(self) -> list[Request]:
+        """A copy of the log."""
+        with self._lock:
+            return list(self._requests)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._requests.clear()

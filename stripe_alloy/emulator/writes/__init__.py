@@ -1,0 +1,25 @@
+"""The endpoints that change something."""
+
+from __future__ import annotations
+
+from stripe_alloy.emulator.writes import (
+    catalog,
+    customers,
+    invoicing,
+    items,
+    lines,
+    payments,
+    returns,
+    subscribing,
+)
+
+ROUTES = (
+    *catalog.ROUTES,
+    *customers.ROUTES,
+    *payments.ROUTES,
+    *returns.ROUTES,
+    *invoicing.ROUTES,
+    *lines.ROUTES,
+    *subscribing.ROUTES,
+    *items.ROUTES,
+)

@@ -1,0 +1,99 @@
+"""Customers and their tax ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.effects import customers, methods
+from stripe_alloy.emulator.errors import missing
+from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.writes.fields import given, tell, update
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+_BESIDE = ("payment_method", "source", "tax", "tax_ids", "cash_balance", "default_source")
+
+
+def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+    fields = given("customer", params, skip=_BESIDE)
+    customer = customers.create(ledger, **fields)
+    for entry in params.get("tax_id_data", []):
+        customers.add_tax_id(ledger, customer, entry["type"], entry["value"])
+    if "payment_method" in params:
+        method = methods.resolve(ledger, params["payment_method"], "payment_method")
+        methods.attach(ledger, method, customer["id"])
+    _check_default(ledger, customer)
+    _tax(ledger, customer, params)
+    return customers.announce(ledger, customer)
+
+
+def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    customer = ledger.get("customer", ids["id"])
+    update(ledger, customer, params, None, _BESIDE)
+    if "default_source" in params:
+        ledger.change(customer, default_source=params["default_source"] or None)
+    _check_default(ledger, customer)
+    _tax(ledger, customer, params)
+    tell(ledger, customer, "customer.updated")
+    return customer
+
+
+def _check_default(ledger: Ledger, customer: JSON) -> None:
+    """The default payment method must be the customer's own."""
+    held = methods.default_of(customer)
+    if held is None:
+        return
+    param = "invoice_settings[default_payment_method]"
+    method = methods.resolve(ledger, held, param)
+    if method["customer"] != customer["id"]:
+        raise missing("PaymentMethod", held, param)
+
+
+def _tax(ledger: Ledger, customer: JSON, params: JSON) -> None:
+    """What is there only when expanded."""
+    if "tax" in params:
+        tax = params["tax"] or {}
+        known = {"automatic_tax": "unrecognized_location", "location": None}
+        address = tax.get("ip_address") or None
+        ledger.hide(customer, tax={**known, "ip_address": address, "provider": "stripe"})
+    if "cash_balance" in params:
+        settings = (params["cash_balance"] or {}).get("settings", {})
+        balance = {
+            "object": "cash_balance",
+            "available": None,
+            "customer": customer["id"],
+            "livemode": False,
+            "settings": {"reconciliation_mode": "automatic", **settings},
+        }
+        ledger.hide(customer, cash_balance=balance)
+
+
+def _delete(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+    return customers.delete(ledger, ledger.get("customer", ids["id"]))
+
+
+def _add_tax_id(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    customer = ledger.get("customer", ids["id"])
+    return customers.add_tax_id(ledger, customer, params["type"], params["value"])
+
+
+def _drop_tax_id(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+    tax_id = ledger.get("tax_id", ids["tax_id"])
+    if tax_id["customer"] != ids["id"]:
+        raise missing("tax_id", ids["tax_id"])
+    return customers.drop_tax_id(ledger, tax_id)
+
+
+_TAX_IDS = "/v1/customers/{id}/tax_ids"
+ROUTES = (
+    Route("POST", "/v1/customers", "customer", "CustomerCreateParams", write=_create),
+    Route("POST", "/v1/customers/{id}", "customer", "CustomerUpdateParams", write=_update),
+    Route("DELETE", "/v1/customers/{id}", "customer", None, write=_delete),
+    Route("POST", _TAX_IDS, "tax_id", "CustomerTaxIdCreateParams", write=_add_tax_id),
+    Route("DELETE", _TAX_IDS + "/{tax_id}", "tax_id", None, write=_drop_tax_id),
+)

@@ -1,0 +1,37 @@
+"""Discounts: a coupon bound to something. They are kept and shown; amounts do not change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.errors import required
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+_HOLDERS = ("subscription", "invoice")
+
+
+def discounted(ledger: Ledger, holder: JSON, chosen: Any) -> list[str]:
+    """The ids of the discounts; "" clears them."""
+    return [_one(ledger, holder, entry) for entry in chosen or []]
+
+
+def _one(ledger: Ledger, holder: JSON, entry: JSON) -> str:
+    if entry.get("discount"):
+        return str(ledger.get("discount", entry["discount"], "discounts")["id"])
+    if not entry.get("coupon"):
+        raise required("discounts[0][coupon]")
+    coupon = ledger.get("coupon", entry["coupon"], "coupon")
+    ledger.change(coupon, times_redeemed=coupon["times_redeemed"] + 1)
+    own = {holder["object"]: holder["id"]} if holder["object"] in _HOLDERS else {}
+    discount = ledger.add(
+        "discount",
+        customer=holder.get("customer"),
+        source={"coupon": coupon["id"], "type": "coupon"},
+        start=ledger.now,
+        **own,
+    )
+    return str(discount["id"])

@@ -1,0 +1,173 @@
+"""Invoices: their life, and what may be edited when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.emulator.effects import invoices, methods, subscriptions
+from stripe_alloy.emulator.effects.payments import card_error
+from stripe_alloy.emulator.errors import ApiError, invalid, required
+from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.writes.discounts import discounted
+from stripe_alloy.emulator.writes.fields import given
+from stripe_alloy.emulator.writes.lines import take_pending
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+# docs.stripe.com/api/invoices/update: what stays editable once an invoice is finalized
+_AFTER_DRAFT = frozenset(
+    {
+        "account_tax_ids",
+        "auto_advance",
+        "custom_fields",
+        "days_until_due",
+        "default_payment_method",
+        "default_source",
+        "description",
+        "due_date",
+        "footer",
+        "metadata",
+        "payment_settings",
+        "statement_descriptor",
+    }
+)
+_SKIP = ("customer", "currency", "discounts", "from_invoice", "shipping_cost", "default_tax_rates")
+
+
+def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+    subscription = None
+    if params.get("subscription"):
+        subscription = ledger.get("subscription", params["subscription"], "subscription")
+    owner = params.get("customer") or (subscription and subscription["customer"])
+    if not owner:
+        raise required("customer")
+    customer = ledger.get("customer", owner, "customer")
+    currency = params.get("currency") or customer["currency"] or "usd"
+    fields = given("invoice", params, skip=_SKIP)
+    if subscription is not None:
+        fields["parent"] = invoices.of_subscription(subscription)
+    invoice = invoices.draft(ledger, customer, currency, **fields)
+    _common(ledger, invoice, params)
+    if params.get("pending_invoice_items_behavior") == "include" or subscription:
+        take_pending(ledger, invoice, subscription["id"] if subscription else None)
+    invoices.announce(ledger, invoice)
+    return invoice
+
+
+def _common(ledger: Ledger, invoice: JSON, params: JSON) -> None:
+    if "days_until_due" in params:
+        ledger.change(invoice, due_date=invoice["created"] + params["days_until_due"] * DAY)
+    if "discounts" in params:
+        ledger.change(invoice, discounts=discounted(ledger, invoice, params["discounts"]))
+    due = invoice["collection_method"] == "send_invoice" and not invoice["due_date"]
+    if due:
+        ledger.change(invoice, due_date=invoice["created"] + 30 * DAY)
+
+
+def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = ledger.get("invoice", ids["id"])
+    frozen = sorted(params.keys() - _AFTER_DRAFT)
+    if invoice["status"] != "draft" and frozen:
+        raise ApiError(
+            400,
+            f"Finalized invoices can't be updated in this way: {', '.join(frozen)}",
+            code="invoice_not_editable",
+            param=frozen[0],
+        )
+    ledger.change(invoice, **given("invoice", params, invoice, _SKIP))
+    _common(ledger, invoice, params)
+    if ledger.is_changed(invoice):
+        ledger.emit("invoice.updated", invoice)
+    return invoice
+
+
+def _delete(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+    invoice = ledger.get("invoice", ids["id"])
+    for item in ledger.children("invoiceitem", "invoice", invoice["id"]):
+        ledger.emit("invoiceitem.deleted", item)
+        ledger.remove(item)
+    return invoices.delete(ledger, invoice)
+
+
+def _finalize(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = ledger.get("invoice", ids["id"])
+    if "auto_advance" in params:
+        ledger.change(invoice, auto_advance=params["auto_advance"])
+    return invoices.finalize(ledger, invoice)
+
+
+def _pay(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = ledger.get("invoice", ids["id"])
+    if invoice["status"] == "draft":
+        invoices.finalize(ledger, invoice)
+        if invoice["status"] == "paid":
+            return invoice
+    if params.get("paid_out_of_band"):
+        invoices.settle(ledger, invoice, off_stripe=True)
+    else:
+        collect(ledger, invoice, params.get("payment_method"))
+    revive(ledger, invoice)
+    return invoice
+
+
+def collect(ledger: Ledger, invoice: JSON, method_id: str | None = None) -> None:
+    """Pay the invoice, or answer with the card's refusal."""
+    method = methods.resolve(ledger, method_id, "payment_method") if method_id else None
+    if invoices.pay(ledger, invoice, method):
+        return
+    payment = invoices.payment_of(ledger, invoice)
+    intent = payment and ledger.get("payment_intent", payment["payment"]["payment_intent"])
+    if not intent or not intent["last_payment_error"]:
+        raise invalid(
+            "There is no `default_payment_method` set on this Customer or Invoice. Please set one.",
+            code="invoice_payment_intent_requires_action",
+        )
+    raise card_error(intent)
+
+
+def revive(ledger: Ledger, invoice: JSON) -> None:
+    """A subscription that waited for this payment is active again."""
+    details = (invoice["parent"] or {}).get("subscription_details")
+    subscription = details and ledger.find("subscription", details["subscription"])
+    if subscription and subscription["status"] in ("incomplete", "past_due", "unpaid"):
+        subscriptions.set_status(ledger, subscription, "active")
+
+
+def _void(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+    return invoices.close(ledger, ledger.get("invoice", ids["id"]), "void")
+
+
+def _give_up(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+    invoice = ledger.get("invoice", ids["id"])
+    invoices.require(invoice, "open", message="Only open invoices can become uncollectible.")
+    return invoices.close(ledger, invoice, "uncollectible")
+
+
+def _send(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+    invoice = ledger.get("invoice", ids["id"])
+    if invoice["collection_method"] != "send_invoice":
+        raise invalid("You can only manually send an invoice if its collection method is "
+                      "'send_invoice'.")  # fmt: skip
+    if invoice["status"] == "draft":
+        invoices.finalize(ledger, invoice)
+    ledger.emit("invoice.sent", invoice)
+    return invoice
+
+
+_ONE = "/v1/invoices/{id}"
+ROUTES = (
+    Route("POST", "/v1/invoices", "invoice", "InvoiceCreateParams", write=_create),
+    Route("POST", _ONE, "invoice", "InvoiceUpdateParams", write=_update),
+    Route("DELETE", _ONE, "invoice", None, write=_delete),
+    Route("POST", _ONE + "/finalize", "invoice", "InvoiceFinalizeInvoiceParams", write=_finalize),
+    Route("POST", _ONE + "/pay", "invoice", "InvoicePayParams", write=_pay),
+    Route("POST", _ONE + "/void", "invoice", None, write=_void),
+    Route("POST", _ONE + "/mark_uncollectible", "invoice", None, write=_give_up),
+    Route("POST", _ONE + "/send", "invoice", None, write=_send),
+)

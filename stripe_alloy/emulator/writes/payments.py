@@ -1,0 +1,182 @@
+"""Payment methods, payment intents, charges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.effects import methods, payments
+from stripe_alloy.emulator.errors import invalid, required
+from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.templates import part
+from stripe_alloy.emulator.writes.fields import given, update
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+_ACTIONS = ("payment_method_options", "amount_details", "hooks", "payment_details", "transfer_data")
+
+
+# ---------------------------------------------------------------------- payment methods
+
+
+def _create_method(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+    kind = params.get("type")
+    if not kind:
+        raise required("type")
+    fields = given("payment_method", params, skip=("type", kind))
+    return methods.create(ledger, kind, _details(ledger, kind, params), **fields)
+
+
+def _details(ledger: Ledger, kind: str, params: JSON) -> JSON:
+    chosen = params.get(kind) or {}
+    if kind == "card":
+        return methods.token_hash(ledger, chosen)
+    if kind == "sepa_debit":
+        iban = str(chosen.get("iban", ""))
+        return methods.sepa_debit(ledger, iban[:2] or "DE", iban[-4:] or "3000")
+    blank = part("payment_method", kind)
+    return {**blank, **{name: value for name, value in chosen.items() if name in blank}}
+
+
+def _update_method(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    method = ledger.get("payment_method", ids["id"])
+    if not method["customer"]:
+        raise invalid(
+            "You must save this PaymentMethod to a customer before you can update it.",
+            code="payment_method_unexpected_state",
+        )
+    return update(ledger, method, params, "payment_method.updated")
+
+
+def _attach(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    if not params.get("customer"):
+        raise required("customer")
+    method = methods.resolve(ledger, ids["id"], "id")
+    return methods.attach(ledger, method, params["customer"])
+
+
+def _detach(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+    return methods.detach(ledger, ledger.get("payment_method", ids["id"]))
+
+
+# ---------------------------------------------------------------------- payment intents
+
+
+def _create_intent(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+    if params["amount"] < 1:
+        raise invalid("This value must be greater than or equal to 1.", "amount")
+    if params.get("customer"):
+        ledger.get("customer", params["customer"], "customer")
+    fields = given("payment_intent", params, skip=(*_ACTIONS, "amount", "currency"))
+    if params.get("payment_method"):
+        method = methods.resolve(ledger, params["payment_method"], "payment_method")
+        fields["payment_method"] = method["id"]
+    automatic = params.get("automatic_payment_methods")
+    if automatic:
+        fields["automatic_payment_methods"] = {"allow_redirects": "always", **automatic}
+    intent = payments.create_intent(ledger, params["amount"], params["currency"], **fields)
+    return _confirmed(ledger, intent, params) if params.get("confirm") else intent
+
+
+def _confirmed(ledger: Ledger, intent: JSON, params: JSON) -> JSON:
+    held = params.get("payment_method") or intent["payment_method"]
+    if not held:
+        raise invalid(
+            "You cannot confirm this PaymentIntent because it's missing a payment method.",
+            code="payment_intent_unexpected_state",
+        )
+    known = intent["payment_method"] and ledger.find("payment_method", intent["payment_method"])
+    method = known if known and held.startswith("pm_card_") else None
+    method = method or methods.resolve(ledger, held, "payment_method")
+    charge = payments.confirm(ledger, intent, method)
+    if charge["status"] == "failed":
+        raise payments.card_error(intent)
+    if intent["setup_future_usage"] and intent["customer"] and not method["customer"]:
+        methods.attach(ledger, method, intent["customer"])
+    return intent
+
+
+def _update_intent(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    """There is no payment_intent.updated: nothing tells of these changes."""
+    intent = ledger.get("payment_intent", ids["id"])
+    _check_update(intent, params)
+    if params.get("payment_method"):
+        method = methods.resolve(ledger, params["payment_method"], "payment_method")
+        ledger.change(intent, payment_method=method["id"], status="requires_confirmation")
+    elif params.get("payment_method") == "":
+        ledger.change(intent, payment_method=None, status="requires_payment_method")
+    return update(ledger, intent, params, None, (*_ACTIONS, "payment_method"))
+
+
+_ALWAYS = frozenset({"metadata", "description", "receipt_email", "shipping", "transfer_group"})
+
+
+def _check_update(intent: JSON, params: JSON) -> None:
+    if intent["status"] not in payments.OPEN and not params.keys() <= _ALWAYS:
+        raise payments.unexpected(intent, "update")
+
+
+def _confirm(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    intent = ledger.get("payment_intent", ids["id"])
+    ledger.change(intent, **given("payment_intent", params, intent, (*_ACTIONS, "payment_method")))
+    return _confirmed(ledger, intent, params)
+
+
+def _capture_intent(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    intent = ledger.get("payment_intent", ids["id"])
+    if intent["status"] != "requires_capture":
+        raise payments.unexpected(intent, "capture")
+    charge = ledger.get("charge", intent["latest_charge"])
+    payments.capture(ledger, charge, params.get("amount_to_capture"))
+    return update(ledger, intent, params, None, _ACTIONS)
+
+
+def _cancel_intent(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    intent = ledger.get("payment_intent", ids["id"])
+    return payments.cancel(ledger, intent, params.get("cancellation_reason"))
+
+
+# ---------------------------------------------------------------------- charges
+
+
+def _update_charge(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    charge = ledger.get("charge", ids["id"])
+    if params.get("customer"):
+        if charge["customer"]:
+            raise invalid("The charge already has a customer.", "customer")
+        ledger.get("customer", params["customer"], "customer")
+    return update(ledger, charge, params, "charge.updated")
+
+
+def _capture(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    charge = ledger.get("charge", ids["id"])
+    return payments.capture(ledger, charge, params.get("amount"))
+
+
+_METHODS, _INTENTS = "/v1/payment_methods", "/v1/payment_intents"
+_METHOD, _INTENT = "payment_method", "payment_intent"
+ROUTES = (
+    Route("POST", _METHODS, _METHOD, "PaymentMethodCreateParams", write=_create_method),
+    Route("POST", _METHODS + "/{id}", _METHOD, "PaymentMethodUpdateParams", write=_update_method),
+    Route("POST", _METHODS + "/{id}/attach", _METHOD, "PaymentMethodAttachParams", write=_attach),
+    Route("POST", _METHODS + "/{id}/detach", _METHOD, None, write=_detach),
+    Route("POST", _INTENTS, _INTENT, "PaymentIntentCreateParams", write=_create_intent),
+    Route("POST", _INTENTS + "/{id}", _INTENT, "PaymentIntentUpdateParams", write=_update_intent),
+    Route(
+        "POST", _INTENTS + "/{id}/confirm", _INTENT, "PaymentIntentConfirmParams", write=_confirm
+    ),
+    Route(
+        "POST", _INTENTS + "/{id}/capture", _INTENT, "PaymentIntentCaptureParams",
+        write=_capture_intent,
+    ),
+    Route(
+        "POST", _INTENTS + "/{id}/cancel", _INTENT, "PaymentIntentCancelParams",
+        write=_cancel_intent,
+    ),
+    Route("POST", "/v1/charges/{id}", "charge", "ChargeUpdateParams", write=_update_charge),
+    Route("POST", "/v1/charges/{id}/capture", "charge", "ChargeCaptureParams", write=_capture),
+)  # fmt: skip

@@ -1,0 +1,202 @@
+"""Subscriptions and their items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.emulator.effects import invoices, methods, payments, subscriptions
+from stripe_alloy.emulator.errors import ApiError, invalid, missing
+from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.writes import items
+from stripe_alloy.emulator.writes.discounts import discounted
+from stripe_alloy.emulator.writes.fields import given, metadata, tell
+from stripe_alloy.emulator.writes.lines import take_pending
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stripe_alloy.emulator.ledger import Ledger
+
+JSON = dict[str, Any]
+
+_SKIP = (
+    "items",
+    "customer",
+    "trial_end",
+    "discounts",
+    "billing_cycle_anchor",
+    "cancel_at",
+    "default_tax_rates",
+    "billing_schedules",
+)
+_CANCELED_TAKES = frozenset({"metadata", "cancellation_details"})
+
+
+def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+    customer = ledger.get("customer", params["customer"], "customer")
+    chosen = items.chosen(ledger, params.get("items", []))
+    trial_end = _trial(ledger, params)
+    fields = given("subscription", params, skip=_SKIP)
+    method = _method(ledger, customer, params)
+    _need_method(params, fields, method, trial_end)
+    pairs = [(price, quantity) for price, quantity, _ in chosen]
+    subscription = subscriptions.create(ledger, customer, pairs, trial_end=trial_end, **fields)
+    made = subscriptions.items_of(ledger, subscription)
+    for item, (_price, _quantity, entry) in zip(made, chosen, strict=True):
+        ledger.change(item, metadata=metadata({}, entry.get("metadata", {})))
+    _dates(ledger, subscription, params)
+    if "discounts" in params:
+        ids = discounted(ledger, subscription, params["discounts"])
+        ledger.change(subscription, discounts=ids)
+    _first_invoice(ledger, subscription, method, params)
+    return subscription
+
+
+def _trial(ledger: Ledger, params: JSON) -> int | None:
+    end = params.get("trial_end")
+    if end and end != "now":
+        if end <= ledger.now:
+            raise invalid("Invalid timestamp: must be an integer Unix timestamp in the future.",
+                          "trial_end")  # fmt: skip
+        return int(end)
+    days = params.get("trial_period_days")
+    return ledger.now + days * DAY if days else None
+
+
+def _method(ledger: Ledger, customer: JSON, params: JSON) -> JSON | None:
+    held = params.get("default_payment_method")
+    if held:
+        method = methods.resolve(ledger, held, "default_payment_method")
+        if method["customer"] != customer["id"]:
+            raise missing("PaymentMethod", held, "default_payment_method")
+        return method
+    return ledger.find("payment_method", methods.default_of(customer))
+
+
+def _need_method(params: JSON, fields: JSON, method: JSON | None, trial: int | None) -> None:
+    behavior = params.get("payment_behavior", "allow_incomplete")
+    sends = fields.get("collection_method") == "send_invoice"
+    if sends and not params.get("days_until_due"):
+        raise invalid("If collection_method is 'send_invoice', days_until_due is required.",
+                      "days_until_due")  # fmt: skip
+    if method or trial or sends or behavior == "default_incomplete":
+        return
+    raise ApiError(
+        400,
+        "This customer has no attached payment source or default payment method. Please consider "
+        "adding a default payment method.",
+        code="resource_missing",
+    )
+
+
+def _dates(ledger: Ledger, subscription: JSON, params: JSON) -> None:
+    if "cancel_at" in params:
+        ledger.change(subscription, cancel_at=params["cancel_at"] or None)
+    if "cancel_at_period_end" in params:
+        leaving = params["cancel_at_period_end"]
+        made = subscriptions.items_of(ledger, subscription)
+        end = made[0]["current_period_end"] if leaving else None
+        ledger.change(subscription, cancel_at=end, canceled_at=ledger.now if leaving else None)
+
+
+def _first_invoice(ledger: Ledger, subscription: JSON, method: JSON | None, params: JSON) -> None:
+    waits = params.get("payment_behavior") == "default_incomplete" and not subscription["trial_end"]
+    if waits:
+        ledger.change(subscription, status="incomplete")
+    invoice = subscriptions.bill(ledger, subscription, "subscription_create")
+    take_pending(ledger, invoice, subscription["id"])
+    subscriptions.bind(ledger, subscription, invoice)
+    subscriptions.announce(ledger, subscription)
+    if invoice["collection_method"] == "send_invoice":
+        return
+    invoices.finalize(ledger, invoice)
+    if invoice["status"] == "open" and not waits and not invoices.pay(ledger, invoice, method):
+        _not_paid(ledger, subscription, invoice, params)
+
+
+def _not_paid(ledger: Ledger, subscription: JSON, invoice: JSON, params: JSON) -> None:
+    payment = invoices.payment_of(ledger, invoice)
+    if params.get("payment_behavior") == "error_if_incomplete" and payment:
+        intent = ledger.get("payment_intent", payment["payment"]["payment_intent"])
+        refusal = payments.card_error(intent)
+        refusal.keep = False
+        raise refusal
+    subscriptions.set_status(ledger, subscription, "incomplete")
+
+
+def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    subscription = ledger.get("subscription", ids["id"])
+    if subscription["status"] == "canceled" and not params.keys() <= _CANCELED_TAKES:
+        raise invalid(
+            "A canceled subscription can only update its cancellation_details and metadata."
+        )
+    if params.get("default_payment_method"):
+        _method(ledger, ledger.get("customer", subscription["customer"]), params)
+    ledger.change(subscription, **given("subscription", params, subscription, _SKIP))
+    if params.get("pause_collection"):
+        ledger.change(
+            subscription, pause_collection={"resumes_at": None, **params["pause_collection"]}
+        )
+    _dates(ledger, subscription, params)
+    _retry_trial(ledger, subscription, params)
+    if "discounts" in params:
+        found = discounted(ledger, subscription, params["discounts"])
+        ledger.change(subscription, discounts=found)
+    if params.get("items"):
+        items.update_all(ledger, subscription, params)
+    else:
+        tell(ledger, subscription, "customer.subscription.updated")
+    return subscription
+
+
+def _retry_trial(ledger: Ledger, subscription: JSON, params: JSON) -> None:
+    if "trial_end" not in params:
+        return
+    end = ledger.now if params["trial_end"] == "now" else params["trial_end"]
+    status = "trialing" if end > ledger.now else "active"
+    ledger.change(subscription, trial_end=end, status=status)
+    for item in subscriptions.items_of(ledger, subscription):
+        if end > ledger.now:
+            ledger.change(item, current_period_end=end)
+    ledger.nest(subscription)
+
+
+def _cancel(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+    subscription = ledger.get("subscription", ids["id"])
+    if subscription["status"] in ("canceled", "incomplete_expired"):
+        raise missing("subscription", ids["id"])
+    details = params.get("cancellation_details")
+    if details:
+        held = {k: v or None for k, v in details.items()}
+        merged = {**(subscription["cancellation_details"] or {}), **held}
+        ledger.change(subscription, cancellation_details=merged)
+    return subscriptions.cancel(ledger, subscription)
+
+
+def _pause(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+    subscription = ledger.get("subscription", ids["id"])
+    if subscription["status"] not in ("active", "trialing"):
+        raise invalid(f"A subscription that is {subscription['status']} cannot be paused.")
+    ledger.change(subscription, status="paused")
+    ledger.emit_all(subscription, "customer.subscription.paused", "customer.subscription.updated")
+    return subscription
+
+
+def _resume(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+    subscription = ledger.get("subscription", ids["id"])
+    if subscription["status"] != "paused":
+        raise invalid("Only paused subscriptions can be resumed.")
+    ledger.change(subscription, status="active")
+    ledger.emit_all(subscription, "customer.subscription.resumed", "customer.subscription.updated")
+    return subscription
+
+
+_ALL, _ONE, _KIND = "/v1/subscriptions", "/v1/subscriptions/{id}", "subscription"
+ROUTES = (
+    Route("POST", _ALL, _KIND, "SubscriptionCreateParams", write=_create),
+    Route("POST", _ONE, _KIND, "SubscriptionUpdateParams", write=_update),
+    Route("DELETE", _ONE, _KIND, "SubscriptionCancelParams", write=_cancel),
+    Route("POST", _ONE + "/pause", _KIND, "SubscriptionPauseParams", write=_pause),
+    Route("POST", _ONE + "/resume", _KIND, "SubscriptionResumeParams", write=_resume),
+)

@@ -1,0 +1,101 @@
+"""Errors, named by who must act; every one from Stripe carries Stripe's own handles."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_KEY = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:live_|test_)?)[A-Za-z0-9*]{4,}")
+_PERMISSION = re.compile(r"\brak_[a-z0-9_]+")
+
+
+def without_secrets(text: str) -> str:
+    """`text` with whatever looks like a key masked after its prefix."""
+    return _KEY.sub(r"\1***", text)
+
+
+class AlloyError(Exception):
+    """Base of all errors this project raises on purpose: the message says what to do."""
+
+
+class SettingsError(AlloyError):
+    """A setting is wrong: whoever configured the pipeline must mend it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is known of a request that failed: Stripe's handles, never a key or a whole body."""
+
+    message: str
+    status: int | None = None
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+    request_id: str | None = None
+    retry_after: float | None = None
+    """Seconds that Stripe asks to wait."""
+    reason: str | None = None
+    """`Stripe-Rate-Limited-Reason` of a 429."""
+
+    def __str__(self) -> str:
+        handles = [h for h in (self.code or self.type, self.param and f"param {self.param}") if h]
+        if self.request_id:
+            handles.append(f"request {self.request_id}")
+        text = f"{self.message} [{', '.join(handles)}]" if handles else self.message
+        return without_secrets(text)
+
+
+class StripeError(AlloyError):
+    """Stripe, or the way to it, refused a request."""
+
+    advice = ""
+
+    def __init__(self, failure: Failure, *, retry: bool = False) -> None:
+        super().__init__(f"{failure} {self.advice}".rstrip())
+        self.failure = failure
+        self.retry = retry
+        """Whether sending the same request again may help."""
+
+
+class KeyRejected(StripeError):
+    """401: the key is wrong, revoked or expired."""
+
+    advice = "Check `api_key`: Stripe does not accept it (wrong, revoked or expired)."
+
+
+class PermissionMissing(StripeError):
+    """403: the key may not do this."""
+
+    advice = "Grant the permission to the restricted key in the Dashboard, or deselect the stream."
+
+    @property
+    def permission(self) -> str | None:
+        """The permission as Stripe names it, such as `rak_charge_read`, if its message does."""
+        found = _PERMISSION.search(self.failure.message)
+        return found.group() if found else None
+
+
+class RequestRefused(StripeError):
+    """Another 4xx: the request is wrong, or its object's state forbids it."""
+
+
+class NotFound(RequestRefused):
+    """404: no such object, or no such URL."""
+
+
+class Conflict(RequestRefused):
+    """409: another request with this idempotency key or on this object is under way."""
+
+
+class RateLimited(StripeError):
+    """429 to the last try: others use up the account's allowance."""
+
+    advice = (
+        "Stripe kept answering 429; lower `max_requests_per_second` or run when less is going on."
+    )
+
+
+class StripeUnavailable(StripeError):
+    """No answer, a broken one or a 5xx, to the last try."""
+
+    advice = "Is `api_url` right and the network up? Else try again later: nothing is lost."

@@ -1,0 +1,106 @@
+"""The request budget: how soon the next request may go, per account and per endpoint.
+
+It starts at Stripe's documented limits (docs.stripe.com/rate-limits), slows down on what a 429
+says and recovers second by second. Time is passed in, so all of this is pure.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass, field
+
+LIVE_PER_SECOND = 100.0
+TEST_PER_SECOND = 25.0
+ENDPOINT_PER_SECOND = 25.0
+HEADROOM = 0.98
+"""Share of a limit that is used: jitter of the network bunches evenly paced requests."""
+SLOW_DOWN = 0.7
+RECOVERY_SECONDS = 30.0
+"""How long a rate takes from nothing back to its ceiling."""
+FLOOR_PER_SECOND = 0.5
+COOL_DOWN = 1.0
+"""Seconds in which further 429s tell nothing new: they were under way when the first came."""
+
+
+@dataclass
+class Pace:
+    """Evenly spaced turns: `rate` a second now, `ceiling` at most."""
+
+    ceiling: float
+    rate: float = field(init=False)
+    free_at: float = 0.0
+    _recovers_from: float = 0.0
+    _slowed_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self.rate = self.ceiling
+
+    def take(self, at: float) -> None:
+        """Use the turn at `at`; the next is 1/rate later."""
+        self._recover(at)
+        self.free_at = at + 1.0 / self.rate
+
+    def slow_down(self, now: float) -> None:
+        """A 429 came: fewer turns from now on, recovering over the next seconds."""
+        if math.isinf(self.ceiling):
+            self.ceiling = self.rate = LIVE_PER_SECOND
+        if now - self._slowed_at < COOL_DOWN:
+            return
+        self.rate = max(FLOOR_PER_SECOND, self.rate * SLOW_DOWN)
+        self._slowed_at = self._recovers_from = now
+
+    def _recover(self, now: float) -> None:
+        if self.rate >= self.ceiling:
+            return
+        gained = self.ceiling * max(0.0, now - self._recovers_from) / RECOVERY_SECONDS
+        self.rate = min(self.ceiling, self.rate + gained)
+        self._recovers_from = now
+
+
+class Budget:
+    """Turns for requests; one per key. Thread-safe.
+
+    `per_second` is the account's limit (None: no limit at all, for a server without one). Each
+    endpoint gets Stripe's 25/s, in proportion more where the account's limit was raised.
+    """
+
+    def __init__(self, per_second: float | None, *, documented: float = LIVE_PER_SECOND) -> None:
+        self._global_ceiling = per_second * HEADROOM if per_second else math.inf
+        raised = max(1.0, per_second / documented) if per_second else math.inf
+        self.ceiling_of_endpoint = min(
+            ENDPOINT_PER_SECOND * HEADROOM * raised, self._global_ceiling
+        )
+        """Requests a second of one endpoint, when nothing slows it down."""
+        self._paces: dict[tuple[str | None, str | None], Pace] = {}
+        self._lock = threading.Lock()
+
+    def reserve(self, account: str | None, endpoint: str, now: float) -> float:
+        """Take the next turn; the seconds to wait for it."""
+        with self._lock:
+            pair = (self._pace(account, None), self._pace(account, endpoint))
+            at = max(now, *(pace.free_at for pace in pair))
+            for pace in pair:
+                pace.take(at)
+            return at - now
+
+    def slow_down(self, account: str | None, endpoint: str, reason: str | None, now: float) -> None:
+        """Learn from a 429: `reason` is its `Stripe-Rate-Limited-Reason`.
+
+        A lock timeout or a resource's own limit says nothing of the pace of the others.
+        """
+        if reason == "resource-specific":
+            return
+        whole_account = bool(reason and reason.startswith("global"))
+        with self._lock:
+            self._pace(account, None if whole_account else endpoint).slow_down(now)
+
+    def _pace(self, account: str | None, endpoint: str | None) -> Pace:
+        ceiling = self._global_ceiling if endpoint is None else self.ceiling_of_endpoint
+        return self._paces.setdefault((account, endpoint), Pace(ceiling))
+
+
+def budget_for(api_key: str, max_requests_per_second: float | None) -> Budget:
+    """The budget of a key: Stripe's limit for its mode, or the user's own figure."""
+    documented = LIVE_PER_SECOND if "_live_" in api_key else TEST_PER_SECOND
+    return Budget(max_requests_per_second or documented, documented=documented)

@@ -1,0 +1,300 @@
+"""One HTTP session with Stripe: key, version, account, budget, retries, typed errors."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import requests
+import tenacity
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from typing_extensions import override
+
+from stripe_alloy import errors
+from stripe_alloy.errors import Failure, StripeError
+from stripe_alloy.limits import Budget
+
+ATTEMPTS = 8
+"""Sends of one request, the first included."""
+BASE_DELAY = 0.5
+"""Seconds; the delay's upper bound doubles from here (full jitter)."""
+MAX_DELAY = 16.0
+PATIENCE = 180.0
+"""Seconds after which no further try of one request starts."""
+TIMEOUT = (10.0, 80.0)
+"""Seconds to connect, and without a byte; 80 is what Stripe's own libraries wait."""
+
+Params = Sequence[tuple[str, str]]
+"""Form or query parameters, as sent: `[("expand[]", "data.customer")]`."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A 2xx from Stripe."""
+
+    body: dict[str, Any]
+    request_id: str | None
+    sent_at: float
+    """On Stripe's clock, Unix seconds: no later than when Stripe read the data."""
+    seconds: float
+    """From sending to the last byte, without waiting for a turn."""
+
+
+def endpoint_of(method: str, path: str) -> str:
+    """The operation that shares a rate limit, whatever the ids.
+
+    >>> endpoint_of("GET", "/v1/invoices/in_1/lines")
+    'GET /v1/invoices/:id/lines'
+    """
+    return method + " " + re.sub(r"^(/v1/\w+/)[^/]+", r"\1:id", path)
+
+
+class _Key(AuthBase):
+    """Sets the bearer token; as the session's auth it also keeps a .netrc from replacing it."""
+
+    def __init__(self, api_key: str) -> None:
+        self._api_key = api_key
+
+    @override
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        r.headers["Authorization"] = f"Bearer {self._api_key}"
+        return r
+
+
+class Transport:
+    """Sends requests; safe to use from several threads.
+
+    With `read_only` it refuses, before anything is sent, whatever is not a GET.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        api_url: str,
+        api_version: str,
+        budget: Budget,
+        max_concurrency: int,
+        read_only: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.api_url = api_url.rstrip("/")
+        self.budget = budget
+        self.requests_sent: Counter[str] = Counter()
+        """Requests by endpoint, retries included."""
+        self.rate_limited = 0
+        self._read_only = read_only
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._skew = 0.0
+        self._closed = threading.Event()
+        self._session = requests.Session()
+        self._session.auth = _Key(api_key)
+        self._session.headers.update(
+            {
+                "Accept-Encoding": "gzip, deflate",
+                "Stripe-Version": api_version,
+                "User-Agent": "stripe-alloy",
+            }
+        )
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_concurrency)
+        self._session.mount(self.api_url, adapter)
+
+    def close(self) -> None:
+        """Close the connections; a waiting retry gives up."""
+        self._closed.set()
+        self._session.close()
+
+    def now(self) -> float:
+        """Unix seconds on Stripe's clock, as its last answer told; ours until then."""
+        return time.time() + self._skew
+
+    def get(self, path: str, params: Params = (), *, account: str | None = None) -> Answer:
+        """GET `path`; raises a `StripeError` when it cannot be had."""
+        return self.request("GET", path, params, account=account)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Params = (),
+        *,
+        account: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Send until answered, refused or out of patience.
+
+        A POST is sent again only with an `idempotency_key`: without one, nobody could tell
+        whether the first had worked.
+        """
+        if self._read_only and method != "GET":
+            raise errors.SettingsError(f"{method} {path} refused: this run only reads")
+        repeatable = method != "POST" or idempotency_key is not None
+
+        def may_retry(error: BaseException) -> bool:
+            return isinstance(error, StripeError) and error.retry and repeatable
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(may_retry),
+            wait=_wait,
+            stop=tenacity.stop_after_attempt(ATTEMPTS)
+            | tenacity.stop_after_delay(PATIENCE)
+            | tenacity.stop_when_event_set(self._closed),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        headers = {"Stripe-Account": account} if account else {}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
+        return retrying(self._send, method, path, params, headers, account)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        params: Params,
+        headers: Mapping[str, str],
+        account: str | None,
+    ) -> Answer:
+        endpoint = endpoint_of(method, path)
+        wait = self.budget.reserve(account, endpoint, time.monotonic())
+        if wait > 0:
+            self._sleep(wait)
+        with self._lock:
+            self.requests_sent[endpoint] += 1
+        sent_at = time.time()
+        response = self._exchange(method, path, params, headers)
+        if response.status_code == requests.codes.too_many_requests:
+            self._slow_down(account, endpoint, response)
+        body = _read(response)
+        received_at = time.time()
+        self._read_clock(response, received_at)
+        request_id = response.headers.get("Request-Id")
+        return Answer(body, request_id, sent_at + self._skew, received_at - sent_at)
+
+    def _exchange(
+        self, method: str, path: str, params: Params, headers: Mapping[str, str]
+    ) -> requests.Response:
+        place = {"params" if method == "GET" else "data": list(params)}
+        try:
+            return self._session.request(
+                method,
+                self.api_url + path,
+                headers=dict(headers),
+                timeout=TIMEOUT,
+                allow_redirects=False,  # the key must not travel to another host
+                **place,  # type: ignore[arg-type]
+            )
+        except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
+            raise errors.SettingsError(f"`api_url` {self.api_url!r} is no URL: {error}") from None
+        except requests.RequestException as error:
+            failure = Failure(f"No answer from {self.api_url}: {_reason(error)}")
+            raise errors.StripeUnavailable(failure, retry=True) from None
+
+    def _slow_down(self, account: str | None, endpoint: str, response: requests.Response) -> None:
+        reason = response.headers.get("Stripe-Rate-Limited-Reason")
+        with self._lock:
+            self.rate_limited += 1
+        self.budget.slow_down(account, endpoint, reason, time.monotonic())
+
+    def _read_clock(self, response: requests.Response, received_at: float) -> None:
+        date = response.headers.get("Date")
+        if date:
+            stripe_now = email.utils.parsedate_to_datetime(date).timestamp()
+            self._skew = stripe_now - received_at
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Full jitter, but never sooner than Stripe's `Retry-After`."""
+    delay = tenacity.wait_random_exponential(multiplier=BASE_DELAY, max=MAX_DELAY)(state)
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.failure.retry_after if isinstance(error, StripeError) else None
+    return max(delay, asked or 0.0)
+
+
+def _reason(error: requests.RequestException) -> str:
+    """The innermost cause, without the objects that the HTTP library wraps around it."""
+    cause: Any = error
+    while getattr(cause, "args", None) and isinstance(cause.args[0], Exception):
+        cause = cause.args[0]
+    text = str(getattr(cause, "reason", None) or cause)
+    return re.sub(r"<[^>]*>(, |: )?", "", text).strip(" (')")
+
+
+def _read(response: requests.Response) -> dict[str, Any]:
+    body: dict[str, Any] | None
+    try:
+        body = msgspec.json.decode(response.content, type=dict[str, Any])
+    except msgspec.DecodeError:
+        body = None
+    if response.ok and body is not None and response.status_code < requests.codes.multiple_choices:
+        return body
+    raise _error(response, body)
+
+
+def _error(response: requests.Response, body: dict[str, Any] | None) -> StripeError:
+    status = response.status_code
+    failure = _failure(response, body)
+    if status < requests.codes.bad_request:
+        kind: type[StripeError] = errors.StripeUnavailable
+    elif status >= requests.codes.server_error:
+        kind = errors.StripeUnavailable
+    else:
+        kind = _KINDS.get(status, errors.RequestRefused)
+    return kind(failure, retry=_retry(response, body))
+
+
+_KINDS: Mapping[int, type[StripeError]] = {
+    401: errors.KeyRejected,
+    403: errors.PermissionMissing,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    429: errors.RateLimited,
+}
+
+
+def _retry(response: requests.Response, body: dict[str, Any] | None) -> bool:
+    """Stripe's own word first; else what a second try can mend."""
+    word = response.headers.get("Stripe-Should-Retry")
+    if word in ("true", "false"):
+        return word == "true"
+    status = response.status_code
+    broken = status < requests.codes.multiple_choices and body is None
+    return broken or status in (409, 429) or status >= requests.codes.server_error
+
+
+def _failure(response: requests.Response, body: dict[str, Any] | None) -> Failure:
+    error = (body or {}).get("error")
+    if not isinstance(error, dict):
+        error = {}
+    return Failure(
+        message=str(error.get("message") or _unexplained(response, body)),
+        status=response.status_code,
+        type=error.get("type"),
+        code=error.get("code"),
+        param=error.get("param"),
+        request_id=response.headers.get("Request-Id"),
+        retry_after=_seconds(response.headers.get("Retry-After")),
+        reason=response.headers.get("Stripe-Rate-Limited-Reason"),
+    )
+
+
+def _unexplained(response: requests.Response, body: dict[str, Any] | None) -> str:
+    url = (response.url or "").split("?")[0]
+    what = "a body that is no JSON" if body is None else "no error of Stripe's"
+    return f"{url} answered {response.status_code} with {what}."
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return min(float(text), PATIENCE) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""tap-stripe-alloy: a Singer tap for Stripe."""

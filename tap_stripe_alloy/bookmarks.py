@@ -1,0 +1,100 @@
+"""What the state says of one stream and account: what is left to list, or since when to look.
+
+While the list is read: `{"backfill": {"anchor": …, "missing": [[low, high, cursor], …]}}`.
+From then on: `{"replication_key": …, "replication_key_value": …, "seen": [event ids]}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from stripe_alloy.errors import SettingsError
+from tap_stripe_alloy.backfill import Missing
+from tap_stripe_alloy.records import rfc3339, unix_seconds
+
+OVERLAP = 300
+"""Seconds before a bookmark that are read again: Stripe's event list is eventually consistent."""
+
+
+class Bookmark:
+    """A view of the writable state; every change is at once in the next STATE message."""
+
+    def __init__(self, state: dict[str, Any], *, stream: str, replication_key: str) -> None:
+        self._state = state
+        self._stream = stream
+        self._replication_key = replication_key
+
+    @property
+    def listed(self) -> bool:
+        """Whether the whole list was read, so that only changes are left."""
+        return self.backfill is None and "replication_key_value" in self._state
+
+    @property
+    def backfill(self) -> dict[str, Any] | None:
+        """The open backfill: `anchor`, `missing` and what its source keeps there."""
+        found: dict[str, Any] | None = self._state.get("backfill")
+        return found
+
+    @property
+    def missing(self) -> list[Missing] | None:
+        """What an interrupted backfill left to read; None if none was begun."""
+        if self.backfill is None:
+            return None
+        try:
+            return [(int(low), int(high), cursor) for low, high, cursor in self.backfill["missing"]]
+        except (KeyError, TypeError, ValueError):
+            raise self._unreadable("backfill") from None
+
+    @property
+    def since(self) -> int:
+        """Unix seconds from which changes are still to be read, the overlap not counted."""
+        try:
+            return unix_seconds(self._state["replication_key_value"])
+        except (AttributeError, TypeError, ValueError):
+            raise self._unreadable("replication_key_value") from None
+
+    @property
+    def anchor(self) -> int:
+        """Unix seconds from which changes will be read once the open backfill is done."""
+        try:
+            return unix_seconds((self.backfill or {})["anchor"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise self._unreadable("backfill.anchor") from None
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Ids already read in the overlap before `since`."""
+        return frozenset(self._state.get("seen", ()))
+
+    def begin(self, anchor: int) -> None:
+        """Start a backfill; changes will be read from `anchor` (Unix seconds)."""
+        self.forget()
+        self._state["backfill"] = {"anchor": rfc3339(anchor), "missing": []}
+
+    def left(self, missing: Iterable[Missing]) -> None:
+        """Note what of the backfill is left."""
+        if self.backfill is not None:
+            self.backfill["missing"] = [list(window) for window in missing]
+
+    def finish(self) -> None:
+        """End the backfill: from now on changes count."""
+        self.advance(self.anchor, ())
+        self._state.pop("backfill", None)
+
+    def advance(self, since: int, seen: Iterable[str]) -> None:
+        """Note that all changes before `since` were written, and these ids after it."""
+        self._state["replication_key"] = self._replication_key
+        self._state["replication_key_value"] = rfc3339(since)
+        self._state["seen"] = sorted(seen)
+
+    def forget(self) -> None:
+        """Start over: the next thing to do is list everything."""
+        for key in ("backfill", "replication_key", "replication_key_value", "seen"):
+            self._state.pop(key, None)
+
+    def _unreadable(self, what: str) -> SettingsError:
+        return SettingsError(
+            f"The state of stream {self._stream!r} cannot be read: {what!r} is missing or "
+            "malformed. Give the state file that this tap wrote last, or none to read all anew."
+        )

@@ -1,0 +1,124 @@
+"""Events → what changed: the newest event of each object decides, once.
+
+Pure: events in, changes out. What an event's snapshot cannot be trusted with is to be retrieved:
+it is rendered at the account's version, not ours, it cannot be expanded, its lists stop at ten
+entries, and the order of events inside one second is unknown.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+from tap_stripe_alloy.outputs import lists_cut_short
+from tap_stripe_alloy.records import Object
+
+Event = dict[str, Any]
+Key = tuple[str, str]
+"""(object, id), as in ("charge", "ch_1")."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a walk must know of one kind of object."""
+
+    trusted: bool
+    """Whether a snapshot can serve at all: nothing is expanded."""
+    nested: Sequence[tuple[str, ...]]
+    deleted_by: Collection[str]
+    children: str | None
+    """The field whose entries are records of their own."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What to do about one object that changed at `at` (Unix seconds)."""
+
+    key: Key
+    at: int
+    do: Literal["use", "retrieve", "bury"]
+    snapshot: Object
+
+
+@dataclass
+class Walk:
+    """Takes events newest first, page by page, and tells each changed object once."""
+
+    api_version: str
+    routes: Mapping[str, Route]
+    seen: Collection[str]
+    """Event ids that an earlier walk already took."""
+    fresh: list[Event] = field(default_factory=list)
+    """Events of the last `take` that no earlier walk took."""
+    newest: int = 0
+    """`created` of the newest event."""
+    ids: dict[str, int] = field(default_factory=dict)
+    """Every event id with its `created`."""
+    former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Ids of children that a parent's events name as its former ones."""
+    _held: list[Event] = field(default_factory=list)
+    _told: set[Key] = field(default_factory=set)
+    _overtaken: set[Key] = field(default_factory=set)
+
+    def take(self, events: Sequence[Event], *, last: bool) -> Iterator[Change]:
+        """Yield what the events tell; the oldest second waits until it is known to be whole."""
+        pending = self._held + list(events)
+        cut = len(pending)
+        if pending and not last:
+            oldest = pending[-1]["created"]
+            while cut and pending[cut - 1]["created"] == oldest:
+                cut -= 1
+        self._held = pending[cut:]
+        self.fresh = []
+        for at, second in groupby(pending[:cut], key=lambda event: int(event["created"])):
+            yield from self._second(at, list(second))
+
+    def _second(self, at: int, events: Iterable[Event]) -> Iterator[Change]:
+        by_key: dict[Key, list[Event]] = {}
+        for event in events:
+            self.newest = max(self.newest, at)
+            self.ids[event["id"]] = at
+            key = _key(event)
+            if event["id"] in self.seen:
+                self._overtaken.add(key)
+                continue
+            self.fresh.append(event)
+            if key[0] in self.routes and key[1]:
+                by_key.setdefault(key, []).append(event)
+                self._note_children(key, event)
+        for key, group in by_key.items():
+            if key not in self._told:
+                self._told.add(key)
+                yield self._decide(key, at, group)
+
+    def _decide(self, key: Key, at: int, group: Sequence[Event]) -> Change:
+        event, route = group[0], self.routes[key[0]]
+        snapshot = event["data"]["object"]
+        alone = len(group) == 1 and key not in self._overtaken
+        if alone and event["type"] in route.deleted_by:
+            return Change(key, at, "bury", snapshot)
+        whole = not any(lists_cut_short(snapshot, route.nested))
+        usable = alone and route.trusted and whole and event["api_version"] == self.api_version
+        return Change(key, at, "use" if usable else "retrieve", snapshot)
+
+    def _note_children(self, key: Key, event: Event) -> None:
+        """Remember the children that an event names: a removed one has no event of its own."""
+        children = self.routes[key[0]].children
+        if children is None:
+            return
+        data = event["data"]
+        before = (data.get("previous_attributes") or {}).get(children)
+        named = [before] if before else []
+        if event["type"] in self.routes[key[0]].deleted_by:
+            named.append(data["object"].get(children))
+        for listed in named:
+            for child in (listed or {}).get("data") or []:
+                self.former_children[key].add(child["id"])
+
+
+def _key(event: Event) -> Key:
+    source = event["data"]["object"]
+    return source.get("object") or "", source.get("id") or ""

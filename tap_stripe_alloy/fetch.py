@@ -1,0 +1,156 @@
+"""Several GETs at a time, their answers handled one by one in the caller's thread.
+
+The pool only sends and parses. Whoever iterates over `Fetcher.run` writes the batches; while it
+does, nothing new is asked for, so a slow reader of our output slows the requests and memory holds
+no more than the pages under way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from stripe_alloy.errors import PermissionMissing, StripeError
+from stripe_alloy.transport import Answer, Params, Transport
+
+POLL = 0.5
+"""Seconds after which a waiting run looks whether it was told to stop."""
+LATENCY = 0.3
+"""Seconds that an answer is expected to take before the first came."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records to write, as (output, record), and what to do once they are written."""
+
+    records: Sequence[tuple[Any, dict[str, Any]]]
+    written: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Get:
+    """A request, and what follows from its answer."""
+
+    path: str
+    params: Params
+    account: str | None
+    then: Callable[[Answer], Iterable[Step]]
+    otherwise: Callable[[StripeError], Iterable[Step]] | None = None
+    """What follows from a refusal; without it the error ends the source or the run."""
+
+
+Step = Batch | Get
+
+
+class Source(Protocol):
+    """Something to read, in pages."""
+
+    def next(self) -> Get | None:
+        """Return the page to ask for now; None while only answers can tell more."""
+
+    def refused(self, error: PermissionMissing) -> None:
+        """Learn that the key may not read this; nothing more will be asked."""
+
+
+class Fetcher:
+    """Runs sources side by side."""
+
+    def __init__(
+        self, transport: Transport, *, max_concurrency: int, stopped: Callable[[], bool]
+    ) -> None:
+        self._transport = transport
+        self._max_concurrency = max_concurrency
+        self._stopped = stopped
+        self._answers: SimpleQueue[tuple[Source, Get, Answer | StripeError | BaseException]]
+        self._answers = SimpleQueue()
+        self._follow_ups: deque[tuple[Source, Get]] = deque()
+        self._under_way: Counter[int] = Counter()
+        self._latency = LATENCY
+
+    def run(self, sources: Iterable[Source]) -> Iterator[Batch]:
+        """Batches in the order in which their pages arrive; raises what stops the run."""
+        turns = deque(sources)
+        pool = ThreadPoolExecutor(self._max_concurrency, thread_name_prefix="stripe")
+        try:
+            self._fill(pool, turns)
+            while self._under_way.total() and not self._stopped():
+                try:
+                    source, get, outcome = self._answers.get(timeout=POLL)
+                except Empty:
+                    continue
+                self._under_way[id(source)] -= 1
+                batches = list(self._handle(source, get, outcome, turns))
+                self._fill(pool, turns)
+                yield from batches
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _handle(
+        self,
+        source: Source,
+        get: Get,
+        outcome: Answer | StripeError | BaseException,
+        turns: deque[Source],
+    ) -> Iterator[Batch]:
+        try:
+            steps = list(self._steps(get, outcome))
+        except PermissionMissing as error:
+            self._drop(source, turns)
+            source.refused(error)
+            return
+        for step in steps:
+            if isinstance(step, Get):
+                self._follow_ups.append((source, step))
+            else:
+                yield step
+
+    def _steps(self, get: Get, outcome: Answer | StripeError | BaseException) -> Iterable[Step]:
+        if isinstance(outcome, Answer):
+            self._latency += (outcome.seconds - self._latency) / 8
+            return get.then(outcome)
+        if isinstance(outcome, StripeError) and get.otherwise:
+            return get.otherwise(outcome)
+        raise outcome
+
+    def _drop(self, source: Source, turns: deque[Source]) -> None:
+        if source in turns:
+            turns.remove(source)
+        kept = [follow_up for follow_up in self._follow_ups if follow_up[0] is not source]
+        self._follow_ups = deque(kept)
+
+    def _fill(self, pool: ThreadPoolExecutor, turns: deque[Source]) -> None:
+        """Send what may be sent now: follow-ups first, then one page of each source in turn."""
+        while self._follow_ups and self._under_way.total() < self._max_concurrency:
+            self._send(pool, *self._follow_ups.popleft())
+        idle = 0
+        while idle < len(turns) and self._under_way.total() < self._max_concurrency:
+            source = turns[0]
+            turns.rotate(-1)
+            get = source.next() if self._under_way[id(source)] < self._useful() else None
+            idle = 0 if get else idle + 1
+            if get:
+                self._send(pool, source, get)
+
+    def _useful(self) -> int:
+        """How many requests of one source to have under way: more would wait for their turn."""
+        rate = self._transport.budget.ceiling_of_endpoint
+        if math.isinf(rate):
+            return self._max_concurrency
+        return math.ceil(rate * self._latency * 1.25) + 1
+
+    def _send(self, pool: ThreadPoolExecutor, source: Source, get: Get) -> None:
+        self._under_way[id(source)] += 1
+        pool.submit(self._fetch, source, get)
+
+    def _fetch(self, source: Source, get: Get) -> None:
+        outcome: Answer | BaseException
+        try:
+            outcome = self._transport.get(get.path, get.params, account=get.account)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            outcome = error
+        self._answers.put((source, get, outcome))

@@ -1,0 +1,147 @@
+"""Reads a whole list, in windows, for the streams that come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.transport import Answer
+from tap_stripe_alloy.backfill import OPEN, PAGE_SIZE, Ask, Missing, Page, Row, Slices
+from tap_stripe_alloy.bookmarks import OVERLAP
+from tap_stripe_alloy.completion import Completion
+from tap_stripe_alloy.fetch import Batch, Get, Step
+from tap_stripe_alloy.outputs import Listed, Output, changed_at, records_of
+from tap_stripe_alloy.records import Object
+
+Refused = Callable[[Sequence[Output], PermissionMissing], None]
+
+
+class Listing:
+    """A backfill: one pass over `/v1/<objects>`, its progress noted in each output's bookmark.
+
+    All outputs are fed by the same list and have the same part of it left.
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        listed: Listed,
+        *,
+        account: str | None,
+        start: int,
+        refused: Refused,
+    ) -> None:
+        self.outputs = outputs
+        self._listed = listed
+        self._start = start
+        self._account = account
+        self._refused = refused
+        missing: Iterable[Missing] | None = outputs[0].bookmark.missing
+        self._begun = missing is not None
+        if missing is None:
+            missing = [(start, OPEN, None)]
+        self._slices = Slices(missing, cuttable=listed.by_created)
+
+    def next(self) -> Get | None:
+        """Return the next page to ask for."""
+        ask = self._slices.next()
+        if ask is None:
+            return None
+        return Get(
+            self._listed.path,
+            self._params(ask),
+            self._account,
+            partial(self._answered, ask),
+            partial(self._refused_page, ask),
+        )
+
+    def refused(self, error: PermissionMissing) -> None:
+        """Report that the key may not read this list."""
+        self._refused(self.outputs, error)
+
+    def _params(self, ask: Ask) -> list[tuple[str, str]]:
+        params = [("limit", str(PAGE_SIZE)), *self._listed.params]
+        if self._listed.by_created and ask.low:
+            params.append(("created[gte]", str(ask.low)))
+        if self._listed.by_created and ask.high < OPEN:
+            params.append(("created[lt]", str(ask.high)))
+        if ask.cursor:
+            params.append(("starting_after", ask.cursor))
+        return params + [("expand[]", f"data.{path}") for path in self._listed.expand]
+
+    def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+        self.begin(answer)
+        objects: list[Object] = answer.body["data"]
+        rows = [Row(source["created"], source["id"]) for source in objects]
+        page = self._slices.received(ask, rows, has_more=answer.body["has_more"])
+        kept = {row.id for row in page.keep}
+        yield from self._complete(page, [source for source in objects if source["id"] in kept])
+
+    def begin(self, first: Answer) -> None:
+        """Anchor the changes before the first request of the backfill, on Stripe's clock."""
+        if not self._begun:
+            self._begun = True
+            for output in self.outputs:
+                output.bookmark.begin(int(first.sent_at) - OVERLAP)
+
+    def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
+        completion = Completion(
+            objects,
+            nested=self._listed.nested,
+            expand=self._listed.expand,
+            account=self._account,
+            then=partial(self._batch, page),
+        )
+        yield from completion.steps()
+
+    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
+        records = [pair for source in objects for pair in records_of(source, self.outputs)]
+        yield Batch(records, partial(self._written, page))
+
+    def _written(self, page: Page) -> None:
+        self._slices.saved(page)
+        missing = self._slices.missing()
+        for output in self.outputs:
+            if missing:
+                output.bookmark.left(missing)
+            else:
+                output.bookmark.finish()
+
+    def _refused_page(self, ask: Ask, error: StripeError) -> Iterator[Step]:
+        """Go on by time where the object that the cursor names was deleted meanwhile."""
+        cursor_gone = isinstance(error, RequestRefused) and error.failure.param == "starting_after"
+        if not (cursor_gone and ask.cursor and self._listed.by_created):
+            raise error
+        self._slices.cursor_lost(ask)
+        return iter(())
+
+
+class Tail(Listing):
+    """What was created since the bookmark, of a stream whose objects no event tells of."""
+
+    def __init__(
+        self, outputs: Sequence[Output], listed: Listed, *, account: str | None, refused: Refused
+    ) -> None:
+        bookmark = outputs[0].bookmark
+        super().__init__(outputs, listed, account=account, start=0, refused=refused)
+        self._begun = True
+        self._since = bookmark.since
+        self._seen = bookmark.seen
+        self._newest = bookmark.since
+        self._ids: dict[str, int] = {}
+        self._slices = Slices([(bookmark.since - OVERLAP, OPEN, None)])
+
+    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
+        for source in objects:
+            self._ids[source["id"]] = changed_at(source)
+        yield from super()._batch(page, [new for new in objects if new["id"] not in self._seen])
+
+    def _written(self, page: Page) -> None:
+        self._slices.saved(page)
+        if self._slices.missing():
+            return
+        newest = max([self._since, *self._ids.values()])
+        overlap = [source_id for source_id, at in self._ids.items() if at >= newest - OVERLAP]
+        for output in self.outputs:
+            output.bookmark.advance(newest, overlap)

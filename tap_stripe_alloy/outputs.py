@@ -1,0 +1,75 @@
+"""What comes out of an object for the streams that take part in a pass over a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tap_stripe_alloy.records import Object, Record, Recorder
+
+if TYPE_CHECKING:
+    from tap_stripe_alloy.bookmarks import Bookmark
+    from tap_stripe_alloy.stream import StripeStream
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list of Stripe's."""
+
+    path: str
+    params: Sequence[tuple[str, str]] = ()
+    by_created: bool = True
+    """Whether it can be filtered by `created`."""
+    expand: Sequence[str] = ()
+    nested: Sequence[tuple[str, ...]] = ()
+    """Where its objects hold lists that Stripe cuts short."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One stream of one account: where its records go and where its bookmark stands."""
+
+    stream: StripeStream
+    recorder: Recorder
+    bookmark: Bookmark
+
+
+Written = list[tuple[Output, Record]]
+
+
+def changed_at(source: Object) -> int:
+    """When an object last changed as far as its own fields tell, in Unix seconds."""
+    return int(source.get("updated") or source["created"])
+
+
+def children_of(source: Object, output: Output) -> list[Object]:
+    """The nested objects that a child stream is made of; the object itself for its own stream."""
+    field = output.stream.parent_field
+    if field is None:
+        return [source]
+    nested: dict[str, Any] = source.get(field) or {}
+    children: list[Object] = nested.get("data") or []
+    return children
+
+
+def records_of(source: Object, outputs: Iterable[Output], at: int | None = None) -> Written:
+    """The records of an object and its children; `at`: when it changed, if an event told."""
+    parent_at = changed_at(source) if at is None else at
+    rows = [
+        (output, row, parent_at if row is source else max(parent_at, row.get("created") or 0))
+        for output in outputs
+        for row in children_of(source, output)
+    ]
+    # All times are read before the first record is made: making one converts nested times.
+    return [(output, output.recorder.record(row, updated)) for output, row, updated in rows]
+
+
+def lists_cut_short(source: Object, paths: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    """The lists inside an object that hold only their first entries."""
+    for path in paths:
+        inner: Any = source
+        for key in path:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and inner.get("has_more"):
+            yield inner

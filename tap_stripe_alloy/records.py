@@ -1,0 +1,118 @@
+"""Stripe object → Singer record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any
+
+from tap_stripe_alloy.shape import Schema
+
+Object = dict[str, Any]
+Record = dict[str, Any]
+
+OPEN_FIELDS = frozenset({"total_count"})
+"""Fields that Stripe sends in any list and its package does not type."""
+
+
+@lru_cache(maxsize=1 << 16)
+def rfc3339(unix: int) -> str:
+    """Unix seconds as RFC 3339 in UTC.
+
+    >>> rfc3339(0)
+    '1970-01-01T00:00:00Z'
+    """
+    return datetime.fromtimestamp(unix, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def unix_seconds(text: str) -> int:
+    """RFC 3339 as Unix seconds; a time without zone is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return int(moment.timestamp())
+
+
+@dataclass(frozen=True)
+class Times:
+    """Where an object holds times, and which of its fields lead to more."""
+
+    here: tuple[str, ...]
+    below: tuple[tuple[str, Times], ...]
+
+    def convert(self, value: Any) -> None:
+        """Turn Unix seconds into RFC 3339, in place; what is no integer stays."""
+        if isinstance(value, list):
+            for item in value:
+                self.convert(item)
+        elif isinstance(value, dict):
+            for key in self.here:
+                unix = value.get(key)
+                if type(unix) is int:
+                    value[key] = rfc3339(unix)
+            for key, times in self.below:
+                inner = value.get(key)
+                if inner:
+                    times.convert(inner)
+
+
+def times_of(schema: Schema) -> Times:
+    """Where the objects of a schema hold times; lists are walked through."""
+    properties = schema.get("properties") or schema.get("items", {}).get("properties", {})
+    here = tuple(key for key, value in properties.items() if value.get("format") == "date-time")
+    deeper = ((key, times_of(value)) for key, value in properties.items() if key not in here)
+    return Times(here, tuple((key, times) for key, times in deeper if times.here or times.below))
+
+
+class Recorder:
+    """Makes one stream's records of one account."""
+
+    def __init__(self, schema: Schema, *, account_id: str | None, unix: bool) -> None:
+        self._account_id = account_id
+        self._time: Callable[[int], str | int] = int if unix else rfc3339
+        self._times = Times((), ()) if unix else times_of(schema)
+
+    def record(self, source: Object, updated: int) -> Record:
+        """The record of an object that was as it is at `updated` (Unix seconds).
+
+        The object's nested values are shared with the record and converted in place.
+        """
+        record: Record = {**source, "updated": self._time(updated), "deleted": False}
+        record["_account_id"] = self._account_id
+        self._times.convert(record)
+        return record
+
+    def tombstone(self, source_id: str, object_name: str, deleted_at: int) -> Record:
+        """The record of an object that is gone since `deleted_at` (Unix seconds)."""
+        when = self._time(deleted_at)
+        return {
+            "id": source_id,
+            "object": object_name,
+            "updated": when,
+            "deleted": True,
+            "_account_id": self._account_id,
+            "_sdc_deleted_at": when,
+        }
+
+
+def surprises(value: Any, schema: Schema, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, what) of each field that the schema does not know or says is never null."""
+    properties: Mapping[str, Schema] | None = schema.get("properties")
+    if isinstance(value, list):
+        for item in value:
+            yield from surprises(item, schema.get("items", {}), f"{path}[]")
+    elif isinstance(value, dict) and properties:
+        for key, inner in value.items():
+            here = f"{path}.{key}" if path else key
+            if key in properties:
+                yield from _null(inner, properties[key], here)
+                yield from surprises(inner, properties[key], here)
+            elif key not in OPEN_FIELDS:
+                yield here, "is new"
+
+
+def _null(value: Any, schema: Schema, path: str) -> Iterator[tuple[str, str]]:
+    if value is None and "null" not in schema.get("type", "null"):
+        yield path, "is null"

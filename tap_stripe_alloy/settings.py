@@ -1,0 +1,182 @@
+"""The tap's settings: declared once, checked before the first request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from singer_sdk import typing as th
+
+from stripe_alloy.errors import SettingsError
+from tap_stripe_alloy import shape
+from tap_stripe_alloy.records import unix_seconds
+
+EMULATOR = "emulator"
+"""The `api_key` that starts the embedded emulator."""
+ALL_ACCOUNTS = "all"
+STRIPE = "https://api.stripe.com"
+MAX_CONCURRENCY = 32
+
+DECLARED = th.PropertiesList(
+    th.Property(
+        "api_key",
+        th.StringType,
+        required=True,
+        secret=True,
+        title="API key",
+        description="Secret or restricted key (`sk_…`, `rk_…`), or `emulator` for the embedded "
+        "emulator, which needs no Stripe account.",
+    ),
+    th.Property(
+        "api_url",
+        th.StringType,
+        default=STRIPE,
+        title="API URL",
+        description="Where Stripe answers.",
+    ),
+    th.Property(
+        "api_version",
+        th.StringType,
+        title="API version",
+        description="The Stripe API version that renders the objects. Default: the one that the "
+        f"schemas were generated for, {shape.api_version()}.",
+    ),
+    th.Property(
+        "account_ids",
+        th.ArrayType(th.StringType),
+        default=[],
+        title="Account IDs",
+        description="Connected accounts to read (`acct_…`), or `all` for every one. Default: the "
+        "key's own account.",
+    ),
+    th.Property(
+        "start_date",
+        th.DateTimeType,
+        title="Start date",
+        description="Objects created before it are not backfilled; their changes are read.",
+    ),
+    th.Property(
+        "expand",
+        th.ObjectType(additional_properties=th.ArrayType(th.StringType)),
+        default={},
+        title="Expand",
+        description="Stream → paths whose ids are replaced by the objects, such as "
+        '`{"charges": ["balance_transaction"]}`.',
+    ),
+    th.Property(
+        "timestamps",
+        th.StringType,
+        default="rfc3339",
+        allowed_values=["rfc3339", "unix"],
+        title="Timestamps",
+        description="Times as RFC 3339 strings in UTC, or as Stripe's Unix seconds.",
+    ),
+    th.Property(
+        "max_requests_per_second",
+        th.NumberType,
+        title="Maximum requests per second",
+        description="For each account. Default: Stripe's limit for the key's mode, 100 live and "
+        "25 test.",
+    ),
+    th.Property(
+        "max_concurrency",
+        th.IntegerType,
+        default=MAX_CONCURRENCY,
+        title="Maximum concurrency",
+        description="Requests under way at once.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings, checked and in the form the code uses."""
+
+    api_key: str
+    api_url: str
+    api_version: str
+    account_ids: Sequence[str]
+    start: int
+    """Unix seconds; 0 for the beginning."""
+    expand: Mapping[str, Sequence[str]]
+    unix_times: bool
+    max_requests_per_second: float | None
+    max_concurrency: int
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the embedded emulator stands in for Stripe."""
+        return self.api_key == EMULATOR
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Read a configuration; an absent key is fine as long as nothing is read (discovery).
+
+    Raises `SettingsError` on what the JSON schema of the settings cannot say.
+    """
+    settings = Settings(
+        api_key=str(config.get("api_key") or "").strip(),
+        api_url=str(config.get("api_url") or STRIPE).strip(),
+        api_version=str(config.get("api_version") or shape.api_version()).strip(),
+        account_ids=tuple(config.get("account_ids") or ()),
+        start=_start(config.get("start_date")),
+        expand={name: tuple(paths) for name, paths in (config.get("expand") or {}).items()},
+        unix_times=config.get("timestamps") == "unix",
+        max_requests_per_second=_positive(config, "max_requests_per_second"),
+        max_concurrency=int(_positive(config, "max_concurrency") or MAX_CONCURRENCY),
+    )
+    _check(settings)
+    return settings
+
+
+def check_key(settings: Settings) -> None:
+    """Refuse, before the first request, what cannot be a key that reads."""
+    if settings.emulated or re.match(r"(sk|rk)_", settings.api_key):
+        return
+    if not settings.api_key:
+        raise SettingsError("`api_key` is not set: give a secret or restricted key, or `emulator`")
+    raise SettingsError(
+        f"`api_key` starts with {settings.api_key[:3]!r}: a secret key starts with 'sk_', a "
+        "restricted one with 'rk_'; a publishable key ('pk_') cannot read"
+    )
+
+
+def _check(settings: Settings) -> None:
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", settings.api_url):
+        raise SettingsError(f"`api_url` is no URL: {settings.api_url!r}, expected {STRIPE!r}")
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d(\.\w+)?", settings.api_version):
+        raise SettingsError(
+            f"`api_version` is no version of Stripe's: {settings.api_version!r}, "
+            f"expected one like {shape.api_version()!r}"
+        )
+    for account in settings.account_ids:
+        if account != ALL_ACCOUNTS and not re.fullmatch(r"acct_\w+", account):
+            raise SettingsError(
+                f"`account_ids` names no account: {account!r}, expected 'acct_…' or 'all'"
+            )
+
+
+def _start(text: str | None) -> int:
+    if not text:
+        return 0
+    try:
+        return unix_seconds(text)
+    except ValueError:
+        raise SettingsError(
+            f"`start_date` is no date: {text!r}, expected one like '2026-01-31T00:00:00Z'"
+        ) from None
+
+
+def _positive(config: Mapping[str, Any], name: str) -> float | None:
+    value = config.get(name)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if number <= 0:
+        raise SettingsError(f"`{name}` must be a number above 0, got {value!r}")
+    return number

@@ -1,0 +1,151 @@
+"""A stream's JSON schema: Stripe's own, generated, plus what the settings and the tap add."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from stripe_alloy.errors import SettingsError
+
+Schema = dict[str, Any]
+
+EXPAND_LEVELS = 4  # docs.stripe.com/api/expanding_objects
+_FILES = resources.files("tap_stripe_alloy") / "schemas"
+_DATE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
+
+ADDED: Mapping[str, Schema] = {
+    "updated": {
+        "type": "string",
+        "format": "date-time",
+        "description": "When the object last changed, as far as known.",
+    },
+    "deleted": {"type": "boolean", "description": "Whether the object no longer exists."},
+    "_account_id": {
+        "type": ["string", "null"],
+        "description": "The Stripe account that holds the object; null where the key may not tell.",
+    },
+    "_sdc_deleted_at": {**_DATE_TIME, "description": "When the object was deleted."},
+}
+"""What a record has besides Stripe's own fields."""
+
+
+def generated(name: str) -> Any:
+    """The content of a generated file: `charges`, `objects/coupon`, `_expandable`, `_version`.
+
+    Callers share it and must not change it.
+    """
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Any:
+    return msgspec.json.decode((_FILES / f"{name}.json").read_bytes())
+
+
+def api_version() -> str:
+    """The API version that the schemas were generated for."""
+    return str(generated("_version")["api_version"])
+
+
+def stream_schema(stream: str, *, expand: Sequence[str], unix: bool) -> Schema:
+    """The schema of a stream's records, with `expand`ed objects in the place of their ids."""
+    schema: Schema = copy.deepcopy(generated(stream))
+    for path in expand:
+        _expand(schema, path, generated("_expandable")[stream][path])
+    schema["properties"].update(copy.deepcopy(dict(ADDED)))
+    if unix:
+        for time in _date_times(schema):
+            _as_integer(time)
+    return schema
+
+
+def check_expand(expand: Mapping[str, Sequence[str]], streams: Sequence[str]) -> None:
+    """Refuse, by name, a stream or a path that Stripe cannot expand in a list."""
+    for stream, paths in expand.items():
+        if stream not in streams:
+            raise SettingsError(f"`expand` names no stream: {stream!r}. Streams: {_list(streams)}")
+        known = generated("_expandable")[stream]
+        for path in paths:
+            if path not in known:
+                raise SettingsError(
+                    f"`expand`: {stream} has nothing to expand at {path!r}. Known: {_list(known)}"
+                )
+            if f"data.{path}".count(".") >= EXPAND_LEVELS:
+                raise SettingsError(
+                    f"`expand`: {stream}.{path} is deeper than the {EXPAND_LEVELS} levels "
+                    f"that Stripe expands in a list, `data` included"
+                )
+
+
+def nested_lists(schema: Schema) -> list[tuple[str, ...]]:
+    """Where objects of this schema hold lists of Stripe's (with `has_more`), as paths of keys.
+
+    Lists inside lists and arrays are passed over: Stripe nests none there.
+    """
+    found: list[tuple[str, ...]] = []
+    for key, value in schema.get("properties", {}).items():
+        inner = value.get("properties", {})
+        if "has_more" in inner and "data" in inner:
+            found.append((key,))
+        elif inner:
+            found += [(key, *path) for path in nested_lists(value)]
+    return found
+
+
+def _expand(schema: Schema, path: str, entry: Mapping[str, Any]) -> None:
+    if entry["kind"] == "include":
+        return  # its shape is in the schema already
+    *parents, last = path.split(".")
+    for parent in parents:
+        schema = _items(schema["properties"][parent])
+    holder, key = schema["properties"], last
+    if entry["kind"] == "list_of_ids":
+        holder, key = holder[last], "items"
+    expanded = _object_schema(entry["objects"])
+    types = ["object", "null"] if entry["nullable"] else "object"
+    holder[key] = {**expanded, "type": types, "description": holder[key].get("description", "")}
+
+
+def _items(schema: Schema) -> Schema:
+    items: Schema = schema.get("items", schema)
+    return items
+
+
+def _object_schema(objects: Sequence[str]) -> Schema:
+    """One object's schema; for a union, all properties of its members."""
+    properties: Schema = {}
+    for name in objects:
+        stream = f"{name}s"
+        known = generated(stream if (_FILES / f"{stream}.json").is_file() else f"objects/{name}")
+        properties = {**copy.deepcopy(known["properties"]), **properties}
+    return {"properties": properties}
+
+
+def _date_times(schema: Any) -> Iterator[Schema]:
+    for child in _children(schema):
+        if child.get("format") == "date-time":
+            yield child
+        yield from _date_times(child)
+
+
+def _children(schema: Schema) -> Iterator[Schema]:
+    yield from schema.get("properties", {}).values()
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield schema[key]
+
+
+def _as_integer(schema: Schema) -> None:
+    del schema["format"]
+    swap: Callable[[str], str] = lambda name: "integer" if name == "string" else name  # noqa: E731
+    types = schema["type"]
+    schema["type"] = swap(types) if isinstance(types, str) else [swap(name) for name in types]
+
+
+def _list(names: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(names) or "none"

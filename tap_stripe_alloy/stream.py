@@ -1,0 +1,180 @@
+"""What all streams share: a Singer stream whose records come out of a Stripe list."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import singer_sdk.singerlib as singer
+from singer_sdk import Stream
+from singer_sdk.helpers._util import utc_now
+from singer_sdk.helpers.conform import TypeConformanceLevel
+from typing_extensions import override
+
+from tap_stripe_alloy import shape
+from tap_stripe_alloy.outputs import Listed
+from tap_stripe_alloy.records import Record, surprises
+
+if TYPE_CHECKING:
+    from singer_sdk.helpers.types import Context
+
+    from tap_stripe_alloy.tap import TapStripeAlloy
+
+INSPECTED = 200
+"""Records of a stream whose every field is held against the schema; then each `SAMPLE`th."""
+SAMPLE = 50
+
+Deselected = dict[str, "Deselected | None"]
+"""Names of deselected properties; where only some inner ones are, what is deselected there."""
+
+
+class StripeStream(Stream):
+    """A stream is data: what a subclass declares."""
+
+    name: str
+    object_name: ClassVar[str]
+    """Stripe's `object`; events are routed by it."""
+    path: ClassVar[str]
+    list_params: ClassVar[tuple[tuple[str, str], ...]] = ()
+    by_created: ClassVar[bool] = True
+    """Whether the list can be filtered by `created`."""
+    told_by_events: ClassVar[bool] = True
+    """Whether changes come as events; else only what is new can be read."""
+    deleted_by: ClassVar[tuple[str, ...]] = ()
+    """Events after which the object no longer exists."""
+    parent: ClassVar[type[StripeStream] | None] = None
+    parent_field: ClassVar[str | None] = None
+    """The field of the parent that lists this stream's objects."""
+    permission: ClassVar[str]
+    """The restricted key's permission, as the Dashboard names it."""
+
+    primary_keys = ("id",)
+    replication_key = "updated"
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # it would drop fields Stripe adds
+
+    def __init__(self, tap: TapStripeAlloy) -> None:
+        self.settings = tap.settings
+        schema = shape.stream_schema(
+            self.name, expand=self.own_expand, unix=tap.settings.unix_times
+        )
+        super().__init__(tap, schema=schema)
+        self.tap = tap
+        self._written = 0
+        self._warned: set[tuple[str, str]] = set()
+
+    @property
+    def root(self) -> StripeStream:
+        """The stream whose list this one comes out of: its parent, or itself."""
+        return self.tap.stream_of(self.parent) if self.parent else self
+
+    @property
+    def own_expand(self) -> list[str]:
+        """What `expand` says of this stream's own objects."""
+        return list(self.settings.expand.get(self.name, ()))
+
+    @cached_property
+    def expand(self) -> tuple[str, ...]:
+        """What to expand in the list this stream reads."""
+        return tuple(self.own_expand)
+
+    @property
+    def listed(self) -> Listed:
+        """The list that this stream's objects come from."""
+        return Listed(self.path, self.list_params, self.by_created, self.expand, self.nested)
+
+    @cached_property
+    def nested(self) -> list[tuple[str, ...]]:
+        """Where its objects hold lists that Stripe cuts short."""
+        return shape.nested_lists(self.schema)
+
+    @cached_property
+    def deselected(self) -> Deselected:
+        """What to leave out of records."""
+        return _deselected(self.schema, self.mask, ())
+
+    def announce(self) -> None:
+        """Write the SCHEMA message."""
+        self._write_schema_message()
+
+    def write(self, record: Record) -> None:
+        """Write a RECORD message, for each stream map one."""
+        self._inspect(record)
+        for message in self._generate_record_messages(record):
+            self.tap.write_message(message)
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        return self.tap.read_alone(self)
+
+    @override
+    def get_batch_config(self, config: Mapping[str, Any]) -> None:
+        """BATCH files would hold deselected fields (meltano/sdk#1117), so there are none."""
+
+    @override
+    def _sync_records(
+        self, context: Context | None = None, *, write_messages: bool = True
+    ) -> Generator[dict[str, Any], Any, Any]:
+        try:
+            yield from super()._sync_records(context, write_messages=write_messages)
+        finally:
+            self.tap.flush()
+
+    @override
+    def _increment_stream_state(
+        self, latest_record: Record, *, context: Context | None = None
+    ) -> None:
+        """Bookmarks follow what was read, not what a record says."""
+
+    @override
+    def _generate_record_messages(
+        self, record: Record
+    ) -> Generator[singer.RecordMessage, None, None]:
+        if self.deselected:
+            _drop(record, self.deselected)
+        for stream_map in self.stream_maps:
+            mapped = stream_map.transform(record)
+            if mapped is not None:
+                yield singer.RecordMessage(
+                    stream=stream_map.stream_alias,
+                    record=mapped,
+                    version=self._stream_version,
+                    time_extracted=utc_now(),
+                )
+
+    def _inspect(self, record: Record) -> None:
+        """Name once each field that the schema does not foresee; the record goes on as it is."""
+        self._written += 1
+        if self._written > INSPECTED and self._written % SAMPLE:
+            return
+        for found in surprises(record, self.schema):
+            if found not in self._warned:
+                self._warned.add(found)
+                self.logger.warning(
+                    "%s.%s %s in the schema of API version %s; it is passed on as Stripe sent it",
+                    self.name,
+                    found[0],
+                    {"is new": "is not", "is null": "is null, which it never is"}[found[1]],
+                    self.settings.api_version,
+                )
+
+
+def _deselected(
+    schema: Mapping[str, Any], mask: singer.SelectionMask, breadcrumb: tuple[str, ...]
+) -> Deselected:
+    found: Deselected = {}
+    for name, inner in schema.get("properties", {}).items():
+        here = (*breadcrumb, "properties", name)
+        if not mask[here]:
+            found[name] = None
+        elif below := _deselected(inner, mask, here):
+            found[name] = below
+    return found
+
+
+def _drop(record: Record, deselected: Deselected) -> None:
+    for name, below in deselected.items():
+        if below is None:
+            record.pop(name, None)
+        elif isinstance(inner := record.get(name), dict):
+            _drop(inner, below)

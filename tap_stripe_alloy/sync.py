@@ -1,0 +1,177 @@
+"""One run over streams and accounts: which source reads what, and what was refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from stripe_alloy.errors import NotFound, PermissionMissing
+from stripe_alloy.transport import Transport
+from tap_stripe_alloy.bookmarks import Bookmark
+from tap_stripe_alloy.fetch import Batch, Fetcher, Source
+from tap_stripe_alloy.listing import Listing, Tail
+from tap_stripe_alloy.methods import PaymentMethodListing
+from tap_stripe_alloy.outputs import Output
+from tap_stripe_alloy.records import Recorder
+from tap_stripe_alloy.settings import ALL_ACCOUNTS
+from tap_stripe_alloy.streams import PaymentMethods
+from tap_stripe_alloy.walk import Changes
+
+if TYPE_CHECKING:
+    from tap_stripe_alloy.settings import Settings
+    from tap_stripe_alloy.stream import StripeStream
+
+RETENTION = 30 * 86_400
+"""Seconds that Stripe keeps events: docs.stripe.com/api/events."""
+RETENTION_MARGIN = 86_400
+"""Seconds before that end at which a bookmark counts as too old."""
+LISTINGS = {PaymentMethods.name: PaymentMethodListing}
+"""Streams whose list needs more than one way to be read."""
+OWN = "account_id"
+"""Where the state keeps the id of the key's own account."""
+_ACCOUNT = re.compile(r"\bacct_\w+")
+
+
+class Sync:
+    """Reads the streams of all accounts; iterate over `batches`, then look at `refusals`."""
+
+    def __init__(
+        self,
+        streams: Sequence[StripeStream],
+        *,
+        settings: Settings,
+        transport: Transport,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._streams = streams
+        self._settings = settings
+        self._transport = transport
+        self._stopped = stopped
+        self.refusals: dict[str, PermissionMissing] = {}
+        """Stream → the error that says what the key lacks."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield what is to be written, as it arrives."""
+        sources = [
+            source
+            for account in self._accounts()
+            for source in self._sources(account, self._outputs(account))
+        ]
+        fetcher = Fetcher(
+            self._transport,
+            max_concurrency=self._settings.max_concurrency,
+            stopped=self._stopped,
+        )
+        return fetcher.run(sources)
+
+    def _refused(self, outputs: Sequence[Output], error: PermissionMissing) -> None:
+        for output in outputs:
+            self.refusals[output.stream.name] = error
+
+    # Accounts: None stands for the key's own, which needs no header.
+
+    def _accounts(self) -> Sequence[str | None]:
+        named = self._settings.account_ids
+        if not named:
+            return [None]
+        found = [account for account in named if account != ALL_ACCOUNTS]
+        if ALL_ACCOUNTS in named:
+            found += self._connected()
+        return list(dict.fromkeys(found))
+
+    def _connected(self) -> Iterator[str]:
+        params = [("limit", "100")]
+        while True:
+            body = self._transport.get("/v1/accounts", params).body
+            yield from (account["id"] for account in body["data"])
+            if not body["has_more"]:
+                return
+            params = [("limit", "100"), ("starting_after", body["data"][-1]["id"])]
+
+    def _own_id(self) -> str | None:
+        """The id of the key's own account, asked once and kept in the state.
+
+        A key that may not read the account gets it from the refusal, which names it.
+        """
+        for stream in self._streams:
+            if OWN in stream.stream_state:
+                known: str | None = stream.stream_state[OWN]
+                return known
+        try:
+            found: str | None = self._transport.get("/v1/account").body["id"]
+        except PermissionMissing as error:
+            named = _ACCOUNT.search(error.failure.message)
+            found = named.group() if named else None
+        except NotFound:
+            found = None
+        return found
+
+    # What is left to do for an account.
+
+    def _outputs(self, account: str | None) -> list[Output]:
+        account_id = account or self._own_id()
+        return [self._output(stream, account, account_id) for stream in self._streams]
+
+    def _output(self, stream: StripeStream, account: str | None, account_id: str | None) -> Output:
+        if account:
+            state = stream.get_context_state({"_account_id": account})
+        else:
+            state = stream.stream_state
+            state[OWN] = account_id
+        recorder = Recorder(stream.schema, account_id=account_id, unix=self._settings.unix_times)
+        key = stream.replication_key or "updated"
+        bookmark = Bookmark(state, stream=stream.name, replication_key=key)
+        return Output(stream, recorder, bookmark)
+
+    def _sources(self, account: str | None, outputs: Sequence[Output]) -> Iterator[Source]:
+        for output in outputs:
+            self._start_over_if_needed(output)
+        listed = [output for output in outputs if output.bookmark.listed]
+        told = [output for output in listed if output.stream.told_by_events]
+        if told:
+            yield Changes(
+                told,
+                account=account,
+                api_version=self._settings.api_version,
+                refused=self._refused,
+            )
+        for output in listed:
+            if not output.stream.told_by_events:
+                yield Tail([output], output.stream.listed, account=account, refused=self._refused)
+        yield from self._listings(account, [o for o in outputs if not o.bookmark.listed])
+
+    def _start_over_if_needed(self, output: Output) -> None:
+        """List again what events can no longer tell of, or what is to be listed every time."""
+        bookmark = output.bookmark
+        if output.stream.replication_method == "FULL_TABLE":
+            bookmark.forget()
+            return
+        if not output.stream.told_by_events or not (bookmark.listed or bookmark.backfill):
+            return
+        since = bookmark.since if bookmark.listed else bookmark.anchor
+        if since < self._transport.now() - RETENTION + RETENTION_MARGIN:
+            output.stream.logger.warning(
+                "%s was last read more than 30 days ago, longer than Stripe keeps events: "
+                "it is listed again from the beginning",
+                output.stream.name,
+            )
+            bookmark.forget()
+
+    def _listings(self, account: str | None, outputs: Sequence[Output]) -> Iterator[Source]:
+        """One pass for a parent and its children, as long as they have the same left to read."""
+
+        def one_pass(output: Output) -> tuple[str, str]:
+            return output.stream.root.name, repr(output.bookmark.missing)
+
+        for (root, _), group in groupby(sorted(outputs, key=one_pass), key=one_pass):
+            members = sorted(group, key=lambda output: output.stream.parent is not None)
+            kind = LISTINGS.get(root, Listing)
+            yield kind(
+                members,
+                members[0].stream.root.listed,
+                account=account,
+                start=self._settings.start,
+                refused=self._refused,
+            )

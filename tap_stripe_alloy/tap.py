@@ -1,0 +1,253 @@
+"""tap-stripe-alloy: the Singer tap."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import click
+from singer_sdk import Tap, metrics
+from singer_sdk.helpers.capabilities import (
+    CapabilitiesEnum,
+    PluginCapabilities,
+    TapCapabilities,
+)
+from singer_sdk.tap_base import CliTestOptionValue
+from typing_extensions import override
+
+from stripe_alloy.errors import AlloyError, PermissionMissing
+from tap_stripe_alloy import shape
+from tap_stripe_alloy.settings import DECLARED, Settings, check_key, read_settings
+from tap_stripe_alloy.streams import BY_NAME, STREAMS, expand_families
+from tap_stripe_alloy.writer import BufferedWriter
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from stripe_alloy.emulator import Emulator
+    from stripe_alloy.transport import Transport
+    from tap_stripe_alloy.fetch import Batch
+    from tap_stripe_alloy.records import Record
+    from tap_stripe_alloy.stream import StripeStream
+    from tap_stripe_alloy.sync import Sync
+
+RECORDS_A_STATE = 1_000
+"""Records after which a STATE message is written."""
+TERMINATED = 143
+"""The exit code of a run that was told to stop: 128 + SIGTERM."""
+
+
+class TapStripeAlloy(Tap):
+    """Streams Stripe's objects: what is there, then what changes and what goes."""
+
+    name = "tap-stripe-alloy"
+    package_name = "stripe-alloy"
+    config_jsonschema: ClassVar[dict[str, Any]] = DECLARED.to_dict()
+    message_writer_class = BufferedWriter
+    capabilities: ClassVar[list[CapabilitiesEnum]] = [
+        # No BATCH: its files would hold deselected fields (meltano/sdk#1117).
+        TapCapabilities.CATALOG,
+        TapCapabilities.STATE,
+        TapCapabilities.DISCOVER,
+        PluginCapabilities.ABOUT,
+        PluginCapabilities.STREAM_MAPS,
+        PluginCapabilities.FLATTENING,
+        PluginCapabilities.STRUCTURED_LOGGING,
+    ]
+    _told_to_stop = False
+    _emulator: Emulator | None = None
+    _transport: Transport | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The checked settings."""
+        settings = read_settings(self.config)
+        shape.check_expand(settings.expand, list(BY_NAME))
+        settings = replace(settings, expand=expand_families(settings.expand))
+        shape.check_expand(settings.expand, list(BY_NAME))
+        if settings.api_version != shape.api_version():
+            self.logger.warning(
+                "`api_version` is %s, but the schemas are those of %s: fields may differ",
+                settings.api_version,
+                shape.api_version(),
+            )
+        return settings
+
+    @override
+    def discover_streams(self) -> Sequence[StripeStream]:
+        return [stream(self) for stream in STREAMS]
+
+    def stream_of(self, kind: type[StripeStream]) -> StripeStream:
+        """Return this tap's stream of a declaration, for what it says of its list."""
+        return next(stream for stream in self._own_streams() if type(stream) is kind)
+
+    def _own_streams(self) -> list[StripeStream]:
+        return cast("list[StripeStream]", list(self.streams.values()))
+
+    def flush(self) -> None:
+        """Hand everything written so far to stdout."""
+        cast("BufferedWriter", self.message_writer).flush()
+
+    # Reading
+
+    @override  # type: ignore[misc]
+    def sync_all(self) -> None:
+        # The SDK's loop reads one stream after the other; ours share a request budget, one
+        # walk over the events, and the pages of their parents, so they run side by side.
+        selected = [stream for stream in self._own_streams() if stream.selected]
+        sync = self._sync(selected)
+        try:
+            for stream in selected:
+                stream.announce()
+            self._write_batches(sync.batches())
+        finally:
+            self._disconnect()
+        self._end(sync)
+
+    def read_alone(self, stream: StripeStream) -> Iterator[Record]:
+        """Read one stream by itself, for the SDK's own loop and its tests."""
+        sync = self._sync([stream])
+        try:
+            for batch in sync.batches():
+                for _, record in batch.records:
+                    yield record
+                batch.written()
+        finally:
+            self._disconnect()
+        for error in sync.refusals.values():
+            raise error
+
+    def _write_batches(self, batches: Iterable[Batch]) -> None:
+        counts: Counter[str] = Counter()
+        since_state = 0
+        for batch in batches:
+            for output, record in batch.records:
+                output.stream.write(record)
+                counts[output.stream.name] += 1
+            batch.written()
+            since_state += len(batch.records)
+            if since_state >= RECORDS_A_STATE:
+                since_state = 0
+                self.state_writer.write_state(self.state)
+        self.state_writer.write_state(self.state)
+        self.flush()
+        self._report(counts)
+
+    def _report(self, counts: Counter[str]) -> None:
+        for name, count in sorted(counts.items()):
+            tags: dict[str, Any] = {metrics.Tag.STREAM.value: name}
+            point = metrics.Point("counter", metrics.Metric.RECORD_COUNT, count, tags)
+            metrics.log(self.metrics_logger, point=point)
+
+    def _end(self, sync: Sync) -> None:
+        if self._told_to_stop:
+            self.logger.warning("Told to stop: the state says what is left, run again to go on")
+            sys.exit(TERMINATED)
+        for name, error in sorted(sync.refusals.items()):
+            self.logger.error("Stream %s was not read: %s", name, self._lacking(name, error))
+        if sync.refusals:
+            names = ", ".join(sorted(sync.refusals))
+            raise AlloyError(f"Not read for want of permission: {names}. All else was read.")
+
+    def _lacking(self, name: str, error: PermissionMissing) -> str:
+        permission = BY_NAME[name].permission
+        named = f" ({error.permission})" if error.permission else ""
+        return f"the key lacks the permission {permission!r}{named}. {error}"
+
+    @override
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
+        # Raising here could cut a message in two; the run looks at this between pages.
+        if self._told_to_stop:
+            sys.exit(TERMINATED)
+        self._told_to_stop = True
+
+    # The way to Stripe
+
+    def _sync(self, streams: Sequence[StripeStream]) -> Sync:
+        from tap_stripe_alloy.sync import Sync  # noqa: PLC0415 - heavy, and discovery needs none
+
+        return Sync(
+            streams,
+            settings=self.settings,
+            transport=self._connect(),
+            stopped=lambda: self._told_to_stop,
+        )
+
+    def _connect(self) -> Transport:
+        from stripe_alloy.limits import Budget, budget_for  # noqa: PLC0415
+        from stripe_alloy.transport import Transport  # noqa: PLC0415
+
+        settings = self.settings
+        check_key(settings)
+        api_key, api_url = settings.api_key, settings.api_url
+        budget = budget_for(api_key, settings.max_requests_per_second)
+        if settings.emulated:
+            from stripe_alloy.emulator import Emulator  # noqa: PLC0415
+
+            self._emulator = Emulator()
+            self._emulator.start()
+            api_key, api_url = self._emulator.api_key, self._emulator.url
+            budget = Budget(settings.max_requests_per_second)
+        self._transport = Transport(
+            api_key=api_key,
+            api_url=api_url,
+            api_version=settings.api_version,
+            budget=budget,
+            max_concurrency=settings.max_concurrency,
+            read_only=True,
+        )
+        return self._transport
+
+    def _disconnect(self) -> None:
+        if self._transport:
+            self._transport.close()
+        if self._emulator:
+            self._emulator.stop()
+
+    # `--test`
+
+    def check(self) -> bool:
+        """Print, for each stream, whether the key may read it; whether it may read all."""
+        transport = self._connect()
+        try:
+            verdicts = [self._verdict(transport, stream) for stream in STREAMS]
+        finally:
+            self._disconnect()
+        for stream, verdict in zip(STREAMS, verdicts, strict=True):
+            click.echo(f"{stream.name:<22}{verdict or 'ok'}")
+        return not any(verdicts)
+
+    def _verdict(self, transport: Transport, stream: type[StripeStream]) -> str:
+        account = next(iter(self.settings.account_ids), None)
+        try:
+            transport.get(stream.path, [("limit", "1")], account=account)
+        except PermissionMissing as error:
+            return self._lacking(stream.name, error)
+        return ""
+
+    @classmethod
+    @override
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        if value != CliTestOptionValue.All.value:
+            super().cb_test(ctx, param, value)
+            return
+        config = ctx.params["config"]
+        tap = cls(config=config.config, parse_env_config=config.parse_env)
+        ctx.exit(0 if tap.check() else 1)
+
+
+def main() -> None:
+    """Run the command; an error that we raise on purpose is one clear line, not a traceback."""
+    try:
+        TapStripeAlloy.cli()
+    except AlloyError as error:
+        TapStripeAlloy.logger.critical("%s", error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

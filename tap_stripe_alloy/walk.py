@@ -1,0 +1,206 @@
+"""Reads what changed: one walk over `/v1/events` for all streams of an account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
+from stripe_alloy.transport import Answer
+from tap_stripe_alloy.backfill import PAGE_SIZE
+from tap_stripe_alloy.bookmarks import OVERLAP
+from tap_stripe_alloy.changes import Change, Event, Key, Route, Walk
+from tap_stripe_alloy.completion import Completion
+from tap_stripe_alloy.fetch import Batch, Get, Step
+from tap_stripe_alloy.listing import Refused
+from tap_stripe_alloy.outputs import Output, Written, children_of, records_of
+from tap_stripe_alloy.records import Object
+
+EVENTS = "/v1/events"
+BOOKMARK_SLACK = 86_400
+"""Seconds that a bookmark may lie behind when nothing happens, before it is moved up."""
+
+
+def _nothing() -> None:
+    """Nothing to note: the bookmarks move when the whole walk is written."""
+
+
+class Changes:
+    """One account's changes since its oldest bookmark."""
+
+    def __init__(
+        self, outputs: Sequence[Output], *, account: str | None, api_version: str, refused: Refused
+    ) -> None:
+        self._account = account
+        self._refused = refused
+        self._by_object: dict[str, list[Output]] = {}
+        for output in outputs:
+            self._by_object.setdefault(output.stream.root.object_name, []).append(output)
+        self._since = {id(output): output.bookmark.since for output in outputs}
+        self._oldest = min(self._since.values()) - OVERLAP
+        seen = frozenset(id_ for output in outputs for id_ in output.bookmark.seen)
+        self._walk = Walk(api_version, self._routes(), seen)
+        self._denied: set[str] = set()
+        self._current_children: dict[Key, set[str]] = {}
+        self._at: dict[Key, int] = {}
+        self._open = 0
+        self._cursor: str | None = None
+        self._asked = False
+        self._listed = False
+        self._walked_at = 0
+
+    def next(self) -> Get | None:
+        """Return the next page of events to ask for."""
+        if self._asked or self._listed:
+            return None
+        self._asked = True
+        params = [("limit", str(PAGE_SIZE)), ("created[gte]", str(self._oldest))]
+        if self._cursor:
+            params.append(("starting_after", self._cursor))
+        return Get(EVENTS, params, self._account, self._answered)
+
+    def refused(self, error: PermissionMissing) -> None:
+        """Report that the key may not read events, so no changes of any stream."""
+        self._refused([output for group in self._by_object.values() for output in group], error)
+
+    def _routes(self) -> Mapping[str, Route]:
+        routes = {}
+        for object_name, outputs in self._by_object.items():
+            root = outputs[0].stream.root
+            fields = [output.stream.parent_field for output in outputs]
+            routes[object_name] = Route(
+                trusted=not root.expand,
+                nested=root.nested,
+                deleted_by=root.deleted_by,
+                children=next((name for name in fields if name), None),
+            )
+        return routes
+
+    def _answered(self, answer: Answer) -> Iterator[Step]:
+        events: list[Event] = answer.body["data"]
+        self._walked_at = self._walked_at or int(answer.sent_at)
+        self._listed = not answer.body["has_more"]
+        self._asked = False
+        self._cursor = events[-1]["id"] if events else None
+        records: Written = []
+        gets: list[Get] = []
+        for change in self._walk.take(events, last=self._listed):
+            if change.do == "retrieve":
+                gets.append(self._retrieve(change))
+            else:
+                records += self._told(change)
+        for event in self._walk.fresh:
+            records += self._concerned("event", event["created"], event)
+        self._open += len(gets)
+        yield from gets
+        if records:
+            yield Batch(records, _nothing)
+        yield from self._end()
+
+    def _retrieve(self, change: Change) -> Get:
+        root = self._by_object[change.key[0]][0].stream.root
+        return Get(
+            f"{root.path}/{change.key[1]}",
+            [("expand[]", path) for path in root.expand],
+            self._account,
+            partial(self._retrieved, change),
+            partial(self._not_retrieved, change),
+        )
+
+    def _retrieved(self, change: Change, answer: Answer) -> Iterator[Step]:
+        root = self._by_object[change.key[0]][0].stream.root
+        if answer.body.get("deleted"):
+            yield from self._emit(change, [])
+            return
+        completion = Completion(
+            [answer.body],
+            nested=root.nested,
+            expand=root.expand,
+            account=self._account,
+            then=partial(self._emit, change),
+        )
+        yield from completion.steps()
+
+    def _not_retrieved(self, change: Change, error: StripeError) -> Iterator[Step]:
+        if isinstance(error, PermissionMissing):
+            self._deny(change.key[0], error)
+            self._open -= 1
+            yield from self._end()
+        elif isinstance(error, NotFound):
+            yield from self._emit(change, [])
+        else:
+            raise error
+
+    def _deny(self, object_name: str, error: PermissionMissing) -> None:
+        """Leave the bookmarks of these streams where they are: they miss what was refused."""
+        if object_name not in self._denied:
+            self._denied.add(object_name)
+            self._refused(self._by_object[object_name], error)
+
+    def _emit(self, change: Change, objects: Sequence[Object]) -> Iterator[Step]:
+        if objects:
+            found = Change(change.key, change.at, "use", objects[0])
+        else:
+            found = Change(change.key, change.at, "bury", change.snapshot)
+        self._open -= 1
+        yield Batch(self._told(found), _nothing)
+        yield from self._end()
+
+    def _told(self, change: Change) -> Written:
+        """Return the records of a change; of a deleted object, its tombstone."""
+        object_name, source_id = change.key
+        self._at[change.key] = change.at
+        if change.do == "bury":
+            self._current_children[change.key] = set()
+            return [
+                (output, output.recorder.tombstone(source_id, object_name, change.at))
+                for output in self._by_object[object_name]
+                if output.stream.parent is None and self._concerns(output, change.at)
+            ]
+        for output in self._by_object[object_name]:
+            if output.stream.parent:
+                children = children_of(change.snapshot, output)
+                self._current_children[change.key] = {child["id"] for child in children}
+        return self._concerned(object_name, change.at, change.snapshot)
+
+    def _concerned(self, object_name: str, at: int, source: Object) -> Written:
+        outputs = self._by_object.get(object_name, ())
+        return records_of(source, [out for out in outputs if self._concerns(out, at)], at)
+
+    def _concerns(self, output: Output, at: int) -> bool:
+        return at >= self._since[id(output)] - OVERLAP
+
+    def _end(self) -> Iterator[Step]:
+        """Once everything is told: children that left, then the bookmarks."""
+        if self._listed and not self._open:
+            self._open = -1
+            yield Batch(list(self._buried_children()), self._advance)
+
+    def _buried_children(self) -> Iterator[tuple[Output, Object]]:
+        for key, former in self._walk.former_children.items():
+            if key not in self._current_children:
+                continue
+            at = self._at[key]
+            for output in self._by_object[key[0]]:
+                if output.stream.parent and self._concerns(output, at):
+                    for child_id in sorted(former - self._current_children[key]):
+                        name = output.stream.object_name
+                        yield output, output.recorder.tombstone(child_id, name, at)
+
+    def _advance(self) -> None:
+        for object_name, outputs in self._by_object.items():
+            if object_name in self._denied:
+                continue
+            for output in outputs:
+                since = max(
+                    self._since[id(output)],
+                    self._walk.newest,
+                    _whole_day(self._walked_at - BOOKMARK_SLACK),
+                )
+                overlap = [id_ for id_, at in self._walk.ids.items() if at >= since - OVERLAP]
+                output.bookmark.advance(since, overlap)
+
+
+def _whole_day(unix: int) -> int:
+    """The start of the day: a bookmark that nothing moves is written anew once a day at most."""
+    return unix - unix % 86_400
