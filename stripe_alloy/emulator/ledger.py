@@ -175,16 +175,24 @@ class Ledger:
 
     def emit(self, name: str, obj: JSON, previous_attributes: JSON | None = None) -> None:
         """Record an event about an object as it is now."""
-        changes = self.pending_changes(obj)
-        if self.now < self.events_since:
+        if self._too_early(obj):
             return
+        changes = self.pending_changes(obj)
         if previous_attributes is None and name.endswith(_TELLS_PREVIOUS):
             previous_attributes = changes
         event = event_object(self, name, obj, previous_attributes)
         self._written.append(self._row(event, event["created"], LISTED, _encode(event).decode()))
 
+    def _too_early(self, obj: JSON) -> bool:
+        early = self.now < self.events_since
+        if early:
+            self._before.pop(_key(obj), None)
+        return early
+
     def emit_all(self, obj: JSON, *names: str) -> None:
         """Several events about one change."""
+        if self._too_early(obj):
+            return
         changes = self.pending_changes(obj)
         for name in names:
             self.emit(name, obj, changes if name.endswith(_TELLS_PREVIOUS) else None)

@@ -7,7 +7,15 @@ from typing import Any
 from typing_extensions import override
 
 from stripe_alloy.emulator.clock import DAY
-from stripe_alloy.emulator.effects import customers, invoices, lines, subscriptions
+from stripe_alloy.emulator.effects import (
+    customers,
+    disputes,
+    invoices,
+    lines,
+    payments,
+    refunds,
+    subscriptions,
+)
 from stripe_alloy.emulator.seed import words
 from stripe_alloy.emulator.seed.life import Life
 from stripe_alloy.emulator.seed.people import equip, settle
@@ -239,8 +247,31 @@ class Metered(Actor):
             )
 
 
+class Contested(Actor):
+    """One purchase is disputed and waits for an answer, another's refund is on its way."""
+
+    days = 30
+
+    @override
+    def first_steps(self, now: int) -> None:
+        self.timeline.at(now + DAY, self.order, 24_000)
+        self.timeline.at(now + 2 * DAY, self.order, 8_000)
+
+    def order(self, amount: int) -> None:
+        """Pay without an invoice; regret it later."""
+        intent = payments.create_intent(
+            self.ledger, amount, self.place.currency, customer=self.customer["id"]
+        )
+        charge = payments.confirm(self.ledger, intent, self.method)
+        later = self.ledger.now + 20 * DAY
+        if amount > 10_000:
+            self.timeline.at(later, disputes.open_dispute, self.ledger, charge, "fraudulent")
+        else:
+            self.timeline.at(later, refunds.refund, self.ledger, charge, 3_000, "pending")
+
+
 HOUR_ONE = 3600
 CAST: tuple[type[Actor], ...] = (
     ManyItems, LongInvoice, FullInvoices, Paused, Incomplete, Unlucky, Billed, Trialing, Clocked,
-    Leaver, Metered, Incomplete,
+    Leaver, Metered, Contested, Incomplete,
 )  # fmt: skip

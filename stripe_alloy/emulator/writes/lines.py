@@ -67,7 +67,7 @@ def new_item(ledger: Ledger, customer: str, invoice: JSON | None, params: JSON) 
         customer=customer,
         date=ledger.now,
         invoice=invoice["id"] if invoice else None,
-        **{**fields, **priced},
+        **{**priced, **fields},
     )
     ledger.emit("invoiceitem.created", item)
     return item
@@ -84,7 +84,10 @@ def _priced(ledger: Ledger, params: JSON, currency: str | None) -> JSON:
     price = _price_of(ledger, params)
     if price is not None:
         amount = amount_of(price, quantity, ledger.hidden(price).get("tiers"))
+        product = ledger.find("product", price["product"])
         known: JSON = {"currency": price["currency"], "pricing": pricing(price)}
+        if product is not None:
+            known["description"] = product["name"]
     elif "unit_amount_decimal" in params:
         amount = int(Decimal(params["unit_amount_decimal"]) * quantity)
         known = {"currency": params.get("currency") or currency or "usd"}
@@ -111,7 +114,7 @@ def _update_item(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     item = ledger.get("invoiceitem", ids["id"])
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN}, item)
     if _prices_anew(params):
-        fields.update(_priced(ledger, _with_old(params, item), item["currency"]))
+        fields = {**_repriced(ledger, params, item), **fields}
     ledger.change(item, **fields)
     if item["invoice"]:
         invoice = draft(ledger, item["invoice"], "invoice")
@@ -125,6 +128,13 @@ def _prices_anew(params: JSON) -> bool:
     return not params.keys().isdisjoint(
         {"amount", "quantity", "pricing", "price_data", "unit_amount_decimal"}
     )
+
+
+def _repriced(ledger: Ledger, params: JSON, obj: JSON) -> JSON:
+    priced = _priced(ledger, _with_old(params, obj), obj["currency"])
+    if obj["description"]:
+        priced.pop("description", None)
+    return priced
 
 
 def _with_old(params: JSON, obj: JSON) -> JSON:
@@ -207,9 +217,9 @@ def _line(ledger: Ledger, invoice: JSON, line_id: str, param: str) -> JSON:
 def _change_line(ledger: Ledger, line: JSON, params: JSON) -> None:
     fields = given("line_item", {k: v for k, v in params.items() if k in _PLAIN}, line)
     if _prices_anew(params):
-        priced = _priced(ledger, _with_old(params, line), line["currency"])
+        priced = _repriced(ledger, params, line)
         priced["subtotal"] = priced.pop("net_amount")
-        fields.update(priced)
+        fields = {**priced, **fields}
     ledger.change(line, **fields)
 
 
