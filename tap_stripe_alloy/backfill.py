@@ -10,6 +10,7 @@ Pure: no clock, no network. `Slices` says what to ask; its caller asks and hands
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -57,6 +58,8 @@ class Window:
     """Ids already read at the second of the cursor, in case the cursor is deleted meanwhile."""
     saved: tuple[int, str | None] = field(init=False)
     """(high, cursor) as far as records were written."""
+    unsaved: deque[Page] = field(default_factory=deque)
+    """Pages received but not saved, in order: one may be written before those ahead of it."""
 
     def __post_init__(self) -> None:
         self.top = self.high
@@ -73,7 +76,7 @@ class Ask:
     cursor: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Page:
     """What of an answer to keep, and the position to save once it is written."""
 
@@ -81,6 +84,7 @@ class Page:
     keep: Sequence[Row]
     position: tuple[int, str] | None
     """(high, cursor) of what is left; None when the window is finished."""
+    written: bool = False
 
 
 class Slices:
@@ -133,10 +137,12 @@ class Slices:
         if rows:
             self._advance(window, rows)
         self._count(keep)
-        if has_more and rows and len(keep) == len(fresh):
-            return Page(window, keep, (window.high, rows[-1].id))
-        self._open.remove(window)
-        return Page(window, keep, None)
+        goes_on = has_more and rows and len(keep) == len(fresh)
+        if not goes_on:
+            self._open.remove(window)
+        page = Page(window, keep, (window.high, rows[-1].id) if goes_on else None)
+        window.unsaved.append(page)
+        return page
 
     def cursor_lost(self, ask: Ask) -> None:
         """Go on without the cursor, by time: Stripe no longer knows its object."""
@@ -144,12 +150,15 @@ class Slices:
         ask.window.cursor = None
 
     def saved(self, page: Page) -> None:
-        """Note that the page's records, and all before them in its window, were written."""
+        """Note that the page's records were written; it counts once all before it were too."""
+        page.written = True
         window = page.window
-        if page.position is None:
-            self._unsaved.remove(window)
-        else:
-            window.saved = page.position
+        while window.unsaved and window.unsaved[0].written:
+            position = window.unsaved.popleft().position
+            if position is None:
+                self._unsaved.remove(window)
+            else:
+                window.saved = position
 
     def _advance(self, window: Window, rows: Sequence[Row]) -> None:
         last = rows[-1]
