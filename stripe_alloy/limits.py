@@ -37,9 +37,9 @@ class Pace:
         self.rate = self.ceiling
 
     def take(self, at: float) -> None:
-        """Use the turn at `at`; the next is 1/rate later."""
+        """Use a turn not before `at`; the next is 1/rate later."""
         self._recover(at)
-        self.free_at = at + 1.0 / self.rate
+        self.free_at = max(at, self.free_at) + 1.0 / self.rate
 
     def slow_down(self, now: float) -> None:
         """A 429 came: fewer turns from now on, recovering over the next seconds."""
@@ -78,10 +78,11 @@ class Budget:
     def reserve(self, account: str | None, endpoint: str, now: float) -> float:
         """Take the next turn; the seconds to wait for it."""
         with self._lock:
-            pair = (self._pace(account, None), self._pace(account, endpoint))
-            at = max(now, *(pace.free_at for pace in pair))
-            for pace in pair:
-                pace.take(at)
+            whole, own = self._pace(account, None), self._pace(account, endpoint)
+            at = max(now, whole.free_at, own.free_at)
+            own.take(at)
+            # Not at `at`: whoever waits for his endpoint must not keep others from their turns.
+            whole.take(now)
             return at - now
 
     def slow_down(self, account: str | None, endpoint: str, reason: str | None, now: float) -> None:

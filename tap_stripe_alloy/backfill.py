@@ -189,7 +189,7 @@ class Slices:
     def _affordable(self) -> bool:
         """Whether one more cut keeps the extra requests within `WASTE`, at the very worst."""
         still_open = len(self._open)
-        wasted = max(0.0, self._requests - self._pages - self._base)
+        wasted = self._requests - self._pages
         ahead = sum(self._estimate(window) for window in self._open)
         return wasted + still_open <= self._base - 1 + max(1.0, WASTE * (self._pages + ahead))
 

@@ -32,14 +32,21 @@ def get(client: stripe.StripeClient, path: str, **params: Any) -> JSON:
     return data
 
 
+def error_of(error: stripe.StripeError) -> JSON:
+    """The error of the answer's body: the client's classes drop some of it."""
+    body: Any = error.json_body or {}
+    error_body: JSON = body.get("error", {})
+    return error_body
+
+
 @contextmanager
 def refused(status: int, code: str | None = None, param: str | None = None) -> Iterator[None]:
     """Stripe refuses, in exactly this way."""
     with pytest.raises(stripe.StripeError) as caught:
         yield
     error = caught.value
-    got = (error.http_status, error.code, getattr(error, "param", None))
-    assert got == (status, code, param), str(error)
+    body = error_of(error)
+    assert (error.http_status, body.get("code"), body.get("param")) == (status, code, param), body
 
 
 class Events:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import stripe
 
 from tests.emulator.helpers import get, refused
 
 if TYPE_CHECKING:
-    import stripe
-
     from stripe_alloy.emulator import Emulator
 
 
@@ -104,8 +103,6 @@ def test_what_cannot_be_expanded_is_refused(reader: stripe.StripeClient, path: s
 
 
 def test_the_refusal_names_the_property(reader: stripe.StripeClient) -> None:
-    import stripe
-
     with pytest.raises(stripe.InvalidRequestError, match=r"cannot be expanded \(data\.foo\)"):
         expanded(reader, "/v1/charges", "data.foo")
 

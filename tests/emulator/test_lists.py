@@ -9,7 +9,7 @@ import pytest
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.resources import RESOURCES, STREAMS
 from stripe_alloy.emulator.shapes import shape_of
-from tests.emulator.helpers import get, refused
+from tests.emulator.helpers import client_of, get, refused
 
 if TYPE_CHECKING:
     import stripe
@@ -46,8 +46,6 @@ def test_auto_paging_gives_every_row_once(
 def test_ties_in_created_come_in_reverse_order_of_insertion(
     empty: Emulator,
 ) -> None:
-    from tests.emulator.helpers import client_of
-
     client = client_of(empty)
     made = [client.v1.customers.create({"name": str(n)}).id for n in range(5)]
     assert [row["id"] for row in get(client, "/v1/customers")["data"]] == made[::-1]

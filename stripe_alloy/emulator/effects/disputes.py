@@ -48,9 +48,11 @@ def open_dispute(ledger: Ledger, charge: JSON, reason: str) -> JSON:
     return dispute
 
 
-def _method(charge: JSON) -> JSON:
-    held = charge["payment_method_details"].get("card") or {}
-    details = part("dispute", "payment_method_details.card", brand=held.get("brand"))
+def _method(charge: JSON) -> JSON | None:
+    held = charge["payment_method_details"].get("card")
+    if held is None:
+        return None
+    details = part("dispute", "payment_method_details.card", brand=held["brand"])
     return {"type": "card", "card": {**details, "case_type": "chargeback"}}
 
 

@@ -29,6 +29,7 @@ class Actor(Life):
     """A customer in America who joins a while before the end."""
 
     days = 200  # before the end
+    fails = churns = upgrades = refunded = disputed = 0.0  # nothing is left to chance
 
     @override
     def join(self) -> None:
@@ -241,6 +242,7 @@ class Metered(Actor):
     def first_steps(self, now: int) -> None:
         self.timeline.at(now + DAY, self.begin, [(self.shop.metered, 1), (self.shop.tiered, 120)])
         self.timeline.at(now + 2 * DAY, self.begin, [(self.shop.old["8"], 1)])
+        self.timeline.at(now + 280 * DAY, self.shop.archive)
         for value in ("DE123456789", "FRAB123456789"):
             self.timeline.at(
                 now + 1, customers.add_tax_id, self.ledger, self.customer, "eu_vat", value

@@ -146,12 +146,12 @@ class Shop:
             self._ledger.change(price, lookup_key=f"classic_{dollars}", active=dollars == 8)
             self.old[str(dollars)] = price
 
-    def archive(self, ledger: Ledger) -> None:
-        """Take the old plan off sale."""
-        price = ledger.get("price", self.old["8"]["id"])
-        ledger.change(price, active=False)
-        ledger.emit("price.updated", price)
-        catalog.spread(ledger, price)
+    def archive(self) -> None:
+        """Take the old plan off sale; who has it keeps it."""
+        price = self.old["8"]
+        self._ledger.change(price, active=False)
+        self._ledger.emit("price.updated", price)
+        catalog.spread(self._ledger, price)
 
 
 def _option(amount: int) -> JSON:

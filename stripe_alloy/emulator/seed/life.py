@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 JSON = dict[str, Any]
 
 HOUR = 3600
-FAILS, RECOVERS, CHURNS, UPGRADES = 0.04, 0.7, 0.025, 0.04
-REFUNDED, DISPUTED = 0.035, 0.012
+RECOVERS = 0.7  # of payments that are tried again
 RETRIES = 3
 
 
 class Life:
     """One customer's story, told by the dice."""
+
+    fails, churns, upgrades = 0.04, 0.025, 0.04  # of payments, renewals, periods
+    refunded, disputed = 0.035, 0.012  # of charges
 
     def __init__(self, ledger: Ledger, shop: Shop, number: int, begins: int, end: int) -> None:
         self.ledger, self.shop, self.number = ledger, shop, number
@@ -83,7 +85,7 @@ class Life:
         item = subscriptions.items_of(self.ledger, subscription)[0]
         start, end = item["current_period_start"], item["current_period_end"]
         self.timeline.at(end, self.renew, subscription)
-        if subscription["status"] == "active" and self.dice.chance(UPGRADES):
+        if subscription["status"] == "active" and self.dice.chance(self.upgrades):
             middle = start + self.dice.between(1, end - start - 1)
             self.timeline.at(middle, self.upgrade, subscription)
 
@@ -91,7 +93,7 @@ class Life:
         """Bill another period, or leave."""
         if subscription["status"] not in subscriptions.BILLED:
             return
-        if self.dice.chance(CHURNS):
+        if self.dice.chance(self.churns):
             subscriptions.cancel(self.ledger, subscription)
             return
         if subscription["status"] == "trialing":
@@ -135,7 +137,7 @@ class Life:
             invoices.finalize(self.ledger, invoice)
         if invoice["status"] != "open":
             return
-        odds = FAILS if attempt == 1 else 1 - RECOVERS
+        odds = self.fails if attempt == 1 else 1 - RECOVERS
         decline = self.dice.weighted(words.DECLINES) if self.dice.chance(odds) else None
         if invoices.pay(self.ledger, invoice, self.method, decline):
             self.paid(invoice, subscription)
@@ -170,9 +172,9 @@ class Life:
     def after_charge(self, charge: JSON) -> None:
         """Perhaps a refund, perhaps a dispute."""
         now = self.ledger.now
-        if self.dice.chance(REFUNDED):
+        if self.dice.chance(self.refunded):
             self.timeline.at(now + self.dice.between(DAY, 12 * DAY), self.refund, charge)
-        elif self.dice.chance(DISPUTED):
+        elif self.dice.chance(self.disputed):
             self.timeline.at(now + self.dice.between(5 * DAY, 25 * DAY), self.dispute, charge)
 
     def refund(self, charge: JSON) -> None:

@@ -75,7 +75,7 @@ class Seeder:
             for number in range(first, min(first + BATCH, customers)):
                 self._live(shop, number, begin)
             self._flush()
-        self._close(shop, books, begin)
+        self._close(books, begin)
 
     def _live(self, shop: Shop, number: int, begin: int) -> None:
         if number < len(CAST):
@@ -88,16 +88,11 @@ class Seeder:
             life = Life(self._ledger, shop, number, moment, SEED_END - 1)
         life.timeline.run()
 
-    def _close(self, shop: Shop, books: Books, begin: int) -> None:
+    def _close(self, books: Books, begin: int) -> None:
         ledger = self._ledger
         books.charge_fees(begin, CURRENCIES[0])
         books.pay_out()
         self._flush()
-        last = Ledger(self._store, ledger.account, ledger.dice, SEED_END - 20 * DAY, ledger.version)
-        last.shape_since = ledger.shape_since
-        shop.archive(last)
-        with self._store.transaction():
-            last.flush()
 
     def _flush(self) -> None:
         with self._store.transaction():

@@ -1,0 +1,139 @@
+"""A stop at any moment costs nothing but what was under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+import stripe
+
+from stripe_alloy.emulator import Emulator
+from tap_stripe_alloy.records import unix_seconds
+from tests.conftest import Command, Output, config_of, parse, read
+
+BIG = ("charges", "invoices", "invoice_line_items", "customers", "balance_transactions")
+
+
+def cut_at(output: Output, number: int) -> tuple[dict[str, Any], Output]:
+    """The `number`th STATE, and what was written before it."""
+    seen = 0
+    for place, message in enumerate(output.messages):
+        seen += message["type"] == "STATE"
+        if seen > number:
+            return message["value"], Output(output.messages[:place])
+    raise AssertionError(number)
+
+
+def asked_for(emulator: Emulator, since: int, path: str) -> list[Any]:
+    return [request for request in emulator.requests[since:] if request.path == path]
+
+
+def test_a_run_resumed_from_any_state_completes_it(business: Emulator) -> None:
+    config = config_of(business)
+    whole = read(config, *BIG)
+    assert len(whole.states) > 4
+    for number in range(len(whole.states)):
+        state, before = cut_at(whole, number)
+        after = read(config, *BIG, state=state)
+        for stream in BIG:
+            both = before.ids(stream) + after.ids(stream)
+            assert set(both) == set(whole.ids(stream)), (number, stream)
+
+
+def test_what_was_written_before_a_state_is_not_read_again(business: Emulator) -> None:
+    config = config_of(business)
+    whole = read(config, "charges")
+    state, before = cut_at(whole, len(whole.states) // 2)
+    assert sum(before.ids("charges").values()) >= 1_000
+    after = read(config, "charges", state=state)
+    assert max((before.ids("charges") + after.ids("charges")).values()) == 1
+
+
+def test_kill_9_amid_a_backfill_loses_nothing(command: Command) -> None:
+    with Emulator(latency=0.02) as emulator:
+        config = config_of(emulator, max_concurrency=4)
+        process = command.start(config=config)
+        assert process.stdout is not None
+        lines, states = [], 0
+        for line in process.stdout:
+            lines.append(line)
+            states += line.startswith(b'{"type":"STATE"')
+            if states == 4:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        process.communicate()
+        first = Output(parse(b"".join(lines)))
+        done_before = len(emulator.requests)
+        second = command.run(config=config, state=first.state)
+        assert process.returncode == -signal.SIGKILL
+        assert second.exit_code == 0, second.errors
+        for stream, object_name in (("charges", "charge"), ("invoices", "invoice")):
+            both = set(first.ids(stream)) | set(second.ids(stream))
+            assert both == set(emulator.ids(object_name))
+        written = sum(sum(first.ids(stream).values()) for stream in first.records)
+        assert written > 2_000
+        assert len(emulator.requests) - done_before < done_before + 40
+
+
+def test_finished_slices_are_not_asked_for_again(business: Emulator) -> None:
+    config = config_of(business)
+    whole = read(config, "charges")
+    state, _ = cut_at(whole, len(whole.states) - 1)
+    left = state["bookmarks"]["charges"].get("backfill", {"missing": []})["missing"]
+    since = len(business.requests)
+    read(config, "charges", state=state)
+    for request in asked_for(business, since, "/v1/charges"):
+        low = int(request.params.get("created[gte]", ["0"])[0])
+        assert any(low >= window[0] for window in left)
+
+
+def test_sigterm_ends_with_a_state_and_says_so(command: Command) -> None:
+    with Emulator(latency=0.05) as emulator:
+        config = config_of(emulator, max_concurrency=2)
+        process = command.start(config=config)
+        assert process.stdout is not None
+        first = [process.stdout.readline() for _ in range(200)]
+        process.terminate()
+        output = Output(parse(b"".join(first) + process.stdout.read()))
+        assert process.wait(60) == 143
+        assert process.stderr is not None
+        assert b"run again to go on" in process.stderr.read()
+        assert output.messages[-1]["type"] == "STATE"
+        after = command.run(config=config, state=output.state)
+        both = set(output.ids("charges")) | set(after.ids("charges"))
+        assert both == set(emulator.ids("charge"))
+
+
+def test_a_cursor_deleted_between_two_pages_loses_nothing(account: Emulator) -> None:
+    config = config_of(account)
+    client = stripe.StripeClient(account.api_key, base_addresses={"api": account.url})
+    for _ in range(230):
+        client.v1.customers.create()
+    whole = read(config, "customers")
+    newest = max(unix_seconds(record["created"]) for record in whole.records["customers"])
+    cursor = whole.records["customers"][99]["id"]
+    anchor = whole.state["bookmarks"]["customers"]["replication_key_value"]
+    left = {"anchor": anchor, "missing": [[0, newest + 1, cursor]]}
+    client.v1.customers.delete(cursor)
+    after = read(config, "customers", state={"bookmarks": {"customers": {"backfill": left}}})
+    assert set(account.ids("customer")) <= set(whole.ids("customers") + after.ids("customers"))
+    assert cursor not in after.ids("customers")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"bookmarks": {"charges": {"replication_key": "updated", "replication_key_value": 5}}},
+        {"bookmarks": {"charges": {"backfill": {"missing": "all"}}}},
+        {"bookmarks": {"charges": {"backfill": {"anchor": "soon", "missing": []}}}},
+    ],
+)
+def test_a_broken_state_is_refused_with_a_clear_word(
+    account: Emulator, command: Command, state: dict[str, Any]
+) -> None:
+    run = command.run(config=config_of(account), state=state)
+    assert run.exit_code == 1
+    assert "The state of stream 'charges' cannot be read" in run.errors
+    assert "Traceback" not in run.errors
