@@ -53,6 +53,7 @@ class Keys:
         permissions = self._keys.get(key)
         if permissions is None:
             return
-        level = permissions.get(resource.object, permissions.get("*", "none"))
+        rest = permissions.get(resource.permission, permissions.get("*", "none"))
+        level = permissions.get(resource.object, rest)
         if LEVELS[level] < LEVELS[access]:
             raise forbidden(key, account, f"rak_{resource.permission}_{access}")
