@@ -1,0 +1,97 @@
+"""The README's first command, in a copy of what git has: `meltano run` into DuckDB and JSONL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pytest
+
+from stripe_alloy.emulator import Emulator
+from tap_stripe_alloy.streams import STREAMS
+
+ROOT = Path(__file__).parents[2]
+MELTANO = shutil.which("meltano", path=str(Path(sys.executable).parent)) or shutil.which("meltano")
+
+pytestmark = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="target-duckdb's DuckDB has no wheel for this Python"
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project as a clone would have it."""
+    folder = tmp_path_factory.mktemp("project")
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in files.stdout.decode().splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def meltano(project: Path, *arguments: str) -> str:
+    assert MELTANO is not None
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "XDG_STATE_HOME": str(project / ".meltano"),
+        "NO_COLOR": "1",
+    }
+    run = subprocess.run(
+        [MELTANO, *arguments], cwd=project, env=environment, capture_output=True, timeout=300
+    )
+    output = (run.stdout + run.stderr).decode()
+    assert run.returncode == 0, output[-5000:]
+    return output
+
+
+def duckdb_ids(project: Path) -> dict[str, Counter[str]]:
+    with duckdb.connect(str(project / "output/emulator.duckdb"), read_only=True) as connection:
+        return {
+            stream.name: Counter(
+                row[0] for row in connection.sql(f"select id from stripe.{stream.name}").fetchall()
+            )
+            for stream in STREAMS
+        }
+
+
+@pytest.fixture(scope="module")
+def loaded(project: Path) -> dict[str, Counter[str]]:
+    meltano(project, "run", "stripe-to-duckdb")
+    return duckdb_ids(project)
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+def test_duckdb_holds_every_object_of_the_emulator_once(
+    loaded: dict[str, Counter[str]], business: Emulator, stream: type
+) -> None:
+    name, object_name = stream.name, stream.object_name  # type: ignore[attr-defined]
+    assert loaded[name] == Counter(business.ids(object_name))
+
+
+def test_a_second_run_adds_nothing(project: Path, loaded: dict[str, Counter[str]]) -> None:
+    output = meltano(project, "run", "stripe-to-duckdb")
+    assert "Loading" not in output
+    assert duckdb_ids(project) == loaded
+
+
+def test_the_jsonl_job_writes_a_file_a_stream(project: Path, business: Emulator) -> None:
+    meltano(project, "run", "stripe-to-jsonl")
+    for stream in STREAMS:
+        lines = (project / f"output/{stream.name}.jsonl").read_bytes().splitlines()
+        ids = Counter(msgspec.json.decode(line)["id"] for line in lines)
+        assert ids == Counter(business.ids(stream.object_name))
+
+
+def test_selection_in_meltano_reaches_the_tap(project: Path) -> None:
+    listing = meltano(project, "select", "tap-stripe-alloy", "--list")
+    assert "[automatic] charges.id" in listing.replace("[automatic    ]", "[automatic]")

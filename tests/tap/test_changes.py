@@ -1,0 +1,138 @@
+"""Changes over HTTP: updates, deletions, retrievals, and nothing when nothing happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import stripe
+
+from stripe_alloy.emulator import Emulator
+from tests.conftest import config_of, read
+
+
+@pytest.fixture
+def client(account: Emulator) -> stripe.StripeClient:
+    return stripe.StripeClient(account.api_key, base_addresses={"api": account.url})
+
+
+def run_after(account: Emulator, change: Any, **settings: Any) -> Any:
+    """What a second run brings after a change."""
+    config = config_of(account, **settings)
+    first = read(config)
+    account.clock_advance(3_600)
+    change()
+    return read(config, state=first.state)
+
+
+def test_an_update_comes_with_the_next_run(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    customer = account.ids("customer")[0]
+    output = run_after(account, lambda: client.v1.customers.update(customer, {"name": "New"}))
+    assert [(r["id"], r["name"]) for r in output.records["customers"]] == [(customer, "New")]
+    assert output.records["customers"][0]["deleted"] is False
+
+
+def test_a_creation_comes_with_the_next_run(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    output = run_after(account, lambda: client.v1.customers.create({"name": "Late"}))
+    assert [record["name"] for record in output.records["customers"]] == ["Late"]
+
+
+def test_a_deletion_leaves_a_tombstone(account: Emulator, client: stripe.StripeClient) -> None:
+    customer = client.v1.customers.create({"name": "Gone"}).id
+    output = run_after(account, lambda: client.v1.customers.delete(customer))
+    tombstone = output.records["customers"][-1]
+    assert (tombstone["id"], tombstone["deleted"]) == (customer, True)
+    assert tombstone["_sdc_deleted_at"] == tombstone["updated"]
+
+
+def test_three_updates_in_one_second_end_at_the_last(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    customer = account.ids("customer")[0]
+
+    def change() -> None:
+        for name in ("A", "B", "C"):
+            client.v1.customers.update(customer, {"name": name})
+
+    output = run_after(account, change)
+    assert [record["name"] for record in output.records["customers"]] == ["C"]
+
+
+def test_with_expansions_a_changed_object_is_retrieved(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    price = account.ids("price")[0]
+    output = run_after(
+        account,
+        lambda: client.v1.prices.update(price, {"nickname": "N"}),
+        expand={"prices": ["product"]},
+    )
+    record = next(record for record in output.records["prices"] if record["id"] == price)
+    assert record["product"]["object"] == "product"
+
+
+def test_a_change_that_cannot_be_used_as_it_is_brings_its_children_too(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    subscription = next(
+        found for found in account.objects("subscription") if found["status"] == "active"
+    )
+    output = run_after(
+        account,
+        lambda: client.v1.subscriptions.update(subscription["id"], {"metadata": {"a": "b"}}),
+    )
+    items = {record["id"] for record in output.records["subscription_items"]}
+    assert items == set(account_items(account, subscription["id"]))
+
+
+def account_items(account: Emulator, subscription: str) -> list[str]:
+    return [
+        found["id"]
+        for found in account.objects("subscription_item")
+        if found["subscription"] == subscription
+    ]
+
+
+def test_nothing_changed_is_one_request_for_events_and_the_same_state(
+    account: Emulator,
+) -> None:
+    config = config_of(account)
+    first = read(config)
+    since = len(account.requests)
+    second = read(config, state=first.state)
+    assert second.records == {}
+    assert second.state == first.state
+    paths = Counter(request.path for request in account.requests[since:])
+    assert paths == {"/v1/events": 1, "/v1/balance_transactions": 1}
+
+
+def test_a_run_that_follows_a_change_is_quiet_again(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    config = config_of(account)
+    first = read(config)
+    client.v1.customers.update(account.ids("customer")[0], {"name": "New"})
+    second = read(config, state=first.state)
+    third = read(config, state=second.state)
+    assert second.ids("customers").total() == 1
+    assert third.records == {}
+    assert third.state == second.state
+
+
+def test_a_pause_longer_than_events_are_kept_lists_again(
+    account: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = config_of(account)
+    first = read(config, "products", "customers")
+    account.clock_advance(45 * 86_400)
+    bookmarks = first.state["bookmarks"]
+    for bookmark in bookmarks.values():
+        bookmark["replication_key_value"] = "2026-01-01T00:00:00Z"
+    second = read(config, "products", "customers", state=first.state)
+    assert second.ids("products") == Counter(account.ids("product"))
+    assert "longer than Stripe keeps events" in caplog.text
