@@ -168,9 +168,7 @@ def test_a_lookup_key_can_be_transferred(
     assert events.previous("price.updated") == {"lookup_key": "probe"}
 
 
-def test_a_default_price_cannot_be_archived(
-    api: stripe.StripeClient, price: stripe.Price
-) -> None:
+def test_a_default_price_cannot_be_archived(api: stripe.StripeClient, price: stripe.Price) -> None:
     api.v1.products.update("prod_probe", {"default_price": price.id})
     with refused(400, None, "active"):
         api.v1.prices.update(price.id, {"active": False})

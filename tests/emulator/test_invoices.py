@@ -261,17 +261,13 @@ def test_a_deleted_draft_takes_its_lines_along(
     assert draft.id not in {row["invoice"] for row in emu.objects("line_item", everything=True)}
 
 
-def test_an_open_invoice_cannot_be_deleted(
-    api: stripe.StripeClient, draft: stripe.Invoice
-) -> None:
+def test_an_open_invoice_cannot_be_deleted(api: stripe.StripeClient, draft: stripe.Invoice) -> None:
     api.v1.invoices.finalize_invoice(draft.id)
     with refused(400, "invoice_not_editable"):
         api.v1.invoices.delete(draft.id)
 
 
-def test_an_invoice_can_be_sent(
-    api: stripe.StripeClient, customer: str, events: Events
-) -> None:
+def test_an_invoice_can_be_sent(api: stripe.StripeClient, customer: str, events: Events) -> None:
     made = api.v1.invoices.create(
         {"customer": customer, "collection_method": "send_invoice", "days_until_due": 7}
     )

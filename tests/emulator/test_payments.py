@@ -53,9 +53,7 @@ def test_a_declined_card_is_an_error_that_stays(
     assert events.types()[1:] == ["charge.failed", "payment_intent.payment_failed"]
 
 
-def test_a_declined_intent_can_be_confirmed_again(
-    api: stripe.StripeClient, emu: Emulator
-) -> None:
+def test_a_declined_intent_can_be_confirmed_again(api: stripe.StripeClient, emu: Emulator) -> None:
     with pytest.raises(stripe.CardError):
         pay(api, payment_method="pm_card_chargeDeclined")
     intent = emu.ids("payment_intents")[0]

@@ -26,18 +26,14 @@ def run_after(account: Emulator, change: Any, **settings: Any) -> Any:
     return read(config, state=first.state)
 
 
-def test_an_update_comes_with_the_next_run(
-    account: Emulator, client: stripe.StripeClient
-) -> None:
+def test_an_update_comes_with_the_next_run(account: Emulator, client: stripe.StripeClient) -> None:
     customer = account.ids("customer")[0]
     output = run_after(account, lambda: client.v1.customers.update(customer, {"name": "New"}))
     assert [(r["id"], r["name"]) for r in output.records["customers"]] == [(customer, "New")]
     assert output.records["customers"][0]["deleted"] is False
 
 
-def test_a_creation_comes_with_the_next_run(
-    account: Emulator, client: stripe.StripeClient
-) -> None:
+def test_a_creation_comes_with_the_next_run(account: Emulator, client: stripe.StripeClient) -> None:
     output = run_after(account, lambda: client.v1.customers.create({"name": "Late"}))
     assert [record["name"] for record in output.records["customers"]] == ["Late"]
 

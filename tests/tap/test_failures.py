@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -38,8 +40,9 @@ def test_a_stream_without_permission_is_named_and_the_others_finish(
     permissions = dict.fromkeys((*streams, "payment_method", "account"), "read")
     account.keys.add("rk_test_nocharges", permissions)
     run = refused(command, config_of(account, api_key="rk_test_nocharges"))
-    assert "Stream charges was not read: the key lacks the permission 'Charges and Refunds: read'" in (
-        run.errors
+    assert (
+        "Stream charges was not read: the key lacks the permission 'Charges and Refunds: read'"
+        in (run.errors)
     )
     assert "rak_charge_read" in run.errors
     assert run.ids("invoices") == Counter(account.ids("invoice"))
@@ -62,9 +65,7 @@ def test_a_key_that_may_read_one_stream_only_reads_that(account: Emulator) -> No
     account.keys.add("rk_test_products", {"product": "read"})
     output = read(config_of(account, api_key="rk_test_products"), "products")
     assert output.ids("products") == Counter(account.ids("product"))
-    assert {record["_account_id"] for record in output.records["products"]} == {
-        account.account_id
-    }
+    assert {record["_account_id"] for record in output.records["products"]} == {account.account_id}
 
 
 def test_a_revoked_key_is_refused_and_not_told(account: Emulator, command: Command) -> None:
@@ -170,9 +171,7 @@ def test_broken_answers_lose_and_repeat_nothing(account: Emulator, kind: str) ->
 def test_an_unknown_field_is_passed_on_and_named_once(
     account: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    account.faults.add(
-        "unknown_field", CHARGES, times=None, field="shiny", value={"new": [1]}
-    )
+    account.faults.add("unknown_field", CHARGES, times=None, field="shiny", value={"new": [1]})
     with caplog.at_level(logging.WARNING):
         output = read(config_of(account), "charges")
     told = [text for text in caplog.messages if "charges.shiny is not in the schema" in text]
@@ -192,9 +191,6 @@ def test_a_null_where_the_schema_has_none_is_passed_on_and_named_once(
 
 
 def test_a_full_disk_ends_the_run_with_an_error(account: Emulator, command: Command) -> None:
-    import subprocess
-    import sys
-
     options = command.files(config=config_of(account))
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         run = subprocess.run(

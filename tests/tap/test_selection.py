@@ -80,9 +80,7 @@ def test_stream_maps_apply(account: Emulator) -> None:
 
 
 def test_flattening_applies(account: Emulator) -> None:
-    output = read(
-        config_of(account, flattening_enabled=True, flattening_max_depth=1), "charges"
-    )
+    output = read(config_of(account, flattening_enabled=True, flattening_max_depth=1), "charges")
     assert "billing_details__email" in output.records["charges"][0]
 
 
@@ -122,7 +120,10 @@ def test_what_is_expanded_in_a_child_is_so_in_its_parent(account: Emulator) -> N
     expand = {"subscription_items": ["discounts"]}
     output = read(config_of(account, expand=expand), "subscriptions", "subscription_items")
     parent = output.schemas["subscriptions"]["properties"]["items"]["properties"]["data"]
-    assert parent["items"]["properties"]["discounts"]["items"]["type"] in ("object", ["object", "null"])
+    assert parent["items"]["properties"]["discounts"]["items"]["type"] in (
+        "object",
+        ["object", "null"],
+    )
     validate(output)
 
 
@@ -196,9 +197,7 @@ def test_the_check_says_what_the_key_may_read(account: Emulator, command: Comman
     assert "rak_customer_read" in lines["customers"]
 
 
-def test_the_check_passes_with_a_key_that_may_read_all(
-    account: Emulator, command: Command
-) -> None:
+def test_the_check_passes_with_a_key_that_may_read_all(account: Emulator, command: Command) -> None:
     code, out, _ = command.text("--test", config=config_of(account))
     assert code == 0
     assert out.count("ok") == 15

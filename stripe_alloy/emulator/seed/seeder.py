@@ -89,7 +89,6 @@ class Seeder:
         life.timeline.run()
 
     def _close(self, books: Books, begin: int) -> None:
-        ledger = self._ledger
         books.charge_fees(begin, CURRENCIES[0])
         books.pay_out()
         self._flush()

@@ -1,0 +1,103 @@
+"""What README, Meltano and the code say of settings and streams is the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tap_stripe_alloy.streams import STREAMS
+from tap_stripe_alloy.tap import TapStripeAlloy
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MELTANO = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+TAP = MELTANO["plugins"]["extractors"][0]
+
+
+def declared() -> dict[str, Any]:
+    schema = dict(TapStripeAlloy.config_jsonschema)
+    TapStripeAlloy.append_builtin_config(schema)
+    properties: dict[str, Any] = schema["properties"]
+    return properties
+
+
+def section(title: str) -> str:
+    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def rows(title: str) -> list[list[str]]:
+    lines = [line for line in section(title).splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_readme_lists_the_settings_there_are() -> None:
+    named = [name for row in rows("Settings") for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(named) == sorted(declared())
+
+
+def test_meltano_declares_the_settings_there_are() -> None:
+    assert sorted(setting["name"] for setting in TAP["settings"]) == sorted(declared())
+
+
+def test_defaults_are_the_same_in_meltano() -> None:
+    defaults = {setting["name"]: setting.get("value") for setting in TAP["settings"]}
+    for name, setting in declared().items():
+        if setting.get("default"):
+            assert defaults[name] == setting["default"]
+        else:
+            assert defaults[name] is None
+
+
+def test_secrets_are_marked_in_both() -> None:
+    secret = {name for name, setting in declared().items() if setting.get("secret")}
+    sensitive = {setting["name"] for setting in TAP["settings"] if setting.get("sensitive")}
+    assert secret == sensitive == {"api_key"}
+
+
+def test_meltano_declares_the_capabilities_there_are() -> None:
+    assert sorted(TAP["capabilities"]) == sorted(
+        capability.value for capability in TapStripeAlloy.capabilities
+    )
+
+
+def test_every_setting_has_a_description() -> None:
+    assert all(setting["description"] for setting in declared().values())
+    assert all(setting["description"] for setting in TAP["settings"])
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+def test_the_readme_says_of_a_stream_what_its_declaration_does(stream: Any) -> None:
+    row = next(row for row in rows("Streams") if row[0] == f"`{stream.name}`")
+    assert row[1] == f"`{stream.replication_key}`"
+    assert row[3] == stream.permission
+    assert stream.path in row[2] or row[2] == "the same pages"
+
+
+def test_the_readme_lists_no_stream_that_is_not() -> None:
+    assert len(rows("Streams")) == len(STREAMS)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 150
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "docs/reading.md", "docs/emulator.md", "docs/development.md"]
+)
+def test_links_lead_somewhere(path: str) -> None:
+    document = ROOT / path
+    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+def test_nothing_names_a_registry() -> None:
+    for folder in (ROOT, ROOT / "locks", ROOT / "docs"):
+        for document in folder.glob("*.*"):
+            if document.suffix in (".md", ".txt", ".toml", ".yml"):
+                text = document.read_text(encoding="utf-8")
+                assert "pypi.org" not in text
+                assert "pythonhosted" not in text
