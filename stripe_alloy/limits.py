@@ -88,7 +88,7 @@ class Budget:
     def slow_down(self, account: str | None, endpoint: str, reason: str | None, now: float) -> None:
         """Learn from a 429: `reason` is its `Stripe-Rate-Limited-Reason`.
 
-        A lock timeout or a resource's own limit says nothing of the pace of the others.
+        A resource's own limit says nothing of the pace of the others.
         """
         if reason == "resource-specific":
             return

@@ -32,6 +32,9 @@ PATIENCE = 180.0
 TIMEOUT = (10.0, 80.0)
 """Seconds to connect, and without a byte; 80 is what Stripe's own libraries wait."""
 
+LOCK_TIMEOUT = "lock_timeout"
+"""The code of a 429 that says nothing of our pace: two requests met on one object."""
+
 Params = Sequence[tuple[str, str]]
 """Form or query parameters, as sent: `[("expand[]", "data.customer")]`."""
 
@@ -172,9 +175,11 @@ class Transport:
             self.requests_sent[endpoint] += 1
         sent_at = time.time()
         response = self._exchange(method, path, params, headers)
-        if response.status_code == requests.codes.too_many_requests:
-            self._slow_down(account, endpoint, response)
-        body = _read(response)
+        try:
+            body = _read(response)
+        except errors.RateLimited as error:
+            self._slow_down(account, endpoint, error.failure)
+            raise
         received_at = time.time()
         self._read_clock(response, received_at)
         request_id = response.headers.get("Request-Id")
@@ -199,11 +204,11 @@ class Transport:
             failure = Failure(f"No answer from {self.api_url}: {_reason(error)}")
             raise errors.StripeUnavailable(failure, retry=True) from None
 
-    def _slow_down(self, account: str | None, endpoint: str, response: requests.Response) -> None:
-        reason = response.headers.get("Stripe-Rate-Limited-Reason")
+    def _slow_down(self, account: str | None, endpoint: str, failure: Failure) -> None:
         with self._lock:
             self.rate_limited += 1
-        self.budget.slow_down(account, endpoint, reason, time.monotonic())
+        if failure.code != LOCK_TIMEOUT:
+            self.budget.slow_down(account, endpoint, failure.reason, time.monotonic())
 
     def _read_clock(self, response: requests.Response, received_at: float) -> None:
         date = response.headers.get("Date")

@@ -67,10 +67,11 @@ class Bookmark:
         """Ids already read in the overlap before `since`."""
         return frozenset(self._state.get("seen", ()))
 
-    def begin(self, anchor: int) -> None:
+    def begin(self, anchor: int, missing: Iterable[Missing]) -> None:
         """Start a backfill; changes will be read from `anchor` (Unix seconds)."""
         self.forget()
-        self._state["backfill"] = {"anchor": rfc3339(anchor), "missing": []}
+        self._state["backfill"] = {"anchor": rfc3339(anchor)}
+        self.left(missing)
 
     def left(self, missing: Iterable[Missing]) -> None:
         """Note what of the backfill is left."""

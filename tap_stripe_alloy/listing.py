@@ -83,7 +83,7 @@ class Listing:
         if not self._begun:
             self._begun = True
             for output in self.outputs:
-                output.bookmark.begin(int(first.sent_at) - OVERLAP)
+                output.bookmark.begin(int(first.sent_at) - OVERLAP, self._slices.missing())
 
     def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
         completion = Completion(
@@ -128,7 +128,6 @@ class Tail(Listing):
         self._begun = True
         self._since = bookmark.since
         self._seen = bookmark.seen
-        self._newest = bookmark.since
         self._ids: dict[str, int] = {}
         self._slices = Slices([(bookmark.since - OVERLAP, OPEN, None)])
 

@@ -56,7 +56,7 @@ class Sync:
         """Yield what is to be written, as it arrives."""
         sources = [
             source
-            for account in self._accounts()
+            for account in self.accounts()
             for source in self._sources(account, self._outputs(account))
         ]
         fetcher = Fetcher(
@@ -72,7 +72,8 @@ class Sync:
 
     # Accounts: None stands for the key's own, which needs no header.
 
-    def _accounts(self) -> Sequence[str | None]:
+    def accounts(self) -> Sequence[str | None]:
+        """Return the accounts to read."""
         named = self._settings.account_ids
         if not named:
             return [None]

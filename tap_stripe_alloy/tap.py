@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -104,6 +105,9 @@ class TapStripeAlloy(Tap):
             for stream in selected:
                 stream.announce()
             self._write_batches(sync.batches())
+        except AlloyError:
+            self._write_state()  # what was written need not be read again
+            raise
         finally:
             self._disconnect()
         self._end(sync)
@@ -133,15 +137,25 @@ class TapStripeAlloy(Tap):
             if since_state >= RECORDS_A_STATE:
                 since_state = 0
                 self.state_writer.write_state(self.state)
+        self._write_state()
+        self._report(counts)
+
+    def _write_state(self) -> None:
         self.state_writer.write_state(self.state)
         self.flush()
-        self._report(counts)
 
     def _report(self, counts: Counter[str]) -> None:
         for name, count in sorted(counts.items()):
             tags: dict[str, Any] = {metrics.Tag.STREAM.value: name}
             point = metrics.Point("counter", metrics.Metric.RECORD_COUNT, count, tags)
             metrics.log(self.metrics_logger, point=point)
+        if self._transport:
+            self.logger.info(
+                "%d records in %d requests, %d of them answered 429",
+                counts.total(),
+                self._transport.requests_sent.total(),
+                self._transport.rate_limited,
+            )
 
     def _end(self, sync: Sync) -> None:
         if self._told_to_stop:
@@ -212,19 +226,20 @@ class TapStripeAlloy(Tap):
 
     def check(self) -> bool:
         """Print, for each stream, whether the key may read it; whether it may read all."""
-        transport = self._connect()
+        sync = self._sync([])
         try:
-            verdicts = [self._verdict(transport, stream) for stream in STREAMS]
+            account = next(iter(sync.accounts()), None)
+            verdicts = [self._verdict(stream, account) for stream in STREAMS]
         finally:
             self._disconnect()
         for stream, verdict in zip(STREAMS, verdicts, strict=True):
             click.echo(f"{stream.name:<22}{verdict or 'ok'}")
         return not any(verdicts)
 
-    def _verdict(self, transport: Transport, stream: type[StripeStream]) -> str:
-        account = next(iter(self.settings.account_ids), None)
+    def _verdict(self, stream: type[StripeStream], account: str | None) -> str:
+        assert self._transport is not None  # noqa: S101 - `_sync` has connected
         try:
-            transport.get(stream.path, [("limit", "1")], account=account)
+            self._transport.get(stream.path, [("limit", "1")], account=account)
         except PermissionMissing as error:
             return self._lacking(stream.name, error)
         return ""
@@ -246,6 +261,14 @@ def main() -> None:
         TapStripeAlloy.cli()
     except AlloyError as error:
         TapStripeAlloy.logger.critical("%s", error)
+        sys.exit(1)
+    except OSError as error:
+        # Only stdout is written to. It is put aside, or the interpreter would try it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        TapStripeAlloy.logger.critical(
+            "The output cannot be written: %s. Run again from the last state that came through.",
+            error.strerror,
+        )
         sys.exit(1)
 
 

@@ -85,7 +85,7 @@ def read(
             config=dict(config), catalog=catalog, state=json.loads(json.dumps(state or {}))
         )
         tap.sync_all()
-    return Output(parse(stdout.buffer.getvalue()))  # type: ignore[attr-defined]
+    return Output(parse(stdout.buffer.getvalue()))
 
 
 def parse(output: bytes) -> list[dict[str, Any]]:

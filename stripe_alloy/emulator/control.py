@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -76,6 +77,8 @@ _ACTIONS: dict[tuple[str, str], Callable[[Service, JSON], JSON]] = {
 
 def control(service: Service, incoming: Incoming) -> Answer:
     """Answer a control request."""
+    if not ip_address(incoming.peer).is_loopback:
+        return _answer(403, {"error": "control endpoints answer to this machine only"})
     action = _ACTIONS.get((incoming.method, incoming.path.removeprefix(PREFIX).strip("/")))
     if action is None:
         return _answer(404, {"error": "no such control endpoint"})

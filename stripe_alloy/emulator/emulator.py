@@ -23,6 +23,7 @@ from stripe_alloy.emulator.store import DELETED, LISTED, Query, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
@@ -50,7 +51,7 @@ class Emulator:
         seed: int = 0,
         customers: int = 150,
         *,
-        db: str = ":memory:",
+        db: str | Path = ":memory:",
         clock: Callable[[], float] | None = None,
         limits: str | None = None,
         latency: float = 0.0,
@@ -90,7 +91,7 @@ class Emulator:
             store.close()
             raise
         loop = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="stripe-emulator", daemon=True
+            target=self._server.serve_forever, args=(0.02,), name="stripe-emulator", daemon=True
         )
         loop.start()
         return self
@@ -203,7 +204,7 @@ class Emulator:
             query = Query(owner, kind)
             query.add(f"shown != {DELETED}")
             return self.store.select(query)
-        lists = Lists(self.store, owner, self._clock(), self.faults.events_delay())
+        lists = Lists(self.store, owner, self._clock())
         query = lists.query(kind, {"status": "all"} if kind == "subscription" else {})
         query.add(_NOT_ON_A_CLOCK.get(kind, f"shown = {LISTED}"))
         return self.store.select(query)

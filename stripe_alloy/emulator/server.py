@@ -61,7 +61,7 @@ class _Handler(socketserver.StreamRequestHandler):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = self.rfile.read(int(headers.get("content-length") or 0))
         path, _, query = target.partition("?")
-        return Incoming(method, unquote(path), query, headers, body)
+        return Incoming(method, unquote(path), query, headers, body, self.client_address[0])
 
 
 def _rendered(answer: Answer, incoming: Incoming) -> bytes:

@@ -21,11 +21,12 @@ class Incoming:
     query: str
     headers: dict[str, str]
     body: bytes
+    peer: str = "127.0.0.1"  # the other side's address
 
     @property
     def form(self) -> str:
         """The parameters: of the query, or of a form in the body."""
-        return "&".join(part for part in (self.query, self.body.decode()) if part)
+        return "&".join(part for part in (self.query, self.body.decode(errors="replace")) if part)
 
     @property
     def key(self) -> str | None:

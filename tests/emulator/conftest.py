@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from tests.emulator.helpers import NOW, Events, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import stripe
 
@@ -28,10 +30,19 @@ def reader(business: Emulator) -> stripe.StripeClient:
     return client_of(business)
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small business, seeded once."""
+    path = tmp_path_factory.mktemp("small") / "stripe.db"
+    with Emulator(customers=14, db=str(path)):
+        return path
+
+
 @pytest.fixture
-def emu() -> Iterator[Emulator]:
+def emu(small: Path, tmp_path: Path) -> Iterator[Emulator]:
     """A small business to write to."""
-    with Emulator(customers=14, clock=lambda: NOW) as emulator:
+    db = shutil.copy(small, tmp_path / "stripe.db")
+    with Emulator(db=str(db), clock=lambda: NOW) as emulator:
         yield emulator
 
 

@@ -8,6 +8,7 @@ import pytest
 import requests
 import stripe
 
+from stripe_alloy.emulator.wire import Incoming
 from tests.emulator.helpers import NOW, client_of
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ def test_what_makes_no_sense_is_refused(emu: Emulator, body: bytes) -> None:
 
 def test_an_unknown_control_endpoint_is_not_found(emu: Emulator) -> None:
     assert requests.get(f"{emu.url}/_emulator/cats", timeout=10).status_code == 404
+
+
+def test_other_machines_may_not_steer(emu: Emulator) -> None:
+    far = Incoming("GET", "/_emulator/counts", "", {}, b"", peer="192.0.2.7")
+    assert emu.service.answer(far).status == 403
 
 
 def test_control_requests_are_not_logged(emu: Emulator) -> None:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def test_importing_it_is_light() -> None:
-    code = "import sys, stripe_alloy.emulator\nprint(*(m in sys.modules for m in ('msgspec', 'stripe')))"
+    code = (
+        "import sys, stripe_alloy.emulator\n"
+        "print(*(name in sys.modules for name in ('msgspec', 'stripe')))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -151,25 +151,29 @@ def _fail(ledger: Ledger, intent: JSON, charge: JSON, method: JSON, reason: str)
         receipt_url=None,
     )
     ledger.emit("charge.failed", charge)
-    error = part(
-        "payment_intent",
-        "last_payment_error",
-        charge=charge["id"],
-        code=code,
-        decline_code=reason,
-        message=message,
-        payment_method=dict(method),
-        type="card_error",
-    )
     ledger.change(
         intent,
         status=OPEN[0],
         payment_method=None,
         latest_charge=charge["id"],
-        last_payment_error={k: v for k, v in error.items() if v is not None},
+        last_payment_error=_error(charge, method, reason),
     )
     ledger.emit("payment_intent.payment_failed", intent)
     return charge
+
+
+def _error(charge: JSON, method: JSON, reason: str) -> JSON:
+    error = part(
+        "payment_intent",
+        "last_payment_error",
+        charge=charge["id"],
+        code=charge["failure_code"],
+        decline_code=reason,
+        message=charge["failure_message"],
+        payment_method=dict(method),
+        type="card_error",
+    )
+    return {name: value for name, value in error.items() if value is not None}
 
 
 def capture(ledger: Ledger, charge: JSON, amount: int | None = None) -> JSON:
