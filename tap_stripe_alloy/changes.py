@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from tap_stripe_alloy.outputs import lists_cut_short
+from tap_stripe_alloy.lists import lists_cut_short
 from tap_stripe_alloy.records import Object
 
 Event = dict[str, Any]

@@ -11,7 +11,7 @@ from stripe_alloy.errors import NotFound, StripeError
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import PAGE_SIZE
 from tap_stripe_alloy.fetch import Get, Step
-from tap_stripe_alloy.outputs import lists_cut_short
+from tap_stripe_alloy.lists import lists_cut_short
 from tap_stripe_alloy.records import Object
 
 

@@ -11,7 +11,8 @@ from tap_stripe_alloy.backfill import OPEN, PAGE_SIZE, Ask, Missing, Page, Row, 
 from tap_stripe_alloy.bookmarks import OVERLAP
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Batch, Get, Step
-from tap_stripe_alloy.outputs import Listed, Output, changed_at, records_of
+from tap_stripe_alloy.lists import Listed
+from tap_stripe_alloy.outputs import Output, changed_at, records_of
 from tap_stripe_alloy.records import Object
 
 Refused = Callable[[Sequence[Output], PermissionMissing], None]

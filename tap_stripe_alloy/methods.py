@@ -15,7 +15,8 @@ from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, Ask, Page
 from tap_stripe_alloy.fetch import Get, Step
 from tap_stripe_alloy.listing import Listing, Refused
-from tap_stripe_alloy.outputs import Listed, Output
+from tap_stripe_alloy.lists import Listed
+from tap_stripe_alloy.outputs import Output
 from tap_stripe_alloy.records import Object
 
 CUSTOMERS = "/v1/customers"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,6 @@ from tap_stripe_alloy.records import Object, Record, Recorder
 if TYPE_CHECKING:
     from tap_stripe_alloy.bookmarks import Bookmark
     from tap_stripe_alloy.stream import StripeStream
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A list of Stripe's."""
-
-    path: str
-    params: Sequence[tuple[str, str]] = ()
-    by_created: bool = True
-    """Whether it can be filtered by `created`."""
-    expand: Sequence[str] = ()
-    nested: Sequence[tuple[str, ...]] = ()
-    """Where its objects hold lists that Stripe cuts short."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +50,3 @@ def records_of(source: Object, outputs: Iterable[Output], at: int | None = None)
     ]
     # All times are read before the first record is made: making one converts nested times.
     return [(output, output.recorder.record(row, updated)) for output, row, updated in rows]
-
-
-def lists_cut_short(source: Object, paths: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
-    """The lists inside an object that hold only their first entries."""
-    for path in paths:
-        inner: Any = source
-        for key in path:
-            inner = inner.get(key) if isinstance(inner, dict) else None
-        if isinstance(inner, dict) and inner.get("has_more"):
-            yield inner

@@ -13,7 +13,7 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from typing_extensions import override
 
 from tap_stripe_alloy import shape
-from tap_stripe_alloy.outputs import Listed
+from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.records import Record, surprises
 
 if TYPE_CHECKING:

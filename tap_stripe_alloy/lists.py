@@ -1,0 +1,32 @@
+"""Stripe's lists: where one is, and which inside an object hold only their first entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tap_stripe_alloy.records import Object
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list of Stripe's."""
+
+    path: str
+    params: Sequence[tuple[str, str]] = ()
+    by_created: bool = True
+    """Whether it can be filtered by `created`."""
+    expand: Sequence[str] = ()
+    nested: Sequence[tuple[str, ...]] = ()
+    """Where its objects hold lists that Stripe cuts short."""
+
+
+def lists_cut_short(source: Object, paths: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    """The lists inside an object that hold only their first entries."""
+    for path in paths:
+        inner: Any = source
+        for key in path:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and inner.get("has_more"):
+            yield inner
