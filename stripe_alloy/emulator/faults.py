@@ -19,8 +19,10 @@ KINDS = (
     "delay",
     "unknown_field",
     "null_field",
+    "hide",
     "late_events",
 )
+DEFORMING = ("unknown_field", "null_field", "hide")
 _TYPES = {402: "card_error", 400: "invalid_request_error", 429: "invalid_request_error"}
 
 
@@ -117,13 +119,16 @@ def first(faults: list[Fault], *kinds: str) -> Fault | None:
 
 
 def deform(body: Any, faults: list[Fault]) -> Any:
-    """The answer's objects with a field more, or a field null."""
+    """The answer's objects with a field more or a field null, or without some of a list."""
     for fault in faults:
         if fault.kind == "unknown_field":
             name = str(fault.options.get("field", "brand_new_field"))
             body = _each(body, name, fault.options.get("value", "brand new"))
         elif fault.kind == "null_field":
             body = _each(body, str(fault.options["field"]), None)
+        elif fault.kind == "hide" and body.get("object") == "list":
+            hidden = fault.options.get("ids", ())
+            body = {**body, "data": [row for row in body["data"] if row["id"] not in hidden]}
     return body
 
 

@@ -6,7 +6,7 @@ taken at the first change is enough to tell what an event's `previous_attributes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -241,11 +241,6 @@ class Ledger:
         columns = [_column(values, paths[name]) if name in paths else None for name in COLUMNS]
         extra = _encode(hidden).decode() if hidden else None
         return (self.account, kind, obj["id"], created, shown, body, extra, *columns)
-
-    def changed(self) -> Iterator[JSON]:
-        """The objects that were touched."""
-        for key in self._dirty:
-            yield self._objects[key]
 
 
 def _not_paid_out(_currency: str, _available: int, _net: int, _kind: str) -> str | None:

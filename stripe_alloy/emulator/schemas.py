@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from stripe_alloy.emulator.resources import RESOURCES, STREAMS
+from stripe_alloy.emulator.resources import RESOURCES
 
 JSON = dict[str, Any]
 
@@ -64,19 +64,14 @@ def expandable(kind: str) -> dict[str, JSON]:
     maps: dict[str, dict[str, JSON]] = load("_expandable")
     if kind in RESOURCES and RESOURCES[kind].stream:
         return maps[RESOURCES[kind].stream]
-    for stream, path in _INSIDE.values():
-        if _INSIDE.get(kind) == (stream, path):
-            below = path + "."
-            entries = maps[stream].items()
-            return {p.removeprefix(below): e for p, e in entries if p.startswith(below)}
-    return {}
+    if kind not in _INSIDE:
+        return {}
+    stream, path = _INSIDE[kind]
+    below = path + "."
+    entries = maps[stream].items()
+    return {p.removeprefix(below): e for p, e in entries if p.startswith(below)}
 
 
 def included(kind: str) -> frozenset[str]:
     """Paths of fields that are there only when expanded."""
     return frozenset(p for p, entry in expandable(kind).items() if entry["kind"] == "include")
-
-
-def known_objects() -> tuple[str, ...]:
-    """The objects that are streams of the tap."""
-    return tuple(STREAMS.values())

@@ -16,7 +16,7 @@ from stripe_alloy.emulator.coerce import coerce
 from stripe_alloy.emulator.control import PREFIX, control
 from stripe_alloy.emulator.dice import Dice
 from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
-from stripe_alloy.emulator.faults import Fault, deform, first
+from stripe_alloy.emulator.faults import DEFORMING, Fault, deform, first
 from stripe_alloy.emulator.form import nest, pairs
 from stripe_alloy.emulator.idempotency import Answers, Stored, digest
 from stripe_alloy.emulator.ledger import Ledger
@@ -178,7 +178,7 @@ class Service:
 
     @staticmethod
     def _deformed(answer: Answer, met: list[Fault]) -> Answer:
-        if first(met, "unknown_field", "null_field"):
+        if first(met, *DEFORMING):
             answer.body = _encode(deform(_decode(answer.body), met))
         return answer
 

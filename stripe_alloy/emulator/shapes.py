@@ -12,7 +12,6 @@ from pathlib import Path
 _SCALARS = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
 _SCALARS["Decimal"] = "decimal"
 _WRAPPERS = ("NotRequired", "Optional", "Required")
-_TRANSPORT = frozenset({"RequestOptions"})
 
 
 @dataclass
@@ -37,9 +36,6 @@ class Shape:
         self.items = self.items or other.items
         self.values = self.values or other.values
         return self
-
-
-EVERY = Shape(fields={})
 
 
 @cache

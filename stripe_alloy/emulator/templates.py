@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 
 from stripe_alloy.emulator.defaults import DEFAULTS
-from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.schemas import JSON, at, included, schema_of, types
 
 _EMPTY: dict[str, Any] = {
@@ -86,8 +85,3 @@ def fields_of(kind: str) -> frozenset[str]:
     if kind in _SELF_MADE:
         return frozenset(template(kind))
     return frozenset(schema_of(kind)["properties"])
-
-
-def is_known(kind: str) -> bool:
-    """Whether objects of this kind are kept."""
-    return kind in RESOURCES

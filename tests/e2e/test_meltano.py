@@ -97,6 +97,14 @@ def test_the_jsonl_job_writes_a_file_a_stream(project: Path, business: Emulator)
         assert ids == Counter(business.ids(stream.object_name))
 
 
-def test_selection_in_meltano_reaches_the_tap(project: Path) -> None:
-    listing = meltano(project, "select", "tap-stripe-alloy", "--list")
-    assert "[automatic] charges.id" in listing.replace("[automatic    ]", "[automatic]")
+def test_what_is_selected_in_meltano_is_what_comes(project: Path) -> None:
+    shutil.rmtree(project / "output")
+    (project / "output").mkdir()
+    meltano(project, "select", "tap-stripe-alloy", "products", "name")
+    meltano(project, "run", "--full-refresh", "stripe-to-jsonl")
+    written = [path.name for path in (project / "output").iterdir()]
+    lines = (project / "output/products.jsonl").read_bytes().splitlines()
+    assert written == ["products.jsonl"]
+    assert {frozenset(msgspec.json.decode(line)) for line in lines} == {
+        frozenset({"id", "name", "updated"})
+    }

@@ -112,6 +112,13 @@ def test_null_field(emu: Emulator, api: stripe.StripeClient) -> None:
     assert {row.billing_details.name for row in api.v1.charges.list().data} == {None}
 
 
+def test_hide(emu: Emulator, api: stripe.StripeClient) -> None:
+    one, *others = emu.ids("customers")
+    emu.faults.add("hide", "/v1/customers", times=None, ids=[one])
+    assert [row.id for row in api.v1.customers.list({"limit": 100}).data] == others
+    assert api.v1.customers.retrieve(one).id == one
+
+
 def test_late_events(emu: Emulator, api: stripe.StripeClient) -> None:
     emu.faults.add("late_events", seconds=60)
     made = api.v1.customers.create({})
