@@ -21,6 +21,8 @@ RAMP_PAGES = 5
 """Pages read in a row before the first cut: a small list is never cut."""
 MIN_PAGES = 3
 """Estimated pages that each side of a cut must keep."""
+HISTORY = 90 * 86_400
+"""Seconds that a history is taken to last at least, before there is evidence."""
 REACH = 3
 """How many times the stretch already read a probe jumps below the oldest row seen."""
 
@@ -90,14 +92,21 @@ class Page:
 class Slices:
     """Reads each row of [low, high) exactly once, by as many requests at a time as asked for.
 
-    A list that Stripe does not filter by `created` is not `cuttable`.
+    A list that Stripe does not filter by `created` is not `cuttable`; `history` is how many
+    seconds it is taken to go back as long as nothing is known.
     """
 
     def __init__(
-        self, missing: Iterable[Missing], *, page_size: int = PAGE_SIZE, cuttable: bool = True
+        self,
+        missing: Iterable[Missing],
+        *,
+        page_size: int = PAGE_SIZE,
+        cuttable: bool = True,
+        history: int = HISTORY,
     ) -> None:
         self._page_size = page_size
         self._cuttable = cuttable
+        self._history = history
         self._unsaved = [Window(low, high, cursor) for low, high, cursor in missing if low < high]
         self._open = list(self._unsaved)
         self._pages = 0.0
@@ -190,8 +199,15 @@ class Slices:
         """Whether one more cut keeps the extra requests within `WASTE`, at the very worst."""
         still_open = len(self._open)
         wasted = self._requests - self._pages
-        ahead = sum(self._estimate(window) for window in self._open)
-        return wasted + still_open <= self._base - 1 + max(1.0, WASTE * (self._pages + ahead))
+        known = self._pages + sum(self._estimate(window) for window in self._open)
+        allowed = max(WASTE * known, min(1.0, WASTE * self._expected()))
+        return wasted + still_open <= self._base - 1 + (allowed if allowed >= 1 else 0)
+
+    def _expected(self) -> float:
+        """Pages of the whole list if all its `history` is as dense as what is read of it."""
+        if self._newest is None or self._oldest is None:
+            return 0.0
+        return self._pages * self._history / (self._newest - self._oldest + 1)
 
     def _probe(self) -> Window | None:
         """Jump below the oldest row seen: the history may be longer than what is read."""

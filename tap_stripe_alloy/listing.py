@@ -42,7 +42,7 @@ class Listing:
         self._begun = missing is not None
         if missing is None:
             missing = [(start, OPEN, None)]
-        self._slices = Slices(missing, cuttable=listed.by_created)
+        self._slices = Slices(missing, cuttable=listed.by_created, history=listed.history)
 
     def next(self) -> Get | None:
         """Return the next page to ask for."""

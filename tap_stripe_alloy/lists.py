@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tap_stripe_alloy.backfill import HISTORY
 from tap_stripe_alloy.records import Object
 
 
@@ -17,6 +18,8 @@ class Listed:
     params: Sequence[tuple[str, str]] = ()
     by_created: bool = True
     """Whether it can be filtered by `created`."""
+    history: int = HISTORY
+    """Seconds that it is taken to go back."""
     expand: Sequence[str] = ()
     nested: Sequence[tuple[str, ...]] = ()
     """Where its objects hold lists that Stripe cuts short."""

@@ -13,6 +13,7 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from typing_extensions import override
 
 from tap_stripe_alloy import shape
+from tap_stripe_alloy.backfill import HISTORY
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.records import Record, surprises
 
@@ -39,6 +40,8 @@ class StripeStream(Stream):
     list_params: ClassVar[tuple[tuple[str, str], ...]] = ()
     by_created: ClassVar[bool] = True
     """Whether the list can be filtered by `created`."""
+    history: ClassVar[int] = HISTORY
+    """Seconds that the list is taken to go back."""
     told_by_events: ClassVar[bool] = True
     """Whether changes come as events; else only what is new can be read."""
     deleted_by: ClassVar[tuple[str, ...]] = ()
@@ -81,7 +84,9 @@ class StripeStream(Stream):
     @property
     def listed(self) -> Listed:
         """The list that this stream's objects come from."""
-        return Listed(self.path, self.list_params, self.by_created, self.expand, self.nested)
+        return Listed(
+            self.path, self.list_params, self.by_created, self.history, self.expand, self.nested
+        )
 
     @cached_property
     def nested(self) -> list[tuple[str, ...]]:

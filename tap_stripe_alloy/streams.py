@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from tap_stripe_alloy.stream import StripeStream
 
+RETENTION = 30 * 86_400
+"""Seconds that Stripe keeps events: docs.stripe.com/api/events."""
+
 
 class Customers(StripeStream):
     """The people and companies that are charged."""
@@ -140,6 +143,7 @@ class Events(StripeStream):
     name = "events"
     object_name = "event"
     path = "/v1/events"
+    history = RETENTION
     replication_key = "created"
     permission = "Events: read"
 

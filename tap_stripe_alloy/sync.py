@@ -16,15 +16,13 @@ from tap_stripe_alloy.methods import PaymentMethodListing
 from tap_stripe_alloy.outputs import Output
 from tap_stripe_alloy.records import Recorder
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
-from tap_stripe_alloy.streams import PaymentMethods
+from tap_stripe_alloy.streams import RETENTION, PaymentMethods
 from tap_stripe_alloy.walk import Changes
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.settings import Settings
     from tap_stripe_alloy.stream import StripeStream
 
-RETENTION = 30 * 86_400
-"""Seconds that Stripe keeps events: docs.stripe.com/api/events."""
 RETENTION_MARGIN = 86_400
 """Seconds before that end at which a bookmark counts as too old."""
 LISTINGS = {PaymentMethods.name: PaymentMethodListing}
