@@ -94,6 +94,12 @@ def test_links_lead_somewhere(path: str) -> None:
         assert (document.parent / target).exists(), target
 
 
+def test_the_emulators_example_runs() -> None:
+    text = (ROOT / "docs/emulator.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    exec(compile(example, "docs/emulator.md", "exec"), {})
+
+
 def test_nothing_names_a_registry() -> None:
     for folder in (ROOT, ROOT / "locks", ROOT / "docs"):
         for document in folder.glob("*.*"):

@@ -89,6 +89,16 @@ def test_a_second_run_adds_nothing(project: Path, loaded: dict[str, Counter[str]
     assert duckdb_ids(project) == loaded
 
 
+def test_the_readmes_query_prints_what_the_readme_shows(
+    project: Path, loaded: dict[str, Counter[str]]
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    query, shown = readme.split(".sql('''")[1].split("```")[0].split("''').show()\"\n")
+    with duckdb.connect(str(project / "output/emulator.duckdb"), read_only=True) as connection:
+        assert str(connection.sql(query)).strip() == shown.strip()
+    assert loaded
+
+
 def test_the_jsonl_job_writes_a_file_a_stream(project: Path, business: Emulator) -> None:
     meltano(project, "run", "stripe-to-jsonl")
     for stream in STREAMS:
