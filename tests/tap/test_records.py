@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ CHARGE = shape.stream_schema("charges", expand=(), unix=False)
 @given(st.integers(0, 4_000_000_000))
 def test_a_time_survives_the_way_to_text_and_back(unix: int) -> None:
     assert unix_seconds(rfc3339(unix)) == unix
-    assert datetime.fromisoformat(rfc3339(unix).replace("Z", "+00:00")).tzinfo == timezone.utc
+    assert datetime.fromisoformat(rfc3339(unix).replace("Z", "+00:00")).timestamp() == unix
 
 
 def test_a_time_without_zone_is_utc() -> None:
