@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from tap_stripe_alloy.lists import lists_cut_short
+from tap_stripe_alloy.lists import cut_short
 from tap_stripe_alloy.records import Object
 
 Event = dict[str, Any]
@@ -100,7 +100,7 @@ class Walk:
         alone = len(group) == 1 and key not in self._overtaken
         if alone and event["type"] in route.deleted_by:
             return Change(key, at, "bury", snapshot)
-        whole = not any(lists_cut_short(snapshot, route.nested))
+        whole = not any(cut_short(snapshot, path) for path in route.nested)
         usable = alone and route.trusted and whole and event["api_version"] == self.api_version
         return Change(key, at, "use" if usable else "retrieve", snapshot)
 

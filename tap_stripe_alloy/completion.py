@@ -11,7 +11,7 @@ from stripe_alloy.errors import NotFound, StripeError
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import PAGE_SIZE
 from tap_stripe_alloy.fetch import Get, Step
-from tap_stripe_alloy.lists import lists_cut_short
+from tap_stripe_alloy.lists import cut_short
 from tap_stripe_alloy.records import Object
 
 
@@ -42,9 +42,9 @@ class Completion:
         """Yield the requests for what is cut short, or what follows if nothing is."""
         gets = [
             get
-            for source in self._objects
             for path in self._nested
-            for cut in lists_cut_short(source, [path])
+            for source in self._objects
+            if (cut := cut_short(source, path))
             for get in self._rest(source, cut, ".".join(path))
         ]
         self._open = len(gets)

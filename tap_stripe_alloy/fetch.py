@@ -20,6 +20,8 @@ from stripe_alloy.transport import Answer, Params, Transport
 
 POLL = 0.5
 """Seconds after which a waiting run looks whether it was told to stop."""
+USEFUL_RATE = 400.0
+"""Requests a second that one process can handle; where nothing limits them, more only wait."""
 LATENCY = 0.3
 """Seconds that an answer is expected to take before the first came."""
 
@@ -138,9 +140,7 @@ class Fetcher:
 
     def _useful(self) -> int:
         """How many requests of one source to have under way: more would wait for their turn."""
-        rate = self._transport.budget.ceiling_of_endpoint
-        if math.isinf(rate):
-            return self._max_concurrency
+        rate = min(self._transport.budget.ceiling_of_endpoint, USEFUL_RATE)
         return math.ceil(rate * self._latency * 1.25) + 1
 
     def _send(self, pool: ThreadPoolExecutor, source: Source, get: Get) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,12 @@ class Listed:
     """Where its objects hold lists that Stripe cuts short."""
 
 
-def lists_cut_short(source: Object, paths: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
-    """The lists inside an object that hold only their first entries."""
-    for path in paths:
-        inner: Any = source
-        for key in path:
-            inner = inner.get(key) if isinstance(inner, dict) else None
-        if isinstance(inner, dict) and inner.get("has_more"):
-            yield inner
+def cut_short(source: Object, path: Sequence[str]) -> dict[str, Any] | None:
+    """The list at a path inside an object, if it holds only its first entries."""
+    inner: Any = source
+    for key in path:
+        inner = inner.get(key)
+        if not inner:
+            return None
+    found: dict[str, Any] = inner
+    return found if found.get("has_more") else None

@@ -13,18 +13,29 @@ from tap_stripe_alloy.shape import Schema
 Object = dict[str, Any]
 Record = dict[str, Any]
 
+DAY = 86_400
 OPEN_FIELDS = frozenset({"total_count"})
 """Fields that Stripe sends in any list and its package does not type."""
 
 
-@lru_cache(maxsize=1 << 16)
 def rfc3339(unix: int) -> str:
     """Unix seconds as RFC 3339 in UTC.
 
     >>> rfc3339(0)
     '1970-01-01T00:00:00Z'
     """
-    return datetime.fromtimestamp(unix, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    day, second = divmod(unix, DAY)
+    return _date(day) + _time_of_day(second)
+
+
+@lru_cache(maxsize=1 << 14)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY, timezone.utc).strftime("%Y-%m-%d")
+
+
+@lru_cache(maxsize=DAY)
+def _time_of_day(second: int) -> str:
+    return f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
 
 
 def unix_seconds(text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +10,7 @@ import singer_sdk.singerlib as singer
 from singer_sdk import Stream
 from singer_sdk.helpers._util import utc_now
 from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
 from tap_stripe_alloy import shape
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from tap_stripe_alloy.tap import TapStripeAlloy
 
 INSPECTED = 200
-"""Records of a stream whose every field is held against the schema; then each `SAMPLE`th."""
-SAMPLE = 50
+"""Records of a stream whose every field is held against the schema; then the first of a page."""
 
 Deselected = dict[str, "Deselected | None"]
 """Names of deselected properties; where only some inner ones are, what is deselected there."""
@@ -102,11 +102,27 @@ class StripeStream(Stream):
         """Write the SCHEMA message."""
         self._write_schema_message()
 
-    def write(self, record: Record) -> None:
-        """Write a RECORD message, for each stream map one."""
-        self._inspect(record)
-        for message in self._generate_record_messages(record):
-            self.tap.write_message(message)
+    def write(self, records: Sequence[Record]) -> None:
+        """Write RECORD messages, for each stream map one a record."""
+        self._inspect(records)
+        if not self._plain:
+            for record in records:
+                self._write_record_message(record)
+            return
+        if self.deselected:
+            for record in records:
+                _drop(record, self.deselected)
+        self.tap.writer.write_records(
+            self.stream_maps[0].stream_alias, records, self._stream_version
+        )
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether records go out as they are: no map changes, leaves out or flattens any."""
+        only = self.stream_maps[0]
+        return len(self.stream_maps) == 1 and (
+            isinstance(only, SameRecordTransform) and not only.flattening_enabled
+        )
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
@@ -147,12 +163,11 @@ class StripeStream(Stream):
                     time_extracted=utc_now(),
                 )
 
-    def _inspect(self, record: Record) -> None:
+    def _inspect(self, records: Sequence[Record]) -> None:
         """Name once each field that the schema does not foresee; the record goes on as it is."""
-        self._written += 1
-        if self._written > INSPECTED and self._written % SAMPLE:
-            return
-        for found in surprises(record, self.schema):
+        first, self._written = self._written, self._written + len(records)
+        looked_at = records[: max(1, INSPECTED - first)]
+        for found in (found for record in looked_at for found in surprises(record, self.schema)):
             if found not in self._warned:
                 self._warned.add(found)
                 self.logger.warning(

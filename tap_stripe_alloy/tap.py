@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
@@ -91,7 +93,12 @@ class TapStripeAlloy(Tap):
 
     def flush(self) -> None:
         """Hand everything written so far to stdout."""
-        cast("BufferedWriter", self.message_writer).flush()
+        self.writer.flush()
+
+    @property
+    def writer(self) -> BufferedWriter:
+        """Where messages go."""
+        return cast("BufferedWriter", self.message_writer)
 
     # Reading
 
@@ -129,9 +136,10 @@ class TapStripeAlloy(Tap):
         counts: Counter[str] = Counter()
         since_state = 0
         for batch in batches:
-            for output, record in batch.records:
-                output.stream.write(record)
-                counts[output.stream.name] += 1
+            for stream, pairs in groupby(batch.records, key=lambda pair: pair[0].stream):
+                records = [record for _, record in pairs]
+                stream.write(records)
+                counts[stream.name] += len(records)
             batch.written()
             since_state += len(batch.records)
             if since_state >= RECORDS_A_STATE:
@@ -257,6 +265,7 @@ class TapStripeAlloy(Tap):
 
 def main() -> None:
     """Run the command; an error that we raise on purpose is one clear line, not a traceback."""
+    gc.set_threshold(100_000)  # records hold no cycles: looking for them costs a sixth of the time
     try:
         TapStripeAlloy.cli()
     except AlloyError as error:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Sequence
+from typing import Any
 
 from singer_sdk.contrib.msgspec import MsgSpecWriter, encoder
+from singer_sdk.helpers._util import utc_now
 from singer_sdk.singerlib import Message, RecordMessage
 from typing_extensions import override
 
-FLUSH_BYTES = 1 << 16
+FLUSH_BYTES = 1 << 20
+"""Enough that writing costs little: after each write other threads may keep us waiting."""
+FLUSH_SECONDS = 0.5
+"""How long a record may wait for others."""
 
 
 class BufferedWriter(MsgSpecWriter):
@@ -20,17 +27,40 @@ class BufferedWriter(MsgSpecWriter):
     def __init__(self) -> None:
         super().__init__()
         self._buffer = bytearray()
+        self._flushed_at = 0.0
 
     @override
     def write_message(self, message: Message) -> None:
         encoder.encode_into(message.to_dict(), self._buffer, -1)
         self._buffer += b"\n"
-        if len(self._buffer) >= FLUSH_BYTES or not isinstance(message, RecordMessage):
+        if not isinstance(message, RecordMessage) or self._is_time():
             self.flush()
+
+    def write_records(
+        self, stream: str, records: Sequence[dict[str, Any]], version: int | None
+    ) -> None:
+        """Write the RECORD messages of many records at once, as `write_message` would each."""
+        message: dict[str, Any] = {"type": "RECORD", "stream": stream, "record": None}
+        if version is not None:
+            message["version"] = version
+        message["time_extracted"] = utc_now()
+        self._buffer += encoder.encode_lines([{**message, "record": one} for one in records])
+        if self._is_time():
+            self.flush()
+
+    def _is_time(self) -> bool:
+        waiting = time.monotonic() - self._flushed_at
+        return len(self._buffer) >= FLUSH_BYTES or waiting >= FLUSH_SECONDS
 
     def flush(self) -> None:
         """Hand everything to stdout."""
-        if self._buffer:
-            sys.stdout.buffer.write(self._buffer)
-            self._buffer.clear()
         sys.stdout.buffer.flush()
+        # With PYTHONUNBUFFERED, as in many containers, stdout is a raw file: a signal cuts a write
+        # short, and it is for us to write the rest.
+        out = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+        with memoryview(self._buffer) as rest:
+            written = 0
+            while written < len(rest):
+                written += out.write(rest[written:])
+        self._buffer.clear()
+        self._flushed_at = time.monotonic()

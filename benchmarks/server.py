@@ -1,0 +1,182 @@
+"""A Stripe that does no work: pages are joined from bytes that are ready before the first request.
+
+Every list endpoint serves the same history of charge-like objects of about 3 KB. With `--limits`
+it answers 429 beyond Stripe's documented limits, with `--latency` it lets each answer wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+END = 1_793_491_200  # 2026-11-01
+DAY = 86_400
+PAGE = 100
+GLOBAL_PER_SECOND = 100
+ENDPOINT_PER_SECOND = 25
+
+HISTORIES: dict[str, Callable[[int, random.Random], list[int]]] = {
+    "even": lambda n, rng: [END - rng.randrange(730 * DAY) for _ in range(n)],
+    "one-day": lambda n, rng: [END - rng.randrange(DAY) for _ in range(n)],
+    "one-second": lambda n, rng: [END - 100 * DAY] * 5_000
+    + [END - rng.randrange(365 * DAY) for _ in range(n - 5_000)],
+    "burst": lambda n, rng: [END - 3_650 * DAY, END - 3_600 * DAY]
+    + [END - rng.randrange(2 * DAY) for _ in range(n - 2)],
+}
+
+
+def charge_rest() -> bytes:
+    """What all objects share: a complete charge of about 3 KB, as the emulator makes them."""
+    from stripe_alloy.emulator import Emulator  # noqa: PLC0415 - only the server needs it
+
+    with Emulator(customers=8) as emulator:
+        body = next(found for found in emulator.objects("charge") if found["paid"])
+    for key in ("id", "created"):
+        del body[key]
+    body["description"] = "x" * 200
+    return json.dumps(body, separators=(",", ":")).encode()[1:]
+
+
+class History:
+    """Objects newest first: number i is `ch_<i>`, created at -keys[i]."""
+
+    def __init__(self, created: list[int]) -> None:
+        self.keys = sorted(-second for second in created)
+        self._rest = charge_rest()
+
+    def page(self, query: dict[str, list[str]]) -> bytes:
+        """The JSON of the page that a list request asks for."""
+        first, end = 0, len(self.keys)
+        if "created[lt]" in query:
+            first = bisect_left(self.keys, -int(query["created[lt]"][0]) + 1)
+        if "created[gte]" in query:
+            end = bisect_left(self.keys, -int(query["created[gte]"][0]) + 1)
+        if "starting_after" in query:
+            first = int(query["starting_after"][0].removeprefix("ch_")) + 1
+        last = min(end, first + int(query.get("limit", ["10"])[0]))
+        rest = self._rest
+        objects = [
+            b'{"id":"ch_%08d","created":%d,%b' % (number, -self.keys[number], rest)
+            for number in range(first, last)
+        ]
+        more = b"true" if last < end else b"false"
+        return b'{"object":"list","has_more":%b,"url":"/","data":[%b]}' % (more, b",".join(objects))
+
+
+class Limits:
+    """Stripe's documented limits, counted over the last second."""
+
+    def __init__(self) -> None:
+        self._times: defaultdict[str, list[float]] = defaultdict(list)
+
+    def refused(self, endpoint: str, now: float) -> str | None:
+        """The reason of a 429, if this request is one too many."""
+        for name, limit, reason in (
+            ("*", GLOBAL_PER_SECOND, "global-rate"),
+            (endpoint, ENDPOINT_PER_SECOND, "endpoint-rate"),
+        ):
+            recent = [moment for moment in self._times[name] if moment > now - 1]
+            self._times[name] = recent
+            if len(recent) >= limit:
+                return reason
+        self._times["*"].append(now)
+        self._times[endpoint].append(now)
+        return None
+
+
+class Connection(asyncio.Protocol):
+    """One kept-alive HTTP connection."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to write."""
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each whole request (GETs have no body)."""
+        self._buffer += data
+        while b"\r\n\r\n" in self._buffer:
+            head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
+            target = head.split(b" ", 2)[1].decode()
+            answer, wait = self._server.answer(target)
+            if wait:
+                asyncio.get_running_loop().call_later(wait, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
+
+
+class Server:
+    """Answers list requests and counts them."""
+
+    def __init__(self, history: History, *, latency: float, limits: bool, seed: int) -> None:
+        self._history = history
+        self._latency = latency
+        self._limits = Limits() if limits else None
+        self._rng = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+
+    def answer(self, target: str) -> tuple[bytes, float]:
+        """The bytes of an answer, and the seconds to wait before they go."""
+        url = urlsplit(target)
+        if url.path == "/_counts":
+            return _http(200, json.dumps(self.counts).encode()), 0.0
+        wait = self._rng.uniform(0.5, 1.5) * self._latency
+        if url.path == "/v1/account":
+            return _http(200, b'{"id":"acct_bench","object":"account"}'), wait
+        reason = self._limits and self._limits.refused(url.path, time.monotonic())
+        if reason:
+            self.counts["429"] += 1
+            headers = f"Stripe-Rate-Limited-Reason: {reason}\r\nStripe-Should-Retry: true\r\n"
+            return _http(429, b'{"error":{"type":"rate_limit_error"}}', headers), wait / 4
+        self.counts[url.path] += 1
+        if url.path == "/v1/events":
+            return _http(200, b'{"object":"list","has_more":false,"data":[]}'), wait
+        return _http(200, self._history.page(parse_qs(url.query))), wait
+
+
+def _http(status: int, body: bytes, headers: str = "") -> bytes:
+    head = (
+        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nDate: {formatdate(usegmt=True)}\r\n"
+        f"Request-Id: req_bench\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+    )
+    return head.encode() + body
+
+
+async def serve(server: Server, port: int) -> None:
+    """Print the URL, then serve until killed."""
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", port)
+    print(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", flush=True)
+    await listening.serve_forever()
+
+
+def main() -> None:
+    """Run the server."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--objects", type=int, default=100_000)
+    parser.add_argument("--history", choices=HISTORIES, default="even")
+    parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--limits", action="store_true")
+    parser.add_argument("--port", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(1)
+    history = History(HISTORIES[options.history](options.objects, rng))
+    server = Server(history, latency=options.latency, limits=options.limits, seed=2)
+    asyncio.run(serve(server, options.port))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
