@@ -28,10 +28,13 @@ ENDPOINT_PER_SECOND = 25
 HISTORIES: dict[str, Callable[[int, random.Random], list[int]]] = {
     "even": lambda n, rng: [END - rng.randrange(730 * DAY) for _ in range(n)],
     "one-day": lambda n, rng: [END - rng.randrange(DAY) for _ in range(n)],
-    "one-second": lambda n, rng: [END - 100 * DAY] * 5_000
-    + [END - rng.randrange(365 * DAY) for _ in range(n - 5_000)],
-    "burst": lambda n, rng: [END - 3_650 * DAY, END - 3_600 * DAY]
-    + [END - rng.randrange(2 * DAY) for _ in range(n - 2)],
+    "one-second": lambda n, rng: (
+        [END - 100 * DAY] * 5_000 + [END - rng.randrange(365 * DAY) for _ in range(n - 5_000)]
+    ),
+    "burst": lambda n, rng: (
+        [END - 3_650 * DAY, END - 3_600 * DAY]
+        + [END - rng.randrange(2 * DAY) for _ in range(n - 2)]
+    ),
 }
 
 
@@ -73,24 +76,40 @@ class History:
         return b'{"object":"list","has_more":%b,"url":"/","data":[%b]}' % (more, b",".join(objects))
 
 
+class Bucket:
+    """A token bucket, as Stripe's limiters are, that holds one second's worth."""
+
+    def __init__(self, per_second: float) -> None:
+        self._rate = self._tokens = float(per_second)
+        self._filled_at = time.monotonic()
+
+    def has_one(self, now: float) -> bool:
+        """Fill up; whether a request may pass."""
+        self._tokens = min(self._rate, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        return self._tokens >= 1
+
+    def take(self) -> None:
+        """Let a request pass."""
+        self._tokens -= 1
+
+
 class Limits:
-    """Stripe's documented limits, counted over the last second."""
+    """Stripe's documented limits: docs.stripe.com/rate-limits."""
 
     def __init__(self) -> None:
-        self._times: defaultdict[str, list[float]] = defaultdict(list)
+        self._whole = Bucket(GLOBAL_PER_SECOND)
+        self._endpoints: defaultdict[str, Bucket] = defaultdict(lambda: Bucket(ENDPOINT_PER_SECOND))
 
     def refused(self, endpoint: str, now: float) -> str | None:
         """The reason of a 429, if this request is one too many."""
-        for name, limit, reason in (
-            ("*", GLOBAL_PER_SECOND, "global-rate"),
-            (endpoint, ENDPOINT_PER_SECOND, "endpoint-rate"),
-        ):
-            recent = [moment for moment in self._times[name] if moment > now - 1]
-            self._times[name] = recent
-            if len(recent) >= limit:
-                return reason
-        self._times["*"].append(now)
-        self._times[endpoint].append(now)
+        own = self._endpoints[endpoint]
+        if not self._whole.has_one(now):
+            return "global-rate"
+        if not own.has_one(now):
+            return "endpoint-rate"
+        self._whole.take()
+        own.take()
         return None
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 LIVE_PER_SECOND = 100.0
 TEST_PER_SECOND = 25.0
 ENDPOINT_PER_SECOND = 25.0
-HEADROOM = 0.98
+HEADROOM = 0.99
 """Share of a limit that is used: jitter of the network bunches evenly paced requests."""
-SLOW_DOWN = 0.7
-RECOVERY_SECONDS = 30.0
+SLOW_DOWN = 0.8
+RECOVERY_SECONDS = 20.0
 """How long a rate takes from nothing back to its ceiling."""
 FLOOR_PER_SECOND = 0.5
 COOL_DOWN = 1.0

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 PAGE_SIZE = 100  # Stripe's ceiling: docs.stripe.com/api/pagination
 WASTE = 0.05
 """Share of requests that cutting may cost."""
-RAMP_PAGES = 5
+RAMP_PAGES = 4
 """Pages read in a row before the first cut: a small list is never cut."""
 MIN_PAGES = 3
 """Estimated pages that each side of a cut must keep."""
@@ -114,6 +114,7 @@ class Slices:
         self._base = len(self._open)
         self._newest: int | None = None
         self._oldest: int | None = None
+        self._begins = 0
 
     @property
     def done(self) -> bool:
@@ -142,14 +143,17 @@ class Slices:
         window = ask.window
         fresh = [row for row in rows if row.id not in window.edge]
         keep = [row for row in fresh if row.created >= window.low]
-        window.busy = window.probing = False
+        window.busy = False
         if rows:
             self._advance(window, rows)
         self._count(keep)
+        if window.probing and not rows:
+            self._begins = window.high
         goes_on = has_more and rows and len(keep) == len(fresh)
         if not goes_on:
             self._open.remove(window)
         page = Page(window, keep, (window.high, rows[-1].id) if goes_on else None)
+        window.probing = False
         window.unsaved.append(page)
         return page
 
@@ -177,7 +181,13 @@ class Slices:
         window.edge = at_edge | window.edge if last.created + 1 == window.high else at_edge
         window.cursor, window.high = last.id, last.created + 1
         window.rows += len(rows)
-        window.density = window.rows / max(1, window.top - last.created)
+        if rows[0].created > last.created:
+            # The lower of the window's and the page's: a second with thousands of rows tells
+            # nothing of what is below it.
+            window.density = min(
+                window.rows / (window.top - last.created),
+                len(rows) / (rows[0].created - last.created),
+            )
 
     def _count(self, keep: Sequence[Row]) -> None:
         self._requests += 1
@@ -200,14 +210,18 @@ class Slices:
         still_open = len(self._open)
         wasted = self._requests - self._pages
         known = self._pages + sum(self._estimate(window) for window in self._open)
-        allowed = max(WASTE * known, min(1.0, WASTE * self._expected()))
+        allowed = WASTE * max(known, known * self._stretch())
         return wasted + still_open <= self._base - 1 + (allowed if allowed >= 1 else 0)
 
-    def _expected(self) -> float:
-        """Pages of the whole list if all its `history` is as dense as what is read of it."""
+    def _stretch(self) -> float:
+        """How many times as long as what is known of the history all of it is taken to be.
+
+        Once a probe has found nothing, it is no longer than up to there.
+        """
         if self._newest is None or self._oldest is None:
             return 0.0
-        return self._pages * self._history / (self._newest - self._oldest + 1)
+        longest = min(self._history, self._newest - self._begins)
+        return longest / (self._newest - self._oldest + 1)
 
     def _probe(self) -> Window | None:
         """Jump below the oldest row seen: the history may be longer than what is read."""
