@@ -168,7 +168,8 @@ class Server:
 
 def _http(status: int, body: bytes, headers: str = "") -> bytes:
     head = (
-        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nDate: {formatdate(usegmt=True)}\r\n"
+        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n"
+        f"Date: {formatdate(usegmt=True)}\r\n"
         f"Request-Id: req_bench\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
     )
     return head.encode() + body

@@ -11,7 +11,7 @@ import click
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stripe-alloy", prog_name="stripe-alloy")
 def main() -> None:
-    """Tools around tap-stripe-alloy and target-stripe-alloy."""
+    """Tools around tap-stripe-alloy."""
 
 
 @main.group()

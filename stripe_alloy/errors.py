@@ -51,7 +51,9 @@ class StripeError(AlloyError):
     advice = ""
 
     def __init__(self, failure: Failure, *, retry: bool = False) -> None:
-        super().__init__(f"{failure} {self.advice}".rstrip())
+        text = str(failure)
+        stop = "" if text.endswith((".", "]")) else "."
+        super().__init__(f"{text}{stop} {self.advice}".rstrip())
         self.failure = failure
         self.retry = retry
         """Whether sending the same request again may help."""
@@ -73,6 +75,12 @@ class PermissionMissing(StripeError):
         """The permission as Stripe names it, such as `rak_charge_read`, if its message does."""
         found = _PERMISSION.search(self.failure.message)
         return found.group() if found else None
+
+
+class AccountRejected(StripeError):
+    """403 `account_invalid`: the key has no access to the account that was named."""
+
+    advice = "Check `account_ids`: the key has no access to this account."
 
 
 class RequestRefused(StripeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import logging
 import re
 import threading
 import time
@@ -22,6 +23,8 @@ from stripe_alloy import errors
 from stripe_alloy.errors import Failure, StripeError
 from stripe_alloy.limits import Budget
 
+_logger = logging.getLogger(__name__)
+
 ATTEMPTS = 8
 """Sends of one request, the first included."""
 BASE_DELAY = 0.5
@@ -34,6 +37,8 @@ TIMEOUT = (10.0, 80.0)
 
 LOCK_TIMEOUT = "lock_timeout"
 """The code of a 429 that says nothing of our pace: two requests met on one object."""
+
+ACCOUNT_INVALID = "account_invalid"
 
 Params = Sequence[tuple[str, str]]
 """Form or query parameters, as sent: `[("expand[]", "data.customer")]`."""
@@ -152,6 +157,7 @@ class Transport:
             | tenacity.stop_after_delay(PATIENCE)
             | tenacity.stop_when_event_set(self._closed),
             sleep=self._sleep,
+            before_sleep=_tell,
             reraise=True,
         )
         headers = {"Stripe-Account": account} if account else {}
@@ -217,6 +223,14 @@ class Transport:
             self._skew = stripe_now - received_at
 
 
+def _tell(state: tenacity.RetryCallState) -> None:
+    """Say that something keeps us waiting: from the second failure on, one may pass unseen."""
+    error = state.outcome.exception() if state.outcome else None
+    if state.attempt_number > 1 and isinstance(error, StripeError):
+        wait = state.upcoming_sleep
+        _logger.warning("%s Try %d in %.1f s.", error.failure, state.attempt_number + 1, wait)
+
+
 def _wait(state: tenacity.RetryCallState) -> float:
     """Full jitter, but never sooner than Stripe's `Retry-After`."""
     delay = tenacity.wait_random_exponential(multiplier=BASE_DELAY, max=MAX_DELAY)(state)
@@ -250,6 +264,8 @@ def _error(response: requests.Response, body: dict[str, Any] | None) -> StripeEr
     failure = _failure(response, body)
     if status < requests.codes.bad_request:
         kind: type[StripeError] = errors.StripeUnavailable
+    elif failure.code == ACCOUNT_INVALID:
+        kind = errors.AccountRejected
     elif status >= requests.codes.server_error:
         kind = errors.StripeUnavailable
     else:

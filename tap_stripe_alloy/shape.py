@@ -123,6 +123,7 @@ def _object_schema(objects: Sequence[str]) -> Schema:
         stream = f"{name}s"
         known = generated(stream if (_FILES / f"{stream}.json").is_file() else f"objects/{name}")
         properties = {**copy.deepcopy(known["properties"]), **properties}
+    properties.setdefault("deleted", {"type": ["boolean", "null"]})  # all that is left of some
     return {"properties": properties}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from stripe_alloy.errors import NotFound, PermissionMissing
+from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
 from stripe_alloy.transport import Transport
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.fetch import Batch, Fetcher, Source
@@ -77,7 +77,13 @@ class Sync:
             return [None]
         found = [account for account in named if account != ALL_ACCOUNTS]
         if ALL_ACCOUNTS in named:
-            found += self._connected()
+            connected = list(self._connected())
+            if not connected:
+                raise SettingsError(
+                    "`account_ids` is 'all', but no account is connected to the key's own: leave "
+                    "the setting out to read that"
+                )
+            found += connected
         return list(dict.fromkeys(found))
 
     def _connected(self) -> Iterator[str]:

@@ -13,7 +13,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
+from simplejson import JSONDecodeError
 from singer_sdk import Tap, metrics
+from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
@@ -69,6 +71,8 @@ class TapStripeAlloy(Tap):
     def settings(self) -> Settings:
         """The checked settings."""
         settings = read_settings(self.config)
+        for name in sorted(set(self.config) - set(self.config_jsonschema["properties"])):
+            self.logger.warning("There is no setting %r: it is ignored", name)
         shape.check_expand(settings.expand, list(BY_NAME))
         settings = replace(settings, expand=expand_families(settings.expand))
         shape.check_expand(settings.expand, list(BY_NAME))
@@ -158,9 +162,11 @@ class TapStripeAlloy(Tap):
             point = metrics.Point("counter", metrics.Metric.RECORD_COUNT, count, tags)
             metrics.log(self.metrics_logger, point=point)
         if self._transport:
+            each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
             self.logger.info(
-                "%d records in %d requests, %d of them answered 429",
+                "Records: %d (%s). Requests: %d, of them answered 429: %d.",
                 counts.total(),
+                each or "nothing new",
                 self._transport.requests_sent.total(),
                 self._transport.rate_limited,
             )
@@ -170,15 +176,10 @@ class TapStripeAlloy(Tap):
             self.logger.warning("Told to stop: the state says what is left, run again to go on")
             sys.exit(TERMINATED)
         for name, error in sorted(sync.refusals.items()):
-            self.logger.error("Stream %s was not read: %s", name, self._lacking(name, error))
+            self.logger.error("Stream %s was not read: %s %s", name, _lacking(name, error), error)
         if sync.refusals:
             names = ", ".join(sorted(sync.refusals))
-            raise AlloyError(f"Not read for want of permission: {names}. All else was read.")
-
-    def _lacking(self, name: str, error: PermissionMissing) -> str:
-        permission = BY_NAME[name].permission
-        named = f" ({error.permission})" if error.permission else ""
-        return f"the key lacks the permission {permission!r}{named}. {error}"
+            raise AlloyError(f"Not read for want of permission: {names}.")
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
@@ -249,8 +250,19 @@ class TapStripeAlloy(Tap):
         try:
             self._transport.get(stream.path, [("limit", "1")], account=account)
         except PermissionMissing as error:
-            return self._lacking(stream.name, error)
+            return _lacking(stream.name, error)
         return ""
+
+    @classmethod
+    @override
+    def get_singer_command(cls) -> click.Command:
+        command = super().get_singer_command()
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name == "test":
+                option.help = (
+                    "Say of each stream whether the key may read it. --test=schema writes schemas."
+                )
+        return command
 
     @classmethod
     @override
@@ -263,6 +275,11 @@ class TapStripeAlloy(Tap):
         ctx.exit(0 if tap.check() else 1)
 
 
+def _lacking(name: str, error: PermissionMissing) -> str:
+    named = f" ({error.permission})" if error.permission else ""
+    return f"the key lacks the permission {BY_NAME[name].permission!r}{named}."
+
+
 def main() -> None:
     """Run the command; an error that we raise on purpose is one clear line, not a traceback."""
     gc.set_threshold(100_000)  # records hold no cycles: looking for them costs a sixth of the time
@@ -271,8 +288,20 @@ def main() -> None:
     except AlloyError as error:
         TapStripeAlloy.logger.critical("%s", error)
         sys.exit(1)
+    except ConfigValidationError as error:
+        for problem in error.errors:
+            TapStripeAlloy.logger.critical("Setting: %s", problem)
+        sys.exit(1)
+    except JSONDecodeError as error:
+        TapStripeAlloy.logger.critical(
+            "A file given with --config, --state or --catalog is no JSON: %s", error
+        )
+        sys.exit(1)
+    except FileNotFoundError as error:
+        TapStripeAlloy.logger.critical("%s", error)
+        sys.exit(1)
     except OSError as error:
-        # Only stdout is written to. It is put aside, or the interpreter would try it once more.
+        # Stdout. It is put aside, or the interpreter would try it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         TapStripeAlloy.logger.critical(
             "The output cannot be written: %s. Run again from the last state that came through.",

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stripe
 
 from stripe_alloy.emulator import Emulator, Request
 from tap_stripe_alloy.tap import TapStripeAlloy
 
+stripe.enable_telemetry = False  # it would leave a file in the home directory
 FAST = 100_000
 """Requests a second: the emulator has no limit of its own unless a test asks for one."""
 

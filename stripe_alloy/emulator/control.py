@@ -56,6 +56,9 @@ def _clock(service: Service, given: JSON) -> JSON:
 
 
 def _keys(service: Service, given: JSON) -> JSON:
+    unknown = given.keys() - {"key", "permissions", "revoke"}
+    if unknown:
+        raise ValueError(f"expected key, permissions or revoke, got {', '.join(sorted(unknown))}")
     if given.get("revoke"):
         service.keys.revoke(str(given["revoke"]))
     else:

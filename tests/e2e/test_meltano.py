@@ -102,18 +102,19 @@ def test_the_readmes_query_prints_what_the_readme_shows(
 def test_the_jsonl_job_writes_a_file_a_stream(project: Path, business: Emulator) -> None:
     meltano(project, "run", "stripe-to-jsonl")
     for stream in STREAMS:
-        lines = (project / f"output/{stream.name}.jsonl").read_bytes().splitlines()
+        lines = (project / f"output/emulator/{stream.name}.jsonl").read_bytes().splitlines()
         ids = Counter(msgspec.json.decode(line)["id"] for line in lines)
         assert ids == Counter(business.ids(stream.object_name))
 
 
 def test_what_is_selected_in_meltano_is_what_comes(project: Path) -> None:
-    shutil.rmtree(project / "output")
-    (project / "output").mkdir()
+    folder = project / "output/emulator"
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
     meltano(project, "select", "tap-stripe-alloy", "products", "name")
     meltano(project, "run", "--full-refresh", "stripe-to-jsonl")
-    written = [path.name for path in (project / "output").iterdir()]
-    lines = (project / "output/products.jsonl").read_bytes().splitlines()
+    written = [path.name for path in folder.glob("*.jsonl")]
+    lines = (folder / "products.jsonl").read_bytes().splitlines()
     assert written == ["products.jsonl"]
     assert {frozenset(msgspec.json.decode(line)) for line in lines} == {
         frozenset({"id", "name", "updated"})
