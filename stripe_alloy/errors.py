@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_KEY = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:live_|test_)?)[A-Za-z0-9*]{4,}")
+_KEY = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:org_)?(?:live_|test_)?)[A-Za-z0-9_*]+")
+_USER = re.compile(r"://[^/@\s]+@")
 _PERMISSION = re.compile(r"\brak_[a-z0-9_]+")
 
 
 def without_secrets(text: str) -> str:
-    """`text` with whatever looks like a key masked after its prefix."""
-    return _KEY.sub(r"\1***", text)
+    """`text` with whatever looks like a key masked after its prefix, and without URLs' users."""
+    return _USER.sub("://***@", _KEY.sub(r"\1***", text))
 
 
 class AlloyError(Exception):
     """Base of all errors this project raises on purpose: the message says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))
 
 
 class SettingsError(AlloyError):
@@ -42,7 +46,7 @@ class Failure:
         if self.request_id:
             handles.append(f"request {self.request_id}")
         text = f"{self.message} [{', '.join(handles)}]" if handles else self.message
-        return without_secrets(text)
+        return without_secrets(text)  # it is logged, too
 
 
 class StripeError(AlloyError):

@@ -92,7 +92,7 @@ class Transport:
         budget: Budget,
         max_concurrency: int,
         read_only: bool = False,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self.api_url = api_url.rstrip("/")
         self.budget = budget
@@ -100,10 +100,10 @@ class Transport:
         """Requests by endpoint, retries included."""
         self.rate_limited = 0
         self._read_only = read_only
-        self._sleep = sleep
         self._lock = threading.Lock()
         self._skew = 0.0
         self._closed = threading.Event()
+        self._sleep = sleep or self._wait_unless_closed
         self._session = requests.Session()
         self._session.auth = _Key(api_key)
         self._session.headers.update(
@@ -120,6 +120,9 @@ class Transport:
         """Close the connections; a waiting retry gives up."""
         self._closed.set()
         self._session.close()
+
+    def _wait_unless_closed(self, seconds: float) -> None:
+        self._closed.wait(seconds)
 
     def now(self) -> float:
         """Unix seconds on Stripe's clock, as its last answer told; ours until then."""
@@ -154,7 +157,7 @@ class Transport:
             retry=tenacity.retry_if_exception(may_retry),
             wait=_wait,
             stop=tenacity.stop_after_attempt(ATTEMPTS)
-            | tenacity.stop_after_delay(PATIENCE)
+            | tenacity.stop_before_delay(PATIENCE)
             | tenacity.stop_when_event_set(self._closed),
             sleep=self._sleep,
             before_sleep=_tell,
@@ -177,6 +180,8 @@ class Transport:
         wait = self.budget.reserve(account, endpoint, time.monotonic())
         if wait > 0:
             self._sleep(wait)
+        if self._closed.is_set():
+            raise errors.StripeUnavailable(Failure("The run was stopped"))
         with self._lock:
             self.requests_sent[endpoint] += 1
         sent_at = time.time()
@@ -209,6 +214,8 @@ class Transport:
         except requests.RequestException as error:
             failure = Failure(f"No answer from {self.api_url}: {_reason(error)}")
             raise errors.StripeUnavailable(failure, retry=True) from None
+        except OSError as error:  # such as a bundle of certificates that is not there
+            raise errors.SettingsError(f"No connection to {self.api_url}: {error}") from None
 
     def _slow_down(self, account: str | None, endpoint: str, failure: Failure) -> None:
         with self._lock:
@@ -218,9 +225,12 @@ class Transport:
 
     def _read_clock(self, response: requests.Response, received_at: float) -> None:
         date = response.headers.get("Date")
-        if date:
-            stripe_now = email.utils.parsedate_to_datetime(date).timestamp()
-            self._skew = stripe_now - received_at
+        if not date:
+            return
+        try:
+            self._skew = email.utils.parsedate_to_datetime(date).timestamp() - received_at
+        except ValueError:
+            _logger.debug("No date: %r", date)
 
 
 def _tell(state: tenacity.RetryCallState) -> None:
@@ -252,11 +262,13 @@ def _read(response: requests.Response) -> dict[str, Any]:
     body: dict[str, Any] | None
     try:
         body = msgspec.json.decode(response.content, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         body = None
-    if response.ok and body is not None and response.status_code < requests.codes.multiple_choices:
-        return body
-    raise _error(response, body)
+    if response.status_code >= requests.codes.multiple_choices:
+        raise _error(response, body)
+    if body is None or not isinstance(body.get("object"), str):
+        raise _error(response, None)
+    return body
 
 
 def _error(response: requests.Response, body: dict[str, Any] | None) -> StripeError:
@@ -310,7 +322,7 @@ def _failure(response: requests.Response, body: dict[str, Any] | None) -> Failur
 
 def _unexplained(response: requests.Response, body: dict[str, Any] | None) -> str:
     url = (response.url or "").split("?")[0]
-    what = "a body that is no JSON" if body is None else "no error of Stripe's"
+    what = "no object of Stripe's" if body is None else "no error of Stripe's"
     return f"{url} answered {response.status_code} with {what}."
 
 

@@ -141,7 +141,7 @@ class Slices:
         Rows below `low` belong to a window cut off while the request was under way.
         """
         window = ask.window
-        fresh = [row for row in rows if row.id not in window.edge]
+        fresh = [row for row in rows if row.created < window.high and row.id not in window.edge]
         keep = [row for row in fresh if row.created >= window.low]
         window.busy = False
         if rows:
@@ -175,11 +175,14 @@ class Slices:
 
     def _advance(self, window: Window, rows: Sequence[Row]) -> None:
         last = rows[-1]
+        window.cursor = last.id
+        if last.created >= window.high:
+            return  # on the way back to where a cursor was lost
         if not window.rows:
             window.top = rows[0].created + 1
         at_edge = frozenset(row.id for row in rows if row.created == last.created)
         window.edge = at_edge | window.edge if last.created + 1 == window.high else at_edge
-        window.cursor, window.high = last.id, last.created + 1
+        window.high = last.created + 1
         window.rows += len(rows)
         if rows[0].created > last.created:
             # The lower of the window's and the page's: a second with thousands of rows tells

@@ -13,9 +13,6 @@ from stripe_alloy.errors import SettingsError
 from tap_stripe_alloy.backfill import Missing
 from tap_stripe_alloy.records import rfc3339, unix_seconds
 
-OVERLAP = 300
-"""Seconds before a bookmark that are read again: Stripe's event list is eventually consistent."""
-
 
 class Bookmark:
     """A view of the writable state; every change is at once in the next STATE message."""
@@ -28,7 +25,7 @@ class Bookmark:
     @property
     def listed(self) -> bool:
         """Whether the whole list was read, so that only changes are left."""
-        return self.backfill is None and "replication_key_value" in self._state
+        return self.backfill is None and self._state.get("replication_key_value") is not None
 
     @property
     def backfill(self) -> dict[str, Any] | None:
@@ -65,7 +62,7 @@ class Bookmark:
     @property
     def seen(self) -> frozenset[str]:
         """Ids already read in the overlap before `since`."""
-        return frozenset(self._state.get("seen", ()))
+        return frozenset(self._state.get("seen") or ())
 
     def begin(self, anchor: int, missing: Iterable[Missing]) -> None:
         """Start a backfill; changes will be read from `anchor` (Unix seconds)."""

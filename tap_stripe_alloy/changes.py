@@ -16,6 +16,11 @@ from typing import Any, Literal
 from tap_stripe_alloy.lists import cut_short
 from tap_stripe_alloy.records import Object
 
+OVERLAP = 300
+"""Seconds before a bookmark that are read again: Stripe's event list is eventually consistent."""
+EVENT = "event"
+"""Stripe's `object` of an event."""
+
 Event = dict[str, Any]
 Key = tuple[str, str]
 """(object, id), as in ("charge", "ch_1")."""
@@ -49,14 +54,14 @@ class Walk:
 
     api_version: str
     routes: Mapping[str, Route]
-    seen: Collection[str]
-    """Event ids that an earlier walk already took."""
+    seen: Mapping[str, Collection[str]]
+    """For each kind of object, the event ids that an earlier walk already took."""
     fresh: list[Event] = field(default_factory=list)
-    """Events of the last `take` that no earlier walk took."""
+    """Events of the last `take` that no earlier walk took as events."""
     newest: int = 0
     """`created` of the newest event."""
-    ids: dict[str, int] = field(default_factory=dict)
-    """Every event id with its `created`."""
+    ids: set[str] = field(default_factory=set)
+    """The event ids that another walk from here on will meet again."""
     former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Ids of children that a parent's events name as its former ones."""
     _held: list[Event] = field(default_factory=list)
@@ -80,15 +85,18 @@ class Walk:
         by_key: dict[Key, list[Event]] = {}
         for event in events:
             self.newest = max(self.newest, at)
-            self.ids[event["id"]] = at
+            if at >= self.newest - OVERLAP:
+                self.ids.add(event["id"])
+            if event["id"] not in self.seen.get(EVENT, ()):
+                self.fresh.append(event)
             key = _key(event)
-            if event["id"] in self.seen:
+            if key[0] not in self.routes or not key[1]:
+                continue
+            if event["id"] in self.seen.get(key[0], ()):
                 self._overtaken.add(key)
                 continue
-            self.fresh.append(event)
-            if key[0] in self.routes and key[1]:
-                by_key.setdefault(key, []).append(event)
-                self._note_children(key, event)
+            by_key.setdefault(key, []).append(event)
+            self._note_children(key, event)
         for key, group in by_key.items():
             if key not in self._told:
                 self._told.add(key)

@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from stripe_alloy.errors import NotFound, StripeError
+from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import PAGE_SIZE
 from tap_stripe_alloy.fetch import Get, Step
-from tap_stripe_alloy.lists import cut_short
+from tap_stripe_alloy.lists import Listed, lists_cut_short
 from tap_stripe_alloy.records import Object
+
+_logger = logging.getLogger(__name__)
 
 
 class Completion:
     """Fills up the lists of some objects, then goes on with what was to be done with them.
 
     `then` gets the objects that still exist: one that was deleted meanwhile is left out, its
-    deletion comes with the events.
+    deletion comes with the events. `refused` is asked what follows a missing permission.
     """
 
     def __init__(
         self,
         objects: Sequence[Object],
+        listed: Listed,
         *,
-        nested: Sequence[tuple[str, ...]],
-        expand: Sequence[str],
         account: str | None,
         then: Callable[[Sequence[Object]], Iterable[Step]],
+        refused: Callable[[StripeError], Iterable[Step]] | None = None,
     ) -> None:
         self._objects = list(objects)
-        self._nested = nested
-        self._expand = expand
+        self._listed = listed
         self._account = account
         self._then = then
+        self._refused = refused
         self._open = 0
 
     def steps(self) -> Iterator[Step]:
         """Yield the requests for what is cut short, or what follows if nothing is."""
         gets = [
-            get
-            for path in self._nested
+            self._rest(source, cut, path)
             for source in self._objects
-            if (cut := cut_short(source, path))
-            for get in self._rest(source, cut, ".".join(path))
+            for path, cut in lists_cut_short(source, self._listed)
         ]
         self._open = len(gets)
         yield from gets or self._then(self._objects)
 
-    def _rest(self, source: Object, cut: dict[str, Any], path: str) -> Iterator[Get]:
+    def _rest(self, source: Object, cut: dict[str, Any], path: str) -> Get:
         url = urlsplit(cut["url"])
         params = [*parse_qsl(url.query), ("limit", str(PAGE_SIZE))]
         if cut["data"]:
@@ -58,34 +59,67 @@ class Completion:
         inside = f"{path}.data."
         params += [
             ("expand[]", "data." + wanted.removeprefix(inside))
-            for wanted in self._expand
+            for wanted in self._listed.expand
             if wanted.startswith(inside)
         ]
-        yield Get(
+        return Get(
             url.path,
             params,
             self._account,
             partial(self._more, source, cut, path),
-            partial(self._gone, source),
+            partial(self._not_more, source, cut, path),
         )
 
     def _more(
         self, source: Object, cut: dict[str, Any], path: str, answer: Answer
     ) -> Iterator[Step]:
-        cut["data"] += answer.body["data"]
+        new = answer.body["data"]
+        cut["data"] += new
         cut["has_more"] = answer.body["has_more"]
+        if self._listed.expand:
+            for entry in new:
+                for inner, also_cut in lists_cut_short(entry, self._listed):
+                    self._open += 1
+                    yield self._rest(source, also_cut, f"{path}.data.{inner}")
         if cut["has_more"]:
-            yield from self._rest(source, cut, path)
+            yield self._rest(source, cut, path)
         else:
             yield from self._one_done()
+
+    def _not_more(
+        self, source: Object, cut: dict[str, Any], path: str, error: StripeError
+    ) -> Iterator[Step]:
+        if isinstance(error, PermissionMissing) and self._refused and self._open:
+            self._open = 0  # what is still under way no longer matters
+            yield from self._refused(error)
+        elif error.failure.param == "starting_after" and cut["data"]:
+            # The entry that the cursor named is gone: read this list from its beginning.
+            cut["data"].clear()
+            yield self._rest(source, cut, path)
+        elif isinstance(error, NotFound) and source.get("id"):
+            yield Get(
+                f"{self._listed.path}/{source['id']}",
+                (),
+                self._account,
+                partial(self._still_there, source, error),
+                partial(self._gone, source),
+            )
+        else:
+            raise error
+
+    def _still_there(self, source: Object, error: StripeError, answer: Answer) -> Iterator[Step]:
+        if not answer.body.get("deleted"):
+            raise error
+        yield from self._gone(source, error)
 
     def _gone(self, source: Object, error: StripeError) -> Iterator[Step]:
         if not isinstance(error, NotFound):
             raise error
+        _logger.info("%s was deleted while it was read", source["id"])
         self._objects = [kept for kept in self._objects if kept is not source]
         yield from self._one_done()
 
     def _one_done(self) -> Iterator[Step]:
         self._open -= 1
-        if not self._open:
+        if self._open == 0:
             yield from self._then(self._objects)

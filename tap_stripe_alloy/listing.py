@@ -8,7 +8,7 @@ from functools import partial
 from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, PAGE_SIZE, Ask, Missing, Page, Row, Slices
-from tap_stripe_alloy.bookmarks import OVERLAP
+from tap_stripe_alloy.changes import OVERLAP
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Batch, Get, Step
 from tap_stripe_alloy.lists import Listed
@@ -87,14 +87,8 @@ class Listing:
                 output.bookmark.begin(int(first.sent_at) - OVERLAP, self._slices.missing())
 
     def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
-        completion = Completion(
-            objects,
-            nested=self._listed.nested,
-            expand=self._listed.expand,
-            account=self._account,
-            then=partial(self._batch, page),
-        )
-        yield from completion.steps()
+        then = partial(self._batch, page)
+        yield from Completion(objects, self._listed, account=self._account, then=then).steps()
 
     def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
         records = [pair for source in objects for pair in records_of(source, self.outputs)]
@@ -112,7 +106,7 @@ class Listing:
     def _refused_page(self, ask: Ask, error: StripeError) -> Iterator[Step]:
         """Go on by time where the object that the cursor names was deleted meanwhile."""
         cursor_gone = isinstance(error, RequestRefused) and error.failure.param == "starting_after"
-        if not (cursor_gone and ask.cursor and self._listed.by_created):
+        if not (cursor_gone and ask.cursor):
             raise error
         self._slices.cursor_lost(ask)
         return iter(())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,3 +34,29 @@ def cut_short(source: Object, path: Sequence[str]) -> dict[str, Any] | None:
             return None
     found: dict[str, Any] = inner
     return found if found.get("has_more") else None
+
+
+def lists_cut_short(source: Object, listed: Listed) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path, list) of each list in an object that holds only its first entries.
+
+    What is expanded may hold lists anywhere; else only the known places are looked at.
+    """
+    if listed.expand:
+        yield from _anywhere(source, "")
+        return
+    for path in listed.nested:
+        found = cut_short(source, path)
+        if found:
+            yield ".".join(path), found
+
+
+def _anywhere(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(value, list):
+        for entry in value:
+            yield from _anywhere(entry, path)
+    elif isinstance(value, dict):
+        if value.get("has_more") is True and "url" in value and "data" in value:
+            yield path, value
+        for key, inner in value.items():
+            if isinstance(inner, (dict, list)):
+                yield from _anywhere(inner, f"{path}.{key}" if path else key)

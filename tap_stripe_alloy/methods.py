@@ -66,6 +66,10 @@ class AllMethods(Listing):
     def _written(self, page: Page) -> None:
         if not self.distrusted:
             super()._written(page)
+        self.note_expected()
+
+    def note_expected(self) -> None:
+        """Keep in the state what is still to be shown: a resumed run must ask for it too."""
         for output in self.outputs:
             if output.bookmark.backfill is not None:
                 output.bookmark.backfill["expected"] = sorted(self.expected)
@@ -73,6 +77,10 @@ class AllMethods(Listing):
 
 class MethodsByCustomer(Listing):
     """Walks all customers and reads the list of each."""
+
+    @override
+    def _params(self, ask: Ask) -> list[tuple[str, str]]:
+        return [pair for pair in super()._params(ask) if pair[0] != "expand[]"]
 
     @override
     def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
@@ -115,7 +123,7 @@ class PaymentMethodListing:
         self._by_customer: MethodsByCustomer | None = None
         if kept.get("route") == "customers":
             self._go_by_customer()
-        self._probed = bool(kept)
+        self._probed = "expected" in kept or "route" in kept
         self._probes_open = 0
 
     def next(self) -> Get | None:
@@ -142,13 +150,17 @@ class PaymentMethodListing:
         self._all.begin(answer)
         customers = [source["id"] for source in answer.body["data"]]
         self._probes_open = len(customers)
+        if not customers:
+            self._all.note_expected()
         for customer in customers:
             path = f"{CUSTOMERS}/{customer}/payment_methods"
             yield self._probe(path, SAMPLE_LIMIT, self._expect)
 
     def _expect(self, answer: Answer) -> Iterator[Step]:
-        self._all.expected |= {source["id"] for source in answer.body["data"]}
-        self._probes_open -= 1
+        self._all.expected |= {
+            source["id"] for source in answer.body["data"] if source["created"] >= self._start
+        }
+        self._one_probed()
         return iter(())
 
     def _cannot_probe(self, error: StripeError) -> Iterator[Step]:
@@ -159,8 +171,13 @@ class PaymentMethodListing:
             )
         elif not isinstance(error, NotFound):
             raise error
-        self._probes_open -= 1
+        self._one_probed()
         return iter(())
+
+    def _one_probed(self) -> None:
+        self._probes_open -= 1
+        if not self._probes_open:
+            self._all.note_expected()
 
     def _restart(self) -> None:
         self._logger.info(

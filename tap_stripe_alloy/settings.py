@@ -75,7 +75,7 @@ DECLARED = th.PropertiesList(
     ),
     th.Property(
         "max_requests_per_second",
-        th.NumberType,
+        th.IntegerType,
         title="Maximum requests per second",
         description="For each account. Default: Stripe's limit for the key's mode, 100 live and "
         "25 test.",
@@ -133,10 +133,12 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
 
 def check_key(settings: Settings) -> None:
     """Refuse, before the first request, what cannot be a key that reads."""
-    if settings.emulated or re.match(r"(sk|rk)_", settings.api_key):
+    if settings.emulated or re.fullmatch(r"(sk|rk)_\w+", settings.api_key, re.ASCII):
         return
     if not settings.api_key:
         raise SettingsError("`api_key` is not set: give a secret or restricted key, or `emulator`")
+    if re.match(r"(sk|rk)_", settings.api_key):
+        raise SettingsError("`api_key` holds characters that no key has: a quote, a blank?")
     raise SettingsError(
         f"`api_key` starts with {settings.api_key[:3]!r}: a secret key starts with 'sk_', a "
         "restricted one with 'rk_'; a publishable key ('pk_') cannot read"

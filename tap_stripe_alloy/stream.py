@@ -37,6 +37,8 @@ class StripeStream(Stream):
     object_name: ClassVar[str]
     """Stripe's `object`; events are routed by it."""
     path: ClassVar[str]
+    other_paths: ClassVar[tuple[str, ...]] = ()
+    """Lists that serve where an account refuses the first."""
     list_params: ClassVar[tuple[tuple[str, str], ...]] = ()
     by_created: ClassVar[bool] = True
     """Whether the list can be filtered by `created`."""
@@ -197,4 +199,5 @@ def _drop(record: Record, deselected: Deselected) -> None:
         if below is None:
             record.pop(name, None)
         elif isinstance(inner := record.get(name), dict):
+            record[name] = inner = dict(inner)  # a record of another stream may share it
             _drop(inner, below)

@@ -106,6 +106,7 @@ class PaymentMethods(StripeStream):
     name = "payment_methods"
     object_name = "payment_method"
     path = "/v1/payment_methods"
+    other_paths = (Customers.path,)
     by_created = False
     permission = "PaymentMethods: read"
 

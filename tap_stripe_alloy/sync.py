@@ -124,7 +124,8 @@ class Sync:
             state = stream.get_context_state({"_account_id": account})
         else:
             state = stream.stream_state
-            state[OWN] = account_id
+            if account_id:
+                state[OWN] = account_id
         recorder = Recorder(stream.schema, account_id=account_id, unix=self._settings.unix_times)
         key = stream.replication_key or "updated"
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
@@ -151,7 +152,8 @@ class Sync:
         """List again what events can no longer tell of, or what is to be listed every time."""
         bookmark = output.bookmark
         if output.stream.replication_method == "FULL_TABLE":
-            bookmark.forget()
+            if bookmark.listed:
+                bookmark.forget()
             return
         if not output.stream.told_by_events or not (bookmark.listed or bookmark.backfill):
             return

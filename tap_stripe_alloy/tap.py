@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +23,7 @@ from singer_sdk.helpers.capabilities import (
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from stripe_alloy.errors import AlloyError, PermissionMissing
+from stripe_alloy.errors import AlloyError, PermissionMissing, RequestRefused, StripeError
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.settings import DECLARED, Settings, check_key, read_settings
 from tap_stripe_alloy.streams import BY_NAME, STREAMS, expand_families
@@ -116,7 +115,7 @@ class TapStripeAlloy(Tap):
             for stream in selected:
                 stream.announce()
             self._write_batches(sync.batches())
-        except AlloyError:
+        except StripeError:
             self._write_state()  # what was written need not be read again
             raise
         finally:
@@ -247,11 +246,19 @@ class TapStripeAlloy(Tap):
 
     def _verdict(self, stream: type[StripeStream], account: str | None) -> str:
         assert self._transport is not None  # noqa: S101 - `_sync` has connected
-        try:
-            self._transport.get(stream.path, [("limit", "1")], account=account)
-        except PermissionMissing as error:
-            return _lacking(stream.name, error)
-        return ""
+        if self._told_to_stop:
+            sys.exit(TERMINATED)
+        refusal: RequestRefused | None = None
+        for path in (stream.path, *stream.other_paths):
+            try:
+                self._transport.get(path, [("limit", "1")], account=account)
+            except PermissionMissing as error:
+                return _lacking(stream.name, error)
+            except RequestRefused as error:
+                refusal = error
+            else:
+                return ""
+        return str(refusal)
 
     @classmethod
     @override
@@ -297,16 +304,8 @@ def main() -> None:
             "A file given with --config, --state or --catalog is no JSON: %s", error
         )
         sys.exit(1)
-    except FileNotFoundError as error:
-        TapStripeAlloy.logger.critical("%s", error)
-        sys.exit(1)
     except OSError as error:
-        # Stdout. It is put aside, or the interpreter would try it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        TapStripeAlloy.logger.critical(
-            "The output cannot be written: %s. Run again from the last state that came through.",
-            error.strerror,
-        )
+        TapStripeAlloy.logger.critical("%s", error)
         sys.exit(1)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import PAGE_SIZE
-from tap_stripe_alloy.bookmarks import OVERLAP
-from tap_stripe_alloy.changes import Change, Event, Key, Route, Walk
+from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Route, Walk
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Batch, Get, Step
 from tap_stripe_alloy.listing import Refused
@@ -38,8 +38,7 @@ class Changes:
             self._by_object.setdefault(output.stream.root.object_name, []).append(output)
         self._since = {id(output): output.bookmark.since for output in outputs}
         self._oldest = min(self._since.values()) - OVERLAP
-        seen = frozenset(id_ for output in outputs for id_ in output.bookmark.seen)
-        self._walk = Walk(api_version, self._routes(), seen)
+        self._walk = Walk(api_version, self._routes(), self._seen())
         self._denied: set[str] = set()
         self._current_children: dict[Key, set[str]] = {}
         self._at: dict[Key, int] = {}
@@ -76,26 +75,42 @@ class Changes:
             )
         return routes
 
+    def _seen(self) -> Mapping[str, frozenset[str]]:
+        """Return what all streams of one kind have: no stream's bookmark speaks for another's."""
+        return {
+            object_name: frozenset.intersection(*(output.bookmark.seen for output in outputs))
+            for object_name, outputs in self._by_object.items()
+        }
+
     def _answered(self, answer: Answer) -> Iterator[Step]:
         events: list[Event] = answer.body["data"]
         self._walked_at = self._walked_at or int(answer.sent_at)
         self._listed = not answer.body["has_more"]
         self._asked = False
         self._cursor = events[-1]["id"] if events else None
-        records: Written = []
+        changes = list(self._walk.take(events, last=self._listed))
+        records = self._as_events(self._walk.fresh)
         gets: list[Get] = []
-        for change in self._walk.take(events, last=self._listed):
+        for change in changes:
             if change.do == "retrieve":
                 gets.append(self._retrieve(change))
             else:
                 records += self._told(change)
-        for event in self._walk.fresh:
-            records += self._concerned("event", event["created"], event)
         self._open += len(gets)
         yield from gets
         if records:
             yield Batch(records, _nothing)
         yield from self._end()
+
+    def _as_events(self, events: Sequence[Event]) -> Written:
+        if EVENT not in self._by_object:
+            return []
+        # Copies: an event's snapshot may go out as a record of its own, with times converted.
+        return [
+            pair
+            for event in events
+            for pair in self._concerned(EVENT, event["created"], copy.deepcopy(event))
+        ]
 
     def _retrieve(self, change: Change) -> Get:
         root = self._by_object[change.key[0]][0].stream.root
@@ -114,10 +129,10 @@ class Changes:
             return
         completion = Completion(
             [answer.body],
-            nested=root.nested,
-            expand=root.expand,
+            root.listed,
             account=self._account,
             then=partial(self._emit, change),
+            refused=partial(self._not_retrieved, change),
         )
         yield from completion.steps()
 
@@ -197,8 +212,7 @@ class Changes:
                     self._walk.newest,
                     _whole_day(self._walked_at - BOOKMARK_SLACK),
                 )
-                overlap = [id_ for id_, at in self._walk.ids.items() if at >= since - OVERLAP]
-                output.bookmark.advance(since, overlap)
+                output.bookmark.advance(since, self._walk.ids)
 
 
 def _whole_day(unix: int) -> int:

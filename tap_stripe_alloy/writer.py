@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from singer_sdk.contrib.msgspec import MsgSpecWriter, encoder
 from singer_sdk.helpers._util import utc_now
 from singer_sdk.singerlib import Message, RecordMessage
 from typing_extensions import override
+
+from stripe_alloy.errors import AlloyError
 
 FLUSH_BYTES = 1 << 20
 """Enough that writing costs little: after each write other threads may keep us waiting."""
@@ -61,6 +64,18 @@ class BufferedWriter(MsgSpecWriter):
         with memoryview(self._buffer) as rest:
             written = 0
             while written < len(rest):
-                written += out.write(rest[written:])
+                written += _write(out, rest[written:])
         self._buffer.clear()
         self._flushed_at = time.monotonic()
+
+
+def _write(out: Any, part: memoryview) -> int:
+    try:
+        return int(out.write(part))
+    except OSError as error:
+        # Stdout is put aside, or the interpreter would try it once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise AlloyError(
+            f"The output cannot be written: {error.strerror}. Run again from the last state that "
+            "came through."
+        ) from None

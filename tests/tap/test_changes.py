@@ -9,7 +9,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from tests.conftest import config_of, read
+from tests.conftest import Command, config_of, read
 
 
 @pytest.fixture
@@ -118,6 +118,66 @@ def test_a_run_that_follows_a_change_is_quiet_again(
     assert second.ids("customers").total() == 1
     assert third.records == {}
     assert third.state == second.state
+
+
+def test_a_change_while_a_stream_was_deselected_comes_once_it_is_back(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    config = config_of(account)
+    first = read(config, "customers", "products")
+    account.clock_advance(3_600)
+    product = account.ids("product")[0]
+    client.v1.products.update(product, {"name": "New"})
+    without = read(config, "customers", state=first.state)
+    with_it = read(config, "customers", "products", state=without.state)
+    assert [record["name"] for record in with_it.records["products"]] == ["New"]
+
+
+def test_a_change_that_was_denied_comes_once_it_is_allowed(
+    account: Emulator, client: stripe.StripeClient, command: Command
+) -> None:
+    config = config_of(account, expand={"products": ["default_price"]})
+    first = read(config)
+    account.clock_advance(3_600)
+    product = account.ids("product")[0]
+    client.v1.products.update(product, {"name": "New"})
+    account.faults.add("status", f"/v1/products/{product}", status=403)
+    denied = command.run(config=config, state=first.state)
+    allowed = read(config, state=denied.state)
+    assert denied.exit_code == 1
+    assert denied.state["bookmarks"]["products"] == first.state["bookmarks"]["products"]
+    assert denied.state["bookmarks"]["customers"] != first.state["bookmarks"]["customers"]
+    assert [record["name"] for record in allowed.records["products"]] == ["New"]
+
+
+def test_an_event_is_the_same_whether_or_not_its_object_is_read(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    config = config_of(account)
+    first = read(config)
+    account.clock_advance(3_600)
+    client.v1.customers.update(account.ids("customer")[0], {"name": "New"})
+    together = read(config, state=first.state)
+    alone = read(config, "events", state=first.state)
+    assert together.records["events"] == alone.records["events"]
+
+
+def test_a_permission_missing_for_a_nested_list_denies_that_stream_only(
+    account: Emulator, client: stripe.StripeClient, command: Command
+) -> None:
+    config = config_of(account)
+    first = read(config)
+    account.clock_advance(3_600)
+    lines = next(
+        record for record in first.records["invoices"] if len(record["lines"]["data"]) > 10
+    )
+    client.v1.invoices.update(lines["id"], {"metadata": {"a": "b"}})
+    client.v1.customers.update(account.ids("customer")[0], {"name": "New"})
+    account.faults.add("status", f"/v1/invoices/{lines['id']}/lines", status=403)
+    run = command.run(config=config, state=first.state)
+    assert run.exit_code == 1
+    assert "Not read for want of permission: invoice_line_items, invoices." in run.errors
+    assert [record["name"] for record in run.records["customers"]] == ["New"]
 
 
 def test_a_pause_longer_than_events_are_kept_lists_again(

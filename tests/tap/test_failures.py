@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from collections import Counter
 from typing import Any
 
@@ -105,6 +106,7 @@ def test_a_url_without_stripe_behind_it_stops_the_run(account: Emulator) -> None
     [
         ({"api_key": ""}, "`api_key` is not set"),
         ({"api_key": "pk_test_1"}, "a publishable key ('pk_') cannot read"),
+        ({"api_key": "sk_test_a\nb"}, "characters that no key has"),
         ({"api_version": "latest"}, "`api_version` is no version of Stripe's: 'latest'"),
         ({"account_ids": ["cus_1"]}, "`account_ids` names no account: 'cus_1'"),
         ({"start_date": "last week"}, "`start_date` is no date: 'last week'"),
@@ -211,6 +213,35 @@ def test_a_reader_that_goes_away_ends_the_run(account: Emulator, command: Comman
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(60) != 0
+
+
+def test_all_accounts_of_an_account_without_any_is_an_error(account: Emulator) -> None:
+    with pytest.raises(errors.SettingsError, match="no account is connected"):
+        read(config_of(account, account_ids=["all"]))
+
+
+def test_an_account_that_the_key_has_no_access_to_is_named(account: Emulator) -> None:
+    with pytest.raises(errors.AccountRejected, match="Check `account_ids`"):
+        read(config_of(account, account_ids=["acct_nope"]))
+
+
+def test_a_nested_list_that_is_not_there_is_no_deletion(account: Emulator) -> None:
+    account.faults.add("status", "/v1/invoices/", status=404, times=1)
+    with pytest.raises(errors.NotFound):
+        read(config_of(account), "invoices")
+
+
+def test_a_stop_does_not_wait_for_what_waits(account: Emulator, command: Command) -> None:
+    account.faults.add("status", CHARGES, status=429, headers={"Retry-After": "60"})
+    process = command.start(config=config_of(account))
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(2)
+    process.terminate()
+    started = time.monotonic()
+    process.stdout.read()
+    assert process.wait(30) == 143
+    assert time.monotonic() - started < 20
 
 
 def test_no_output_shows_the_key(account: Emulator, command: Command) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from stripe_alloy.emulator import Emulator
-from tests.conftest import config_of, read
+from tests.conftest import Command, config_of, read
 
 
 @pytest.mark.parametrize("unscoped", ["serve", "refuse", "empty"])
@@ -28,6 +28,43 @@ def test_every_payment_method_of_a_customer_comes(
         assert max(output.ids("payment_methods").values()) == 1
         again = read(config_of(emulator), "payment_methods", state=output.state)
         assert again.records == {}
+
+
+@pytest.mark.parametrize("unscoped", ["serve", "refuse", "empty"])
+def test_expanding_works_by_either_list(unscoped: str) -> None:
+    with Emulator(customers=20, unscoped_payment_methods=unscoped) as emulator:
+        config = config_of(emulator, expand={"payment_methods": ["customer"]})
+        records = read(config, "payment_methods").records["payment_methods"]
+        assert any(record["customer"]["object"] == "customer" for record in records)
+
+
+def test_a_start_date_does_not_make_the_list_of_all_look_short(business: Emulator) -> None:
+    since = len(business.requests)
+    config = config_of(business, start_date="2026-10-01T00:00:00Z")
+    output = read(config, "payment_methods")
+    assert max(output.ids("payment_methods").values()) == 1
+    assert len(business.requests) - since <= 7
+
+
+def test_an_interruption_after_the_probe_keeps_what_was_expected(command: Command) -> None:
+    with Emulator(customers=30) as emulator:
+        hidden = emulator.ids("payment_method")[0]
+        emulator.faults.add("hide", "/v1/payment_methods", times=None, ids=[hidden])
+        emulator.faults.add("status", "/v1/payment_methods", status=401)
+        stopped = command.run(config=config_of(emulator))
+        assert stopped.exit_code == 1
+        resumed = read(config_of(emulator), state=stopped.state)
+        assert hidden in resumed.ids("payment_methods")
+
+
+def test_a_cursor_that_is_gone_does_not_stop_the_list(business: Emulator) -> None:
+    newest = max(found["created"] for found in business.objects("payment_method"))
+    half = newest - 200 * 86_400
+    left = {"anchor": "2026-11-20T00:00:00Z", "missing": [[0, half, "pm_gone"]], "expected": []}
+    state = {"bookmarks": {"payment_methods": {"backfill": left}}}
+    output = read(config_of(business), "payment_methods", state=state)
+    older = [f["id"] for f in business.objects("payment_method") if f["created"] < half]
+    assert output.ids("payment_methods") == Counter(older)
 
 
 def test_where_the_list_of_all_serves_no_customer_is_walked(business: Emulator) -> None:

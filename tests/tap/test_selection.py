@@ -79,6 +79,26 @@ def test_stream_maps_apply(account: Emulator) -> None:
     assert "email" not in output.records["people"][0]
 
 
+def test_what_a_child_leaves_out_stays_in_its_parent(account: Emulator) -> None:
+    config = config_of(account)
+    catalog = catalog_of(config, "subscriptions", "subscription_items")
+    deselect(catalog, "subscription_items", "price", "currency")
+    output = read(config, catalog=catalog)
+    assert all("currency" not in item["price"] for item in output.records["subscription_items"])
+    for record in output.records["subscriptions"]:
+        assert all("currency" in item["price"] for item in record["items"]["data"])
+
+
+def test_lists_inside_what_is_expanded_are_whole(business: Emulator) -> None:
+    output = read(config_of(business, expand={"customers": ["subscriptions"]}), "customers")
+    sizes = [
+        len(subscription["items"]["data"])
+        for record in output.records["customers"]
+        for subscription in record["subscriptions"]["data"]
+    ]
+    assert max(sizes) == 15
+
+
 def test_flattening_applies(account: Emulator) -> None:
     output = read(config_of(account, flattening_enabled=True, flattening_max_depth=1), "charges")
     assert "billing_details__email" in output.records["charges"][0]
@@ -195,6 +215,15 @@ def test_the_check_says_what_the_key_may_read(account: Emulator, command: Comman
     assert lines["products"] == lines["prices"] == "ok"
     assert "Customers: read" in lines["customers"]
     assert "rak_customer_read" in lines["customers"]
+
+
+def test_the_check_knows_that_payment_methods_can_be_read_by_customer(
+    command: Command,
+) -> None:
+    with Emulator(customers=5, unscoped_payment_methods="refuse") as emulator:
+        code, out, _ = command.text("--test", config=config_of(emulator))
+        assert code == 0
+        assert out.count("ok") == 15
 
 
 def test_the_check_passes_with_a_key_that_may_read_all(account: Emulator, command: Command) -> None:

@@ -43,7 +43,7 @@ def customer(name: str = "A", source_id: str = "cus_1") -> dict[str, Any]:
 def told(*events: Event, seen: tuple[str, ...] = (), page: int = 100) -> list[Change]:
     """The changes of events given oldest first, read in pages."""
     newest_first = sorted(events, key=lambda found: -found["created"])
-    walk = Walk(VERSION, ROUTES, frozenset(seen))
+    walk = Walk(VERSION, ROUTES, dict.fromkeys(ROUTES, seen))
     changes: list[Change] = []
     for start in range(0, max(1, len(newest_first)), page):
         last = start + page >= len(newest_first)
@@ -87,14 +87,14 @@ def test_a_deletion_buries() -> None:
 def test_a_canceled_subscription_is_not_buried() -> None:
     source = {"object": "subscription", "id": "sub_1"}
     routes = {"subscription": Route(True, (), (), None)}
-    walk = Walk(VERSION, routes, frozenset())
+    walk = Walk(VERSION, routes, {})
     canceled = event(1, source, type_="customer.subscription.deleted")
     assert [change.do for change in walk.take([canceled], last=True)] == ["use"]
 
 
 def test_events_are_routed_by_their_object_not_their_name() -> None:
     source = {"object": "refund", "id": "re_1"}
-    walk = Walk(VERSION, {"refund": Route(True, (), (), None)}, frozenset())
+    walk = Walk(VERSION, {"refund": Route(True, (), (), None)}, {})
     changes = list(walk.take([event(1, source, type_="charge.refund.updated")], last=True))
     assert changes[0].key == ("refund", "re_1")
 
@@ -107,6 +107,11 @@ def test_an_event_seen_before_tells_nothing() -> None:
     assert told(event(1, customer()), seen=("evt_1",)) == []
 
 
+def test_an_event_seen_for_another_kind_of_object_tells_its_own() -> None:
+    walk = Walk(VERSION, ROUTES, {"invoice": {"evt_1"}})
+    assert [change.do for change in walk.take([event(1, customer())], last=True)] == ["use"]
+
+
 def test_a_late_event_older_than_one_seen_is_retrieved() -> None:
     changes = told(event(1, customer("late")), event(2, customer("seen")), seen=("evt_2",))
     assert [change.do for change in changes] == ["retrieve"]
@@ -115,7 +120,7 @@ def test_a_late_event_older_than_one_seen_is_retrieved() -> None:
 def test_former_children_are_remembered() -> None:
     before = {"lines": {"data": [{"id": "il_1"}, {"id": "il_2"}]}}
     source = {"object": "invoice", "id": "in_1", "lines": {"data": [{"id": "il_2"}]}}
-    walk = Walk(VERSION, ROUTES, frozenset())
+    walk = Walk(VERSION, ROUTES, {})
     list(walk.take([event(1, source, before=before)], last=True))
     assert walk.former_children[("invoice", "in_1")] == {"il_1", "il_2"}
 
@@ -143,7 +148,7 @@ def test_each_object_is_told_once_and_never_with_a_stale_snapshot(
     ]
     seen = {found["id"] for found in events if rng.random() < 0.3}
     shuffled = sorted(events, key=lambda found: (-found["created"], rng.random()))
-    walk = Walk(VERSION, ROUTES, seen)
+    walk = Walk(VERSION, ROUTES, {"customer": seen})
     changes: list[Change] = []
     for start in range(0, len(shuffled), page):
         last = start + page >= len(shuffled)

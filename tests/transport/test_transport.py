@@ -180,9 +180,18 @@ def test_no_error_shows_the_key(account: Emulator, connect: Connect) -> None:
     assert "51Secret" not in repr(caught.value.failure)
 
 
-def test_a_key_in_any_text_is_masked() -> None:
-    text = errors.without_secrets("rk_live_51Abc then whsec_AbC123 then sk_test_x9y8z7")
-    assert text == "rk_live_*** then whsec_*** then sk_test_***"
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("rk_live_51Abc_d then whsec_AbC123", "rk_live_*** then whsec_***"),
+        ("sk_org_live_x9y8z7", "sk_org_live_***"),
+        ("the permission rak_charge_read", "the permission rak_charge_read"),
+        ("at http://user:hunter2@host/v1", "at http://***@host/v1"),
+    ],
+)
+def test_secrets_in_any_text_are_masked(text: str, masked: str) -> None:
+    assert errors.without_secrets(text) == masked
+    assert str(errors.SettingsError(text)) == masked
 
 
 def test_a_dead_address_is_named(connect: Connect) -> None:
