@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 PAGE_SIZE = 100  # Stripe's ceiling: docs.stripe.com/api/pagination
 WASTE = 0.05
@@ -33,8 +34,7 @@ Missing = tuple[int, int, "str | None"]
 """What is still to read: `created` in [low, high), and after this cursor if there is one."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """Where an object stands in its list."""
 
     created: int

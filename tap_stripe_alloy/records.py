@@ -51,7 +51,7 @@ class Times:
     """Where an object holds times, and which of its fields lead to more."""
 
     here: tuple[str, ...]
-    below: tuple[tuple[str, Times], ...]
+    below: Mapping[str, Times]
 
     def convert(self, value: Any) -> None:
         """Turn Unix seconds into RFC 3339, in place; what is no integer stays."""
@@ -63,9 +63,10 @@ class Times:
                 unix = value.get(key)
                 if type(unix) is int:
                     value[key] = rfc3339(unix)
-            for key, times in self.below:
-                inner = value.get(key)
-                if inner:
+            # Whichever is shorter: a payment method's details name fifty kinds and hold one.
+            for key in self.below if len(self.below) < len(value) else value:
+                times = self.below.get(key)
+                if times and (inner := value.get(key)):
                     times.convert(inner)
 
 
@@ -73,8 +74,8 @@ def times_of(schema: Schema) -> Times:
     """Where the objects of a schema hold times; lists are walked through."""
     properties = schema.get("properties") or schema.get("items", {}).get("properties", {})
     here = tuple(key for key, value in properties.items() if value.get("format") == "date-time")
-    deeper = ((key, times_of(value)) for key, value in properties.items() if key not in here)
-    return Times(here, tuple((key, times) for key, times in deeper if times.here or times.below))
+    deeper = {key: times_of(value) for key, value in properties.items() if key not in here}
+    return Times(here, {key: times for key, times in deeper.items() if times.here or times.below})
 
 
 class Recorder:
@@ -83,7 +84,7 @@ class Recorder:
     def __init__(self, schema: Schema, *, account_id: str | None, unix: bool) -> None:
         self._account_id = account_id
         self._time: Callable[[int], str | int] = int if unix else rfc3339
-        self._times = Times((), ()) if unix else times_of(schema)
+        self._times = Times((), {}) if unix else times_of(schema)
 
     def record(self, source: Object, updated: int) -> Record:
         """The record of an object that was as it is at `updated` (Unix seconds).

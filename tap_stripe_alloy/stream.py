@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tap_stripe_alloy.tap import TapStripeAlloy
 
 INSPECTED = 200
-"""Records of a stream whose every field is held against the schema; then the first of a page."""
+"""Records of a stream whose every field is held against the schema; then one of `SAMPLE`."""
+SAMPLE = 1_000
 
 Deselected = dict[str, "Deselected | None"]
 """Names of deselected properties; where only some inner ones are, what is deselected there."""
@@ -167,8 +168,10 @@ class StripeStream(Stream):
 
     def _inspect(self, records: Sequence[Record]) -> None:
         """Name once each field that the schema does not foresee; the record goes on as it is."""
-        first, self._written = self._written, self._written + len(records)
-        looked_at = records[: max(1, INSPECTED - first)]
+        before, self._written = self._written, self._written + len(records)
+        if before >= INSPECTED and before // SAMPLE == self._written // SAMPLE:
+            return
+        looked_at = records[: max(1, INSPECTED - before)]
         for found in (found for record in looked_at for found in surprises(record, self.schema)):
             if found not in self._warned:
                 self._warned.add(found)

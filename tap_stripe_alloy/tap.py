@@ -289,6 +289,7 @@ def _lacking(name: str, error: PermissionMissing) -> str:
 
 def main() -> None:
     """Run the command; an error that we raise on purpose is one clear line, not a traceback."""
+    gc.freeze()
     gc.set_threshold(100_000)  # records hold no cycles: looking for them costs a sixth of the time
     try:
         TapStripeAlloy.cli()
