@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import random
-import sys
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -199,4 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

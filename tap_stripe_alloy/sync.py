@@ -54,7 +54,7 @@ class Sync:
         """Yield what is to be written, as it arrives."""
         sources = [
             source
-            for account in self.accounts()
+            for account in (self.accounts() if self._streams else ())
             for source in self._sources(account, self._outputs(account))
         ]
         fetcher = Fetcher(
