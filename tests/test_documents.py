@@ -86,7 +86,14 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["README.md", "docs/reading.md", "docs/emulator.md", "docs/development.md"]
+    "path",
+    [
+        "README.md",
+        "docs/reading.md",
+        "docs/emulator.md",
+        "docs/development.md",
+        "docs/performance.md",
+    ],
 )
 def test_links_lead_somewhere(path: str) -> None:
     document = ROOT / path
