@@ -45,7 +45,7 @@ class Sync:
     ) -> None:
         self._streams = streams
         self._settings = settings
-        self._transport = transport
+        self.transport = transport
         self._stopped = stopped
         self.refusals: dict[str, PermissionMissing] = {}
         """Stream → the error that says what the key lacks."""
@@ -58,7 +58,7 @@ class Sync:
             for source in self._sources(account, self._outputs(account))
         ]
         fetcher = Fetcher(
-            self._transport,
+            self.transport,
             max_concurrency=self._settings.max_concurrency,
             stopped=self._stopped,
         )
@@ -89,7 +89,7 @@ class Sync:
     def _connected(self) -> Iterator[str]:
         params = [("limit", "100")]
         while True:
-            body = self._transport.get("/v1/accounts", params).body
+            body = self.transport.get("/v1/accounts", params).body
             yield from (account["id"] for account in body["data"])
             if not body["has_more"]:
                 return
@@ -105,7 +105,7 @@ class Sync:
                 known: str | None = stream.stream_state[OWN]
                 return known
         try:
-            found: str | None = self._transport.get("/v1/account").body["id"]
+            found: str | None = self.transport.get("/v1/account").body["id"]
         except PermissionMissing as error:
             named = _ACCOUNT.search(error.failure.message)
             found = named.group() if named else None
@@ -158,7 +158,7 @@ class Sync:
         if not output.stream.told_by_events or not (bookmark.listed or bookmark.backfill):
             return
         since = bookmark.since if bookmark.listed else bookmark.anchor
-        if since < self._transport.now() - RETENTION + RETENTION_MARGIN:
+        if since < self.transport.now() - RETENTION + RETENTION_MARGIN:
             output.stream.logger.warning(
                 "%s was last read more than 30 days ago, longer than Stripe keeps events: "
                 "it is listed again from the beginning",

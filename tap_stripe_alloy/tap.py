@@ -23,8 +23,9 @@ from singer_sdk.helpers.capabilities import (
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from stripe_alloy.errors import AlloyError, PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.errors import AlloyError, StripeError
 from tap_stripe_alloy import shape
+from tap_stripe_alloy.check import lacking, verdict_on
 from tap_stripe_alloy.settings import DECLARED, Settings, check_key, read_settings
 from tap_stripe_alloy.streams import BY_NAME, STREAMS, expand_families
 from tap_stripe_alloy.writer import BufferedWriter
@@ -175,7 +176,9 @@ class TapStripeAlloy(Tap):
             self.logger.warning("Told to stop: the state says what is left, run again to go on")
             sys.exit(TERMINATED)
         for name, error in sorted(sync.refusals.items()):
-            self.logger.error("Stream %s was not read: %s %s", name, _lacking(name, error), error)
+            self.logger.error(
+                "Stream %s was not read: %s %s", name, lacking(BY_NAME[name], error), error
+            )
         if sync.refusals:
             names = ", ".join(sorted(sync.refusals))
             raise AlloyError(f"Not read for want of permission: {names}.")
@@ -237,28 +240,16 @@ class TapStripeAlloy(Tap):
         sync = self._sync([])
         try:
             account = next(iter(sync.accounts()), None)
-            verdicts = [self._verdict(stream, account) for stream in STREAMS]
+            verdicts = []
+            for stream in STREAMS:
+                if self._told_to_stop:
+                    sys.exit(TERMINATED)
+                verdicts.append(verdict_on(stream, sync.transport, account))
         finally:
             self._disconnect()
         for stream, verdict in zip(STREAMS, verdicts, strict=True):
             click.echo(f"{stream.name:<22}{verdict or 'ok'}")
         return not any(verdicts)
-
-    def _verdict(self, stream: type[StripeStream], account: str | None) -> str:
-        assert self._transport is not None  # noqa: S101 - `_sync` has connected
-        if self._told_to_stop:
-            sys.exit(TERMINATED)
-        refusal: RequestRefused | None = None
-        for path in (stream.path, *stream.other_paths):
-            try:
-                self._transport.get(path, [("limit", "1")], account=account)
-            except PermissionMissing as error:
-                return _lacking(stream.name, error)
-            except RequestRefused as error:
-                refusal = error
-            else:
-                return ""
-        return str(refusal)
 
     @classmethod
     @override
@@ -280,11 +271,6 @@ class TapStripeAlloy(Tap):
         config = ctx.params["config"]
         tap = cls(config=config.config, parse_env_config=config.parse_env)
         ctx.exit(0 if tap.check() else 1)
-
-
-def _lacking(name: str, error: PermissionMissing) -> str:
-    named = f" ({error.permission})" if error.permission else ""
-    return f"the key lacks the permission {BY_NAME[name].permission!r}{named}."
 
 
 def main() -> None:

@@ -1,0 +1,35 @@
+"""What a key may read, and how to say what it lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stripe_alloy.errors import PermissionMissing, RequestRefused
+
+if TYPE_CHECKING:
+    from stripe_alloy.transport import Transport
+    from tap_stripe_alloy.stream import StripeStream
+
+
+def verdict_on(stream: type[StripeStream], transport: Transport, account: str | None) -> str:
+    """What keeps the key from reading a stream, asked of Stripe; empty if nothing does.
+
+    Raises a `StripeError` on what concerns no single stream, such as a key that is refused.
+    """
+    refusal: RequestRefused | None = None
+    for path in (stream.path, *stream.other_paths):
+        try:
+            transport.get(path, [("limit", "1")], account=account)
+        except PermissionMissing as error:
+            return lacking(stream, error)
+        except RequestRefused as error:
+            refusal = error
+        else:
+            return ""
+    return str(refusal)
+
+
+def lacking(stream: type[StripeStream], error: PermissionMissing) -> str:
+    """The permission that is missing, as the Dashboard and as Stripe's answer name it."""
+    named = f" ({error.permission})" if error.permission else ""
+    return f"the key lacks the permission {stream.permission!r}{named}."
