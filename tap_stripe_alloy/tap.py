@@ -33,7 +33,7 @@ from tap_stripe_alloy.writer import BufferedWriter
 if TYPE_CHECKING:
     from types import FrameType
 
-    from stripe_alloy.emulator import Emulator
+    from stripe_alloy.connect import Connection
     from stripe_alloy.transport import Transport
     from tap_stripe_alloy.fetch import Batch
     from tap_stripe_alloy.records import Record
@@ -64,8 +64,7 @@ class TapStripeAlloy(Tap):
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
     _told_to_stop = False
-    _emulator: Emulator | None = None
-    _transport: Transport | None = None
+    _connection: Connection | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -161,14 +160,15 @@ class TapStripeAlloy(Tap):
             tags: dict[str, Any] = {metrics.Tag.STREAM.value: name}
             point = metrics.Point("counter", metrics.Metric.RECORD_COUNT, count, tags)
             metrics.log(self.metrics_logger, point=point)
-        if self._transport:
+        if self._connection:
+            transport = self._connection.transport
             each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
             self.logger.info(
                 "Records: %d (%s). Requests: %d, of them answered 429: %d.",
                 counts.total(),
                 each or "nothing new",
-                self._transport.requests_sent.total(),
-                self._transport.rate_limited,
+                transport.requests_sent.total(),
+                transport.rate_limited,
             )
 
     def _end(self, sync: Sync) -> None:
@@ -203,35 +203,22 @@ class TapStripeAlloy(Tap):
         )
 
     def _connect(self) -> Transport:
-        from stripe_alloy.limits import Budget, budget_for  # noqa: PLC0415
-        from stripe_alloy.transport import Transport  # noqa: PLC0415
+        from stripe_alloy.connect import Connection  # noqa: PLC0415 - discovery needs none
 
         settings = self.settings
         check_key(settings)
-        api_key, api_url = settings.api_key, settings.api_url
-        budget = budget_for(api_key, settings.max_requests_per_second)
-        if settings.emulated:
-            from stripe_alloy.emulator import Emulator  # noqa: PLC0415
-
-            self._emulator = Emulator()
-            self._emulator.start()
-            api_key, api_url = self._emulator.api_key, self._emulator.url
-            budget = Budget(settings.max_requests_per_second)
-        self._transport = Transport(
-            api_key=api_key,
-            api_url=api_url,
+        self._connection = Connection(
+            api_key=settings.api_key,
+            api_url=settings.api_url,
             api_version=settings.api_version,
-            budget=budget,
+            max_requests_per_second=settings.max_requests_per_second,
             max_concurrency=settings.max_concurrency,
-            read_only=True,
         )
-        return self._transport
+        return self._connection.transport
 
     def _disconnect(self) -> None:
-        if self._transport:
-            self._transport.close()
-        if self._emulator:
-            self._emulator.stop()
+        if self._connection:
+            self._connection.close()
 
     # `--test`
 

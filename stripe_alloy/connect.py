@@ -1,0 +1,51 @@
+"""The way to Stripe, or to the embedded emulator that stands in for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stripe_alloy.limits import Budget, budget_for
+from stripe_alloy.transport import Transport
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator import Emulator
+
+EMULATOR = "emulator"
+"""The `api_key` that starts the embedded emulator."""
+
+
+class Connection:
+    """A transport that only reads, and the emulator behind it if that is what the key names."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        api_url: str,
+        api_version: str,
+        max_requests_per_second: float | None,
+        max_concurrency: int,
+    ) -> None:
+        self._emulator: Emulator | None = None
+        budget = budget_for(api_key, max_requests_per_second)
+        if api_key == EMULATOR:
+            from stripe_alloy.emulator import Emulator  # noqa: PLC0415 - others do without it
+
+            self._emulator = Emulator()
+            self._emulator.start()
+            api_key, api_url = self._emulator.api_key, self._emulator.url
+            budget = Budget(max_requests_per_second)  # it has no limit of its own
+        self.transport = Transport(
+            api_key=api_key,
+            api_url=api_url,
+            api_version=api_version,
+            budget=budget,
+            max_concurrency=max_concurrency,
+            read_only=True,
+        )
+
+    def close(self) -> None:
+        """Close the connections and stop the emulator."""
+        self.transport.close()
+        if self._emulator:
+            self._emulator.stop()
