@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk.sinks import RecordSink
 from typing_extensions import override
 
 from stripe_alloy.errors import NotFound, SettingsError
+from tap_stripe_alloy.completion import Completion
+from tap_stripe_alloy.fetch import Get
+from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.records import Recorder
-from tap_stripe_alloy.shape import stream_schema
+from tap_stripe_alloy.shape import nested_lists, stream_schema
 from tap_stripe_alloy.streams import BY_NAME
 from target_stripe_alloy.compare import differences
 
@@ -21,7 +24,7 @@ VERDICTS = ("read", "unchanged", "different", "missing")
 
 
 class CompareSink(RecordSink):
-    """Sends one GET a record, and nothing else."""
+    """Sends one GET a record, more for lists cut short, and nothing else."""
 
     def __init__(self, target: TargetStripeAlloy, *arguments: Any, **named: Any) -> None:
         super().__init__(target, *arguments, **named)
@@ -35,6 +38,7 @@ class CompareSink(RecordSink):
         self._transport = target.transport
         self._account = target.config.get("account_id")
         schema = stream_schema(stream.name, expand=(), unix=False)
+        self._listed = Listed(stream.path, nested=nested_lists(schema))
         self._recorder = Recorder(schema, account_id=None, unix=False)
         self.counts: Counter[str] = Counter()
 
@@ -76,4 +80,17 @@ class CompareSink(RecordSink):
             body = self._transport.get(f"{self._path}/{source_id}", account=self._account).body
         except NotFound:
             return None
-        return None if body.get("deleted") else body
+        return None if body.get("deleted") else self._whole(body)
+
+    def _whole(self, source: dict[str, Any]) -> dict[str, Any]:
+        """Return the object with the lists inside it complete."""
+        completion = Completion(
+            [source], self._listed, account=self._account, then=lambda _: iter(())
+        )
+        steps = deque(completion.steps())
+        while steps:
+            get = steps.popleft()
+            assert isinstance(get, Get)  # noqa: S101 - `then` yields no batches
+            answer = self._transport.get(get.path, get.params, account=get.account)
+            steps.extend(get.then(answer))
+        return source
