@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stripe_alloy.emulator import EMULATOR
 from stripe_alloy.limits import Budget, budget_for
 from stripe_alloy.transport import Transport
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator import Emulator
-
-EMULATOR = "emulator"
-"""The `api_key` that starts the embedded emulator."""
 
 
 class Connection:

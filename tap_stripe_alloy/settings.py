@@ -9,12 +9,11 @@ from typing import Any
 
 from singer_sdk import typing as th
 
+from stripe_alloy.emulator import EMULATOR
 from stripe_alloy.errors import SettingsError
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.records import unix_seconds
 
-EMULATOR = "emulator"
-"""The `api_key` that starts the embedded emulator."""
 ALL_ACCOUNTS = "all"
 STRIPE = "https://api.stripe.com"
 MAX_CONCURRENCY = 32

@@ -12,9 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
-from simplejson import JSONDecodeError
 from singer_sdk import Tap, metrics
-from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
@@ -24,6 +22,7 @@ from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from stripe_alloy.errors import AlloyError, StripeError
+from stripe_alloy.program import run
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
 from tap_stripe_alloy.settings import DECLARED, Settings, check_key, read_settings
@@ -72,7 +71,6 @@ class TapStripeAlloy(Tap):
         settings = read_settings(self.config)
         for name in sorted(set(self.config) - set(self.config_jsonschema["properties"])):
             self.logger.warning("There is no setting %r: it is ignored", name)
-        shape.check_expand(settings.expand, list(BY_NAME))
         settings = replace(settings, expand=expand_families(settings.expand))
         shape.check_expand(settings.expand, list(BY_NAME))
         if settings.api_version != shape.api_version():
@@ -261,26 +259,10 @@ class TapStripeAlloy(Tap):
 
 
 def main() -> None:
-    """Run the command; an error that we raise on purpose is one clear line, not a traceback."""
+    """Run the command."""
     gc.freeze()
     gc.set_threshold(100_000)  # records hold no cycles: looking for them costs a sixth of the time
-    try:
-        TapStripeAlloy.cli()
-    except AlloyError as error:
-        TapStripeAlloy.logger.critical("%s", error)
-        sys.exit(1)
-    except ConfigValidationError as error:
-        for problem in error.errors:
-            TapStripeAlloy.logger.critical("Setting: %s", problem)
-        sys.exit(1)
-    except JSONDecodeError as error:
-        TapStripeAlloy.logger.critical(
-            "A file given with --config, --state or --catalog is no JSON: %s", error
-        )
-        sys.exit(1)
-    except OSError as error:
-        TapStripeAlloy.logger.critical("%s", error)
-        sys.exit(1)
+    run(TapStripeAlloy.cli, TapStripeAlloy.logger)
 
 
 if __name__ == "__main__":

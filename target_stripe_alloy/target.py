@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from singer_sdk import Target
 from singer_sdk import typing as th
-from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from typing_extensions import override
 
 from stripe_alloy.connect import Connection
-from stripe_alloy.errors import AlloyError, SettingsError
+from stripe_alloy.errors import SettingsError
+from stripe_alloy.program import run
 from tap_stripe_alloy.settings import DECLARED as TAPS
 from tap_stripe_alloy.settings import MAX_CONCURRENCY, check_key, read_settings
 from target_stripe_alloy.sink import CompareSink
@@ -87,16 +86,8 @@ class TargetStripeAlloy(Target):
 
 
 def main() -> None:
-    """Run the command; an error that we raise on purpose is one clear line."""
-    try:
-        TargetStripeAlloy.cli()
-    except ConfigValidationError as error:
-        for problem in error.errors:
-            TargetStripeAlloy.logger.critical("Setting: %s", problem)
-        sys.exit(1)
-    except AlloyError as error:
-        TargetStripeAlloy.logger.critical("%s", error)
-        sys.exit(1)
+    """Run the command."""
+    run(TargetStripeAlloy.cli, TargetStripeAlloy.logger)
 
 
 if __name__ == "__main__":

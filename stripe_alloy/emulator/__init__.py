@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.emulator import Emulator as Emulator
     from stripe_alloy.emulator.wire import Request as Request
 
-__all__ = ["Emulator", "Request"]
+__all__ = ["EMULATOR", "Emulator", "Request"]
+EMULATOR = "emulator"
+"""The `api_key` that starts the embedded emulator."""
 _HOMES = {"Emulator": "emulator", "Request": "wire"}
 
 
