@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,19 @@ class Run:
     peak_mb: float
 
 
+def pin(number: int) -> None:
+    """Keep this process on one core, where the system can: the server has another one."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[number]})
+
+
 @contextmanager
 def server(*options: str) -> Iterator[str]:
     """The URL of a server in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.server", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, preexec_fn=partial(pin, 0)
+    ) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.terminate()
@@ -106,7 +115,7 @@ def measured(options: list[str], folder: Path) -> tuple[float, float, float]:
     started = time.monotonic()
     with (folder / "out").open("wb") as out, (folder / "log").open("wb") as log:
         command = [sys.executable, "-m", "tap_stripe_alloy.tap", *options]
-        process = subprocess.Popen(command, stdout=out, stderr=log)
+        process = subprocess.Popen(command, stdout=out, stderr=log, preexec_fn=partial(pin, -1))
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit((folder / "log").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import logging
 import re
@@ -10,14 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import requests
 import tenacity
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
-from typing_extensions import override
+from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 
 from stripe_alloy import errors
@@ -33,7 +35,7 @@ BASE_DELAY = 0.5
 MAX_DELAY = 16.0
 PATIENCE = 180.0
 """Seconds after which no further try of one request starts."""
-TIMEOUT = (10.0, 80.0)
+TIMEOUT = Timeout(connect=10.0, read=80.0)
 """Seconds to connect, and without a byte; 80 is what Stripe's own libraries wait."""
 
 LOCK_TIMEOUT = "lock_timeout"
@@ -45,11 +47,16 @@ Params = Sequence[tuple[str, str]]
 """Form or query parameters, as sent: `[("expand[]", "data.customer")]`."""
 
 
+Decode = Callable[[bytes], Any]
+"""Parses a body its own way; where it raises msgspec.ValidationError the body becomes a dict."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """A 2xx from Stripe."""
 
-    body: dict[str, Any]
+    body: Any
+    """A dict, or what the caller's `decode` made of it."""
     request_id: str | None
     sent_at: float
     """On Stripe's clock, Unix seconds: no later than when Stripe read the data."""
@@ -66,16 +73,58 @@ def endpoint_of(method: str, path: str) -> str:
     return method + " " + re.sub(r"^(/v1/\w+/)[^/]+", r"\1:id", path)
 
 
-class _Key(AuthBase):
-    """Sets the bearer token; as the session's auth it also keeps a .netrc from replacing it."""
+class _Wire:
+    """Connections to one host.
 
-    def __init__(self, api_key: str) -> None:
-        self._api_key = api_key
+    Requests finds the proxies and certificates that the environment names, once; the pool that it
+    makes of them is then used as it is, which takes half the time of a request.
+    """
 
-    @override
-    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        r.headers["Authorization"] = f"Bearer {self._api_key}"
-        return r
+    def __init__(self, api_url: str, headers: Mapping[str, str], max_concurrency: int) -> None:
+        self._headers = dict(headers)
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_concurrency)
+        with requests.Session() as session:
+            found = session.merge_environment_settings(api_url, {}, None, None, None)
+        try:
+            sample = requests.Request("GET", api_url).prepare()
+            self._pool: Any = self._adapter.get_connection_with_tls_context(
+                sample, found["verify"], proxies=found["proxies"], cert=found["cert"]
+            )
+        except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
+            raise errors.SettingsError(f"`api_url` {api_url!r} is no URL: {error}") from None
+        except OSError as error:  # such as a bundle of certificates that is not there
+            raise errors.SettingsError(f"No connection to {api_url}: {error}") from None
+        # A proxy of plain HTTP wants the whole URL.
+        proxied = self._adapter.request_url(sample, found["proxies"]).startswith("http")
+        self._prefix = api_url if proxied else urlsplit(api_url).path
+
+    def send(
+        self, method: str, path: str, params: Params, headers: Mapping[str, str]
+    ) -> BaseHTTPResponse:
+        """Send and read the answer whole; raises urllib3's HTTPError."""
+        form = urlencode(params)
+        target, body = self._prefix + path, None
+        headers = {**self._headers, **headers}
+        if method == "POST":
+            body = form
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        elif form:
+            target = f"{target}?{form}"
+        response: BaseHTTPResponse = self._pool.urlopen(
+            method,
+            target,
+            body,
+            headers,
+            retries=False,
+            redirect=False,  # the key must not travel to another host
+            assert_same_host=False,  # which that of a proxy is not
+            timeout=TIMEOUT,
+        )
+        return response
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._adapter.close()
 
 
 class Transport:
@@ -115,26 +164,18 @@ class Transport:
             before_sleep=_tell,
             reraise=True,
         )
-        self._session = requests.Session()
-        self._session.auth = _Key(api_key)
-        # What the environment says of proxies and certificates is read once, not at each request.
-        found = self._session.merge_environment_settings(self.api_url, {}, None, None, None)
-        self._session.trust_env = False
-        self._session.proxies, self._session.verify = found["proxies"], found["verify"]
-        self._session.headers.update(
-            {
-                "Accept-Encoding": "gzip, deflate",
-                "Stripe-Version": api_version,
-                "User-Agent": "stripe-alloy",
-            }
-        )
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_concurrency)
-        self._session.mount(self.api_url, adapter)
+        headers = {
+            "Accept-Encoding": "gzip, deflate",
+            "Authorization": f"Bearer {api_key}",
+            "Stripe-Version": api_version,
+            "User-Agent": "stripe-alloy",
+        }
+        self._wire = _Wire(self.api_url, headers, max_concurrency)
 
     def close(self) -> None:
         """Close the connections; a waiting retry gives up."""
         self._closed.set()
-        self._session.close()
+        self._wire.close()
 
     def _wait_unless_closed(self, seconds: float) -> None:
         self._closed.wait(seconds)
@@ -143,9 +184,16 @@ class Transport:
         """Unix seconds on Stripe's clock, as its last answer told; ours until then."""
         return time.time() + self._skew
 
-    def get(self, path: str, params: Params = (), *, account: str | None = None) -> Answer:
+    def get(
+        self,
+        path: str,
+        params: Params = (),
+        *,
+        account: str | None = None,
+        decode: Decode | None = None,
+    ) -> Answer:
         """GET `path`; raises a `StripeError` when it cannot be had."""
-        return self.request("GET", path, params, account=account)
+        return self.request("GET", path, params, account=account, decode=decode)
 
     def request(
         self,
@@ -155,6 +203,7 @@ class Transport:
         *,
         account: str | None = None,
         idempotency_key: str | None = None,
+        decode: Decode | None = None,
     ) -> Answer:
         """Send until answered, refused or out of patience.
 
@@ -167,8 +216,8 @@ class Transport:
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
         if method == "POST" and not idempotency_key:
-            return self._send(method, path, params, headers, account)
-        return self._retrying(self._send, method, path, params, headers, account)
+            return self._send(method, path, params, headers, account, decode)
+        return self._retrying(self._send, method, path, params, headers, account, decode)
 
     def _send(
         self,
@@ -177,6 +226,7 @@ class Transport:
         params: Params,
         headers: Mapping[str, str],
         account: str | None,
+        decode: Decode | None,
     ) -> Answer:
         endpoint = endpoint_of(method, path)
         wait = self.budget.reserve(account, endpoint, time.monotonic())
@@ -187,9 +237,9 @@ class Transport:
         with self._lock:
             self.requests_sent[endpoint] += 1
         sent_at = time.time()
-        response, content = self._exchange(method, path, params, headers)
+        response = self._exchange(method, path, params, headers)
         try:
-            body = _read(response, content)
+            body = self._read(response, decode)
         except errors.RateLimited as error:
             self._slow_down(account, endpoint, error.failure)
             raise
@@ -200,26 +250,28 @@ class Transport:
 
     def _exchange(
         self, method: str, path: str, params: Params, headers: Mapping[str, str]
-    ) -> tuple[requests.Response, bytes]:
-        place = {"params" if method == "GET" else "data": list(params)}
+    ) -> BaseHTTPResponse:
         try:
-            response = self._session.request(
-                method,
-                self.api_url + path,
-                headers=dict(headers),
-                timeout=TIMEOUT,
-                allow_redirects=False,  # the key must not travel to another host
-                stream=True,  # and read in one piece: in small ones it takes twice the time
-                **place,  # type: ignore[arg-type]
-            )
-            return response, response.raw.read(decode_content=True)
-        except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
-            raise errors.SettingsError(f"`api_url` {self.api_url!r} is no URL: {error}") from None
-        except (requests.RequestException, HTTPError) as error:
+            return self._wire.send(method, path, params, headers)
+        except HTTPError as error:
             failure = Failure(f"No answer from {self.api_url}: {_reason(error)}")
             raise errors.StripeUnavailable(failure, retry=True) from None
-        except OSError as error:  # such as a bundle of certificates that is not there
+        except OSError as error:
             raise errors.SettingsError(f"No connection to {self.api_url}: {error}") from None
+
+    def _read(self, response: BaseHTTPResponse, decode: Decode | None) -> Any:
+        good = response.status < HTTPStatus.MULTIPLE_CHOICES
+        if decode and good:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                return decode(response.data)
+        body: dict[str, Any] | None
+        try:
+            body = msgspec.json.decode(response.data, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            body = None
+        if good and body and isinstance(body.get("object"), str):
+            return body
+        raise _error(response, None if good else body, self.api_url)
 
     def _slow_down(self, account: str | None, endpoint: str, failure: Failure) -> None:
         with self._lock:
@@ -227,7 +279,7 @@ class Transport:
         if failure.code != LOCK_TIMEOUT:
             self.budget.slow_down(account, endpoint, failure.reason, time.monotonic())
 
-    def _read_clock(self, response: requests.Response, received_at: float) -> None:
+    def _read_clock(self, response: BaseHTTPResponse, received_at: float) -> None:
         date = response.headers.get("Date")
         if not date:
             return
@@ -266,27 +318,14 @@ def _reason(error: Exception) -> str:
     return re.sub(r"<[^>]*>(, |: )?", "", text).strip(" (')")
 
 
-def _read(response: requests.Response, content: bytes) -> dict[str, Any]:
-    body: dict[str, Any] | None
-    try:
-        body = msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        body = None
-    if response.status_code >= requests.codes.multiple_choices:
-        raise _error(response, body)
-    if body is None or not isinstance(body.get("object"), str):
-        raise _error(response, None)
-    return body
-
-
-def _error(response: requests.Response, body: dict[str, Any] | None) -> StripeError:
-    status = response.status_code
-    failure = _failure(response, body)
-    if status < requests.codes.bad_request:
+def _error(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> StripeError:
+    status = response.status
+    failure = _failure(response, body, url)
+    if status < HTTPStatus.BAD_REQUEST:
         kind: type[StripeError] = errors.StripeUnavailable
     elif failure.code == ACCOUNT_INVALID:
         kind = errors.AccountRejected
-    elif status >= requests.codes.server_error:
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = errors.StripeUnavailable
     else:
         kind = _KINDS.get(status, errors.RequestRefused)
@@ -302,23 +341,23 @@ _KINDS: Mapping[int, type[StripeError]] = {
 }
 
 
-def _retry(response: requests.Response, body: dict[str, Any] | None) -> bool:
+def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None) -> bool:
     """Stripe's own word first; else what a second try can mend."""
     word = response.headers.get("Stripe-Should-Retry")
     if word in ("true", "false"):
         return word == "true"
-    status = response.status_code
-    broken = status < requests.codes.multiple_choices and body is None
-    return broken or status in (409, 429) or status >= requests.codes.server_error
+    status = response.status
+    broken = status < HTTPStatus.MULTIPLE_CHOICES and body is None
+    return broken or status in (409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _failure(response: requests.Response, body: dict[str, Any] | None) -> Failure:
+def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> Failure:
     error = (body or {}).get("error")
     if not isinstance(error, dict):
         error = {}
     return Failure(
-        message=str(error.get("message") or _unexplained(response, body)),
-        status=response.status_code,
+        message=str(error.get("message") or _unexplained(response, body, url)),
+        status=response.status,
         type=error.get("type"),
         code=error.get("code"),
         param=error.get("param"),
@@ -328,10 +367,9 @@ def _failure(response: requests.Response, body: dict[str, Any] | None) -> Failur
     )
 
 
-def _unexplained(response: requests.Response, body: dict[str, Any] | None) -> str:
-    url = (response.url or "").split("?")[0]
+def _unexplained(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> str:
     what = "no object of Stripe's" if body is None else "no error of Stripe's"
-    return f"{url} answered {response.status_code} with {what}."
+    return f"{url} answered {response.status} with {what}."
 
 
 def _seconds(text: str | None) -> float | None:

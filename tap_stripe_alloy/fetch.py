@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from stripe_alloy.errors import PermissionMissing, StripeError
-from stripe_alloy.transport import Answer, Params, Transport
+from stripe_alloy.transport import Answer, Decode, Params, Transport
 
 POLL = 0.5
 """Seconds after which a waiting run looks whether it was told to stop."""
@@ -28,9 +28,9 @@ LATENCY = 0.3
 
 @dataclass(frozen=True)
 class Batch:
-    """Records to write, as (output, record), and what to do once they are written."""
+    """Records to write, as (output, its records), and what to do once they are written."""
 
-    records: Sequence[tuple[Any, dict[str, Any]]]
+    parts: Sequence[tuple[Any, Sequence[Any]]]
     written: Callable[[], None]
 
 
@@ -44,6 +44,7 @@ class Get:
     then: Callable[[Answer], Iterable[Step]]
     otherwise: Callable[[StripeError], Iterable[Step]] | None = None
     """What follows from a refusal; without it the error ends the source or the run."""
+    decode: Decode | None = None
 
 
 Step = Batch | Get
@@ -150,7 +151,9 @@ class Fetcher:
     def _fetch(self, source: Source, get: Get) -> None:
         outcome: Answer | BaseException
         try:
-            outcome = self._transport.get(get.path, get.params, account=get.account)
+            outcome = self._transport.get(
+                get.path, get.params, account=get.account, decode=get.decode
+            )
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             outcome = error
         self._answers.put((source, get, outcome))

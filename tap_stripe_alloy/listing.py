@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import ClassVar
 
 from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, PAGE_SIZE, Ask, Missing, Page, Row, Slices
 from tap_stripe_alloy.changes import OVERLAP
 from tap_stripe_alloy.completion import Completion
+from tap_stripe_alloy.direct import DirectPage, seconds
 from tap_stripe_alloy.fetch import Batch, Get, Step
 from tap_stripe_alloy.lists import Listed
-from tap_stripe_alloy.outputs import Output, changed_at, records_of
+from tap_stripe_alloy.outputs import Output, changed_at, parts, records_of
 from tap_stripe_alloy.records import Object
+
+SAMPLE = 50
+"""Of so many pages that are written as they come, one is held against the schema."""
+SUSPECTED = 5_000
+"""Records of pages that could not be written so which are held against the schema."""
 
 Refused = Callable[[Sequence[Output], PermissionMissing], None]
 
@@ -23,6 +30,9 @@ class Listing:
 
     All outputs are fed by the same list and have the same part of it left.
     """
+
+    as_it_comes: ClassVar[bool] = True
+    """Whether nothing has to look at the objects before they are written."""
 
     def __init__(
         self,
@@ -43,18 +53,23 @@ class Listing:
         if missing is None:
             missing = [(start, OPEN, None)]
         self._slices = Slices(missing, cuttable=listed.by_created, history=listed.history)
+        self._direct = outputs[0].direct if len(outputs) == 1 and self.as_it_comes else None
+        self._pages = 0
 
     def next(self) -> Get | None:
         """Return the next page to ask for."""
         ask = self._slices.next()
         if ask is None:
             return None
+        self._pages += 1
+        taken_apart = self._pages == 1 or self._pages % SAMPLE == 0
         return Get(
             self._listed.path,
             self._params(ask),
             self._account,
             partial(self._answered, ask),
             partial(self._refused_page, ask),
+            self._direct.page if self._direct and not taken_apart else None,
         )
 
     def refused(self, error: PermissionMissing) -> None:
@@ -73,11 +88,23 @@ class Listing:
 
     def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
         self.begin(answer)
+        if isinstance(answer.body, DirectPage):
+            yield self._as_it_came(ask, answer.body)
+            return
         objects: list[Object] = answer.body["data"]
+        if self._direct:  # perhaps it was not what the schema says
+            self.outputs[0].stream.inspect(objects, at_least=SUSPECTED)
         rows = [Row(source["created"], source["id"]) for source in objects]
         page = self._slices.received(ask, rows, has_more=answer.body["has_more"])
         kept = {row.id for row in page.keep}
         yield from self._complete(page, [source for source in objects if source["id"] in kept])
+
+    def _as_it_came(self, ask: Ask, answer: DirectPage) -> Batch:
+        rows = [Row(seconds(record.created), record.id) for record in answer.data]
+        page = self._slices.received(ask, rows, has_more=answer.has_more)
+        kept = {row.id for row in page.keep}
+        records = [record for record in answer.data if record.id in kept]
+        return Batch([(self.outputs[0], records)], partial(self._written, page))
 
     def begin(self, first: Answer) -> None:
         """Anchor the changes before the first request of the backfill, on Stripe's clock."""
@@ -92,7 +119,7 @@ class Listing:
 
     def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
         records = [pair for source in objects for pair in records_of(source, self.outputs)]
-        yield Batch(records, partial(self._written, page))
+        yield Batch(parts(records), partial(self._written, page))
 
     def _written(self, page: Page) -> None:
         self._slices.saved(page)
@@ -114,6 +141,8 @@ class Listing:
 
 class Tail(Listing):
     """What was created since the bookmark, of a stream whose objects no event tells of."""
+
+    as_it_comes = False
 
     def __init__(
         self, outputs: Sequence[Output], listed: Listed, *, account: str | None, refused: Refused

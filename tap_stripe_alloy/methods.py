@@ -31,6 +31,8 @@ FIELD = "payment_methods"
 class AllMethods(Listing):
     """The list of all payment methods, until it proves to lack some."""
 
+    as_it_comes = False
+
     distrusted = ""
     """Why it cannot serve."""
     expected: set[str]
@@ -77,6 +79,8 @@ class AllMethods(Listing):
 
 class MethodsByCustomer(Listing):
     """Walks all customers and reads the list of each."""
+
+    as_it_comes = False
 
     @override
     def _params(self, ask: Ask) -> list[tuple[str, str]]:

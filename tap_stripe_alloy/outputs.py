@@ -10,6 +10,7 @@ from tap_stripe_alloy.records import Object, Record, Recorder
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.bookmarks import Bookmark
+    from tap_stripe_alloy.direct import Direct
     from tap_stripe_alloy.stream import StripeStream
 
 
@@ -20,6 +21,8 @@ class Output:
     stream: StripeStream
     recorder: Recorder
     bookmark: Bookmark
+    direct: Direct | None = None
+    """Makes records of whole pages, where nothing has to look at their objects."""
 
 
 Written = list[tuple[Output, Record]]
@@ -38,6 +41,14 @@ def children_of(source: Object, output: Output) -> list[Object]:
     nested: dict[str, Any] = source.get(field) or {}
     children: list[Object] = nested.get("data") or []
     return children
+
+
+def parts(written: Written) -> list[tuple[Output, list[Record]]]:
+    """Each output with its records, in the order in which they come."""
+    found: dict[int, tuple[Output, list[Record]]] = {}
+    for output, record in written:
+        found.setdefault(id(output), (output, []))[1].append(record)
+    return list(found.values())
 
 
 def records_of(source: Object, outputs: Iterable[Output], at: int | None = None) -> Written:

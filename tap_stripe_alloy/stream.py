@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from tap_stripe_alloy.tap import TapStripeAlloy
 
 INSPECTED = 200
-"""Records of a stream whose every field is held against the schema; then one of `SAMPLE`."""
-SAMPLE = 1_000
+"""Records of a stream that are held against the schema before only some are."""
 
 Deselected = dict[str, "Deselected | None"]
 """Names of deselected properties; where only some inner ones are, what is deselected there."""
@@ -66,7 +65,7 @@ class StripeStream(Stream):
         )
         super().__init__(tap, schema=schema)
         self.tap = tap
-        self._written = 0
+        self._inspected = 0
         self._warned: set[tuple[str, str]] = set()
 
     @property
@@ -105,9 +104,13 @@ class StripeStream(Stream):
         """Write the SCHEMA message."""
         self._write_schema_message()
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Write RECORD messages, for each stream map one a record."""
-        self._inspect(records)
+    def write(self, records: Sequence[Any]) -> None:
+        """Write RECORD messages, for each stream map one a record.
+
+        Only where they go out `as_it_comes` may they be something else than dicts.
+        """
+        if isinstance(records[0], dict):
+            self.inspect(records, at_least=INSPECTED)
         if not self._plain:
             for record in records:
                 self._write_record_message(record)
@@ -118,6 +121,12 @@ class StripeStream(Stream):
         self.tap.writer.write_records(
             self.stream_maps[0].stream_alias, records, self._stream_version
         )
+
+    @cached_property
+    def as_it_comes(self) -> bool:
+        """Whether records are what the list holds: nothing is expanded, left out or mapped."""
+        whole = self.parent is None and not self.expand and not self.deselected
+        return whole and self._plain
 
     @cached_property
     def _plain(self) -> bool:
@@ -166,12 +175,13 @@ class StripeStream(Stream):
                     time_extracted=utc_now(),
                 )
 
-    def _inspect(self, records: Sequence[Record]) -> None:
-        """Name once each field that the schema does not foresee; the record goes on as it is."""
-        before, self._written = self._written, self._written + len(records)
-        if before >= INSPECTED and before // SAMPLE == self._written // SAMPLE:
-            return
-        looked_at = records[: max(1, INSPECTED - before)]
+    def inspect(self, records: Sequence[Record], *, at_least: int) -> None:
+        """Name once each field that the schema does not foresee; the record goes on as it is.
+
+        When so many of the stream were looked at, only the first of each call is.
+        """
+        looked_at = records if self._inspected < at_least else records[:1]
+        self._inspected += len(looked_at)
         for found in (found for record in looked_at for found in surprises(record, self.schema)):
             if found not in self._warned:
                 self._warned.add(found)

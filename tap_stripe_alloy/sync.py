@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
 from stripe_alloy.transport import Transport
 from tap_stripe_alloy.bookmarks import Bookmark
+from tap_stripe_alloy.direct import Direct
 from tap_stripe_alloy.fetch import Batch, Fetcher, Source
 from tap_stripe_alloy.listing import Listing, Tail
 from tap_stripe_alloy.methods import PaymentMethodListing
@@ -42,11 +43,13 @@ class Sync:
         settings: Settings,
         transport: Transport,
         stopped: Callable[[], bool],
+        direct: bool = False,
     ) -> None:
         self._streams = streams
         self._settings = settings
         self.transport = transport
         self._stopped = stopped
+        self._direct = direct
         self.refusals: dict[str, PermissionMissing] = {}
         """Stream → the error that says what the key lacks."""
 
@@ -126,10 +129,13 @@ class Sync:
             state = stream.stream_state
             if account_id:
                 state[OWN] = account_id
-        recorder = Recorder(stream.schema, account_id=account_id, unix=self._settings.unix_times)
+        unix = self._settings.unix_times
+        recorder = Recorder(stream.schema, account_id=account_id, unix=unix)
         key = stream.replication_key or "updated"
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
-        return Output(stream, recorder, bookmark)
+        direct = self._direct and stream.as_it_comes
+        pages = Direct(stream.schema, account_id=account_id, unix=unix) if direct else None
+        return Output(stream, recorder, bookmark, pages)
 
     def _sources(self, account: str | None, outputs: Sequence[Output]) -> Iterator[Source]:
         for output in outputs:

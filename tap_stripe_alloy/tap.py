@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
@@ -108,7 +107,7 @@ class TapStripeAlloy(Tap):
         # The SDK's loop reads one stream after the other; ours share a request budget, one
         # walk over the events, and the pages of their parents, so they run side by side.
         selected = [stream for stream in self._own_streams() if stream.selected]
-        sync = self._sync(selected)
+        sync = self._sync(selected, direct=True)
         try:
             for stream in selected:
                 stream.announce()
@@ -125,8 +124,8 @@ class TapStripeAlloy(Tap):
         sync = self._sync([stream])
         try:
             for batch in sync.batches():
-                for _, record in batch.records:
-                    yield record
+                for _, records in batch.parts:
+                    yield from records
                 batch.written()
         finally:
             self._disconnect()
@@ -137,12 +136,12 @@ class TapStripeAlloy(Tap):
         counts: Counter[str] = Counter()
         since_state = 0
         for batch in batches:
-            for stream, pairs in groupby(batch.records, key=lambda pair: pair[0].stream):
-                records = [record for _, record in pairs]
-                stream.write(records)
-                counts[stream.name] += len(records)
+            for output, records in batch.parts:
+                if records:
+                    output.stream.write(records)
+                counts[output.stream.name] += len(records)
+                since_state += len(records)
             batch.written()
-            since_state += len(batch.records)
             if since_state >= RECORDS_A_STATE:
                 since_state = 0
                 self.state_writer.write_state(self.state)
@@ -190,7 +189,7 @@ class TapStripeAlloy(Tap):
 
     # The way to Stripe
 
-    def _sync(self, streams: Sequence[StripeStream]) -> Sync:
+    def _sync(self, streams: Sequence[StripeStream], *, direct: bool = False) -> Sync:
         from tap_stripe_alloy.sync import Sync  # noqa: PLC0415 - heavy, and discovery needs none
 
         return Sync(
@@ -198,6 +197,7 @@ class TapStripeAlloy(Tap):
             settings=self.settings,
             transport=self._connect(),
             stopped=lambda: self._told_to_stop,
+            direct=direct,
         )
 
     def _connect(self) -> Transport:

@@ -13,7 +13,7 @@ from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Route, 
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Batch, Get, Step
 from tap_stripe_alloy.listing import Refused
-from tap_stripe_alloy.outputs import Output, Written, children_of, records_of
+from tap_stripe_alloy.outputs import Output, Written, children_of, parts, records_of
 from tap_stripe_alloy.records import Object
 
 EVENTS = "/v1/events"
@@ -99,7 +99,7 @@ class Changes:
         self._open += len(gets)
         yield from gets
         if records:
-            yield Batch(records, _nothing)
+            yield Batch(parts(records), _nothing)
         yield from self._end()
 
     def _as_events(self, events: Sequence[Event]) -> Written:
@@ -158,7 +158,7 @@ class Changes:
         else:
             found = Change(change.key, change.at, "bury", change.snapshot)
         self._open -= 1
-        yield Batch(self._told(found), _nothing)
+        yield Batch(parts(self._told(found)), _nothing)
         yield from self._end()
 
     def _told(self, change: Change) -> Written:
@@ -189,7 +189,7 @@ class Changes:
         """Once everything is told: children that left, then the bookmarks."""
         if self._listed and not self._open:
             self._open = -1
-            yield Batch(list(self._buried_children()), self._advance)
+            yield Batch(parts(list(self._buried_children())), self._advance)
 
     def _buried_children(self) -> Iterator[tuple[Output, Object]]:
         for key, former in self._walk.former_children.items():

@@ -6,8 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+import msgspec
 from singer_sdk.contrib.msgspec import MsgSpecWriter, encoder
 from singer_sdk.helpers._util import utc_now
 from singer_sdk.singerlib import Message, RecordMessage
@@ -15,10 +17,20 @@ from typing_extensions import override
 
 from stripe_alloy.errors import AlloyError
 
-FLUSH_BYTES = 1 << 20
-"""Enough that writing costs little: after each write other threads may keep us waiting."""
+FLUSH_BYTES = 1 << 17
+"""Enough that writing costs little."""
 FLUSH_SECONDS = 0.5
 """How long a record may wait for others."""
+
+
+class _Record(msgspec.Struct, gc=False):
+    """A RECORD message."""
+
+    type: str
+    stream: str
+    record: Any
+    version: int | msgspec.UnsetType
+    time_extracted: datetime
 
 
 class BufferedWriter(MsgSpecWriter):
@@ -40,14 +52,18 @@ class BufferedWriter(MsgSpecWriter):
             self.flush()
 
     def write_records(
-        self, stream: str, records: Sequence[dict[str, Any]], version: int | None
+        self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
     ) -> None:
         """Write the RECORD messages of many records at once, as `write_message` would each."""
-        message: dict[str, Any] = {"type": "RECORD", "stream": stream, "record": None}
-        if version is not None:
-            message["version"] = version
-        message["time_extracted"] = utc_now()
-        self._buffer += encoder.encode_lines([{**message, "record": one} for one in records])
+        at = utc_now()
+        v = msgspec.UNSET if version is None else version
+        messages = [_Record("RECORD", stream, record, v, at) for record in records]
+        lines = encoder.encode_lines(messages)
+        if len(lines) >= FLUSH_BYTES:  # to copy them would only cost memory that is not warm
+            self.flush()
+            self._write_all(lines)
+            return
+        self._buffer += lines
         if self._is_time():
             self.flush()
 
@@ -57,15 +73,18 @@ class BufferedWriter(MsgSpecWriter):
 
     def flush(self) -> None:
         """Hand everything to stdout."""
+        self._write_all(self._buffer)
+        self._buffer.clear()
+
+    def _write_all(self, lines: bytes | bytearray) -> None:
         sys.stdout.buffer.flush()
         # With PYTHONUNBUFFERED, as in many containers, stdout is a raw file: a signal cuts a write
         # short, and it is for us to write the rest.
         out = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
-        with memoryview(self._buffer) as rest:
+        with memoryview(lines) as rest:
             written = 0
             while written < len(rest):
                 written += _write(out, rest[written:])
-        self._buffer.clear()
         self._flushed_at = time.monotonic()
 
 

@@ -6,9 +6,12 @@ import gzip
 import socket
 import socketserver
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+import msgspec
 
 from stripe_alloy.emulator.wire import Answer, Incoming
 
@@ -67,6 +70,9 @@ class _Handler(socketserver.StreamRequestHandler):
 def _rendered(answer: Answer, incoming: Incoming) -> bytes:
     body, headers = answer.body, dict(answer.headers)
     headers["Content-Type"] = answer.content_type
+    if answer.content_type == "application/json":
+        with suppress(msgspec.DecodeError):  # a fault may have spoilt it
+            body = msgspec.json.format(body, indent=2)  # as Stripe lays its answers out
     accepted = "gzip" in incoming.headers.get("accept-encoding", "")
     if accepted and len(body) > COMPRESS_FROM:
         body = gzip.compress(body, compresslevel=1, mtime=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -234,8 +236,39 @@ def test_connections_are_kept(account: Emulator, connect: Connect) -> None:
     transport = connect()
     for _ in range(5):
         transport.get(CHARGES)
-    manager = transport._session.get_adapter(account.url).poolmanager  # type: ignore[attr-defined]
-    assert [pool.num_connections for pool in manager.pools._container.values()] == [1]
+    assert transport._wire._pool.num_connections == 1
+
+
+def test_a_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            body = b'{"object": "list", "data": [], "has_more": false}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        Thread(target=proxy.handle_request, daemon=True).start()
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.server_port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        transport = Transport(
+            api_key="sk_test_x",
+            api_url="http://stripe.invalid",
+            api_version="2026-01-01",
+            budget=Budget(None),
+            max_concurrency=1,
+        )
+        assert transport.get(CHARGES, [("limit", "1")]).body["data"] == []
+        transport.close()
+    assert asked == [f"http://stripe.invalid{CHARGES}?limit=1"]
 
 
 @pytest.mark.parametrize(
