@@ -23,6 +23,9 @@ DAY = 86_400
 PAGE = 100
 GLOBAL_PER_SECOND = 100
 ENDPOINT_PER_SECOND = 25
+ACCOUNT = (
+    b'{"id":"acct_bench","object":"account","settings":{"dashboard":{"display_name":"Bench"}}}'
+)
 
 HISTORIES: dict[str, Callable[[int, random.Random], list[int]]] = {
     "even": lambda n, rng: [END - rng.randrange(730 * DAY) for _ in range(n)],
@@ -61,6 +64,8 @@ class History:
         first, end = 0, len(self.keys)
         if "created[lt]" in query:
             first = bisect_left(self.keys, -int(query["created[lt]"][0]) + 1)
+        elif "created[lte]" in query:
+            first = bisect_left(self.keys, -int(query["created[lte]"][0]))
         if "created[gte]" in query:
             end = bisect_left(self.keys, -int(query["created[gte]"][0]) + 1)
         if "starting_after" in query:
@@ -152,8 +157,8 @@ class Server:
         if url.path == "/_counts":
             return _http(200, json.dumps(self.counts).encode()), 0.0
         wait = self._rng.uniform(0.5, 1.5) * self._latency
-        if url.path == "/v1/account":
-            return _http(200, b'{"id":"acct_bench","object":"account"}'), wait
+        if url.path.startswith("/v1/account"):
+            return _http(200, ACCOUNT), wait
         reason = self._limits and self._limits.refused(url.path, time.monotonic())
         if reason:
             self.counts["429"] += 1

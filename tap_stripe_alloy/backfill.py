@@ -121,6 +121,14 @@ class Slices:
         """Whether everything was read (not: written)."""
         return not self._open
 
+    def left(self) -> float:
+        """Pages that are left, as far as where the history begins is known."""
+        pages = 0.0
+        for window in self._open:
+            begins = max(window.low, self._begins) or self._floor(window)
+            pages += max(0, window.high - begins) * window.density / self._page_size
+        return pages
+
     def missing(self) -> list[Missing]:
         """What is left to read, as far as pages were `saved`: newest first, disjoint."""
         left = [(window.low, *window.saved) for window in self._unsaved]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -50,11 +50,18 @@ class Get:
 Step = Batch | Get
 
 
+def _nothing() -> None:
+    """Nothing was written."""
+
+
 class Source(Protocol):
     """Something to read, in pages."""
 
     def next(self) -> Get | None:
         """Return the page to ask for now; None while only answers can tell more."""
+
+    def left(self) -> Mapping[str, float]:
+        """Stream → pages that are left, as far as known."""
 
     def refused(self, error: PermissionMissing) -> None:
         """Learn that the key may not read this; nothing more will be asked."""
@@ -76,7 +83,10 @@ class Fetcher:
         self._latency = LATENCY
 
     def run(self, sources: Iterable[Source]) -> Iterator[Batch]:
-        """Batches in the order in which their pages arrive; raises what stops the run."""
+        """Batches in the order in which their pages arrive; raises what stops the run.
+
+        When none came for a while there is an empty one, so that the caller can say how far it is.
+        """
         turns = deque(sources)
         pool = ThreadPoolExecutor(self._max_concurrency, thread_name_prefix="stripe")
         try:
@@ -85,6 +95,7 @@ class Fetcher:
                 try:
                     source, get, outcome = self._answers.get(timeout=POLL)
                 except Empty:
+                    yield Batch((), _nothing)
                     continue
                 self._under_way[id(source)] -= 1
                 batches = list(self._handle(source, get, outcome, turns))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -71,6 +71,10 @@ class Listing:
             partial(self._refused_page, ask),
             self._direct.page if self._direct and not taken_apart else None,
         )
+
+    def left(self) -> Mapping[str, float]:
+        """Stream → pages that are left, as far as known."""
+        return dict.fromkeys((out.stream.name for out in self.outputs), self._slices.left())
 
     def refused(self, error: PermissionMissing) -> None:
         """Report that the key may not read this list."""

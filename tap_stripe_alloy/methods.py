@@ -6,7 +6,7 @@ customers' own lists hold; else each customer's list is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from typing_extensions import override
 
@@ -142,6 +142,10 @@ class PaymentMethodListing:
             self._restart()
             self._go_by_customer()
         return (self._by_customer or self._all).next()
+
+    def left(self) -> Mapping[str, float]:
+        """Stream → pages that are left, as far as known."""
+        return (self._by_customer or self._all).left()
 
     def refused(self, error: PermissionMissing) -> None:
         """Report that the key may not read payment methods, or customers where that is needed."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,11 @@ class Sync:
         self._direct = direct
         self.refusals: dict[str, PermissionMissing] = {}
         """Stream → the error that says what the key lacks."""
+        self._reading: list[Source] = []
 
     def batches(self) -> Iterator[Batch]:
         """Yield what is to be written, as it arrives."""
-        sources = [
+        self._reading = [
             source
             for account in (self.accounts() if self._streams else ())
             for source in self._sources(account, self._outputs(account))
@@ -65,7 +67,15 @@ class Sync:
             max_concurrency=self._settings.max_concurrency,
             stopped=self._stopped,
         )
-        return fetcher.run(sources)
+        return fetcher.run(self._reading)
+
+    def left(self) -> Mapping[str, float]:
+        """Stream → pages of its list that are left, as far as known."""
+        found: defaultdict[str, float] = defaultdict(float)
+        for source in self._reading:
+            for stream, pages in source.left().items():
+                found[stream] += pages
+        return found
 
     def _refused(self, outputs: Sequence[Output], error: PermissionMissing) -> None:
         for output in outputs:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
-from singer_sdk import Tap, metrics
+from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
@@ -24,6 +23,7 @@ from stripe_alloy.errors import AlloyError, StripeError
 from stripe_alloy.program import run
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
+from tap_stripe_alloy.progress import Progress
 from tap_stripe_alloy.settings import DECLARED, Settings, check_key, read_settings
 from tap_stripe_alloy.streams import BY_NAME, STREAMS, expand_families
 from tap_stripe_alloy.writer import BufferedWriter
@@ -111,7 +111,8 @@ class TapStripeAlloy(Tap):
         try:
             for stream in selected:
                 stream.announce()
-            self._write_batches(sync.batches())
+            with Progress(sync.transport, sync.left, self.logger) as progress:
+                self._write_batches(sync.batches(), progress)
         except StripeError:
             self._write_state()  # what was written need not be read again
             raise
@@ -132,41 +133,24 @@ class TapStripeAlloy(Tap):
         for error in sync.refusals.values():
             raise error
 
-    def _write_batches(self, batches: Iterable[Batch]) -> None:
-        counts: Counter[str] = Counter()
+    def _write_batches(self, batches: Iterable[Batch], progress: Progress) -> None:
         since_state = 0
         for batch in batches:
             for output, records in batch.parts:
                 if records:
                     output.stream.write(records)
-                counts[output.stream.name] += len(records)
+                    progress.wrote(output.stream.name, len(records))
                 since_state += len(records)
             batch.written()
+            progress.tick()
             if since_state >= RECORDS_A_STATE:
                 since_state = 0
                 self.state_writer.write_state(self.state)
         self._write_state()
-        self._report(counts)
 
     def _write_state(self) -> None:
         self.state_writer.write_state(self.state)
         self.flush()
-
-    def _report(self, counts: Counter[str]) -> None:
-        for name, count in sorted(counts.items()):
-            tags: dict[str, Any] = {metrics.Tag.STREAM.value: name}
-            point = metrics.Point("counter", metrics.Metric.RECORD_COUNT, count, tags)
-            metrics.log(self.metrics_logger, point=point)
-        if self._connection:
-            transport = self._connection.transport
-            each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-            self.logger.info(
-                "Records: %d (%s). Requests: %d, of them answered 429: %d.",
-                counts.total(),
-                each or "nothing new",
-                transport.requests_sent.total(),
-                transport.rate_limited,
-            )
 
     def _end(self, sync: Sync) -> None:
         if self._told_to_stop:

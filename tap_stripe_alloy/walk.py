@@ -58,6 +58,10 @@ class Changes:
             params.append(("starting_after", self._cursor))
         return Get(EVENTS, params, self._account, self._answered)
 
+    def left(self) -> Mapping[str, float]:
+        """Nothing: how many changes there are, only the end of the walk tells."""
+        return {}
+
     def refused(self, error: PermissionMissing) -> None:
         """Report that the key may not read events, so no changes of any stream."""
         self._refused([output for group in self._by_object.values() for output in group], error)

@@ -42,6 +42,41 @@ def test_a_run_resumed_from_any_state_completes_it(business: Emulator) -> None:
             assert set(both) == set(whole.ids(stream)), (number, stream)
 
 
+def test_state_never_runs_ahead_of_records_of_interleaved_streams() -> None:
+    """At every STATE: what it calls read was written before, whichever stream wrote last."""
+    with Emulator(latency=0.01) as emulator:
+        output = read(config_of(emulator, max_concurrency=8), *BIG)
+        created = {
+            stream: {found["id"]: found["created"] for found in emulator.objects(name)}
+            for stream, name in (("charges", "charge"), ("customers", "customer"))
+        }
+    written: dict[str, set[str]] = {stream: set() for stream in created}
+    turns, last, states = 0, "", 0
+    for message in output.messages:
+        if message["type"] == "RECORD" and message["stream"] in created:
+            written[message["stream"]].add(message["record"]["id"])
+            turns += last != message["stream"]
+            last = message["stream"]
+        elif message["type"] == "STATE":
+            states += 1
+            for stream, objects in created.items():
+                assert covered(message["value"], stream, objects) <= written[stream]
+    assert turns > 3
+    assert states > 4
+
+
+def covered(state: dict[str, Any], stream: str, created: dict[str, int]) -> set[str]:
+    """The objects that a state calls read; beyond a cursor, only what is in a later second."""
+    mark = state["bookmarks"].get(stream, {})
+    if "backfill" not in mark:
+        return set(created) if "replication_key_value" in mark else set()
+    return {
+        source_id
+        for source_id, at in created.items()
+        if not any(low <= at < high for low, high, _ in mark["backfill"]["missing"])
+    }
+
+
 def test_what_was_written_before_a_state_is_not_read_again(business: Emulator) -> None:
     config = config_of(business)
     whole = read(config, "charges")

@@ -1,0 +1,185 @@
+"""Tells how far a run is: live on a terminal, else in a log line every so often and in metrics."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from singer_sdk import metrics
+from typing_extensions import Self
+
+if TYPE_CHECKING:
+    from stripe_alloy.transport import Transport
+
+LOG_EVERY = 30.0
+"""Seconds between log lines."""
+SHOW_EVERY = 0.25
+"""Seconds between pictures on a terminal."""
+COLUMNS = ("stream", "records", "pages", "records/s", "left")
+
+
+@dataclass
+class Line:
+    """What was read of one stream."""
+
+    begun: float
+    counter: metrics.Counter
+    records: int = 0
+    pages: int = 0
+
+
+class Progress:
+    """Counts what is written; `left` tells how many pages each stream still has, as far as known.
+
+    As a context manager it shows the counts meanwhile, and at the end says what there was.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        left: Callable[[], Mapping[str, float]],
+        logger: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._left = left
+        self._logger = logger
+        self._clock = clock
+        self._lines: dict[str, Line] = {}
+        self._told = self._begun = clock()
+        self._screen: _Screen | None = None
+
+    def __enter__(self) -> Self:
+        # Where messages go to the same terminal, a picture would only be in their way.
+        if sys.stderr.isatty() and not sys.stdout.isatty():
+            self._screen = _Screen()
+            self._screen.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._screen:
+            self._screen.__exit__(*failure)
+        for line in self._lines.values():
+            line.counter.exit()
+        for endpoint, count in sorted(self._transport.requests_sent.items()):
+            tags = {metrics.Tag.ENDPOINT.value: endpoint}
+            _measure("counter", metrics.Metric.HTTP_REQUEST_COUNT, count, tags)
+        _measure("timer", metrics.Metric.SYNC_DURATION, self._clock() - self._begun, {})
+        counts = Counter({name: line.records for name, line in self._lines.items()})
+        each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
+        self._logger.info(
+            "Records: %d (%s). Requests: %d, of them answered 429: %d.",
+            counts.total(),
+            each or "nothing new",
+            self._transport.requests_sent.total(),
+            self._transport.rate_limited,
+        )
+
+    def wrote(self, stream: str, records: int) -> None:
+        """Count a page of a stream, or a part of one."""
+        line = self._lines.get(stream)
+        if line is None:
+            line = Line(self._clock(), metrics.record_counter(stream))
+            self._lines[stream] = line
+        line.records += records
+        line.pages += 1
+        line.counter.increment(records)
+
+    def tick(self) -> None:
+        """Tell how far it is, if it is time."""
+        now = self._clock()
+        if now - self._told < (SHOW_EVERY if self._screen else LOG_EVERY):
+            return
+        self._told = now
+        if self._screen:
+            self._screen.show(self.rows(), self._footer())
+        else:
+            text = "; ".join(
+                f"{name} {records} records, {pages} pages, {rate}/s{left and f', {left} left'}"
+                for name, records, pages, rate, left in self.rows()
+            )
+            self._logger.info("Reading: %s. %s", text or "no record yet", self._footer())
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """What there is to say of each stream, by `COLUMNS`."""
+        left = self._left()
+        now = self._clock()
+        for name, line in sorted(self._lines.items()):
+            seconds = max(now - line.begun, 0.001)
+            pages_left = left.get(name, 0.0)
+            wait = pages_left / (line.pages / seconds)
+            yield (
+                name,
+                f"{line.records:,}",
+                f"{line.pages:,}",
+                f"{line.records / seconds:,.0f}",
+                _duration(wait) if pages_left >= 1 else "",
+            )
+
+    def _footer(self) -> str:
+        sent = self._transport.requests_sent.total()
+        return f"Requests: {sent:,}, of them answered 429: {self._transport.rate_limited:,}."
+
+
+def _measure(kind: str, metric: metrics.Metric, value: float, tags: dict[str, Any]) -> None:
+    logger = metrics.get_metrics_logger()
+    metrics.log(logger, point=metrics.Point(kind, metric, value, tags))
+
+
+def _duration(seconds: float) -> str:
+    """A rough time.
+
+    >>> _duration(7), _duration(200), _duration(9000)
+    ('7 s', '3 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"
+
+
+class _Screen:
+    """A table on stderr that is drawn anew in its place; log lines go above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - heavy, and only a terminal needs it
+        from rich.live import Live  # noqa: PLC0415
+
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False)
+        self._stderr = sys.stderr
+        self._handlers: list[logging.StreamHandler[Any]] = []
+
+    def __enter__(self) -> Self:
+        self._handlers = list(_handlers_on(self._stderr))
+        self._live.start()
+        for handler in self._handlers:
+            handler.setStream(sys.stderr)  # now rich's, which knows where the table is
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._live.stop()
+        for handler in self._handlers:
+            handler.setStream(self._stderr)
+
+    def show(self, rows: Iterable[tuple[str, ...]], footer: str) -> None:
+        """Draw."""
+        from rich.table import Table  # noqa: PLC0415
+
+        table = Table(*COLUMNS, caption=footer, caption_justify="left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        self._live.update(table, refresh=True)
+
+
+def _handlers_on(stream: object) -> Iterator[logging.StreamHandler[Any]]:
+    known = [logging.root, *logging.root.manager.loggerDict.values()]
+    for logger in known:
+        for handler in getattr(logger, "handlers", ()):
+            if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
+                yield handler
