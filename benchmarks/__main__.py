@@ -98,9 +98,8 @@ def under_limits(objects: int) -> None:
         options = ["--objects", str(objects), "--history", history, "--latency", "0.3", "--limits"]
         with server(*options) as url, tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            files = tap_options(folder, url, LIVE_KEY, streams)
-            idle = timed([*TAP, *files[:2], "--version"], folder).wall
-            wall = timed([*TAP, *files], folder).wall - idle
+            idle = timed([*TAP, *tap_options(folder, url, LIVE_KEY, ())], folder).wall
+            wall = timed([*TAP, *tap_options(folder, url, LIVE_KEY, streams)], folder).wall - idle
             records = (folder / "out").read_bytes().count(b'{"type":"RECORD"')
             requests, refused = counts(url)
         pages = len(streams) * objects / PAGE

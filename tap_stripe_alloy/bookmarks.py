@@ -1,7 +1,8 @@
 """What the state says of one stream and account: what is left to list, or since when to look.
 
 While the list is read: `{"backfill": {"anchor": …, "missing": [[low, high, cursor], …]}}`.
-From then on: `{"replication_key": …, "replication_key_value": …, "seen": [event ids]}`.
+From then on: `{"replication_key": …, "replication_key_value": …, "seen": [event ids]}`, and
+`events_until` where no event tells of the stream's objects.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 from stripe_alloy.errors import SettingsError
 from tap_stripe_alloy.backfill import Missing
 from tap_stripe_alloy.records import rfc3339, unix_seconds
+
+EVENTS_UNTIL = "events_until"
 
 
 class Bookmark:
@@ -64,6 +67,16 @@ class Bookmark:
         """Ids already read in the overlap before `since`."""
         return frozenset(self._state.get("seen") or ())
 
+    @property
+    def events_until(self) -> int:
+        """Unix seconds up to which the account's events were known when this was last read."""
+        noted = self._state.get(EVENTS_UNTIL)
+        return max(self.since, unix_seconds(noted)) if noted else self.since
+
+    def note_events(self, until: int) -> None:
+        """Note up to when the account's events are known (Unix seconds)."""
+        self._state[EVENTS_UNTIL] = rfc3339(until)
+
     def begin(self, anchor: int, missing: Iterable[Missing]) -> None:
         """Start a backfill; changes will be read from `anchor` (Unix seconds)."""
         self.forget()
@@ -88,7 +101,7 @@ class Bookmark:
 
     def forget(self) -> None:
         """Start over: the next thing to do is list everything."""
-        for key in ("backfill", "replication_key", "replication_key_value", "seen"):
+        for key in ("backfill", "replication_key", "replication_key_value", "seen", EVENTS_UNTIL):
             self._state.pop(key, None)
 
     def _unreadable(self, what: str) -> SettingsError:

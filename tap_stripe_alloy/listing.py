@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from typing_extensions import override
 
 from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
 from stripe_alloy.transport import Answer
@@ -16,6 +18,9 @@ from tap_stripe_alloy.fetch import Batch, Get, Step
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.outputs import Output, changed_at, parts, records_of
 from tap_stripe_alloy.records import Object
+
+if TYPE_CHECKING:
+    from tap_stripe_alloy.walk import Changes
 
 SAMPLE = 50
 """Of so many pages that are written as they come, one is held against the schema."""
@@ -42,13 +47,14 @@ class Listing:
         account: str | None,
         start: int,
         refused: Refused,
+        missing: Iterable[Missing] | None = None,
     ) -> None:
         self.outputs = outputs
         self._listed = listed
         self._start = start
         self._account = account
         self._refused = refused
-        missing: Iterable[Missing] | None = outputs[0].bookmark.missing
+        missing = missing or outputs[0].bookmark.missing
         self._begun = missing is not None
         if missing is None:
             missing = [(start, OPEN, None)]
@@ -144,26 +150,53 @@ class Listing:
 
 
 class Tail(Listing):
-    """What was created since the bookmark, of a stream whose objects no event tells of."""
+    """What was created since the bookmark, of a stream whose objects no event tells of.
+
+    They come with things that events do tell of, so it asks only if the account's walk met an
+    event since it was asked last. What comes without any waits for the next one, a day at most.
+    """
 
     as_it_comes = False
 
     def __init__(
-        self, outputs: Sequence[Output], listed: Listed, *, account: str | None, refused: Refused
+        self,
+        outputs: Sequence[Output],
+        listed: Listed,
+        *,
+        account: str | None,
+        refused: Refused,
+        walk: Changes | None,
     ) -> None:
         bookmark = outputs[0].bookmark
-        super().__init__(outputs, listed, account=account, start=0, refused=refused)
-        self._begun = True
+        super().__init__(
+            outputs,
+            listed,
+            account=account,
+            start=0,
+            refused=refused,
+            missing=[(bookmark.since - OVERLAP, OPEN, None)],
+        )
         self._since = bookmark.since
         self._seen = bookmark.seen
+        self._walk = walk
         self._ids: dict[str, int] = {}
-        self._slices = Slices([(bookmark.since - OVERLAP, OPEN, None)])
 
+    @override
+    def next(self) -> Get | None:
+        if (
+            self._walk
+            and self._walk.quiet_since(self.outputs[0].bookmark.events_until) is not False
+        ):
+            return None
+        return super().next()
+
+    @override
     def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
         for source in objects:
             self._ids[source["id"]] = changed_at(source)
         yield from super()._batch(page, [new for new in objects if new["id"] not in self._seen])
 
+    @override
     def _written(self, page: Page) -> None:
         self._slices.saved(page)
         if self._slices.missing():
@@ -172,3 +205,5 @@ class Tail(Listing):
         overlap = [source_id for source_id, at in self._ids.items() if at >= newest - OVERLAP]
         for output in self.outputs:
             output.bookmark.advance(newest, overlap)
+            if self._walk:
+                output.bookmark.note_events(self._walk.until)

@@ -152,17 +152,18 @@ class Sync:
             self._start_over_if_needed(output)
         listed = [output for output in outputs if output.bookmark.listed]
         told = [output for output in listed if output.stream.told_by_events]
-        if told:
-            yield Changes(
-                told,
-                account=account,
-                api_version=self._settings.api_version,
-                refused=self._refused,
-            )
+        walk = self._walk(account, told) if told else None
+        if walk:
+            yield walk
         for output in listed:
             if not output.stream.told_by_events:
-                yield Tail([output], output.stream.listed, account=account, refused=self._refused)
+                at = output.stream.listed
+                yield Tail([output], at, account=account, refused=self._refused, walk=walk)
         yield from self._listings(account, [o for o in outputs if not o.bookmark.listed])
+
+    def _walk(self, account: str | None, told: Sequence[Output]) -> Changes:
+        version = self._settings.api_version
+        return Changes(told, account=account, api_version=version, refused=self._refused)
 
     def _start_over_if_needed(self, output: Output) -> None:
         """List again what events can no longer tell of, or what is to be listed every time."""

@@ -47,6 +47,8 @@ class Changes:
         self._asked = False
         self._listed = False
         self._walked_at = 0
+        self._known = frozenset.intersection(*(output.bookmark.seen for output in outputs))
+        self._stirred = False
 
     def next(self) -> Get | None:
         """Return the next page of events to ask for."""
@@ -64,7 +66,19 @@ class Changes:
 
     def refused(self, error: PermissionMissing) -> None:
         """Report that the key may not read events, so no changes of any stream."""
+        self._stirred = self._listed = True  # for all that is known
         self._refused([output for group in self._by_object.values() for output in group], error)
+
+    def quiet_since(self, moment: int) -> bool | None:
+        """Whether there was no event since `moment` (Unix seconds); None while nobody knows."""
+        if not self._listed:
+            return None
+        return not self._stirred and self.until <= moment
+
+    @property
+    def until(self) -> int:
+        """Up to when the events are known, in Unix seconds."""
+        return max(self._walk.newest, min(self._since.values()))
 
     def _routes(self) -> Mapping[str, Route]:
         routes = {}
@@ -92,6 +106,7 @@ class Changes:
         self._listed = not answer.body["has_more"]
         self._asked = False
         self._cursor = events[-1]["id"] if events else None
+        self._stirred |= any(event["id"] not in self._known for event in events)
         changes = list(self._walk.take(events, last=self._listed))
         records = self._as_events(self._walk.fresh)
         gets: list[Get] = []

@@ -104,7 +104,7 @@ def test_nothing_changed_is_one_request_for_events_and_the_same_state(
     assert second.records == {}
     assert second.state == first.state
     paths = Counter(request.path for request in account.requests[since:])
-    assert paths == {"/v1/events": 1, "/v1/balance_transactions": 1}
+    assert paths == {"/v1/events": 1}
 
 
 def test_a_run_that_follows_a_change_is_quiet_again(
@@ -192,3 +192,45 @@ def test_a_pause_longer_than_events_are_kept_lists_again(
     second = read(config, "products", "customers", state=first.state)
     assert second.ids("products") == Counter(account.ids("product"))
     assert "longer than Stripe keeps events" in caplog.text
+
+
+def refund_one(account: Emulator, client: stripe.StripeClient) -> None:
+    refunded = next(c for c in account.objects("charge") if c["paid"] and not c["amount_refunded"])
+    client.v1.refunds.create({"charge": refunded["id"], "amount": 100})
+
+
+def test_balance_transactions_come_with_the_events_of_what_made_them(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    before = set(account.ids("balance_transaction"))
+    output = run_after(account, lambda: refund_one(account, client))
+    assert (
+        set(output.ids("balance_transactions")) == set(account.ids("balance_transaction")) - before
+    )
+    assert output.ids("balance_transactions").total() == 1
+
+
+def test_balance_transactions_that_were_not_read_for_a_while_are_caught_up_with(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    config = config_of(account)
+    first = read(config, "customers", "balance_transactions")
+    account.clock_advance(3_600)
+    refund_one(account, client)
+    without = read(config, "customers", state=first.state)
+    account.clock_advance(3 * 86_400)  # and the events' bookmark has moved on
+    later = read(config, "customers", state=without.state)
+    output = read(config, "customers", "balance_transactions", state=later.state)
+    assert output.ids("balance_transactions").total() == 1
+
+
+def test_balance_transactions_are_read_by_a_key_that_may_not_read_events(
+    account: Emulator, client: stripe.StripeClient, command: Command
+) -> None:
+    first = read(config_of(account))
+    account.clock_advance(3_600)
+    refund_one(account, client)
+    account.faults.add("status", "/v1/events", status=403, times=None)
+    run = command.run(config=config_of(account), state=first.state)
+    assert run.exit_code == 1
+    assert run.ids("balance_transactions").total() == 1
