@@ -15,6 +15,7 @@ from tap_stripe_alloy.backfill import Missing
 from tap_stripe_alloy.records import rfc3339, unix_seconds
 
 EVENTS_UNTIL = "events_until"
+KEYS = ("backfill", "replication_key", "replication_key_value", "seen", EVENTS_UNTIL, "version")
 
 
 class Bookmark:
@@ -62,6 +63,16 @@ class Bookmark:
         except (AttributeError, KeyError, TypeError, ValueError):
             raise self._unreadable("backfill.anchor") from None
 
+    def check(self) -> None:
+        """Raise `SettingsError` if it cannot be read."""
+        if self.listed or self.backfill:
+            _ = self.changes_from, self.missing, self.events_until if self.listed else 0
+
+    @property
+    def changes_from(self) -> int:
+        """Unix seconds from which changes are or will be needed."""
+        return self.since if self.listed else self.anchor
+
     @property
     def seen(self) -> frozenset[str]:
         """Ids already read in the overlap before `since`."""
@@ -77,9 +88,17 @@ class Bookmark:
         """Note up to when the account's events are known (Unix seconds)."""
         self._state[EVENTS_UNTIL] = rfc3339(until)
 
-    def begin(self, anchor: int, missing: Iterable[Missing]) -> None:
+    @property
+    def version(self) -> int | None:
+        """The version of the table that the list was last read for."""
+        found: int | None = self._state.get("version")
+        return found
+
+    def begin(self, anchor: int, missing: Iterable[Missing], version: int | None = None) -> None:
         """Start a backfill; changes will be read from `anchor` (Unix seconds)."""
         self.forget()
+        if version:
+            self._state["version"] = version
         self._state["backfill"] = {"anchor": rfc3339(anchor)}
         self.left(missing)
 
@@ -101,7 +120,7 @@ class Bookmark:
 
     def forget(self) -> None:
         """Start over: the next thing to do is list everything."""
-        for key in ("backfill", "replication_key", "replication_key_value", "seen", EVENTS_UNTIL):
+        for key in KEYS:
             self._state.pop(key, None)
 
     def _unreadable(self, what: str) -> SettingsError:

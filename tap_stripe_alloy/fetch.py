@@ -47,7 +47,14 @@ class Get:
     decode: Decode | None = None
 
 
-Step = Batch | Get
+@dataclass(frozen=True)
+class Begin:
+    """A source to read as well."""
+
+    source: Source
+
+
+Step = Batch | Get | Begin
 
 
 def _nothing() -> None:
@@ -120,6 +127,8 @@ class Fetcher:
         for step in steps:
             if isinstance(step, Get):
                 self._follow_ups.append((source, step))
+            elif isinstance(step, Begin):
+                turns.append(step.source)
             else:
                 yield step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,7 +28,19 @@ SAMPLE = 50
 SUSPECTED = 5_000
 """Records of pages that could not be written so which are held against the schema."""
 
-Refused = Callable[[Sequence[Output], PermissionMissing], None]
+
+@dataclass(frozen=True)
+class Run:
+    """What a source tells the run it is part of."""
+
+    refused: Callable[[Sequence[Output], PermissionMissing], None]
+    """The key may not read these."""
+    stale: Callable[[Sequence[Output], float], Sequence[Output]]
+    """Which were last read longer ago than Stripe keeps events, at this time on its clock."""
+    relist: Callable[[Sequence[Output]], Iterator[Step]]
+    """List these again from the beginning."""
+    listed: Callable[[Sequence[Output]], None]
+    """The lists of these were read to their end."""
 
 
 class Listing:
@@ -46,15 +59,17 @@ class Listing:
         *,
         account: str | None,
         start: int,
-        refused: Refused,
+        run: Run,
         missing: Iterable[Missing] | None = None,
     ) -> None:
         self.outputs = outputs
         self._listed = listed
         self._start = start
         self._account = account
-        self._refused = refused
-        missing = missing or outputs[0].bookmark.missing
+        self._run = run
+        self._over = False
+        if missing is None:
+            missing = outputs[0].bookmark.missing
         self._begun = missing is not None
         if missing is None:
             missing = [(start, OPEN, None)]
@@ -64,7 +79,7 @@ class Listing:
 
     def next(self) -> Get | None:
         """Return the next page to ask for."""
-        ask = self._slices.next()
+        ask = None if self._over else self._slices.next()
         if ask is None:
             return None
         self._pages += 1
@@ -84,7 +99,7 @@ class Listing:
 
     def refused(self, error: PermissionMissing) -> None:
         """Report that the key may not read this list."""
-        self._refused(self.outputs, error)
+        self._run.refused(self.outputs, error)
 
     def _params(self, ask: Ask) -> list[tuple[str, str]]:
         params = [("limit", str(PAGE_SIZE)), *self._listed.params]
@@ -97,6 +112,11 @@ class Listing:
         return params + [("expand[]", f"data.{path}") for path in self._listed.expand]
 
     def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+        if self._begun and not self._over and self._run.stale(self.outputs, answer.sent_at):
+            self._over = True  # the changes since it was begun can no longer be read
+            yield from self._run.relist(self.outputs)
+        if self._over:
+            return
         self.begin(answer)
         if isinstance(answer.body, DirectPage):
             yield self._as_it_came(ask, answer.body)
@@ -121,7 +141,8 @@ class Listing:
         if not self._begun:
             self._begun = True
             for output in self.outputs:
-                output.bookmark.begin(int(first.sent_at) - OVERLAP, self._slices.missing())
+                anchor = int(first.sent_at) - OVERLAP
+                output.bookmark.begin(anchor, self._slices.missing(), output.version.number)
 
     def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
         then = partial(self._batch, page)
@@ -132,6 +153,8 @@ class Listing:
         yield Batch(parts(records), partial(self._written, page))
 
     def _written(self, page: Page) -> None:
+        if self._over:
+            return
         self._slices.saved(page)
         missing = self._slices.missing()
         for output in self.outputs:
@@ -139,6 +162,8 @@ class Listing:
                 output.bookmark.left(missing)
             else:
                 output.bookmark.finish()
+        if not missing:
+            self._run.listed(self.outputs)
 
     def _refused_page(self, ask: Ask, error: StripeError) -> Iterator[Step]:
         """Go on by time where the object that the cursor names was deleted meanwhile."""
@@ -164,7 +189,7 @@ class Tail(Listing):
         listed: Listed,
         *,
         account: str | None,
-        refused: Refused,
+        run: Run,
         walk: Changes | None,
     ) -> None:
         bookmark = outputs[0].bookmark
@@ -173,7 +198,7 @@ class Tail(Listing):
             listed,
             account=account,
             start=0,
-            refused=refused,
+            run=run,
             missing=[(bookmark.since - OVERLAP, OPEN, None)],
         )
         self._since = bookmark.since
@@ -207,3 +232,54 @@ class Tail(Listing):
             output.bookmark.advance(newest, overlap)
             if self._walk:
                 output.bookmark.note_events(self._walk.until)
+
+
+class Relisting(Listing):
+    """The last days of a list once more: Stripe has no event for some edits of its objects.
+
+    It waits for the walk, whose snapshots may be older. The records say when they were read.
+    """
+
+    as_it_comes = False
+
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        listed: Listed,
+        *,
+        account: str | None,
+        run: Run,
+        walk: Changes,
+        start: Callable[[], int],
+    ) -> None:
+        super().__init__(outputs, listed, account=account, start=0, run=run, missing=[])
+        self._begun = True
+        self._walk = walk
+        self._since = start
+        self._started = False
+        self._read_at = 0
+
+    @override
+    def next(self) -> Get | None:
+        if not self._walk.ended or not self.outputs[0].bookmark.listed:
+            return None
+        if not self._started:
+            self._started = True
+            self._slices = Slices([(self._since(), OPEN, None)])
+        return super().next()
+
+    @override
+    def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+        self._read_at = int(answer.sent_at)
+        yield from super()._answered(ask, answer)
+
+    @override
+    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
+        records = [
+            pair for source in objects for pair in records_of(source, self.outputs, self._read_at)
+        ]
+        yield Batch(parts(records), partial(self._written, page))
+
+    @override
+    def _written(self, page: Page) -> None:
+        """Nothing to note: the next run reads the last days again."""

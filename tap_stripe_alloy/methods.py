@@ -14,7 +14,7 @@ from stripe_alloy.errors import NotFound, PermissionMissing, RequestRefused, Str
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, Ask, Page
 from tap_stripe_alloy.fetch import Get, Step
-from tap_stripe_alloy.listing import Listing, Refused
+from tap_stripe_alloy.listing import Listing, Run
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.outputs import Output
 from tap_stripe_alloy.records import Object
@@ -109,14 +109,14 @@ class PaymentMethodListing:
         *,
         account: str | None,
         start: int,
-        refused: Refused,
+        run: Run,
     ) -> None:
         self._outputs = outputs
         self._account = account
-        self._refused = refused
+        self._run = run
         self._logger = outputs[0].stream.logger
         kept = outputs[0].bookmark.backfill or {}
-        self._all = AllMethods(outputs, listed, account=account, start=start, refused=refused)
+        self._all = AllMethods(outputs, listed, account=account, start=start, run=run)
         self._all.expected = set(kept.get("expected", ()))
         self._start = start
         self._customers = Listed(
@@ -149,7 +149,7 @@ class PaymentMethodListing:
 
     def refused(self, error: PermissionMissing) -> None:
         """Report that the key may not read payment methods, or customers where that is needed."""
-        self._refused(self._outputs, error)
+        self._run.refused(self._outputs, error)
 
     def _probe(self, path: str, limit: int, then: Callable[[Answer], Iterator[Step]]) -> Get:
         return Get(path, [("limit", str(limit))], self._account, then, self._cannot_probe)
@@ -203,5 +203,5 @@ class PaymentMethodListing:
             self._customers,
             account=self._account,
             start=self._start,
-            refused=self._refused,
+            run=self._run,
         )

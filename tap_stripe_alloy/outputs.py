@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tap_stripe_alloy.bookmarks import Bookmark
     from tap_stripe_alloy.direct import Direct
     from tap_stripe_alloy.stream import StripeStream
+    from tap_stripe_alloy.versions import Version
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Output:
     stream: StripeStream
     recorder: Recorder
     bookmark: Bookmark
+    version: Version
     direct: Direct | None = None
     """Makes records of whole pages, where nothing has to look at their objects."""
 

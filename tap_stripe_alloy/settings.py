@@ -86,6 +86,22 @@ DECLARED = th.PropertiesList(
         title="Maximum concurrency",
         description="Requests under way at once.",
     ),
+    th.Property(
+        "relist_days",
+        th.IntegerType,
+        default=0,
+        title="Relist days",
+        description="Each incremental run reads the payment intents of so many days again: Stripe "
+        "sends no event when one's metadata, description or amount is edited.",
+    ),
+    th.Property(
+        "emit_activate_version_messages",
+        th.BooleanType,
+        default=True,
+        title="Emit ACTIVATE_VERSION messages",
+        description="Whether a complete listing ends with ACTIVATE_VERSION, which lets a target "
+        "drop what no longer exists.",
+    ),
 )
 
 
@@ -103,6 +119,7 @@ class Settings:
     unix_times: bool
     max_requests_per_second: float | None
     max_concurrency: int
+    relist_days: int
 
     @property
     def emulated(self) -> bool:
@@ -125,6 +142,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         unix_times=config.get("timestamps") == "unix",
         max_requests_per_second=_positive(config, "max_requests_per_second"),
         max_concurrency=int(_positive(config, "max_concurrency") or MAX_CONCURRENCY),
+        relist_days=_days(config.get("relist_days") or 0),
     )
     _check(settings)
     return settings
@@ -181,3 +199,9 @@ def _positive(config: Mapping[str, Any], name: str) -> float | None:
     if number <= 0:
         raise SettingsError(f"`{name}` must be a number above 0, got {value!r}")
     return number
+
+
+def _days(value: Any) -> int:
+    if not str(value).isdecimal():
+        raise SettingsError(f"`relist_days` must be a number of days, 0 or more, got {value!r}")
+    return int(value)

@@ -46,6 +46,10 @@ class StripeStream(Stream):
     """Seconds that the list is taken to go back."""
     told_by_events: ClassVar[bool] = True
     """Whether changes come as events; else only what is new can be read."""
+    whole: ClassVar[bool] = True
+    """Whether the list holds all there ever was, but for what was deleted."""
+    edited_in_silence: ClassVar[bool] = False
+    """Whether some edits of its objects make no event."""
     deleted_by: ClassVar[tuple[str, ...]] = ()
     """Events after which the object no longer exists."""
     parent: ClassVar[type[StripeStream] | None] = None
@@ -103,6 +107,20 @@ class StripeStream(Stream):
     def announce(self) -> None:
         """Write the SCHEMA message."""
         self._write_schema_message()
+
+    def carry(self, version: int | None) -> None:
+        """Let records from now on belong to this version of the table."""
+        self._stream_version = version
+
+    def activate(self) -> None:
+        """Write ACTIVATE_VERSION: what carries no such version is gone."""
+        if self._stream_version is not None:
+            self._write_activate_version_message(self._stream_version)
+
+    @property
+    @override
+    def emit_activate_version_messages(self) -> bool:
+        return bool(self.config.get("emit_activate_version_messages", True))
 
     def write(self, records: Sequence[Any]) -> None:
         """Write RECORD messages, for each stream map one a record.

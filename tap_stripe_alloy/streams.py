@@ -35,6 +35,7 @@ class PaymentIntents(StripeStream):
     name = "payment_intents"
     object_name = "payment_intent"
     path = "/v1/payment_intents"
+    edited_in_silence = True
     permission = "PaymentIntents: read"
 
 
@@ -145,6 +146,7 @@ class Events(StripeStream):
     object_name = "event"
     path = "/v1/events"
     history = RETENTION
+    whole = False
     replication_key = "created"
     permission = "Events: read"
 

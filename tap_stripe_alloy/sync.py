@@ -12,13 +12,14 @@ from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
 from stripe_alloy.transport import Transport
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.direct import Direct
-from tap_stripe_alloy.fetch import Batch, Fetcher, Source
-from tap_stripe_alloy.listing import Listing, Tail
+from tap_stripe_alloy.fetch import Batch, Begin, Fetcher, Source, Step
+from tap_stripe_alloy.listing import Listing, Relisting, Run, Tail
 from tap_stripe_alloy.methods import PaymentMethodListing
 from tap_stripe_alloy.outputs import Output
-from tap_stripe_alloy.records import Recorder
+from tap_stripe_alloy.records import DAY, Recorder
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
 from tap_stripe_alloy.streams import RETENTION, PaymentMethods
+from tap_stripe_alloy.versions import Version
 from tap_stripe_alloy.walk import Changes
 
 if TYPE_CHECKING:
@@ -54,14 +55,18 @@ class Sync:
         self.refusals: dict[str, PermissionMissing] = {}
         """Stream → the error that says what the key lacks."""
         self._reading: list[Source] = []
+        self._outputs: list[tuple[str | None, Output]] = []
+        self._versions = {stream.name: Version(stream.stream_state) for stream in streams}
+        self._run = Run(self._refused, self._stale, self._relist, self._listed)
 
     def batches(self) -> Iterator[Batch]:
         """Yield what is to be written, as it arrives."""
-        self._reading = [
-            source
-            for account in (self.accounts() if self._streams else ())
-            for source in self._sources(account, self._outputs(account))
-        ]
+        for account in self.accounts() if self._streams else ():
+            self._outputs += [(account, output) for output in self._outputs_of(account)]
+        for stream in self._streams:
+            self._start_over_if_due(stream)
+        accounts = dict.fromkeys(account for account, _ in self._outputs)
+        self._reading = [source for account in accounts for source in self._sources(account)]
         fetcher = Fetcher(
             self.transport,
             max_concurrency=self._settings.max_concurrency,
@@ -128,7 +133,7 @@ class Sync:
 
     # What is left to do for an account.
 
-    def _outputs(self, account: str | None) -> list[Output]:
+    def _outputs_of(self, account: str | None) -> list[Output]:
         account_id = account or self._own_id()
         return [self._output(stream, account, account_id) for stream in self._streams]
 
@@ -143,13 +148,13 @@ class Sync:
         recorder = Recorder(stream.schema, account_id=account_id, unix=unix)
         key = stream.replication_key or "updated"
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
+        bookmark.check()
         direct = self._direct and stream.as_it_comes
         pages = Direct(stream.schema, account_id=account_id, unix=unix) if direct else None
-        return Output(stream, recorder, bookmark, pages)
+        return Output(stream, recorder, bookmark, self._versions[stream.name], pages)
 
-    def _sources(self, account: str | None, outputs: Sequence[Output]) -> Iterator[Source]:
-        for output in outputs:
-            self._start_over_if_needed(output)
+    def _sources(self, account: str | None) -> Iterator[Source]:
+        outputs = [output for of, output in self._outputs if of == account]
         listed = [output for output in outputs if output.bookmark.listed]
         told = [output for output in listed if output.stream.told_by_events]
         walk = self._walk(account, told) if told else None
@@ -157,31 +162,87 @@ class Sync:
             yield walk
         for output in listed:
             if not output.stream.told_by_events:
-                at = output.stream.listed
-                yield Tail([output], at, account=account, refused=self._refused, walk=walk)
+                yield Tail(
+                    [output], output.stream.listed, account=account, run=self._run, walk=walk
+                )
+        for output in told:
+            if walk and output.stream.edited_in_silence and self._settings.relist_days:
+                yield Relisting(
+                    [output],
+                    output.stream.listed,
+                    account=account,
+                    run=self._run,
+                    walk=walk,
+                    start=self._relist_from,
+                )
         yield from self._listings(account, [o for o in outputs if not o.bookmark.listed])
+
+    def _relist_from(self) -> int:
+        return int(self.transport.now()) - self._settings.relist_days * DAY
 
     def _walk(self, account: str | None, told: Sequence[Output]) -> Changes:
         version = self._settings.api_version
-        return Changes(told, account=account, api_version=version, refused=self._refused)
+        return Changes(told, account=account, api_version=version, run=self._run)
 
-    def _start_over_if_needed(self, output: Output) -> None:
-        """List again what events can no longer tell of, or what is to be listed every time."""
-        bookmark = output.bookmark
-        if output.stream.replication_method == "FULL_TABLE":
-            if bookmark.listed:
+    # Listing again, and what a target may drop then.
+
+    def _start_over_if_due(self, stream: StripeStream) -> None:
+        """Forget what is to be listed in this run, and see that records carry a version."""
+        bookmarks = self._bookmarks_of(stream)
+        if stream.replication_method == "FULL_TABLE" and all(mark.listed for mark in bookmarks):
+            for bookmark in bookmarks:
                 bookmark.forget()
-            return
-        if not output.stream.told_by_events or not (bookmark.listed or bookmark.backfill):
-            return
-        since = bookmark.since if bookmark.listed else bookmark.anchor
-        if since < self.transport.now() - RETENTION + RETENTION_MARGIN:
-            output.stream.logger.warning(
-                "%s was last read more than 30 days ago, longer than Stripe keeps events: "
-                "it is listed again from the beginning",
-                output.stream.name,
+        if self._activates(stream):
+            version = self._versions[stream.name]
+            version.prepare(bookmarks, self.transport.now())
+            stream.carry(version.number)
+
+    def _bookmarks_of(self, stream: StripeStream) -> list[Bookmark]:
+        return [output.bookmark for _, output in self._outputs if output.stream is stream]
+
+    def _activates(self, stream: StripeStream) -> bool:
+        """Whether a listing of the stream brings all that a destination may hold of it."""
+        if not stream.emit_activate_version_messages:
+            return False
+        whole = stream.whole and not self._settings.start
+        return whole or stream.replication_method == "FULL_TABLE"
+
+    def _stale(self, outputs: Sequence[Output], now: float) -> list[Output]:
+        """Those of which events can no longer tell, at this time on Stripe's clock."""
+        kept_from = now - RETENTION + RETENTION_MARGIN
+        return [
+            output
+            for output in outputs
+            if output.stream.told_by_events
+            and output.stream.replication_method != "FULL_TABLE"
+            and output.bookmark.changes_from < kept_from
+        ]
+
+    def _relist(self, outputs: Sequence[Output]) -> Iterator[Step]:
+        for output in outputs:
+            stream = output.stream
+            stream.logger.warning(
+                "%s was last read more than 30 days ago, longer than Stripe keeps events: it is "
+                "listed again from the beginning. %s",
+                stream.name,
+                "ACTIVATE_VERSION then lets the target drop what no longer exists."
+                if self._activates(stream)
+                else "What was deleted meanwhile stays in the destination.",
             )
-            bookmark.forget()
+            output.bookmark.forget()
+            if self._activates(stream) and not output.version.pending:
+                output.version.renew(self.transport.now())
+                stream.carry(output.version.number)
+        account = next(of for of, output in self._outputs if output is outputs[0])
+        for listing in self._listings(account, outputs):
+            self._reading.append(listing)
+            yield Begin(listing)
+
+    def _listed(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            if output.version.complete(self._bookmarks_of(output.stream)):
+                output.stream.activate()
+                output.version.activated()
 
     def _listings(self, account: str | None, outputs: Sequence[Output]) -> Iterator[Source]:
         """One pass for a parent and its children, as long as they have the same left to read."""
@@ -197,5 +258,5 @@ class Sync:
                 members[0].stream.root.listed,
                 account=account,
                 start=self._settings.start,
-                refused=self._refused,
+                run=self._run,
             )

@@ -12,7 +12,7 @@ from tap_stripe_alloy.backfill import PAGE_SIZE
 from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Route, Walk
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Batch, Get, Step
-from tap_stripe_alloy.listing import Refused
+from tap_stripe_alloy.listing import Run
 from tap_stripe_alloy.outputs import Output, Written, children_of, parts, records_of
 from tap_stripe_alloy.records import Object
 
@@ -29,16 +29,15 @@ class Changes:
     """One account's changes since its oldest bookmark."""
 
     def __init__(
-        self, outputs: Sequence[Output], *, account: str | None, api_version: str, refused: Refused
+        self, outputs: Sequence[Output], *, account: str | None, api_version: str, run: Run
     ) -> None:
         self._account = account
-        self._refused = refused
-        self._by_object: dict[str, list[Output]] = {}
-        for output in outputs:
-            self._by_object.setdefault(output.stream.root.object_name, []).append(output)
+        self._api_version = api_version
+        self._run = run
+        self._outputs = outputs
         self._since = {id(output): output.bookmark.since for output in outputs}
         self._oldest = min(self._since.values()) - OVERLAP
-        self._walk = Walk(api_version, self._routes(), self._seen())
+        self._follow(outputs)
         self._denied: set[str] = set()
         self._current_children: dict[Key, set[str]] = {}
         self._at: dict[Key, int] = {}
@@ -67,7 +66,8 @@ class Changes:
     def refused(self, error: PermissionMissing) -> None:
         """Report that the key may not read events, so no changes of any stream."""
         self._stirred = self._listed = True  # for all that is known
-        self._refused([output for group in self._by_object.values() for output in group], error)
+        self._open = -1
+        self._run.refused(self._outputs, error)
 
     def quiet_since(self, moment: int) -> bool | None:
         """Whether there was no event since `moment` (Unix seconds); None while nobody knows."""
@@ -76,9 +76,30 @@ class Changes:
         return not self._stirred and self.until <= moment
 
     @property
+    def ended(self) -> bool:
+        """Whether all it has to tell was told."""
+        return self._listed and self._open < 0
+
+    @property
     def until(self) -> int:
         """Up to when the events are known, in Unix seconds."""
         return max(self._walk.newest, min(self._since.values()))
+
+    def _follow(self, outputs: Sequence[Output]) -> None:
+        self._outputs = outputs
+        self._by_object: dict[str, list[Output]] = {}
+        for output in outputs:
+            self._by_object.setdefault(output.stream.root.object_name, []).append(output)
+        self._walk = Walk(self._api_version, self._routes(), self._seen())
+
+    def _leave_stale(self, now: float) -> Iterator[Step]:
+        """Stripe's clock tells how far back its events go: what needs older ones is listed."""
+        stale = self._run.stale(self._outputs, now)
+        if stale:
+            self._stirred = True
+            gone = {id(output) for output in stale}
+            self._follow([output for output in self._outputs if id(output) not in gone])
+            yield from self._run.relist(stale)
 
     def _routes(self) -> Mapping[str, Route]:
         routes = {}
@@ -102,7 +123,9 @@ class Changes:
 
     def _answered(self, answer: Answer) -> Iterator[Step]:
         events: list[Event] = answer.body["data"]
-        self._walked_at = self._walked_at or int(answer.sent_at)
+        if not self._walked_at:
+            self._walked_at = int(answer.sent_at)
+            yield from self._leave_stale(answer.sent_at)
         self._listed = not answer.body["has_more"]
         self._asked = False
         self._cursor = events[-1]["id"] if events else None
@@ -169,7 +192,7 @@ class Changes:
         """Leave the bookmarks of these streams where they are: they miss what was refused."""
         if object_name not in self._denied:
             self._denied.add(object_name)
-            self._refused(self._by_object[object_name], error)
+            self._run.refused(self._by_object[object_name], error)
 
     def _emit(self, change: Change, objects: Sequence[Object]) -> Iterator[Step]:
         if objects:
