@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ LISTINGS = {PaymentMethods.name: PaymentMethodListing}
 """Streams whose list needs more than one way to be read."""
 OWN = "account_id"
 """Where the state keeps the id of the key's own account."""
+KEY = "key"
+"""Where it keeps a digest of the key, so that a known one need not be asked whose it is."""
 _ACCOUNT = re.compile(r"\bacct_\w+")
 
 
@@ -57,6 +60,8 @@ class Sync:
         self._reading: list[Source] = []
         self._outputs: list[tuple[str | None, Output]] = []
         self._versions = {stream.name: Version(stream.stream_state) for stream in streams}
+        whose = f"{settings.api_url} {settings.api_key}"
+        self._key = hashlib.sha256(whose.encode()).hexdigest()[:12]
         self._run = Run(self._refused, self._stale, self._relist, self._listed)
 
     def batches(self) -> Iterator[Batch]:
@@ -114,14 +119,24 @@ class Sync:
             params = [("limit", "100"), ("starting_after", body["data"][-1]["id"])]
 
     def _own_id(self) -> str | None:
-        """The id of the key's own account, asked once and kept in the state.
+        """The id of the key's own account, asked once for each key and kept in the state.
 
-        A key that may not read the account gets it from the refusal, which names it.
+        Raises `SettingsError` where the state is another account's.
         """
-        for stream in self._streams:
-            if OWN in stream.stream_state:
-                known: str | None = stream.stream_state[OWN]
-                return known
+        states = [stream.stream_state for stream in self._streams if OWN in stream.stream_state]
+        known = sorted({state[OWN] for state in states})
+        if len(known) == 1 and all(state.get(KEY) == self._key for state in states):
+            return str(known[0])
+        found = self._ask_own_id()
+        if found and known and known != [found]:
+            raise SettingsError(
+                f"The state is that of account {', '.join(known)}, but the key belongs to {found}: "
+                "give the state of this account, or none to read it from the beginning"
+            )
+        return found or (str(known[0]) if known else None)
+
+    def _ask_own_id(self) -> str | None:
+        """A key that may not read the account gets it from the refusal, which names it."""
         try:
             found: str | None = self.transport.get("/v1/account").body["id"]
         except PermissionMissing as error:
@@ -143,7 +158,7 @@ class Sync:
         else:
             state = stream.stream_state
             if account_id:
-                state[OWN] = account_id
+                state[OWN], state[KEY] = account_id, self._key
         unix = self._settings.unix_times
         recorder = Recorder(stream.schema, account_id=account_id, unix=unix)
         key = stream.replication_key or "updated"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records import unix_seconds
+from tap_stripe_alloy.records import rfc3339, unix_seconds
 from tests.conftest import Command, Output, config_of, parse, read
 
+STATES = Path(__file__).parent / "states"
 BIG = ("charges", "invoices", "invoice_line_items", "customers", "balance_transactions")
 
 
@@ -155,6 +159,39 @@ def test_a_cursor_deleted_between_two_pages_loses_nothing(account: Emulator) -> 
     after = read(config, "customers", state={"bookmarks": {"customers": {"backfill": left}}})
     assert set(account.ids("customer")) <= set(whole.ids("customers") + after.ids("customers"))
     assert cursor not in after.ids("customers")
+
+
+def test_the_state_of_another_account_is_refused(account: Emulator, command: Command) -> None:
+    with Emulator(seed=2, customers=3) as other:
+        state = read(config_of(other), "customers").state
+    run = command.run(config=config_of(account), state=state)
+    assert run.exit_code == 1
+    assert f"that of account {other.account_id}, but the key belongs to" in run.errors
+    assert "Traceback" not in run.errors
+    assert run.records == {}
+
+
+def test_a_new_key_of_the_same_account_is_asked_once_whose_it_is(account: Emulator) -> None:
+    first = read(config_of(account), "customers")
+    account.keys.add("sk_test_rolled")
+    rolled = config_of(account, api_key="sk_test_rolled")
+    since = len(account.requests)
+    second = read(rolled, "customers", state=first.state)
+    read(rolled, "customers", state=second.state)
+    assert len(asked_for(account, since, "/v1/account")) == 1
+
+
+def test_the_state_holds_no_key(account: Emulator) -> None:
+    assert account.api_key not in json.dumps(read(config_of(account)).state)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in STATES.glob("*.json")))
+def test_states_of_earlier_shapes_still_read(account: Emulator, name: str) -> None:
+    text = (STATES / f"{name}.json").read_text().replace("NOW", rfc3339(int(time.time())))
+    state = json.loads(text.replace("acct_own", account.account_id))
+    output = read(config_of(account), "customers", "charges", state=state)
+    assert output.ids("customers").total() == (0 if "listed" in name else account.count("customer"))
+    assert output.state["bookmarks"]["customers"]["replication_key_value"]
 
 
 @pytest.mark.parametrize(
