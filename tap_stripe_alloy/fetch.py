@@ -22,6 +22,8 @@ POLL = 0.5
 """Seconds after which a waiting run looks whether it was told to stop."""
 USEFUL_RATE = 400.0
 """Requests a second that one process can handle; where nothing limits them, more only wait."""
+BACKLOG = 3
+"""Answers that may wait for us before fewer are asked for at a time."""
 LATENCY = 0.3
 """Seconds that an answer is expected to take before the first came."""
 
@@ -88,6 +90,7 @@ class Fetcher:
         self._follow_ups: deque[tuple[Source, Get]] = deque()
         self._under_way: Counter[int] = Counter()
         self._latency = LATENCY
+        self._room = max_concurrency
 
     def run(self, sources: Iterable[Source]) -> Iterator[Batch]:
         """Batches in the order in which their pages arrive; raises what stops the run.
@@ -105,6 +108,7 @@ class Fetcher:
                     yield Batch((), _nothing)
                     continue
                 self._under_way[id(source)] -= 1
+                self._make_room()
                 batches = list(self._handle(source, get, outcome, turns))
                 self._fill(pool, turns)
                 yield from batches
@@ -146,12 +150,20 @@ class Fetcher:
         kept = [follow_up for follow_up in self._follow_ups if follow_up[0] is not source]
         self._follow_ups = deque(kept)
 
+    def _make_room(self) -> None:
+        """Have no more under way than keeps us busy: more would only fill memory and caches."""
+        waiting = self._answers.qsize()
+        if waiting > BACKLOG:
+            self._room = max(BACKLOG, self._room - 1)
+        elif not waiting:
+            self._room = min(self._max_concurrency, self._room + 1)
+
     def _fill(self, pool: ThreadPoolExecutor, turns: deque[Source]) -> None:
         """Send what may be sent now: follow-ups first, then one page of each source in turn."""
-        while self._follow_ups and self._under_way.total() < self._max_concurrency:
+        while self._follow_ups and self._under_way.total() < self._room:
             self._send(pool, *self._follow_ups.popleft())
         idle = 0
-        while idle < len(turns) and self._under_way.total() < self._max_concurrency:
+        while idle < len(turns) and self._under_way.total() < self._room:
             source = turns[0]
             turns.rotate(-1)
             get = source.next() if self._under_way[id(source)] < self._useful() else None

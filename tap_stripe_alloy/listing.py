@@ -83,14 +83,16 @@ class Listing:
         if ask is None:
             return None
         self._pages += 1
-        taken_apart = self._pages == 1 or self._pages % SAMPLE == 0
+        direct = self._direct
+        if self._pages == 1 or self._pages % SAMPLE == 0:
+            direct = None  # taken apart, to look for what is new
         return Get(
             self._listed.path,
             self._params(ask),
             self._account,
-            partial(self._answered, ask),
+            partial(self._maybe_as_it_came if direct else self._answered, ask),
             partial(self._refused_page, ask),
-            self._direct.page if self._direct and not taken_apart else None,
+            direct.page if direct else None,
         )
 
     def left(self) -> Mapping[str, float]:
@@ -122,12 +124,16 @@ class Listing:
             yield self._as_it_came(ask, answer.body)
             return
         objects: list[Object] = answer.body["data"]
-        if self._direct:  # perhaps it was not what the schema says
-            self.outputs[0].stream.inspect(objects, at_least=SUSPECTED)
         rows = [Row(source["created"], source["id"]) for source in objects]
         page = self._slices.received(ask, rows, has_more=answer.body["has_more"])
         kept = {row.id for row in page.keep}
         yield from self._complete(page, [source for source in objects if source["id"] in kept])
+
+    def _maybe_as_it_came(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+        if isinstance(answer.body, dict):  # perhaps it was not what the schema says
+            objects = answer.body["data"]
+            self.outputs[0].stream.inspect(objects, at_least=SUSPECTED)
+        yield from self._answered(ask, answer)
 
     def _as_it_came(self, ask: Ask, answer: DirectPage) -> Batch:
         rows = [Row(seconds(record.created), record.id) for record in answer.data]

@@ -105,7 +105,7 @@ def _finish(ledger: Ledger, subscription: JSON, before: dict[str, JSON], params:
         raise invalid(f"A subscription can have up to {MAX_ITEMS} items.", "items")
     ledger.nest(subscription)
     _prorate(ledger, subscription, before, params)
-    if ledger.is_changed(subscription):
+    if ledger.is_changed(subscription) or before != _state(ledger, subscription):
         ledger.emit("customer.subscription.updated", subscription)
 
 
@@ -183,8 +183,17 @@ def _invoice_now(ledger: Ledger, subscription: JSON) -> None:
 # ---------------------------------------------------------------------- endpoints
 
 
+def _open(ledger: Ledger, subscription_id: str, param: str = "id") -> JSON:
+    subscription = ledger.get("subscription", subscription_id, param)
+    if subscription["status"] in ("canceled", "incomplete_expired"):
+        raise invalid(
+            "A canceled subscription can only update its cancellation_details and metadata."
+        )
+    return subscription
+
+
 def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
-    subscription = ledger.get("subscription", params["subscription"], "subscription")
+    subscription = _open(ledger, params["subscription"], "subscription")
     before = _state(ledger, subscription)
     price = _price(ledger, params, "item")
     extra = {"metadata": metadata({}, params.get("metadata", {}))}
@@ -196,7 +205,7 @@ def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
 
 def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     item = ledger.get("subscription_item", ids["id"])
-    subscription = ledger.get("subscription", item["subscription"])
+    subscription = _open(ledger, item["subscription"])
     before = _state(ledger, subscription)
     _change(ledger, item, params, "item")
     _finish(ledger, subscription, before, params)
@@ -205,7 +214,7 @@ def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
 
 def _delete(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     item = ledger.get("subscription_item", ids["id"])
-    subscription = ledger.get("subscription", item["subscription"])
+    subscription = _open(ledger, item["subscription"])
     before = _state(ledger, subscription)
     gone = ledger.remove(item)
     _finish(ledger, subscription, before, params)

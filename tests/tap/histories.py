@@ -1,0 +1,239 @@
+"""Random histories of an account, and a destination to hold against what Stripe has."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import stripe
+
+from stripe_alloy.emulator import Emulator
+from tap_stripe_alloy import shape
+from tap_stripe_alloy.records import Recorder
+from tap_stripe_alloy.streams import STREAMS
+from tests.conftest import Output
+
+Row = dict[str, Any]
+Step = Callable[["History"], object]
+LISTED_INSIDE = 10
+"""Entries of a list inside an object."""
+COMPARED = [stream.name for stream in STREAMS if stream.name != "events"]
+KINDS = {stream.name: stream.object_name for stream in STREAMS}
+
+
+class Destination:
+    """Holds the newest row of each id, as a target does that knows tombstones and versions."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], tuple[Row, int | None]] = {}
+        self.state: dict[str, Any] = {}
+        self.records = 0
+
+    def take(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Take messages as they come; a run that is cut short just ends."""
+        for message in messages:
+            if message["type"] == "RECORD":
+                key = message["stream"], message["record"]["id"]
+                self.rows[key] = message["record"], message.get("version")
+                self.records += 1
+            elif message["type"] == "ACTIVATE_VERSION":
+                stream, version = message["stream"], message["version"]
+                self.rows = {
+                    key: row
+                    for key, row in self.rows.items()
+                    if key[0] != stream or row[1] == version
+                }
+            elif message["type"] == "STATE":
+                self.state = message["value"]
+
+    def of(self, stream: str) -> dict[str, Row]:
+        """The rows of a stream that are not deleted."""
+        return {
+            key[1]: row
+            for key, (row, _) in self.rows.items()
+            if key[0] == stream and not row["deleted"]
+        }
+
+
+def expected(emulator: Emulator, stream: str, accounts: Iterable[str]) -> dict[str, Row]:
+    """What the rows of a stream are to be, but for `updated`, which only events tell."""
+    found = {}
+    schema = shape.stream_schema(stream, expand=[], unix=False)
+    for account in accounts:
+        recorder = Recorder(schema, account_id=account, unix=False)
+        for source in emulator.objects(KINDS[stream], account):
+            complete(source, emulator, account)
+            found[source["id"]] = recorder.record(source, 0)
+    return found
+
+
+CHILDREN = {"invoice": ("lines", "line_item"), "subscription": ("items", "subscription_item")}
+
+
+def complete(source: Row, emulator: Emulator, account: str) -> None:
+    """Fill up the list inside an object, which Stripe's own lists cut at ten entries."""
+    field, kind = CHILDREN.get(source["object"], ("", ""))
+    if source.get(field, {}).get("has_more"):
+        children = emulator.objects(kind, account)
+        inside = [child for child in children if child[source["object"]] == source["id"]]
+        source[field].update(data=inside, has_more=False)
+
+
+def differences(
+    destination: Destination, emulator: Emulator, accounts: Iterable[str]
+) -> dict[str, Any]:
+    """Stream → ids that are missing, too many, or differ; empty if the destination is Stripe's."""
+    found = {}
+    for stream in COMPARED:
+        rows = destination.of(stream)
+        truth = expected(emulator, stream, list(accounts))
+        if stream == "payment_methods":  # a detached one is still there, though no list has it
+            rows = {key: row for key, row in rows.items() if key in truth or row["customer"]}
+        both = rows.keys() & truth.keys()
+        wrong = {key for key in both if comparable(rows[key]) != comparable(truth[key])}
+        if rows.keys() ^ truth.keys() or wrong:
+            found[stream] = {
+                "missing": sorted(truth.keys() - rows.keys()),
+                "too many": sorted(rows.keys() - truth.keys()),
+                "other": sorted(wrong),
+            }
+    return found
+
+
+def comparable(row: Row) -> Row:
+    """Without what only events tell, and with nested lists in any order."""
+    found = {key: value for key, value in row.items() if key != "updated"}
+    for key, value in found.items():
+        if isinstance(value, dict) and value.get("object") == "list":
+            found[key] = {
+                **value,
+                "data": sorted(value["data"], key=lambda entry: str(entry["id"])),
+            }
+    return found
+
+
+class History:
+    """Things that happen to an account, by the official client."""
+
+    def __init__(self, emulator: Emulator, rng: random.Random, account: str | None) -> None:
+        self.emulator, self.rng, self.account = emulator, rng, account
+        self.api: Any = stripe.StripeClient(
+            emulator.api_key,
+            base_addresses={"api": emulator.url},
+            stripe_account=None if account == emulator.account_id else account,
+        ).v1
+        self.number = 0
+
+    def happen(self) -> None:
+        """One thing; what the account refuses did not happen."""
+        self.number += 1
+        step = self.rng.choice(STEPS)
+        with suppress(stripe.InvalidRequestError, IndexError, stripe.CardError):
+            step(self)
+
+    def some(self, kind: str, **fields: Any) -> Any:
+        """A random object of a kind; IndexError if there is none."""
+        objects = self.emulator.objects(kind, self.account)
+        fitting = [o for o in objects if all(o.get(key) == value for key, value in fields.items())]
+        return self.rng.choice(fitting)
+
+    def note(self) -> dict[str, Any]:
+        return {"metadata": {"note": str(self.number)}}
+
+
+def _add_line(history: History) -> None:
+    invoice = history.some("invoice", status="draft")
+    history.api.invoice_items.create(
+        {
+            "customer": invoice["customer"],
+            "invoice": invoice["id"],
+            "amount": 500,
+            "currency": "usd",
+        }
+    )
+
+
+def _remove_line(history: History) -> None:
+    invoice = history.some("invoice", status="draft")
+    items = history.api.invoice_items.list({"invoice": invoice["id"]}).data
+    history.api.invoice_items.delete(history.rng.choice(items).id)
+
+
+def _draft(history: History) -> None:
+    customer = history.some("customer")["id"]
+    history.api.invoices.create({"customer": customer, "currency": "usd"})
+    _add_line(history)
+
+
+def _add_item(history: History) -> None:
+    """An eleventh would be named by no event once it is removed: docs/changes.md."""
+    subscription = history.some("subscription", status="active")
+    if len(subscription["items"]["data"]) >= LISTED_INSIDE:
+        return
+    price = history.some("price", type="recurring", active=True, currency=subscription["currency"])
+    history.api.subscription_items.create(
+        {"subscription": subscription["id"], "price": price["id"]}
+    )
+
+
+def _remove_item(history: History) -> None:
+    subscription = history.some("subscription", status="active")
+    if not subscription["items"]["has_more"]:
+        item = history.rng.choice(subscription["items"]["data"])
+        history.api.subscription_items.delete(item["id"])
+
+
+def _pay(history: History) -> None:
+    customer = history.some("customer")["id"]
+    method = history.api.payment_methods.attach("pm_card_visa", {"customer": customer})
+    history.api.payment_intents.create(
+        {
+            "amount": 1_000 + history.number,
+            "currency": "usd",
+            "customer": customer,
+            "payment_method": method.id,
+            "confirm": True,
+            "off_session": True,
+        }
+    )
+
+
+def _refund(history: History) -> None:
+    charge = history.some("charge", paid=True, refunded=False)
+    history.api.refunds.create({"charge": charge["id"], "amount": 1})
+
+
+def _detach(history: History) -> None:
+    history.api.payment_methods.detach(history.some("payment_method")["id"])
+
+
+STEPS: list[Step] = [
+    lambda h: h.api.customers.create({"name": f"Customer {h.number}"}),
+    lambda h: h.api.customers.update(h.some("customer")["id"], h.note()),
+    lambda h: h.api.customers.delete(h.some("customer")["id"]),
+    lambda h: h.api.products.create({"name": f"Product {h.number}"}),
+    lambda h: h.api.products.update(h.some("product")["id"], h.note()),
+    lambda h: h.api.products.delete(h.some("product")["id"]),
+    lambda h: h.api.prices.update(h.some("price")["id"], {"nickname": str(h.number)}),
+    lambda h: h.emulator.delete("price", h.some("price")["id"], h.account),
+    lambda h: h.api.subscriptions.update(h.some("subscription")["id"], h.note()),
+    lambda h: h.api.subscriptions.cancel(h.some("subscription", status="active")["id"]),
+    lambda h: h.api.invoices.update(h.some("invoice")["id"], h.note()),
+    lambda h: h.api.invoices.delete(h.some("invoice", status="draft")["id"]),
+    lambda h: h.api.invoices.finalize_invoice(h.some("invoice", status="draft")["id"]),
+    _add_item,
+    _remove_item,
+    _draft,
+    _add_line,
+    _remove_line,
+    _pay,
+    _refund,
+    _detach,
+]
+
+
+def cut(output: Output, rng: random.Random) -> list[dict[str, Any]]:
+    """What came through of a run that was killed at some moment."""
+    return output.messages[: rng.randrange(len(output.messages) + 1)]
