@@ -103,15 +103,20 @@ def differences(
 
 
 def comparable(row: Row) -> Row:
-    """Without what only events tell, and with nested lists in any order."""
-    found = {key: value for key, value in row.items() if key != "updated"}
-    for key, value in found.items():
-        if isinstance(value, dict) and value.get("object") == "list":
-            found[key] = {
-                **value,
-                "data": sorted(value["data"], key=lambda entry: str(entry["id"])),
-            }
-    return found
+    """Without what no event of the object itself tells, and with nested lists in any order."""
+    return {key: _comparable(value) for key, value in row.items() if key != "updated"}
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_comparable(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("object") in ("price", "plan"):
+        return value["id"]  # its own stream has its edits, the holders' events do not tell of them
+    if value.get("object") == "list":
+        value = {**value, "data": sorted(value["data"], key=lambda entry: str(entry["id"]))}
+    return {key: _comparable(inner) for key, inner in value.items()}
 
 
 class History:
