@@ -119,7 +119,7 @@ class Sync:
             params = [("limit", "100"), ("starting_after", body["data"][-1]["id"])]
 
     def _own_id(self) -> str | None:
-        """The id of the key's own account, asked once for each key and kept in the state.
+        """The id of the key's own account, kept in the state; asked unless the key began it.
 
         Raises `SettingsError` where the state is another account's.
         """
@@ -158,7 +158,8 @@ class Sync:
         else:
             state = stream.stream_state
             if account_id:
-                state[OWN], state[KEY] = account_id, self._key
+                state[OWN] = account_id
+                state.setdefault(KEY, self._key)
         unix = self._settings.unix_times
         recorder = Recorder(stream.schema, account_id=account_id, unix=unix)
         key = stream.replication_key or "updated"

@@ -171,14 +171,16 @@ def test_the_state_of_another_account_is_refused(account: Emulator, command: Com
     assert run.records == {}
 
 
-def test_a_new_key_of_the_same_account_is_asked_once_whose_it_is(account: Emulator) -> None:
+def test_a_new_key_of_the_same_account_goes_on(account: Emulator) -> None:
     first = read(config_of(account), "customers")
     account.keys.add("sk_test_rolled")
-    rolled = config_of(account, api_key="sk_test_rolled")
     since = len(account.requests)
-    second = read(rolled, "customers", state=first.state)
-    read(rolled, "customers", state=second.state)
+    read(config_of(account), "customers", state=first.state)
+    assert not asked_for(account, since, "/v1/account")
+    second = read(config_of(account, api_key="sk_test_rolled"), "customers", state=first.state)
     assert len(asked_for(account, since, "/v1/account")) == 1
+    assert second.state == first.state
+    assert second.records == {}
 
 
 def test_the_state_holds_no_key(account: Emulator) -> None:
