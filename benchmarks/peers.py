@@ -104,7 +104,7 @@ def _airbyte(python: Path, folder: Path, url: str) -> Sequence[str]:
         "destination_sync_mode": "append",
     }
     (folder / "catalog.json").write_text(json.dumps({"streams": [stream]}))
-    # Where it reads from stands in its manifest: it is told of another file's content.
+    # Where it reads from stands in its manifest, which is changed in this environment.
     start = (
         "import pathlib, sys\n"
         "import source_stripe\n"

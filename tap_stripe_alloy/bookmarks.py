@@ -65,8 +65,10 @@ class Bookmark:
 
     def check(self) -> None:
         """Raise `SettingsError` if it cannot be read."""
-        if self.listed or self.backfill:
-            _ = self.changes_from, self.missing, self.events_until if self.listed else 0
+        if self.listed:
+            _ = self.events_until
+        elif self.backfill:
+            _ = self.anchor, self.missing
 
     @property
     def changes_from(self) -> int:
@@ -82,7 +84,10 @@ class Bookmark:
     def events_until(self) -> int:
         """Unix seconds up to which the account's events were known when this was last read."""
         noted = self._state.get(EVENTS_UNTIL)
-        return max(self.since, unix_seconds(noted)) if noted else self.since
+        try:
+            return max(self.since, unix_seconds(noted)) if noted else self.since
+        except (AttributeError, TypeError, ValueError):
+            raise self._unreadable(EVENTS_UNTIL) from None
 
     def note_events(self, until: int) -> None:
         """Note up to when the account's events are known (Unix seconds)."""

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from tap_stripe_alloy.records import times_of
 from tap_stripe_alloy.shape import Schema, nested_lists
 
 Field = tuple[Any, Any]
@@ -104,15 +105,9 @@ def _type(schema: Schema, nested: Sequence[Sequence[str]]) -> Any:
     if [] in [list(path) for path in nested]:
         listed = _struct(schema, (), {"has_more": (bool, False)})
         return listed | None
-    if not nested and not _holds_times(schema):
+    times = times_of(schema)
+    if not (nested or times.here or times.below):
         return Raw
     if "items" in schema:
         return list[_type(schema["items"], ())] | None  # type: ignore[misc]
     return _struct(schema, nested, {}) | None
-
-
-def _holds_times(schema: Schema) -> bool:
-    if schema.get("format") == "date-time":
-        return True
-    properties = schema.get("properties") or schema.get("items", {}).get("properties", {})
-    return any(_holds_times(value) for value in properties.values())

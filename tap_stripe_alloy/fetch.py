@@ -59,8 +59,8 @@ class Begin:
 Step = Batch | Get | Begin
 
 
-def _nothing() -> None:
-    """Nothing was written."""
+def nothing() -> None:
+    """Nothing is to be done once a batch is written."""
 
 
 class Source(Protocol):
@@ -105,7 +105,7 @@ class Fetcher:
                 try:
                     source, get, outcome = self._answers.get(timeout=POLL)
                 except Empty:
-                    yield Batch((), _nothing)
+                    yield Batch((), nothing)
                     continue
                 self._under_way[id(source)] -= 1
                 self._make_room()

@@ -68,6 +68,7 @@ class Listing:
         self._account = account
         self._run = run
         self._over = False
+        self._resumed = missing is None and outputs[0].bookmark.missing is not None
         if missing is None:
             missing = outputs[0].bookmark.missing
         self._begun = missing is not None
@@ -114,9 +115,11 @@ class Listing:
         return params + [("expand[]", f"data.{path}") for path in self._listed.expand]
 
     def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
-        if self._begun and not self._over and self._run.stale(self.outputs, answer.sent_at):
-            self._over = True  # the changes since it was begun can no longer be read
-            yield from self._run.relist(self.outputs)
+        if self._resumed:
+            self._resumed = False
+            if self._run.stale(self.outputs, answer.sent_at):
+                self._over = True  # the changes since it was begun can no longer be read
+                yield from self._run.relist(self.outputs)
         if self._over:
             return
         self.begin(answer)
@@ -259,7 +262,6 @@ class Relisting(Listing):
         start: Callable[[], int],
     ) -> None:
         super().__init__(outputs, listed, account=account, start=0, run=run, missing=[])
-        self._begun = True
         self._walk = walk
         self._since = start
         self._started = False

@@ -11,7 +11,7 @@ from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import PAGE_SIZE
 from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Route, Walk
 from tap_stripe_alloy.completion import Completion
-from tap_stripe_alloy.fetch import Batch, Get, Step
+from tap_stripe_alloy.fetch import Batch, Get, Step, nothing
 from tap_stripe_alloy.listing import Run
 from tap_stripe_alloy.outputs import Output, Written, children_of, parts, records_of
 from tap_stripe_alloy.records import Object
@@ -19,10 +19,6 @@ from tap_stripe_alloy.records import Object
 EVENTS = "/v1/events"
 BOOKMARK_SLACK = 86_400
 """Seconds that a bookmark may lie behind when nothing happens, before it is moved up."""
-
-
-def _nothing() -> None:
-    """Nothing to note: the bookmarks move when the whole walk is written."""
 
 
 class Changes:
@@ -141,7 +137,7 @@ class Changes:
         self._open += len(gets)
         yield from gets
         if records:
-            yield Batch(parts(records), _nothing)
+            yield Batch(parts(records), nothing)  # bookmarks move once the whole walk is written
         yield from self._end()
 
     def _as_events(self, events: Sequence[Event]) -> Written:
@@ -200,7 +196,7 @@ class Changes:
         else:
             found = Change(change.key, change.at, "bury", change.snapshot)
         self._open -= 1
-        yield Batch(parts(self._told(found)), _nothing)
+        yield Batch(parts(self._told(found)), nothing)
         yield from self._end()
 
     def _told(self, change: Change) -> Written:

@@ -200,6 +200,7 @@ def test_states_of_earlier_shapes_still_read(account: Emulator, name: str) -> No
     "state",
     [
         {"bookmarks": {"charges": {"replication_key": "updated", "replication_key_value": 5}}},
+        {"bookmarks": {"charges": {"replication_key_value": "2026-11-01", "events_until": "soon"}}},
         {"bookmarks": {"charges": {"backfill": {"missing": "all"}}}},
         {"bookmarks": {"charges": {"backfill": {"anchor": "soon", "missing": []}}}},
     ],

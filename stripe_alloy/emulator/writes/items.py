@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 JSON = dict[str, Any]
 Chosen = tuple[JSON, int, JSON]  # price, quantity, the parameters
 
+CANCELED = "A canceled subscription can only update its cancellation_details and metadata."
 MAX_ITEMS = 20  # docs.stripe.com/billing/subscriptions/multiple-products
 
 
@@ -186,9 +187,7 @@ def _invoice_now(ledger: Ledger, subscription: JSON) -> None:
 def _open(ledger: Ledger, subscription_id: str, param: str = "id") -> JSON:
     subscription = ledger.get("subscription", subscription_id, param)
     if subscription["status"] in ("canceled", "incomplete_expired"):
-        raise invalid(
-            "A canceled subscription can only update its cancellation_details and metadata."
-        )
+        raise invalid(CANCELED)
     return subscription
 
 

@@ -128,9 +128,7 @@ def _not_paid(ledger: Ledger, subscription: JSON, invoice: JSON, params: JSON) -
 def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     subscription = ledger.get("subscription", ids["id"])
     if subscription["status"] == "canceled" and not params.keys() <= _CANCELED_TAKES:
-        raise invalid(
-            "A canceled subscription can only update its cancellation_details and metadata."
-        )
+        raise invalid(items.CANCELED)
     if params.get("default_payment_method"):
         _method(ledger, ledger.get("customer", subscription["customer"]), params)
     ledger.change(subscription, **given("subscription", params, subscription, _SKIP))
