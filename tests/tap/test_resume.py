@@ -49,6 +49,9 @@ def test_a_run_resumed_from_any_state_completes_it(business: Emulator) -> None:
 def test_state_never_runs_ahead_of_records_of_interleaved_streams() -> None:
     """At every STATE: what it calls read was written before, whichever stream wrote last."""
     with Emulator(latency=0.01) as emulator:
+        # Each takes its turn, however busy the machine is: one's first pages, the other, the rest.
+        emulator.faults.add("delay", "/v1/customers", seconds=1.5)
+        emulator.faults.add("delay", "/v1/charges", after=6, seconds=3.0)
         output = read(config_of(emulator, max_concurrency=8), *BIG)
         created = {
             stream: {found["id"]: found["created"] for found in emulator.objects(name)}
@@ -65,7 +68,7 @@ def test_state_never_runs_ahead_of_records_of_interleaved_streams() -> None:
             states += 1
             for stream, objects in created.items():
                 assert covered(message["value"], stream, objects) <= written[stream]
-    assert turns > 3
+    assert turns > 2
     assert states > 4
 
 
