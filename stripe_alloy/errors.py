@@ -40,6 +40,8 @@ class Failure:
     """Seconds that Stripe asks to wait."""
     reason: str | None = None
     """`Stripe-Rate-Limited-Reason` of a 429."""
+    replayed: bool = False
+    """Whether it is the stored answer to an earlier request with the same idempotency key."""
 
     def __str__(self) -> str:
         handles = [h for h in (self.code or self.type, self.param and f"param {self.param}") if h]

@@ -99,10 +99,10 @@ class _Wire:
         self._prefix = api_url if proxied else urlsplit(api_url).path
 
     def send(
-        self, method: str, path: str, params: Params, headers: Mapping[str, str]
+        self, method: str, path: str, params: Params | str, headers: Mapping[str, str]
     ) -> BaseHTTPResponse:
         """Send and read the answer whole; raises urllib3's HTTPError."""
-        form = urlencode(params)
+        form = params if isinstance(params, str) else urlencode(params)
         target, body = self._prefix + path, None
         headers = {**self._headers, **headers}
         if method == "POST":
@@ -199,13 +199,13 @@ class Transport:
         self,
         method: str,
         path: str,
-        params: Params = (),
+        params: Params | str = (),
         *,
         account: str | None = None,
         idempotency_key: str | None = None,
         decode: Decode | None = None,
     ) -> Answer:
-        """Send until answered, refused or out of patience.
+        """Send until answered, refused or out of patience; `params` as text goes out as it is.
 
         A POST is sent again only with an `idempotency_key`: without one, nobody could tell
         whether the first had worked.
@@ -223,7 +223,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        params: Params,
+        params: Params | str,
         headers: Mapping[str, str],
         account: str | None,
         decode: Decode | None,
@@ -249,7 +249,7 @@ class Transport:
         return Answer(body, request_id, sent_at + self._skew, received_at - sent_at)
 
     def _exchange(
-        self, method: str, path: str, params: Params, headers: Mapping[str, str]
+        self, method: str, path: str, params: Params | str, headers: Mapping[str, str]
     ) -> BaseHTTPResponse:
         try:
             return self._wire.send(method, path, params, headers)
@@ -341,8 +341,14 @@ _KINDS: Mapping[int, type[StripeError]] = {
 }
 
 
+def _replayed(response: BaseHTTPResponse) -> bool:
+    return response.headers.get("Idempotent-Replayed") == "true"
+
+
 def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None) -> bool:
     """Stripe's own word first; else what a second try can mend."""
+    if _replayed(response):
+        return False  # the same key gets the same answer, a whole day long
     word = response.headers.get("Stripe-Should-Retry")
     if word in ("true", "false"):
         return word == "true"
@@ -364,6 +370,7 @@ def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) 
         request_id=response.headers.get("Request-Id"),
         retry_after=_seconds(response.headers.get("Retry-After")),
         reason=response.headers.get("Stripe-Rate-Limited-Reason"),
+        replayed=_replayed(response),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.emulator.shapes import Shape, shape_of
+from stripe_alloy.params import Shape, shape_of
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.ledger import Ledger

@@ -14,7 +14,7 @@ from stripe_alloy.emulator.errors import ApiError, masked
 from stripe_alloy.emulator.form import nest, pairs
 from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.service import TABLE
-from stripe_alloy.emulator.shapes import shape_of
+from stripe_alloy.params import shape_of
 
 
 def moment(text: str) -> int:

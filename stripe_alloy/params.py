@@ -50,7 +50,8 @@ def _module(params: str) -> str:
     spec = importlib.util.find_spec("stripe")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("stripe")
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", params).lower()
+    file = params[: params.index("Params") + len("Params")]  # `XParamsY` is a part of `XParams`
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", file).lower()
     return (Path(spec.origin).parent / "params" / f"_{name}.py").read_text(encoding="utf-8")
 
 

@@ -1,0 +1,121 @@
+"""Reads the objects that records are about, whole, and as trees."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from stripe_alloy.errors import NotFound, StripeError
+from stripe_alloy.transport import Params, Transport
+from target_stripe_alloy.plan import Wanted, tree_for
+from target_stripe_alloy.reshape import Tree
+from target_stripe_alloy.resources import Object, Resource
+from tap_stripe_alloy.completion import Completion
+from tap_stripe_alloy.fetch import Get
+from tap_stripe_alloy.lists import Listed
+from tap_stripe_alloy.shape import nested_lists, stream_schema
+
+PAGE_SIZE = 100  # Stripe's ceiling: docs.stripe.com/api/pagination
+_DECIDING = ("currency", "collection_method", "cancel_at_period_end")
+"""Fields that readings and guards look at, whatever the record holds."""
+
+
+class Objects:
+    """The objects of one account."""
+
+    def __init__(self, transport: Transport, account: str | None) -> None:
+        self._transport = transport
+        self._account = account
+
+    def get(self, path: str, params: Params = ()) -> Object | None:
+        """One object; None where there is none, or only its tombstone."""
+        try:
+            body: Object = self._transport.get(path, params, account=self._account).body
+        except NotFound:
+            return None
+        return None if body.get("deleted") else body
+
+    def list(self, path: str, params: Params = ()) -> Iterator[Object]:
+        """Walk a list: `has_more` says whether, the last id says from where."""
+        after: list[tuple[str, str]] = []
+        while True:
+            asked = [*params, ("limit", str(PAGE_SIZE)), *after]
+            page = self._transport.get(path, asked, account=self._account).body
+            yield from page["data"]
+            if not page["has_more"] or not page["data"]:
+                return
+            after = [("starting_after", page["data"][-1]["id"])]
+
+    def entries(self, resource: Resource, parent: str) -> Iterator[Object]:
+        """The lines of an invoice, the items of a subscription."""
+        if resource.within == "invoice":
+            return self.list(f"/v1/invoices/{parent}/lines")
+        return self.list("/v1/subscription_items", [("subscription", parent)])
+
+    def current(
+        self, resource: Resource, object_id: str, tree: Mapping[str, Tree], fields: Mapping[str, Any]
+    ) -> Object | None:
+        """The object that a record with these fields means."""
+        if resource.within == "invoice":  # Stripe lists lines, and retrieves none
+            invoice = str(tree.get("invoice") or fields.get("invoice") or "")
+            if not invoice:
+                return None
+            entries = self.entries(resource, invoice)
+            return next((entry for entry in entries if entry["id"] == object_id), None)
+        expand = [("expand[]", name) for name in sorted(resource.on_request & fields.keys())]
+        if _holds_objects(fields.get("discounts")):
+            expand.append(("expand[]", "discounts"))
+        found = self.get(resource.path_of(object_id, fields), expand)
+        return self.whole(resource, found) if found else None
+
+    def whole(self, resource: Resource, source: Object) -> Object:
+        """Return the object with the lists inside it complete."""
+        completion = Completion(
+            [source], _listed(resource), account=self._account, then=lambda _: ()
+        )
+        steps = deque(completion.steps())
+        while steps:
+            get = steps.popleft()
+            assert isinstance(get, Get)  # noqa: S101 - `then` yields no batches
+            try:
+                answer = self._transport.get(get.path, get.params, account=get.account)
+            except StripeError as error:
+                if get.otherwise is None:
+                    raise
+                steps.extend(get.otherwise(error))
+            else:
+                steps.extend(get.then(answer))
+        return source
+
+
+def theirs_of(wanted: Wanted, current: Object | None) -> dict[str, Tree]:
+    """An object as a tree: what the record speaks of, its items by their ids."""
+    if current is None:
+        return {}
+    resource = wanted.resource
+    names = {*wanted.fields, *wanted.tree, *resource.archive, *_DECIDING}
+    if resource.succeeded:
+        names |= current.keys()  # a successor takes over all of it
+    fields = {name: value for name, value in current.items() if name in names}
+    theirs = tree_for(resource, fields, 0.0)
+    entries = theirs.get("items")
+    if isinstance(entries, list):
+        theirs["items"] = {e["id"]: {k: v for k, v in e.items() if k != "id"} for e in entries}
+    return theirs
+
+
+@cache
+def _of_stream(stream: str, path: str) -> Listed:
+    schema = stream_schema(stream, expand=(), unix=False)
+    return Listed(path, nested=nested_lists(schema))
+
+
+def _listed(resource: Resource) -> Listed:
+    return _of_stream(resource.stream, resource.path)
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, Sequence) and any(isinstance(entry, dict) for entry in value)
+

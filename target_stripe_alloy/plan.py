@@ -1,0 +1,576 @@
+"""Pure: record + current object + base image → what to do, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from target_stripe_alloy.reshape import (
+    Path,
+    Tree,
+    Unwritable,
+    alike,
+    at,
+    filled,
+    is_empty,
+    leaves,
+    put,
+    refusal,
+    same,
+    shape_at,
+    tree_of,
+    unwritable,
+)
+from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Object, Resource
+
+READ, CREATED, UPDATED, UNCHANGED = "read", "created", "updated", "unchanged"
+ARCHIVED, DELETED, CONFLICT, BLOCKED, REJECTED = (
+    "archived",
+    "deleted",
+    "conflict",
+    "blocked",
+    "rejected",
+)
+VERDICTS = (CREATED, UPDATED, UNCHANGED, ARCHIVED, DELETED, CONFLICT, BLOCKED, REJECTED)
+
+SAME_ACCOUNT, COPY, EXTERNAL = "same_account", "copy", "external"
+FAIL, SKIP, OVERWRITE, MERGE = "fail", "skip", "overwrite", "merge"
+IGNORE, ARCHIVE = "ignore", "archive"
+
+NEW = "new:"
+"""Begins the key of an item that Stripe does not have yet."""
+REPLACES = "stripe_alloy_replaces"
+"""Metadata of a price: the id of the price whose amount it changes."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The settings that decide."""
+
+    id_mode: str = SAME_ACCOUNT
+    on_conflict: str = FAIL
+    delete_policy: str = IGNORE
+    allowed: frozenset[str] = frozenset()
+    """Permissions: `invoices.finalize`."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What record and object held when they were last brought together."""
+
+    ours: Mapping[str, Tree]
+    theirs: Mapping[str, Tree]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """What the record held that cannot be written."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A record, made ready: its references resolved, its parameters as trees."""
+
+    resource: Resource
+    fields: Mapping[str, Any]
+    """The record's own fields, without what a tap or the SDK adds."""
+    tree: Mapping[str, Tree]
+    deleted: bool = False
+    whole: bool = True
+    """Whether `metadata`, where there is any, is all of it."""
+    stamp: Mapping[str, str] = field(default_factory=dict)
+    """Metadata by which a new object is found again."""
+    object_id: str | None = None
+    """For a new object that brings its own id."""
+    action: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One write."""
+
+    kind: str
+    method: str
+    path: str
+    params: Mapping[str, Tree] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A parameter as it is and as it is to be."""
+
+    field: str
+    before: Tree
+    after: Tree
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a record."""
+
+    verdict: str
+    requests: Sequence[Request] = ()
+    changes: Sequence[Change] = ()
+    reason: str = ""
+    replaces: str | None = None
+    """The price that ends with this decision."""
+
+
+def plan(
+    wanted: Wanted, current: Object | None, theirs: Tree, base: Base | None, policy: Policy
+) -> Decision:
+    """Decide. `theirs` is `current` as a tree; `current` is None where nothing is there."""
+    try:
+        if wanted.deleted:
+            return _end(wanted, current, policy)
+        if current is None:
+            return _create(wanted, policy)
+        return _update(wanted, current, theirs, base, policy)
+    except Unwritable as error:
+        return Decision(REJECTED, reason=str(error))
+
+
+# ---------------------------------------------------------------------- its end
+
+
+def _end(wanted: Wanted, current: Object | None, policy: Policy) -> Decision:
+    resource = wanted.resource
+    if current is None:
+        return Decision(UNCHANGED, reason="it is gone already")
+    if policy.delete_policy == IGNORE:
+        return Decision(UNCHANGED, reason="`delete_policy` is `ignore`")
+    if policy.delete_policy == ARCHIVE or not resource.deletes:
+        return _archive(wanted, current)
+    missing = _missing(resource, DELETE, {}, current, policy)
+    if missing:
+        return Decision(BLOCKED, reason=missing)
+    if resource.attached_to:
+        return _detach(wanted, current, DELETED)
+    path = resource.path_of(current["id"], current)
+    return Decision(DELETED, (Request("delete", "DELETE", path),))
+
+
+def _archive(wanted: Wanted, current: Object) -> Decision:
+    resource = wanted.resource
+    if not resource.archive:
+        return Decision(BLOCKED, reason=f"{resource.stream} cannot be archived")
+    changes = [
+        Change(name, _shown(current.get(name)), value)
+        for name, value in resource.archive.items()
+        if _shown(current.get(name)) != value
+    ]
+    if not changes:
+        return Decision(UNCHANGED, reason="it is archived already")
+    path = resource.path_of(current["id"], current)
+    request = Request("archive", "POST", path, dict(resource.archive))
+    return Decision(ARCHIVED, (request,), changes)
+
+
+def _detach(wanted: Wanted, current: Object, verdict: str) -> Decision:
+    resource = wanted.resource
+    held = current.get(resource.attached_to)
+    if not held:
+        return Decision(UNCHANGED, reason="it is detached already")
+    path = f"{resource.path}/{current['id']}/detach"
+    changes = [Change(resource.attached_to, held, None)]
+    return Decision(verdict, (Request("detach", "POST", path),), changes)
+
+
+def _shown(value: Any) -> Tree:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+# ---------------------------------------------------------------------- its beginning
+
+
+def _create(wanted: Wanted, policy: Policy) -> Decision:
+    resource = wanted.resource
+    if policy.id_mode == SAME_ACCOUNT:
+        return Decision(REJECTED, reason="there is no such object, and `same_account` creates none")
+    if not resource.create:
+        return Decision(BLOCKED, reason=resource.why_not)
+    for name, values in resource.ended.items():
+        if wanted.fields.get(name) in values:
+            reason = f"its {name} is {wanted.fields[name]}: nothing of it goes on in a copy"
+            return Decision(BLOCKED, reason=reason)
+    unknown = _unknown(wanted, policy)
+    if unknown:
+        return Decision(BLOCKED, reason=f"Stripe takes no {', '.join(unknown)} here")
+    params = _new_params(wanted)
+    lacking = sorted(resource.needed - params.keys())
+    if lacking:
+        return Decision(REJECTED, reason=f"a new one needs {', '.join(lacking)}")
+    wrong = list(_refusals(params, resource))
+    if wrong:
+        return Decision(REJECTED, reason="; ".join(wrong))
+    missing = _missing(resource, CREATE, params, {}, policy)
+    if missing:
+        return Decision(BLOCKED, reason=missing)
+    changes = [Change(".".join(path), None, leaf) for path, leaf in leaves(params)]
+    return Decision(CREATED, (create_request(resource, wanted.fields, params),), changes)
+
+
+def _new_params(wanted: Wanted) -> dict[str, Tree]:
+    known = wanted.resource.created
+    params = {
+        name: filled(tree)
+        for name, tree in wanted.tree.items()
+        if name in known and not is_empty(tree)
+    }
+    if wanted.object_id and "id" in known:
+        params["id"] = wanted.object_id
+    if wanted.stamp:
+        params["metadata"] = {**params.get("metadata", {}), **wanted.stamp}
+    if isinstance(params.get("items"), dict):
+        params["items"] = [
+            {name: value for name, value in entry.items() if name != "id"}
+            for entry in params["items"].values()
+        ]
+    return params
+
+
+def create_request(
+    resource: Resource, fields: Mapping[str, Any], params: Mapping[str, Tree]
+) -> Request:
+    """The request that makes a new one; a line is added to its invoice."""
+    if resource.within != "invoice":
+        path = resource.one.replace("/{id}", "") or resource.path
+        return Request("create", "POST", path, params)
+    invoice = params.get("invoice") or fields["invoice"]
+    line = {name: value for name, value in params.items() if name != "invoice"}
+    return Request("create", "POST", f"/v1/invoices/{invoice}/add_lines", {"lines": [line]})
+
+
+# ---------------------------------------------------------------------- its change
+
+
+@dataclass
+class _Comparison:
+    """Where a record differs from the object."""
+
+    changed: dict[Path, Tree] = field(default_factory=dict)
+    conflicts: list[Path] = field(default_factory=list)
+
+    def tree(self) -> dict[str, Tree]:
+        """What is to be written, leaf by leaf."""
+        tree: dict[str, Tree] = {}
+        for path, leaf in self.changed.items():
+            put(tree, path, leaf)
+        return tree
+
+
+def _update(
+    wanted: Wanted, current: Object, theirs: Tree, base: Base | None, policy: Policy
+) -> Decision:
+    resource = wanted.resource
+    found = _compare(wanted, theirs, base)
+    stuck = _not_to_be_changed(wanted, current, base, policy)
+    frozen = {path for path in found.changed if path[0] in resource.frozen}
+    if frozen:
+        replacing = _replacement(wanted, current, theirs, found, policy)
+        if replacing:
+            return replacing
+        stuck += sorted(".".join(path) for path in frozen)
+    if stuck:
+        names = ", ".join(dict.fromkeys(stuck))
+        return Decision(BLOCKED, reason=f"Stripe does not let {names} be changed")
+    if found.conflicts and policy.on_conflict not in (OVERWRITE, MERGE):
+        return _conflict(found, theirs, wanted)
+    if policy.on_conflict == MERGE:
+        for path in found.conflicts:
+            del found.changed[path]
+    if policy.on_conflict == MERGE and found.conflicts and not found.changed:
+        return _conflict(found, theirs, wanted)
+    return _apply(wanted, current, theirs, found, base, policy)
+
+
+def _conflict(found: _Comparison, theirs: Tree, wanted: Wanted) -> Decision:
+    changes = [
+        Change(".".join(path), at(theirs, path), at(wanted.tree, path)) for path in found.conflicts
+    ]
+    names = ", ".join(change.field for change in changes)
+    return Decision(CONFLICT, changes=changes, reason=f"{names} changed in Stripe as well")
+
+
+def _compare(wanted: Wanted, theirs: Tree, base: Base | None) -> _Comparison:
+    found = _Comparison()
+    write_only = wanted.resource.write_only
+    for path, ours in leaves(dict(wanted.tree)):
+        if path[0] in write_only or alike(ours, at(theirs, path)):
+            continue
+        _weigh(found, path, ours, theirs, base)
+    for path in _removed(wanted, theirs, base):
+        _weigh(found, path, None, theirs, base)
+    return found
+
+
+def _weigh(found: _Comparison, path: Path, ours: Tree, theirs: Tree, base: Base | None) -> None:
+    """Three ways: what did not change here is theirs; what changed here and there conflicts."""
+    if base is not None and path[0] in base.ours:
+        if alike(at(base.ours, path), ours):
+            return
+        if not alike(at(base.theirs, path), at(theirs, path)):
+            found.conflicts.append(path)
+    found.changed[path] = ours
+
+
+def _removed(wanted: Wanted, theirs: Tree, base: Base | None) -> Iterator[Path]:
+    """Keys that the record held last time and no longer does: of whole metadata, of items."""
+    if base is None:
+        return
+    for name in ("metadata", "items"):
+        ours, before = wanted.tree.get(name), base.ours.get(name)
+        if isinstance(ours, dict) and isinstance(before, dict) and (wanted.whole or name == "items"):
+            for key in before.keys() - ours.keys():
+                if not is_empty(at(theirs, (name, key))):
+                    yield (name, key)
+
+
+def _not_to_be_changed(
+    wanted: Wanted, current: Object, base: Base | None, policy: Policy
+) -> list[str]:
+    """Fields that differ though no parameter takes them; what only came along does not count."""
+    if policy.id_mode == COPY:
+        return []
+    fixed = base.fixed if base else {}
+    names = []
+    for path, value in parts_fixed(wanted):
+        name = ".".join(path)
+        if value is None and path[0] not in current:
+            continue
+        if not same(value, at(current, path)) and not (name in fixed and same(fixed[name], value)):
+            names.append(name)
+    return names
+
+
+def parts_fixed(wanted: Wanted) -> Iterator[tuple[Path, Any]]:
+    """The parts of a record that can only be read, with their paths."""
+    fields = wanted.resource.shape.fields or {}
+    for name, value in wanted.fields.items():
+        if name not in wanted.tree:
+            yield (name,), value
+        elif name not in _MENDED:
+            yield from unwritable(value, fields[name], (name,))
+
+
+_MENDED = frozenset({"items", "discounts", "tiers", "currency_options", "pricing", "tax_ids"})
+"""Fields that readings.py reshapes: what is inside them has other names there."""
+
+
+def _unknown(wanted: Wanted, policy: Policy) -> list[str]:
+    """Fields of a user's own record that Stripe does not know for this kind of object."""
+    if policy.id_mode != EXTERNAL:
+        return []
+    return [
+        name for name, value in wanted.fields.items() if name not in wanted.tree and value is not None
+    ]
+
+
+def _apply(
+    wanted: Wanted,
+    current: Object,
+    theirs: Tree,
+    found: _Comparison,
+    base: Base | None,
+    policy: Policy,
+) -> Decision:
+    resource = wanted.resource
+    steps = _attachment(wanted, current, found)
+    params = _params(found.changed, theirs, resource)
+    acting = _action(wanted, current, base)
+    if not params and not steps and not acting:
+        return Decision(UNCHANGED)
+    if params:
+        params = {**resource.always, **_modifiers(wanted, UPDATE), **params}
+    wrong = list(_refusals(found.tree(), resource))
+    if wrong:
+        return Decision(REJECTED, reason="; ".join(wrong))
+    why = _missing(resource, UPDATE, params, current, policy) if params else ""
+    if any(step.kind == "detach" for step in steps):
+        why = why or _missing(resource, DELETE, {}, current, policy)
+    if acting and f"{resource.stream}.{wanted.action}" not in policy.allowed:
+        why = why or f"`allow_actions` does not contain {resource.stream}.{wanted.action}"
+    if why:
+        return Decision(BLOCKED, reason=why)
+    path = resource.path_of(current["id"], current)
+    requests = [*steps]
+    if params:
+        requests.append(Request("update", "POST", path, sent(params, theirs)))
+    requests += acting
+    changes = [
+        Change(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
+    ]
+    changes += [Change(ACTION, None, request.kind) for request in acting]
+    return Decision(UPDATED, requests, changes)
+
+
+def _attachment(wanted: Wanted, current: Object, found: _Comparison) -> list[Request]:
+    name = wanted.resource.attached_to
+    if not name or (name,) not in found.changed:
+        return []
+    owner = found.changed[(name,)]
+    path = f"{wanted.resource.path}/{current['id']}"
+    if owner is None:
+        return [Request("detach", "POST", f"{path}/detach")]
+    if current.get(name):
+        raise Unwritable(f"{name}: it belongs to {current[name]}, and to one only")
+    return [Request("attach", "POST", f"{path}/attach", {name: owner})]
+
+
+def _action(wanted: Wanted, current: Object, base: Base | None) -> list[Request]:
+    if not wanted.action or (base and base.ours.get(ACTION) == wanted.action):
+        return []
+    resource = wanted.resource
+    action = resource.actions.get(wanted.action)
+    if action is None:
+        known = ", ".join(resource.actions) or "none"
+        raise Unwritable(f"{ACTION}: {resource.stream} know no {wanted.action!r}, but: {known}")
+    status = current.get("status")
+    if status in action.done:
+        return []
+    if status not in action.when:
+        raise Unwritable(f"{ACTION}: cannot {wanted.action} one whose status is {status}")
+    path = resource.path_of(current["id"], current)
+    target = f"{path}/{action.suffix}" if action.suffix else path
+    return [Request(wanted.action, action.method, target)]
+
+
+def _modifiers(wanted: Wanted, operation: str) -> dict[str, Tree]:
+    resource = wanted.resource
+    known = resource.updated if operation == UPDATE else resource.created
+    return {
+        name: wanted.tree[name]
+        for name in sorted(resource.write_only & wanted.tree.keys() & known.keys())
+        if not is_empty(wanted.tree[name])
+    }
+
+
+def _params(changed: Mapping[Path, Tree], theirs: Tree, resource: Resource) -> dict[str, Tree]:
+    """Changed parameters: of a map its changed keys, of another hash all of it.
+
+    Nobody documents whether Stripe merges a hash or replaces it: sent whole, both end the same.
+    """
+    params: dict[str, Tree] = {}
+    for path, leaf in sorted(changed.items()):
+        name = path[0]
+        if name not in resource.updated:
+            continue
+        if len(path) > 1 and name not in params and not _is_map(resource, name):
+            params[name] = filled(at(theirs, (name,)) or {})
+        put(params, path, leaf)
+    return params
+
+
+def _is_map(resource: Resource, name: str) -> bool:
+    return name == "items" or resource.shape.fields is None or bool(
+        resource.shape.fields[name].values
+    )
+
+
+def sent(params: Mapping[str, Tree], theirs: Tree) -> dict[str, Tree]:
+    """Parameters in the form Stripe takes: items as a list, each kept one with its id."""
+    out = dict(params)
+    items = out.get("items")
+    if isinstance(items, dict):
+        held = at(theirs, ("items",)) or {}
+        out["items"] = [_entry(key, change, held) for key, change in sorted(items.items())]
+    return out
+
+
+def _entry(key: str, change: Tree, held: Mapping[str, Any]) -> Tree:
+    if key not in held:
+        if not key.startswith(NEW):
+            raise Unwritable(f"items: {key} is not there any more")
+        return {k: v for k, v in filled(change).items() if k != "id"}
+    if change is None:
+        return {"id": key, "deleted": "true"}
+    if "price" in change and "quantity" not in change:  # without one Stripe resets it to 1
+        quantity = held[key].get("quantity")
+        change = {**change, **({"quantity": quantity} if quantity is not None else {})}
+    return {"id": key, **change}
+
+
+def _refusals(params: Mapping[str, Tree], resource: Resource) -> Iterator[str]:
+    for path, leaf in leaves(dict(params)):
+        why = refusal(leaf, shape_at(resource.shape, path))
+        if why and path[0] != "items":
+            yield f"{'.'.join(path)} {why}"
+
+
+def _missing(
+    resource: Resource,
+    operation: str,
+    params: Mapping[str, Tree],
+    current: Object,
+    policy: Policy,
+) -> str:
+    """The permission that lacks; empty if none does."""
+    for guard in resource.guards:
+        meant = not guard.fields or guard.fields & params.keys()
+        if operation not in guard.on or not meant:
+            continue
+        if guard.unless and guard.unless(dict(params), current):
+            continue
+        name = f"{resource.stream}.{guard.action}"
+        if name not in policy.allowed:
+            return f"`allow_actions` does not contain {name}"
+    return ""
+
+
+# ---------------------------------------------------------------------- a price's successor
+
+
+def _replacement(
+    wanted: Wanted, current: Object, theirs: Tree, found: _Comparison, policy: Policy
+) -> Decision | None:
+    """A changed amount is a new price that takes over the lookup key."""
+    resource = wanted.resource
+    if not resource.succeeded:
+        return None
+    name = f"{resource.stream}.replace"
+    if name not in policy.allowed:
+        changed = ", ".join(sorted(".".join(p) for p in found.changed if p[0] in resource.frozen))
+        reason = f"{changed} cannot be changed, and `allow_actions` does not contain {name}"
+        return Decision(BLOCKED, reason=reason)
+    params = {
+        key: filled(tree)
+        for key, tree in {**theirs, **wanted.tree}.items()
+        if key in resource.created and key not in resource.write_only and not is_empty(tree)
+    }
+    if "unit_amount" in wanted.tree:
+        params.pop("unit_amount_decimal", None)
+    if params.get("lookup_key"):
+        params["transfer_lookup_key"] = "true"
+    params["metadata"] = {**params.get("metadata", {}), REPLACES: current["id"]}
+    changes = [Change(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
+    request = Request("replace", "POST", resource.path, params)
+    return Decision(UPDATED, (request,), changes, replaces=current["id"])
+
+
+# ---------------------------------------------------------------------- making ready
+
+
+def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[str, Tree]:
+    """The tree of an object or of a record: the parameters that its fields speak of.
+
+    Raises `Unwritable` where a field has no form that a parameter takes.
+    """
+    copy = dict(fields)
+    if resource.reading:
+        resource.reading(copy, now)
+    shapes = resource.shape.fields or {}
+    return {
+        name: tree_of(value, shapes[name], name) for name, value in copy.items() if name in shapes
+    }
+
+
+def key_items(
+    tree: Mapping[str, Tree], held: Mapping[str, Any], rename: Callable[[str], str | None]
+) -> dict[str, Tree]:
+    """The tree with its items by their ids: their own here, or those of the same price."""
+    keyed: dict[str, Tree] = {}
+    for number, entry in enumerate(tree["items"]):
+        own = rename(entry["id"]) if entry.get("id") else None
+        if own is None:
+            fits = [k for k, old in held.items() if alike(old.get("price"), entry.get("price"))]
+            own = next((k for k in fits if k not in keyed), None)
+        keyed[own or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k != "id"}
+    return {**tree, "items": keyed}

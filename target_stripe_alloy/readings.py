@@ -1,0 +1,143 @@
+"""Where the shape that is read is not the shape that is written: one function a kind of object.
+
+Each mends a shallow copy in place, of a record or of an object alike; `now` is Unix seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tap_stripe_alloy.records import unix_seconds
+
+Object = dict[str, Any]
+
+
+def price(source: Object, now: float) -> None:
+    """Tiers end at `inf`; one form of the amount; the default currency is no option."""
+    if isinstance(source.get("tiers"), list):
+        source["tiers"] = [_tier(tier) for tier in source["tiers"]]
+    _one_amount(source)
+    options = source.get("currency_options")
+    if isinstance(options, dict):
+        default = source.get("currency")
+        source["currency_options"] = {k: _option(v) for k, v in options.items() if k != default}
+    custom = source.get("custom_unit_amount")
+    if isinstance(custom, dict):
+        source["custom_unit_amount"] = {"enabled": True, **custom}
+
+
+def _tier(tier: Object) -> Object:
+    tier = dict(tier)
+    if "up_to" in tier and tier["up_to"] is None:
+        tier["up_to"] = "inf"
+    _one_amount(tier)
+    _one_amount(tier, "flat_amount")
+    return tier
+
+
+def _option(option: Any) -> Any:
+    if isinstance(option, dict):
+        option = dict(option)
+        price({"tiers": option.get("tiers")}, 0)
+        _one_amount(option)
+        if isinstance(option.get("tiers"), list):
+            option["tiers"] = [_tier(tier) for tier in option["tiers"]]
+    return option
+
+
+def _one_amount(source: Object, name: str = "unit_amount") -> None:
+    exact = f"{name}_decimal"
+    if source.get(name) is not None:
+        source.pop(exact, None)
+    elif source.get(exact) is not None:
+        source.pop(name, None)
+
+
+def customer(source: Object, now: float) -> None:
+    """Tax ids are data when a customer is created, objects of their own afterwards."""
+    tax_ids = source.pop("tax_ids", None)
+    if isinstance(tax_ids, dict) and isinstance(tax_ids.get("data"), list):
+        source["tax_id_data"] = tax_ids["data"]
+
+
+def subscription(source: Object, now: float) -> None:
+    """What is past is not sent; an end at the period's end has no date of its own."""
+    for name in ("trial_end", "cancel_at"):
+        if _is_past(source.get(name), now):
+            del source[name]
+    if source.get("cancel_at_period_end") is True:
+        source.pop("cancel_at", None)
+    _discounts(source)
+    items = source.get("items")
+    if isinstance(items, dict) and isinstance(items.get("data"), list):
+        items = items["data"]
+    if isinstance(items, list):
+        source["items"] = [_item(entry) for entry in items]
+
+
+def _item(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        entry = {name: value for name, value in entry.items() if name != "plan"}
+        _discounts(entry)
+    return entry
+
+
+def subscription_item(source: Object, now: float) -> None:
+    """Discounts are named, not repeated."""
+    _discounts(source)
+
+
+def invoice(source: Object, now: float) -> None:
+    """A due date belongs to invoices that are sent."""
+    if source.get("collection_method") != "send_invoice" and source.get("due_date") is None:
+        source.pop("due_date", None)
+    _discounts(source)
+
+
+def invoice_line_item(source: Object, now: float) -> None:
+    """A price is named by its id, and then says the amount."""
+    pricing = source.get("pricing")
+    if isinstance(pricing, dict) and "price_details" in pricing:
+        chosen = (pricing["price_details"] or {}).get("price")
+        if chosen:
+            source["pricing"] = {"price": chosen}
+            source.pop("amount", None)
+        else:
+            del source["pricing"]
+    if source.get("quantity") is not None:
+        source.pop("quantity_decimal", None)
+    _discounts(source)
+
+
+def refund(source: Object, now: float) -> None:
+    """Of charge and payment intent the charge decides."""
+    if source.get("charge"):
+        source.pop("payment_intent", None)
+    source.pop("currency", None)
+    source.pop("customer", None)
+
+
+def _discounts(source: Object) -> None:
+    held = source.get("discounts")
+    if isinstance(held, list):
+        source["discounts"] = [_discount(entry) for entry in held]
+
+
+def _discount(entry: Any) -> Any:
+    if isinstance(entry, str):
+        return {"discount": entry}
+    if isinstance(entry, dict) and entry.get("object") == "discount":
+        of = entry.get("source") or {}
+        if entry.get("promotion_code"):
+            return {"promotion_code": entry["promotion_code"]}
+        return {"coupon": of["coupon"]} if of.get("coupon") else {"discount": entry.get("id")}
+    return entry
+
+
+def _is_past(value: Any, now: float) -> bool:
+    if isinstance(value, str):
+        try:
+            value = unix_seconds(value)
+        except ValueError:
+            return False
+    return isinstance(value, (int, float)) and value <= now

@@ -1,0 +1,458 @@
+"""What can be written of each kind of object: data, upon the parameter types of `stripe.params`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from stripe_alloy.params import Shape, shape_of
+from target_stripe_alloy import readings
+from target_stripe_alloy.reshape import Path
+from tap_stripe_alloy.shape import generated
+from tap_stripe_alloy.streams import BY_NAME
+
+Object = dict[str, Any]
+CREATE, UPDATE, DELETE = "create", "update", "delete"
+ACTION = "_action"
+"""The field of a record that asks for an action, such as `finalize`; a status never does."""
+
+NOT_COPIED = ""
+"""In `references`: ids of things that no record can bring into another account."""
+_NOT_PARAMETERS = frozenset({"expand"})
+
+
+def _map(**values: Any) -> Mapping[str, Any]:
+    return MappingProxyType(values)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What needs a permission in `allow_actions`, since it moves money or cannot be undone."""
+
+    action: str
+    on: tuple[str, ...] = (CREATE, UPDATE)
+    fields: frozenset[str] = frozenset()
+    """The parameters meant; none: any at all."""
+    unless: Callable[[Object, Object], bool] | None = None
+    """Given parameters and current object (or nothing): whether it is harmless here."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """`POST {path}/{suffix}`, in one of the statuses `when`; in `done` it happened already."""
+
+    suffix: str
+    when: frozenset[str]
+    done: frozenset[str] = frozenset()
+    method: str = "POST"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """How one stream's objects are written."""
+
+    stream: str
+    params: str
+    """What `stripe.params` calls them: `Customer` of `CustomerUpdateParams`."""
+    create: str = ""
+    """The class of `stripe.params` for a new one; empty: it cannot be created, see `why_not`."""
+    why_not: str = ""
+    update: str = ""
+    one: str = ""
+    """The path of one, if not `{path}/{id}`; `{invoice}` stands for that field."""
+    references: Mapping[str, str] = field(default_factory=_map)
+    """Parameter (`a.b`, `items.*.price`) → stream of the object it names."""
+    later: frozenset[str] = frozenset()
+    """References that may be set once the object exists: the other needs this one first."""
+    ignored: frozenset[str] = frozenset()
+    """Parameters that are never derived from what is read."""
+    own_to_account: frozenset[str] = frozenset()
+    """Parameters whose values do not travel to another account."""
+    reading: Callable[[Object, float], None] | None = None
+    """Mends a copy of an object, or of a record, before it becomes parameters."""
+    ended: Mapping[str, frozenset[str]] = field(default_factory=_map)
+    """Field → values with which no copy is made."""
+    guards: tuple[Guard, ...] = ()
+    always: Mapping[str, str] = field(default_factory=_map)
+    """Sent with each update unless the record says otherwise."""
+    archive: Mapping[str, str] = field(default_factory=_map)
+    deletes: bool = False
+    actions: Mapping[str, Action] = field(default_factory=_map)
+    lane: str = ""
+    """The field that names whose writes must not meet: Stripe locks that object."""
+    within: str = ""
+    """The field that names the object this one is inside of."""
+    succeeded: bool = False
+    """Whether a change of what is frozen makes a new one that takes this one's place."""
+    found_by: str = ""
+    """In another account found again by this field: `id`, `lookup_key`; else by a stamp."""
+    attached_to: str = ""
+    """The field that is set by attaching and emptied by detaching."""
+    contains: str = ""
+    """The stream whose objects come to be with this one, in the list `items`."""
+    writable: bool = True
+
+    @property
+    def path(self) -> str:
+        """Where Stripe lists and creates them."""
+        return BY_NAME[self.stream].path
+
+    @property
+    def object_name(self) -> str:
+        """What Stripe calls one."""
+        return BY_NAME[self.stream].object_name
+
+    @cached_property
+    def created(self) -> Mapping[str, Shape]:
+        """Parameters of a new one."""
+        return self._fields(self.create)
+
+    @cached_property
+    def updated(self) -> Mapping[str, Shape]:
+        """Parameters of an update."""
+        return self._fields(self.update)
+
+    @cached_property
+    def needed(self) -> frozenset[str]:
+        """Parameters that a new one must have."""
+        return frozenset(shape_of(self.create).needed) if self.create else frozenset()
+
+    @cached_property
+    def shape(self) -> Shape:
+        """All parameters, those of an update where both have one."""
+        attached = {self.attached_to: Shape(scalars={"string"})} if self.attached_to else {}
+        return Shape(fields={**self.created, **self.updated, **attached})
+
+    @cached_property
+    def readable(self) -> frozenset[str]:
+        """Fields that an object of Stripe's has."""
+        return frozenset(generated(self.stream)["properties"])
+
+    @cached_property
+    def write_only(self) -> frozenset[str]:
+        """Parameters that say how to write, and are not read again: `proration_behavior`."""
+        return frozenset((self.created.keys() | self.updated.keys()) - self.readable)
+
+    @cached_property
+    def frozen(self) -> frozenset[str]:
+        """Parameters of a new one that no update takes."""
+        return frozenset((self.created.keys() & self.readable) - self.updated.keys())
+
+    @cached_property
+    def on_request(self) -> frozenset[str]:
+        """Fields that Stripe sends only when they are expanded."""
+        entries = generated("_expandable")[self.stream]
+        return frozenset(path for path, entry in entries.items() if entry["kind"] == "include")
+
+    def _fields(self, params: str) -> Mapping[str, Shape]:
+        fields = (shape_of(params).fields or {}) if params else {}
+        out = self.ignored | _NOT_PARAMETERS
+        return {name: shape for name, shape in fields.items() if name not in out}
+
+    def path_of(self, object_id: str, fields: Mapping[str, Any]) -> str:
+        """The path of one object."""
+        if not self.one:
+            return f"{self.path}/{object_id}"
+        return self.one.format(**{k: v for k, v in fields.items() if k != "id"}, id=object_id)
+
+
+def _sends_invoices(params: Object, current: Object) -> bool:
+    method = params.get("collection_method") or current.get("collection_method")
+    return bool(method == "send_invoice")
+
+
+def _off(name: str) -> Callable[[Object, Object], bool]:
+    return lambda params, _: params.get(name) in (None, "0", "false")
+
+
+_ANY = frozenset[str]()
+
+
+def _set(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+RESOURCES: Sequence[Resource] = (
+    Resource(
+        "products",
+        "Product",
+        create="ProductCreateParams",
+        update="ProductUpdateParams",
+        references=_map(default_price="prices"),
+        later=_set("default_price"),
+        archive=_map(active="false"),
+        deletes=True,
+        found_by="id",
+    ),
+    Resource(
+        "prices",
+        "Price",
+        create="PriceCreateParams",
+        update="PriceUpdateParams",
+        references=_map(product="products"),
+        reading=readings.price,
+        archive=_map(active="false"),
+        lane="product",
+        found_by="lookup_key",
+        succeeded=True,
+    ),
+    Resource(
+        "customers",
+        "Customer",
+        create="CustomerCreateParams",
+        update="CustomerUpdateParams",
+        references=MappingProxyType(
+            {
+                "invoice_settings.default_payment_method": "payment_methods",
+                "default_source": NOT_COPIED,
+                "test_clock": NOT_COPIED,
+            }
+        ),
+        own_to_account=_set("next_invoice_sequence", "invoice_prefix"),
+        reading=readings.customer,
+        guards=(
+            Guard("delete", (DELETE,)),
+            Guard("balance", fields=_set("balance"), unless=_off("balance")),
+            Guard("source", fields=_set("source", "default_source")),
+        ),
+        deletes=True,
+    ),
+    Resource(
+        "payment_methods",
+        "PaymentMethod",
+        why_not="a payment method is not made of what can be read of it: attach one by its id",
+        update="PaymentMethodUpdateParams",
+        references=_map(customer="customers"),
+        guards=(Guard("detach", (DELETE,)),),
+        deletes=True,
+        attached_to="customer",
+        lane="customer",
+    ),
+    Resource(
+        "subscriptions",
+        "Subscription",
+        create="SubscriptionCreateParams",
+        update="SubscriptionUpdateParams",
+        references=MappingProxyType(
+            {
+                "customer": "customers",
+                "items.*.price": "prices",
+                "items.*.tax_rates": NOT_COPIED,
+                "default_payment_method": "payment_methods",
+                "default_source": NOT_COPIED,
+                "default_tax_rates": NOT_COPIED,
+                "discounts.*.discount": NOT_COPIED,
+                "on_behalf_of": NOT_COPIED,
+                "transfer_data": NOT_COPIED,
+            }
+        ),
+        ignored=_set("billing_cycle_anchor", "billing_schedules", "customer_account"),
+        own_to_account=_set("billing_mode"),
+        reading=readings.subscription,
+        ended=_map(status=_set("canceled", "incomplete_expired")),
+        guards=(
+            Guard("create", (CREATE,), unless=_sends_invoices),
+            Guard(
+                "items",
+                (UPDATE,),
+                _set("items", "add_invoice_items", "collection_method", "trial_end"),
+                unless=_sends_invoices,
+            ),
+            Guard("cancel", (DELETE,)),
+        ),
+        deletes=True,
+        actions=_map(
+            cancel=Action(
+                "",
+                _set("active", "trialing", "past_due", "unpaid", "incomplete", "paused"),
+                _set("canceled", "incomplete_expired"),
+                "DELETE",
+            ),
+            pause=Action("pause", _set("active", "trialing"), _set("paused")),
+            resume=Action("resume", _set("paused"), _set("active")),
+        ),
+        lane="customer",
+        contains="subscription_items",
+    ),
+    Resource(
+        "subscription_items",
+        "SubscriptionItem",
+        create="SubscriptionItemCreateParams",
+        update="SubscriptionItemUpdateParams",
+        one="/v1/subscription_items/{id}",
+        references=_map(subscription="subscriptions", price="prices", tax_rates=NOT_COPIED),
+        ignored=_set("plan", "current_trial"),
+        reading=readings.subscription_item,
+        guards=(
+            Guard("create", (CREATE,)),
+            Guard("update", (UPDATE,), _set("price", "quantity", "discounts", "tax_rates")),
+            Guard("delete", (DELETE,)),
+        ),
+        deletes=True,
+        within="subscription",
+        lane="subscription",
+    ),
+    Resource(
+        "invoices",
+        "Invoice",
+        create="InvoiceCreateParams",
+        update="InvoiceUpdateParams",
+        references=MappingProxyType(
+            {
+                "customer": "customers",
+                "subscription": "subscriptions",
+                "default_payment_method": "payment_methods",
+                "default_source": NOT_COPIED,
+                "default_tax_rates": NOT_COPIED,
+                "account_tax_ids": NOT_COPIED,
+                "discounts.*.discount": NOT_COPIED,
+                "on_behalf_of": NOT_COPIED,
+                "shipping_cost": NOT_COPIED,
+            }
+        ),
+        ignored=_set(
+            "from_invoice",
+            "number",
+            "automatically_finalizes_at",
+            "effective_at",
+            "customer_account",
+        ),
+        own_to_account=_set("issuer", "rendering"),
+        reading=readings.invoice,
+        ended=_map(
+            status=_set("paid", "void", "uncollectible"),
+            billing_reason=_set(
+                "subscription",
+                "subscription_create",
+                "subscription_cycle",
+                "subscription_update",
+                "subscription_threshold",
+            ),
+        ),
+        guards=(
+            Guard("auto_advance", fields=_set("auto_advance"), unless=_off("auto_advance")),
+            Guard("create_for_subscription", (CREATE,), _set("subscription")),
+        ),
+        deletes=True,
+        actions=_map(
+            finalize=Action("finalize", _set("draft"), _set("open", "paid")),
+            pay=Action("pay", _set("draft", "open"), _set("paid")),
+            send=Action("send", _set("draft", "open")),
+            void=Action("void", _set("open", "uncollectible"), _set("void")),
+            mark_uncollectible=Action("mark_uncollectible", _set("open"), _set("uncollectible")),
+        ),
+        lane="customer",
+    ),
+    Resource(
+        "invoice_line_items",
+        "InvoiceLineItem",
+        create="InvoiceAddLinesParamsLine",
+        update="InvoiceLineItemUpdateParams",
+        one="/v1/invoices/{invoice}/lines/{id}",
+        references=MappingProxyType(
+            {"invoice": "invoices", "pricing.price": "prices", "tax_rates": NOT_COPIED}
+        ),
+        ignored=_set("tax_amounts", "invoice_item"),
+        reading=readings.invoice_line_item,
+        within="invoice",
+        lane="invoice",
+    ),
+    Resource(
+        "payment_intents",
+        "PaymentIntent",
+        create="PaymentIntentCreateParams",
+        update="PaymentIntentUpdateParams",
+        references=MappingProxyType(
+            {
+                "customer": "customers",
+                "payment_method": "payment_methods",
+                "on_behalf_of": NOT_COPIED,
+                "transfer_data": NOT_COPIED,
+            }
+        ),
+        ignored=_set("customer_account", "payment_details", "hooks"),
+        ended=_map(status=_set("succeeded", "canceled", "processing", "requires_capture")),
+        guards=(Guard("confirm", (CREATE,), _set("confirm"), unless=_off("confirm")),),
+        actions=_map(
+            confirm=Action(
+                "confirm",
+                _set("requires_payment_method", "requires_confirmation"),
+                _set("succeeded", "processing", "requires_capture", "requires_action"),
+            ),
+            capture=Action("capture", _set("requires_capture"), _set("succeeded")),
+            cancel=Action(
+                "cancel",
+                _set(
+                    "requires_payment_method",
+                    "requires_capture",
+                    "requires_confirmation",
+                    "requires_action",
+                ),
+                _set("canceled"),
+            ),
+        ),
+        lane="customer",
+    ),
+    Resource(
+        "charges",
+        "Charge",
+        why_not="charges come of payment intents; creating them by hand is deprecated",
+        update="ChargeUpdateParams",
+        references=_map(customer="customers"),
+        lane="customer",
+    ),
+    Resource(
+        "refunds",
+        "Refund",
+        create="RefundCreateParams",
+        update="RefundUpdateParams",
+        references=_map(charge="charges", payment_intent="payment_intents", customer="customers"),
+        reading=readings.refund,
+        guards=(Guard("create", (CREATE,)),),
+        actions=_map(cancel=Action("cancel", _set("requires_action"), _set("canceled"))),
+        lane="charge",
+    ),
+    Resource(
+        "disputes",
+        "Dispute",
+        why_not="disputes are opened by the customer's bank",
+        update="DisputeUpdateParams",
+        guards=(Guard("submit", fields=_set("submit"), unless=_off("submit")),),
+        always=_map(submit="false"),
+        actions=_map(
+            close=Action("close", _set("needs_response", "warning_needs_response"), _set("lost"))
+        ),
+    ),
+    Resource(
+        "payouts",
+        "Payout",
+        create="PayoutCreateParams",
+        update="PayoutUpdateParams",
+        references=_map(destination=NOT_COPIED),
+        guards=(Guard("create", (CREATE,)),),
+        actions=_map(
+            cancel=Action("cancel", _set("pending"), _set("canceled")),
+            reverse=Action("reverse", _set("paid")),
+        ),
+    ),
+    Resource("events", "Event", why_not="events are Stripe's own", writable=False),
+    Resource(
+        "balance_transactions",
+        "BalanceTransaction",
+        why_not="balance transactions are Stripe's own",
+        writable=False,
+    ),
+)
+"""In the order in which they need each other."""
+
+BY_STREAM: Mapping[str, Resource] = {resource.stream: resource for resource in RESOURCES}
+ORDER: Mapping[str, int] = {resource.stream: n for n, resource in enumerate(RESOURCES)}
+COPIED = frozenset(resource.stream for resource in RESOURCES if resource.create)
+
+
+def reference_paths(resource: Resource) -> Mapping[Path, str]:
+    """The references by their paths; `*` stands for each entry."""
+    return {tuple(path.split(".")): stream for path, stream in resource.references.items()}
