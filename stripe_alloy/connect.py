@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """A transport that only reads, and the emulator behind it if that is what the key names."""
+    """A transport, and the emulator behind it if that is what the key names."""
 
     def __init__(
         self,
@@ -23,6 +23,7 @@ class Connection:
         api_version: str,
         max_requests_per_second: float | None,
         max_concurrency: int,
+        read_only: bool = True,
     ) -> None:
         self._emulator: Emulator | None = None
         budget = budget_for(api_key, max_requests_per_second)
@@ -39,7 +40,7 @@ class Connection:
             api_version=api_version,
             budget=budget,
             max_concurrency=max_concurrency,
-            read_only=True,
+            read_only=read_only,
         )
 
     def close(self) -> None:

@@ -99,7 +99,8 @@ class Delivery:
                 idempotency_key=intent.idempotency_key if post else None,
             )
         except StripeError as error:
-            return self._not_done(intent, error)
+            self._not_done(intent, error)
+            return None
         result = self._made(BY_STREAM[intent.stream], answer.body, intent)
         known = self._known(intent, result)
         outcome = Outcome(DONE, 200, answer.request_id, result["id"] if result else None)

@@ -227,4 +227,4 @@ class Keys:
         metadata = source.get("metadata") or {}
         names = self.properties if self._external else (COPY_OF,)
         values = [metadata.get(name) for name in names]
-        return self._join(values) if values and all(values) else None
+        return self._join([str(v) for v in values]) if values and all(values) else None

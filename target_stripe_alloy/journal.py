@@ -392,7 +392,7 @@ def _prepare(connection: sa.Connection) -> tuple[str, int]:
     if row is None:
         made = {"id": uuid.uuid4().hex, "version": VERSION}
         connection.execute(_journals.insert(), made)
-        return made["id"], 0
+        return str(made["id"]), 0
     if row.version > VERSION:
         raise SettingsError(
             f"The journal is of version {row.version}, this release knows {VERSION}: upgrade"

@@ -171,6 +171,12 @@ class Report:
             for stream, counts in sorted(self.counts.items())
         }
 
+    def progress(self) -> None:
+        """Say how far it is."""
+        for stream, of in self.summary().items():
+            told = ", ".join(f"{name} {n}" for name, n in of.items() if n)
+            _logger.info("%s so far: %s", stream, told)
+
     def close(self, summary: str | None) -> None:
         """Tell the counts, and close the files."""
         counts = self.summary()

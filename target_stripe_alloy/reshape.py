@@ -127,7 +127,7 @@ def put(tree: dict[str, Tree], path: Path, leaf: Tree) -> None:
     tree[path[-1]] = leaf
 
 
-def is_empty(tree: Tree) -> bool:
+def is_empty(tree: Any) -> bool:
     """Whether nothing is in it: no text anywhere."""
     if isinstance(tree, dict):
         return all(is_empty(inner) for inner in tree.values())

@@ -1,88 +1,277 @@
-"""target-stripe-alloy: the Singer target. This release compares; it has no way to write."""
+"""target-stripe-alloy: the Singer target that writes records back to Stripe."""
 
 from __future__ import annotations
 
+import copy
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from hashlib import blake2b
+from types import FrameType
+from typing import IO, Any, ClassVar
 
 from singer_sdk import Target
-from singer_sdk import typing as th
+from singer_sdk.contrib.msgspec import MsgSpecReader
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
+from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
 from stripe_alloy.connect import Connection
-from stripe_alloy.errors import SettingsError
+from stripe_alloy.errors import PermissionMissing, SettingsError
 from stripe_alloy.program import run
-from tap_stripe_alloy.settings import DECLARED as TAPS
-from tap_stripe_alloy.settings import MAX_CONCURRENCY, check_key, read_settings
-from target_stripe_alloy.sink import CompareSink
+from stripe_alloy.transport import Transport
+from target_stripe_alloy.engine import Engine
+from target_stripe_alloy.journal import Journal, Scope
+from target_stripe_alloy.report import Report
+from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
+from target_stripe_alloy.sinks import StripeSink
 
-if TYPE_CHECKING:
-    from stripe_alloy.transport import Transport
+_logger = logging.getLogger(__name__)
 
-SHARED = ("api_key", "api_url", "api_version", "max_requests_per_second")
-"""Settings that mean the same as the tap's."""
+REJECTED_EXIT = 3
+"""The exit code of a run that went through and had to reject records."""
+PULSE = 1.0
+"""Seconds after which held records go on, and states that are covered go out."""
 
-DECLARED = th.PropertiesList(
-    *(setting for name, setting in TAPS.items() if name in SHARED),
-    th.Property(
-        "account_id",
-        th.StringType,
-        title="Account ID",
-        description="The connected account (`acct_…`) to compare with. Default: the key's own.",
-    ),
-    th.Property(
-        "dry_run",
-        th.BooleanType,
-        default=False,
-        title="Dry run",
-        description="Say what differs, change nothing. This release has nothing else to offer, "
-        "and refuses to run without it.",
-    ),
-)
+
+class Reader(MsgSpecReader):
+    """Reads messages, and tells when reading ends before its time."""
+
+    failed: Callable[[], None] | None = None
+
+    @override
+    def process_lines(self, file_input: IO[str] | None, callbacks: Any) -> Any:
+        try:
+            return super().process_lines(file_input or sys.stdin, callbacks)
+        except BaseException:
+            if self.failed:
+                self.failed()
+            raise
 
 
 class TargetStripeAlloy(Target):
-    """Holds records against Stripe and says where they differ."""
+    """Brings records into Stripe: planned, journaled, exactly once."""
 
     name = "target-stripe-alloy"
     package_name = "stripe-alloy"
     config_jsonschema: ClassVar[dict[str, Any]] = DECLARED.to_dict()
-    default_sink_class = CompareSink
+    default_sink_class = StripeSink
+    message_reader_class = Reader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
+    exit_code: ClassVar[int] = 0
+    """Of the last run that went through."""
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
+        self._lock = threading.RLock()
+        self._states: deque[tuple[int, dict[str, Any]]] = deque()
+        self._ended = threading.Event()
+        reader = self.message_reader
+        assert isinstance(reader, Reader)  # noqa: S101 - the class says so
+        reader.failed = self._abort
+
+    # ------------------------------------------------------------------ what it works with
+
+    @cached_property
+    def settings(self) -> TargetSettings:
+        """The settings, checked."""
+        return read_target_settings(self.config)
 
     @cached_property
     def _connection(self) -> Connection:
-        if not self.config.get("dry_run"):
-            raise SettingsError(
-                "This release compares and writes nothing: set `dry_run` to true to say so"
-            )
-        settings = read_settings({name: self.config.get(name) for name in SHARED})
-        check_key(settings)
+        shared = self.settings.shared
         return Connection(
-            api_key=settings.api_key,
-            api_url=settings.api_url,
-            api_version=settings.api_version,
-            max_requests_per_second=settings.max_requests_per_second,
-            max_concurrency=MAX_CONCURRENCY,
+            api_key=shared.api_key,
+            api_url=shared.api_url,
+            api_version=shared.api_version,
+            max_requests_per_second=shared.max_requests_per_second,
+            max_concurrency=shared.max_concurrency,
+            read_only=self.settings.dry_run,
         )
 
     @property
     def transport(self) -> Transport:
-        """The way to Stripe; it refuses whatever is not a GET."""
+        """The way to Stripe; in a dry run it refuses whatever is not a GET."""
         return self._connection.transport
+
+    @cached_property
+    def report(self) -> Report:
+        """What the run tells."""
+        settings = self.settings
+        return Report(
+            rejects=settings.rejects,
+            max_rejects=settings.max_rejects,
+            plan=settings.plan,
+            dry_run=settings.dry_run,
+        )
+
+    @cached_property
+    def _journal(self) -> Journal:
+        settings = self.settings
+        scope = Scope(self._account(), settings.live, settings.policy.id_mode)
+        return Journal(settings.journal, scope, clock=self.transport.now)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Does the work; making it checks the account and finishes what a crash left."""
+        settings = self.settings
+        engine = Engine(
+            transport=self.transport,
+            journal=self._journal,
+            report=self.report,
+            policy=settings.policy,
+            account=settings.account_id,
+            workers=settings.shared.max_concurrency,
+            dry_run=settings.dry_run,
+        )
+        engine.recover()
+        threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
+        return engine
+
+    def _account(self) -> str:
+        """The id of the account that is written to; refuses one that is not meant."""
+        expected = self.settings.expected_account_id
+        try:
+            body = self.transport.get("/v1/account", account=self.settings.account_id).body
+        except PermissionMissing as error:
+            if expected:
+                raise SettingsError(
+                    f"`expected_account_id` cannot be checked: the key may not read the account "
+                    f"({error.failure.message}). Grant it, or use another key"
+                ) from None
+            key = self.settings.shared.api_key.encode()
+            return self.settings.account_id or f"key:{blake2b(key, digest_size=8).hexdigest()}"
+        found = str(body["id"])
+        if expected and found != expected:
+            raise SettingsError(
+                f"The key writes to {found}, `expected_account_id` is {expected}: refused"
+            )
+        return found
+
+    # ------------------------------------------------------------------ messages
+
+    @override
+    def _process_record_message(self, message_dict: dict[str, Any]) -> None:
+        self._assert_line_requires(message_dict, requires={"stream", "record"})
+        name = message_dict["stream"]
+        if name not in self.mapper.stream_maps:
+            self._assert_sink_exists(name)
+        with self._lock:
+            for stream_map in self.mapper.stream_maps[name]:
+                record = message_dict["record"]
+                if not isinstance(stream_map, SameRecordTransform):
+                    record = stream_map.transform(copy.copy(record))
+                if record is None:
+                    continue
+                self._assert_sink_exists(stream_map.stream_alias)
+                sink = self._sinks_active[stream_map.stream_alias]
+                sink._singer_validate_message(record)  # noqa: SLF001 - as the SDK does
+                sink.process_record(record, {})
+                sink.record_counter_metric.increment()
+            self._emit_states()
+
+    @override
+    def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
+        with self._lock:
+            super()._process_schema_message(message_dict)
+            for sink in self._sinks_to_clear:
+                self._flush(sink)
+
+    @override
+    def _process_activate_version_message(self, message_dict: dict[str, Any]) -> None:
+        # What a listing no longer holds may be anything: only a tombstone deletes.
+        self.logger.debug("ACTIVATE_VERSION is passed over")
+
+    @override
+    def _process_state_message(self, message_dict: dict[str, Any]) -> None:
+        self._assert_line_requires(message_dict, requires={"value"})
+        with self._lock:
+            number = self.engine.watermark.last
+            if self._states and self._states[-1][0] == number:
+                self._states.pop()
+            self._states.append((number, message_dict["value"]))
+            self._emit_states()
+
+    def _emit_states(self) -> None:
+        """Write the newest state all of whose records are settled."""
+        if not self._states:
+            return
+        mark, newest = self.engine.watermark.mark, None
+        while self._states and self._states[0][0] <= mark:
+            newest = self._states.popleft()
+        if newest:
+            self._write_state_message(newest[1])
+
+    @staticmethod
+    def _flush(sink: Any, older_than: float = 0.0) -> None:
+        sink.flush(older_than=older_than)
+
+    def _flush_all(self, older_than: float = 0.0) -> None:
+        for sink in (*self._sinks_to_clear, *self._sinks_active.values()):
+            self._flush(sink, older_than)
+
+    def _pulse(self) -> None:
+        """Let a slow tap's records go on, and long writes' states out, in time."""
+        told = time.monotonic()
+        while not self._ended.wait(PULSE):
+            with self._lock:
+                if self._ended.is_set():
+                    return
+                try:
+                    self._flush_all(older_than=PULSE)
+                except Exception:  # noqa: BLE001, S110 - the main thread meets it with its next record
+                    pass
+                self._emit_states()
+            if time.monotonic() - told > 30:  # noqa: PLR2004 - as the tap does
+                told = time.monotonic()
+                self.report.progress()
+
+    # ------------------------------------------------------------------ the end
 
     @override
     def process_endofpipe(self) -> None:
         try:
-            super().process_endofpipe()
-        finally:
+            with self._lock:
+                self._flush_all()
+            self.engine.finish()
+        except BaseException:
+            self._abort()
+            raise
+        self._finish()
+        super().process_endofpipe()
+        type(self).exit_code = REJECTED_EXIT if self.report.rejected else 0
+
+    def _abort(self) -> None:
+        """Let what is under way end, and tell what is known."""
+        if "_connection" in self.__dict__:
+            self._connection.transport.close()  # retries give up; their writes are journaled
+        self._finish()
+
+    def _finish(self) -> None:
+        self._ended.set()
+        with self._lock:
+            if "engine" in self.__dict__:
+                self._emit_states()
+                self.engine.close()
+            if "_journal" in self.__dict__:
+                self._journal.close()
+            if "report" in self.__dict__:
+                self.report.close(self.settings.summary)
             if "_connection" in self.__dict__:
                 self._connection.close()
+
+    @override
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
+        _logger.warning("Signal %d: what is under way ends, nothing more begins", signum)
+        raise SystemExit(128 + signum)
 
 
 def main() -> None:

@@ -1,0 +1,227 @@
+"""The target's settings: declared once, checked before the first request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from singer_sdk import typing as th
+
+from stripe_alloy.errors import SettingsError
+from tap_stripe_alloy.settings import DECLARED as TAPS
+from tap_stripe_alloy.settings import MAX_CONCURRENCY, Settings, check_key, read_settings
+from target_stripe_alloy.plan import (
+    ARCHIVE,
+    COPY,
+    EXTERNAL,
+    FAIL,
+    IGNORE,
+    MERGE,
+    OVERWRITE,
+    SAME_ACCOUNT,
+    SKIP,
+    Policy,
+)
+from target_stripe_alloy.resources import RESOURCES
+
+TEST, LIVE = "test", "live"
+JOURNAL = "sqlite:///target-stripe-alloy.db"
+REJECTS = "target-stripe-alloy-rejects.jsonl"
+SHARED = ("api_key", "api_url", "api_version", "max_requests_per_second", "max_concurrency")
+"""Settings that mean the same as the tap's."""
+
+ALLOWED = tuple(
+    sorted(
+        {f"{resource.stream}.{guard.action}" for resource in RESOURCES for guard in resource.guards}
+        | {f"{resource.stream}.{action}" for resource in RESOURCES for action in resource.actions}
+        | {f"{resource.stream}.replace" for resource in RESOURCES if resource.succeeded}
+    )
+)
+"""What `allow_actions` may contain."""
+
+
+def _choice(name: str, values: tuple[str, ...], title: str, description: str) -> th.Property[Any]:
+    return th.Property(
+        name,
+        th.StringType,
+        default=values[0],
+        allowed_values=list(values),
+        title=title,
+        description=description,
+    )
+
+
+DECLARED = th.PropertiesList(
+    *(setting for name, setting in TAPS.items() if name in SHARED),
+    th.Property(
+        "account_id",
+        th.StringType,
+        title="Account ID",
+        description="The connected account (`acct_…`) to write to. Default: the key's own.",
+    ),
+    _choice(
+        "mode",
+        (TEST, LIVE),
+        "Mode",
+        "`live` needs a live key and `expected_account_id`; a live key is refused in `test`.",
+    ),
+    th.Property(
+        "expected_account_id",
+        th.StringType,
+        title="Expected account ID",
+        description="The account (`acct_…`) that is meant: another one is refused before the "
+        "first write.",
+    ),
+    _choice(
+        "id_mode",
+        (SAME_ACCOUNT, COPY, EXTERNAL),
+        "ID mode",
+        "What a record's key is: `same_account` the object's own id, `copy` its id in another "
+        "account, `external` a key of yours, kept in the object's metadata.",
+    ),
+    _choice(
+        "on_conflict",
+        (FAIL, SKIP, OVERWRITE, MERGE),
+        "On conflict",
+        "When a field changed here and in Stripe since the last run: stop, leave the object, "
+        "write ours, or write only what does not conflict.",
+    ),
+    _choice(
+        "delete_policy",
+        (IGNORE, ARCHIVE, "delete"),
+        "Delete policy",
+        "What a tombstone (`deleted: true`) does to the object.",
+    ),
+    th.Property(
+        "allow_actions",
+        th.ArrayType(th.StringType),
+        default=[],
+        title="Allowed actions",
+        description="What may move money or cannot be undone, such as `subscriptions.create`; "
+        "without it such records are blocked.",
+    ),
+    th.Property(
+        "dry_run",
+        th.BooleanType,
+        default=False,
+        title="Dry run",
+        description="Plan and tell, send nothing but GETs, leave the journal's images as they are.",
+    ),
+    th.Property(
+        "journal",
+        th.StringType,
+        default=JOURNAL,
+        title="Journal",
+        description="SQLAlchemy URL of the journal: a SQLite file, or PostgreSQL.",
+    ),
+    th.Property(
+        "rejects",
+        th.StringType,
+        default=REJECTS,
+        title="Rejects",
+        description="JSONL file to which records are appended that were not written.",
+    ),
+    th.Property(
+        "max_rejects",
+        th.IntegerType,
+        title="Maximum rejects",
+        description="Stop the run when more records than this were rejected. Default: no limit.",
+    ),
+    th.Property(
+        "plan",
+        th.StringType,
+        title="Plan",
+        description="JSONL file to which what is done, or would be, is written.",
+    ),
+    th.Property(
+        "summary",
+        th.StringType,
+        title="Summary",
+        description="JSON file for the counts of each stream at the end.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """The settings, checked."""
+
+    shared: Settings
+    account_id: str | None
+    live: bool
+    expected_account_id: str | None
+    policy: Policy
+    dry_run: bool
+    journal: str
+    rejects: str
+    max_rejects: int | None
+    plan: str | None
+    summary: str | None
+
+
+def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
+    """Read a configuration; raises `SettingsError` on what its JSON schema cannot say."""
+    shared = read_settings({name: config.get(name) for name in SHARED})
+    check_key(shared)
+    settings = TargetSettings(
+        shared=shared,
+        account_id=_account(config, "account_id"),
+        live=config.get("mode") == LIVE,
+        expected_account_id=_account(config, "expected_account_id"),
+        policy=Policy(
+            id_mode=config.get("id_mode") or SAME_ACCOUNT,
+            on_conflict=config.get("on_conflict") or FAIL,
+            delete_policy=config.get("delete_policy") or IGNORE,
+            allowed=_allowed(config.get("allow_actions") or ()),
+        ),
+        dry_run=bool(config.get("dry_run")),
+        journal=str(config.get("journal") or JOURNAL),
+        rejects=str(config.get("rejects") or REJECTS),
+        max_rejects=_number(config.get("max_rejects")),
+        plan=config.get("plan") or None,
+        summary=config.get("summary") or None,
+    )
+    _check_mode(settings)
+    return settings
+
+
+def _allowed(names: Any) -> frozenset[str]:
+    for name in names:
+        if name not in ALLOWED:
+            raise SettingsError(
+                f"`allow_actions` names no action: {name!r}. Known: {', '.join(ALLOWED)}"
+            )
+    return frozenset(names)
+
+
+def _account(config: Mapping[str, Any], name: str) -> str | None:
+    value = config.get(name) or None
+    if value is not None and not str(value).startswith("acct_"):
+        raise SettingsError(f"`{name}` is no account: {value!r}, expected 'acct_…'")
+    return value
+
+
+def _number(value: Any) -> int | None:
+    if value is None:
+        return None
+    if not str(value).isdecimal():
+        raise SettingsError(f"`max_rejects` must be a number, 0 or more, got {value!r}")
+    return int(value)
+
+
+def _check_mode(settings: TargetSettings) -> None:
+    live_key = "_live_" in settings.shared.api_key
+    if live_key and not settings.live:
+        raise SettingsError(
+            "`api_key` is a live key, and `mode` is `test`: set `mode` to `live` if you mean it"
+        )
+    if settings.live and not live_key:
+        raise SettingsError("`mode` is `live`, and `api_key` is no live key")
+    if settings.live and not settings.expected_account_id:
+        raise SettingsError(
+            "`mode` is `live`: name the account that is meant in `expected_account_id`"
+        )
+
+
+__all__ = ["DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]

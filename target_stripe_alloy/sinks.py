@@ -1,0 +1,72 @@
+"""A stream on its way in: its records become jobs, a batch at a time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from singer_sdk.sinks import RecordSink
+from typing_extensions import override
+
+from stripe_alloy.errors import SettingsError
+from target_stripe_alloy.engine import Job, StreamKind
+from target_stripe_alloy.identity import Keys
+from target_stripe_alloy.plan import EXTERNAL
+from target_stripe_alloy.resources import BY_STREAM
+
+if TYPE_CHECKING:
+    from target_stripe_alloy.target import TargetStripeAlloy
+
+BATCH = 250
+"""Records that are looked up in the journal at a time."""
+
+
+class StripeSink(RecordSink):
+    """Hands records of one stream to the engine."""
+
+    def __init__(self, target: TargetStripeAlloy, *arguments: Any, **named: Any) -> None:
+        super().__init__(target, *arguments, **named)
+        resource = BY_STREAM.get(self.stream_name)
+        if resource is None:
+            raise SettingsError(
+                f"Stream {self.stream_name!r} is none that can be written: {', '.join(BY_STREAM)}. "
+                "Rename it with `stream_maps` (`__alias__`), or leave it out"
+            )
+        self._engine = target.engine
+        self._report = target.report
+        external = target.settings.policy.id_mode == EXTERNAL
+        names = self.key_properties if external else ("id",)
+        metadata = self.schema["properties"].get("metadata", {})
+        self._kind = StreamKind(
+            resource,
+            Keys(target.settings.policy.id_mode, names),
+            whole="properties" not in metadata,
+        )
+        self._jobs: list[Job] = []
+        self._since = 0.0
+
+    @override
+    def get_validator(self) -> None:
+        """A record that Stripe cannot take is set aside by itself, it does not stop the run."""
+        return
+
+    @override
+    def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
+        self._report.read(self.stream_name)
+        key = self._kind.keys.of(record)
+        if key is None:
+            names = ", ".join(self._kind.keys.properties) or "the stream has no key properties"
+            self._engine.reject(self.stream_name, "", f"it has no key: {names}", record)
+            return
+        number = self._engine.watermark.issue()
+        if not self._jobs:
+            self._since = time.monotonic()
+        self._jobs.append(Job(self._kind, key, record, number, self._engine.digest(record)))
+        if len(self._jobs) >= BATCH:
+            self.flush()
+
+    def flush(self, *, older_than: float = 0.0) -> None:
+        """Hand on what is held, if it is held for so many seconds."""
+        if self._jobs and time.monotonic() - self._since >= older_than:
+            jobs, self._jobs = self._jobs, []
+            self._engine.submit(jobs)
