@@ -38,6 +38,7 @@ from target_stripe_alloy.plan import (
     Policy,
     Request,
     Wanted,
+    ended,
     key_items,
     parts_fixed,
     plan,
@@ -264,7 +265,11 @@ class Engine:
         resolved = self._identity.resolve(resource, tree)
         deleted = is_deleted(job.record)
         if resolved.missing and not deleted:
-            self._park(job, resolved.missing)
+            over = self._policy.id_mode == COPY and ended(resource, fields)
+            if over and self._identity.known(job.stream, job.key) is None:
+                self._settle(job, Decision(BLOCKED, reason=over))
+            else:
+                self._park(job, resolved.missing)
             return
         located = self._identity.locate(resource, job.key, tree, job.kind.keys)
         current = None

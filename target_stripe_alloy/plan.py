@@ -187,15 +187,14 @@ def _create(wanted: Wanted, policy: Policy) -> Decision:
         return Decision(REJECTED, reason="there is no such object, and `same_account` creates none")
     if not resource.create:
         return Decision(BLOCKED, reason=resource.why_not)
-    for name, values in resource.ended.items():
-        if wanted.fields.get(name) in values:
-            reason = f"its {name} is {wanted.fields[name]}: nothing of it goes on in a copy"
-            return Decision(BLOCKED, reason=reason)
+    over = ended(resource, wanted.fields)
+    if over:
+        return Decision(BLOCKED, reason=over)
     unknown = _unknown(wanted, policy)
     if unknown:
         return Decision(BLOCKED, reason=f"Stripe takes no {', '.join(unknown)} here")
     params = _new_params(wanted)
-    lacking = sorted(resource.needed - params.keys())
+    lacking = sorted((resource.needed | resource.also_needed(params)) - params.keys())
     if lacking:
         return Decision(REJECTED, reason=f"a new one needs {', '.join(lacking)}")
     wrong = list(_refusals(params, resource))
@@ -206,6 +205,14 @@ def _create(wanted: Wanted, policy: Policy) -> Decision:
         return Decision(BLOCKED, reason=missing)
     changes = [Change(".".join(path), None, leaf) for path, leaf in leaves(params)]
     return Decision(CREATED, (create_request(resource, wanted.fields, params),), changes)
+
+
+def ended(resource: Resource, fields: Mapping[str, Any]) -> str:
+    """Why no copy is made of a record whose life is over; empty if it is not."""
+    for name, values in resource.ended.items():
+        if fields.get(name) in values:
+            return f"its {name} is {fields[name]}: nothing of it goes on in a copy"
+    return ""
 
 
 def _new_params(wanted: Wanted) -> dict[str, Tree]:
@@ -294,7 +301,7 @@ def _compare(wanted: Wanted, theirs: Tree, base: Base | None) -> _Comparison:
     found = _Comparison()
     write_only = wanted.resource.write_only
     for path, ours in leaves(dict(wanted.tree)):
-        if path[0] in write_only or alike(ours, at(theirs, path)):
+        if path[0] in write_only or alike(ours, at(theirs, path)) or path == ("metadata",):
             continue
         _weigh(found, path, ours, theirs, base)
     for path in _removed(wanted, theirs, base):
@@ -313,7 +320,13 @@ def _weigh(found: _Comparison, path: Path, ours: Tree, theirs: Tree, base: Base 
 
 
 def _removed(wanted: Wanted, theirs: Tree, base: Base | None) -> Iterator[Path]:
-    """Keys that the record held last time and no longer does: of whole metadata, of items."""
+    """Keys that the record held last time and no longer does: of whole metadata, of items.
+
+    Metadata that is null goes whole, but for what tells whose object it is.
+    """
+    if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
+        ours_not = {REPLACES, *wanted.stamp}
+        yield from (("metadata", k) for k in at(theirs, ("metadata",)) or {} if k not in ours_not)
     if base is None:
         return
     for name in ("metadata", "items"):

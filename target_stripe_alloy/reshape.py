@@ -100,12 +100,15 @@ def _expected(shape: Shape) -> str:
 
 
 def leaves(tree: Tree, path: Path = ()) -> Iterator[tuple[Path, Tree]]:
-    """Each leaf with its path; a list is one leaf, for Stripe replaces it whole."""
-    if isinstance(tree, dict) and tree:
+    """Each leaf with its path; a list is one leaf, for Stripe replaces it whole.
+
+    An empty hash has none: it speaks of nothing.
+    """
+    if isinstance(tree, dict):
         for name, inner in tree.items():
             yield from leaves(inner, (*path, name))
-    elif path:
-        yield path, None if tree == {} else tree
+    else:
+        yield path, tree
 
 
 def at(tree: Tree, path: Path) -> Tree:

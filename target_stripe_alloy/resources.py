@@ -65,6 +65,8 @@ class Resource:
     """The path of one, if not `{path}/{id}`; `{invoice}` stands for that field."""
     references: Mapping[str, str] = field(default_factory=_map)
     """Parameter (`a.b`, `items.*.price`) → stream of the object it names."""
+    needs: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
+    """Parameter → value → what else a new one needs then; a tap may have to `expand` it."""
     later: frozenset[str] = frozenset()
     """References that may be set once the object exists: the other needs this one first."""
     ignored: frozenset[str] = frozenset()
@@ -119,6 +121,12 @@ class Resource:
     def needed(self) -> frozenset[str]:
         """Parameters that a new one must have."""
         return frozenset(shape_of(self.create).needed) if self.create else frozenset()
+
+    def also_needed(self, params: Mapping[str, Any]) -> frozenset[str]:
+        """Parameters that a new one with these ones must have as well."""
+        return frozenset(
+            more[params[name]] for name, more in self.needs.items() if params.get(name) in more
+        )
 
     @cached_property
     def shape(self) -> Shape:
@@ -193,6 +201,7 @@ RESOURCES: Sequence[Resource] = (
         create="PriceCreateParams",
         update="PriceUpdateParams",
         references=_map(product="products"),
+        needs=_map(billing_scheme={"tiered": "tiers"}),
         reading=readings.price,
         archive=_map(active="false"),
         lane="product",

@@ -145,6 +145,7 @@ class Shop:
             price = self._price(retired, good, currency, "month")
             self._ledger.change(price, lookup_key=f"classic_{dollars}", active=dollars == 8)
             self.old[str(dollars)] = price
+        self._ledger.change(retired, default_price=None)  # Stripe archives no default price
 
     def archive(self) -> None:
         """Take the old plan off sale; who has it keeps it."""
