@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from typing import IO
 
 import click
 
@@ -11,7 +13,7 @@ import click
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stripe-alloy", prog_name="stripe-alloy")
 def main() -> None:
-    """Tools around tap-stripe-alloy."""
+    """Tools around tap-stripe-alloy and target-stripe-alloy."""
 
 
 @main.group()
@@ -70,6 +72,46 @@ def serve(
     )
     done.wait()
     stripe.stop()
+
+
+_CONFIG = click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="The target's configuration; several are merged.",
+)
+
+
+@main.command()
+@_CONFIG
+@click.option("--input", "messages", type=click.File("r"), default="-", help="Singer messages.")
+@click.option("--output", default=None, help="JSONL file for the plan.")
+def plan(*, configs: tuple[str, ...], messages: IO[str], output: str | None) -> None:
+    """Say what the target would write, record by record; sends nothing but GETs."""
+    from target_stripe_alloy import commands  # noqa: PLC0415 - heavy
+
+    sys.exit(commands.plan(configs, messages, output))
+
+
+@main.group()
+def rejects() -> None:
+    """Records that the target did not write."""
+
+
+@rejects.command()
+@_CONFIG
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+def replay(*, configs: tuple[str, ...], file: str) -> None:
+    """Write the records of a rejects FILE, after what was wrong is mended.
+
+    A record may be mended in the file itself. What is rejected again is in FILE afterwards,
+    everything else is gone from it.
+    """
+    from target_stripe_alloy import commands  # noqa: PLC0415 - heavy
+
+    sys.exit(commands.replay(configs, file))
 
 
 def _until_signal() -> threading.Event:

@@ -38,7 +38,7 @@ _NOT_DONE = (
 """Refused before anything was done."""
 
 
-class Unclear(Exception):  # noqa: N818 - what is known of the write
+class Unclear(Exception):
     """Stripe repeats a failure it once answered with: whether the write worked must be read."""
 
 
@@ -68,9 +68,7 @@ class Delivery:
         Raises `Unclear`, or the `StripeError` of the refusal or the outage.
         """
         body = urlencode(list(pairs_of(dict(request.params))))
-        intent = self._journal.intend(
-            stream, key, request.kind, request.method, request.path, body
-        )
+        intent = self._journal.intend(stream, key, request.kind, request.method, request.path, body)
         return self._deliver(intent)
 
     def recover(self) -> None:
@@ -149,4 +147,3 @@ class Delivery:
             stamped = [(keys.stamp_of(e), e["id"]) for e in result["items"]["data"]]
             known += [Known(inside, key, made) for key, made in stamped if key]
         return known
-

@@ -15,6 +15,7 @@ import msgspec
 
 from stripe_alloy.errors import AlloyError, RequestRefused, StripeError
 from stripe_alloy.transport import Transport
+from tap_stripe_alloy.shape import ADDED
 from target_stripe_alloy import journal as journals
 from target_stripe_alloy.delivery import Delivery, Unclear
 from target_stripe_alloy.identity import Identity, Keys, Missing
@@ -47,7 +48,6 @@ from target_stripe_alloy.plan import (
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.reshape import Tree, Unwritable
 from target_stripe_alloy.resources import ACTION, ORDER, Object, Resource
-from tap_stripe_alloy.shape import ADDED
 
 _logger = logging.getLogger(__name__)
 
@@ -185,9 +185,11 @@ class Engine:
             self._report.unchanged(stream, proven)
         self._lanes.raise_failure()
 
-    def reject(self, stream: str, key: str, reason: str, record: Mapping[str, Any]) -> None:
+    def reject(self, kind: StreamKind, reason: str, record: Mapping[str, Any]) -> None:
         """Set aside a record that cannot even be looked at."""
-        self._report.settled(stream, key, Decision(REJECTED, reason=reason), record)
+        decision = Decision(REJECTED, reason=reason)
+        stream, names = kind.resource.stream, kind.keys.properties
+        self._report.settled(stream, "", decision, record, names=names)
 
     def recover(self) -> None:
         """Find out what became of the writes that were under way when a run ended."""
@@ -350,7 +352,8 @@ class Engine:
         if decision.verdict in (REJECTED, BLOCKED, CONFLICT):
             with self._parked.lock:
                 self._parked.stuck.add((job.stream, job.key))
-        self._report.settled(job.stream, job.key, decision, job.record, error)
+        names = job.kind.keys.properties
+        self._report.settled(job.stream, job.key, decision, job.record, error, names=names)
         self.watermark.settle(job.number)
 
     def _with_keyed_items(self, wanted: Wanted, theirs: Mapping[str, Tree]) -> Wanted:
@@ -481,4 +484,3 @@ class Engine:
 def is_deleted(record: Mapping[str, Any]) -> bool:
     """Whether a record is a tombstone."""
     return record.get("deleted") is True or record.get("_sdc_deleted_at") is not None
-

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tap_stripe_alloy.streams import BY_NAME
 from target_stripe_alloy.journal import Journal, Known
 from target_stripe_alloy.objects import Objects
 from target_stripe_alloy.plan import COPY, EXTERNAL, SAME_ACCOUNT
@@ -20,7 +21,6 @@ from target_stripe_alloy.resources import (
     Resource,
     reference_paths,
 )
-from tap_stripe_alloy.streams import BY_NAME
 
 _logger = logging.getLogger(__name__)
 
@@ -68,7 +68,9 @@ class Identity:
 
     # ------------------------------------------------------------------ a record's own object
 
-    def locate(self, resource: Resource, key: str, wanted: Mapping[str, Any], keys: Keys) -> str | None:
+    def locate(
+        self, resource: Resource, key: str, wanted: Mapping[str, Any], keys: Keys
+    ) -> str | None:
         """The id of a record's object; None if there is none, as far as can be known."""
         found = self.known(resource.stream, key)
         if found is not None or self._mode == SAME_ACCOUNT:
@@ -152,9 +154,8 @@ class Identity:
         if is_empty(key) or (stream and not isinstance(key, str)):
             return
         found = self._reference(stream, key) if stream else None
-        if self._mode == EXTERNAL and found is None:
-            if not stream or _STRIPE_ID.fullmatch(key):
-                return
+        if self._mode == EXTERNAL and found is None and (not stream or _STRIPE_ID.fullmatch(key)):
+            return  # an id of Stripe's own
         if found is not None:
             holder[name] = found
         elif self._mode == COPY and (stream == NOT_COPIED or stream not in COPIED):

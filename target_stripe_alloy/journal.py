@@ -411,4 +411,3 @@ def _upsert(
     ](table)
     fresh = {name: insert.excluded[name] for name in rows[0] if name not in keys}
     connection.execute(insert.on_conflict_do_update(index_elements=list(keys), set_=fresh), rows)
-

@@ -9,13 +9,13 @@ from typing import Any
 
 from stripe_alloy.errors import NotFound, StripeError
 from stripe_alloy.transport import Params, Transport
-from target_stripe_alloy.plan import Wanted, tree_for
-from target_stripe_alloy.reshape import Tree
-from target_stripe_alloy.resources import Object, Resource
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Get
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.shape import nested_lists, stream_schema
+from target_stripe_alloy.plan import Wanted, tree_for
+from target_stripe_alloy.reshape import Tree
+from target_stripe_alloy.resources import Object, Resource
 
 PAGE_SIZE = 100  # Stripe's ceiling: docs.stripe.com/api/pagination
 _DECIDING = ("currency", "collection_method", "cancel_at_period_end")
@@ -55,7 +55,11 @@ class Objects:
         return self.list("/v1/subscription_items", [("subscription", parent)])
 
     def current(
-        self, resource: Resource, object_id: str, tree: Mapping[str, Tree], fields: Mapping[str, Any]
+        self,
+        resource: Resource,
+        object_id: str,
+        tree: Mapping[str, Tree],
+        fields: Mapping[str, Any],
     ) -> Object | None:
         """The object that a record with these fields means."""
         if resource.within == "invoice":  # Stripe lists lines, and retrieves none
@@ -118,4 +122,3 @@ def _listed(resource: Resource) -> Listed:
 
 def _holds_objects(value: Any) -> bool:
     return isinstance(value, Sequence) and any(isinstance(entry, dict) for entry in value)
-

@@ -331,7 +331,11 @@ def _removed(wanted: Wanted, theirs: Tree, base: Base | None) -> Iterator[Path]:
         return
     for name in ("metadata", "items"):
         ours, before = wanted.tree.get(name), base.ours.get(name)
-        if isinstance(ours, dict) and isinstance(before, dict) and (wanted.whole or name == "items"):
+        if (
+            isinstance(ours, dict)
+            and isinstance(before, dict)
+            and (wanted.whole or name == "items")
+        ):
             for key in before.keys() - ours.keys():
                 if not is_empty(at(theirs, (name, key))):
                     yield (name, key)
@@ -373,7 +377,9 @@ def _unknown(wanted: Wanted, policy: Policy) -> list[str]:
     if policy.id_mode != EXTERNAL:
         return []
     return [
-        name for name, value in wanted.fields.items() if name not in wanted.tree and value is not None
+        name
+        for name, value in wanted.fields.items()
+        if name not in wanted.tree and value is not None
     ]
 
 
@@ -473,8 +479,8 @@ def _params(changed: Mapping[Path, Tree], theirs: Tree, resource: Resource) -> d
 
 
 def _is_map(resource: Resource, name: str) -> bool:
-    return name == "items" or resource.shape.fields is None or bool(
-        resource.shape.fields[name].values
+    return (
+        name == "items" or resource.shape.fields is None or bool(resource.shape.fields[name].values)
     )
 
 

@@ -1,6 +1,7 @@
 """Where the shape that is read is not the shape that is written: one function a kind of object.
 
-Each mends a shallow copy in place, of a record or of an object alike; `now` is Unix seconds.
+Each mends a shallow copy in place, of a record or of an object alike. The second argument is the
+time in Unix seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from tap_stripe_alloy.records import unix_seconds
 Object = dict[str, Any]
 
 
-def price(source: Object, now: float) -> None:
+def price(source: Object, _: float) -> None:
     """Tiers end at `inf`; one form of the amount; the default currency is no option."""
     if isinstance(source.get("tiers"), list):
         source["tiers"] = [_tier(tier) for tier in source["tiers"]]
@@ -38,7 +39,6 @@ def _tier(tier: Object) -> Object:
 def _option(option: Any) -> Any:
     if isinstance(option, dict):
         option = dict(option)
-        price({"tiers": option.get("tiers")}, 0)
         _one_amount(option)
         if isinstance(option.get("tiers"), list):
             option["tiers"] = [_tier(tier) for tier in option["tiers"]]
@@ -53,7 +53,7 @@ def _one_amount(source: Object, name: str = "unit_amount") -> None:
         source.pop(name, None)
 
 
-def customer(source: Object, now: float) -> None:
+def customer(source: Object, _: float) -> None:
     """Tax ids are data when a customer is created, objects of their own afterwards."""
     tax_ids = source.pop("tax_ids", None)
     if isinstance(tax_ids, dict) and isinstance(tax_ids.get("data"), list):
@@ -82,19 +82,19 @@ def _item(entry: Any) -> Any:
     return entry
 
 
-def subscription_item(source: Object, now: float) -> None:
+def subscription_item(source: Object, _: float) -> None:
     """Discounts are named, not repeated."""
     _discounts(source)
 
 
-def invoice(source: Object, now: float) -> None:
+def invoice(source: Object, _: float) -> None:
     """A due date belongs to invoices that are sent."""
     if source.get("collection_method") != "send_invoice" and source.get("due_date") is None:
         source.pop("due_date", None)
     _discounts(source)
 
 
-def invoice_line_item(source: Object, now: float) -> None:
+def invoice_line_item(source: Object, _: float) -> None:
     """A price is named by its id, and then says the amount."""
     pricing = source.get("pricing")
     if isinstance(pricing, dict) and "price_details" in pricing:
@@ -109,7 +109,7 @@ def invoice_line_item(source: Object, now: float) -> None:
     _discounts(source)
 
 
-def refund(source: Object, now: float) -> None:
+def refund(source: Object, _: float) -> None:
     """Of charge and payment intent the charge decides."""
     if source.get("charge"):
         source.pop("payment_intent", None)

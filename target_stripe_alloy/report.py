@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -109,8 +109,13 @@ class Report:
         decision: Decision,
         record: Mapping[str, Any],
         error: StripeError | None = None,
+        *,
+        names: Sequence[str] = ("id",),
     ) -> None:
-        """Count a record, and write it down where somebody must look at it."""
+        """Count a record, and write it down where somebody must look at it.
+
+        `names` are its stream's key properties.
+        """
         verdict = decision.verdict
         with self._lock:
             self.counts[stream][verdict] += 1
@@ -121,7 +126,7 @@ class Report:
             self._plan.add(_planned(stream, key, decision))
         if verdict in (REJECTED, BLOCKED, CONFLICT):
             if not self._dry_run:
-                self._reject(stream, key, decision, record, error)
+                self._reject(stream, key, decision, record, error, names)
             self._tell(stream, key, decision, told, logging.WARNING)
         elif verdict != UNCHANGED and self._dry_run:
             self._tell(stream, key, decision, told, logging.INFO)
@@ -144,6 +149,7 @@ class Report:
         decision: Decision,
         record: Mapping[str, Any],
         error: StripeError | None,
+        names: Sequence[str],
     ) -> None:
         with self._lock:
             if self._rejects is None:
@@ -153,6 +159,7 @@ class Report:
             {
                 "stream": stream,
                 "key": key,
+                "key_properties": list(names),
                 "verdict": decision.verdict,
                 REASON: without_secrets(decision.reason),
                 "status": failure.status if failure else None,

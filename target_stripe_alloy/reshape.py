@@ -134,7 +134,7 @@ def is_empty(tree: Any) -> bool:
     """Whether nothing is in it: no text anywhere."""
     if isinstance(tree, dict):
         return all(is_empty(inner) for inner in tree.values())
-    return tree is None or tree in ("", [])
+    return bool(tree is None or tree in ("", []))
 
 
 def alike(one: Tree, other: Tree) -> bool:
@@ -151,8 +151,7 @@ def alike(one: Tree, other: Tree) -> bool:
 def filled(tree: Tree) -> Tree:
     """The tree without what is empty: for creating, where nothing needs to be cleared."""
     if isinstance(tree, dict):
-        kept = {name: filled(inner) for name, inner in tree.items() if not is_empty(inner)}
-        return kept
+        return {name: filled(inner) for name, inner in tree.items() if not is_empty(inner)}
     if isinstance(tree, list):
         return [filled(entry) for entry in tree]
     return tree
@@ -205,13 +204,13 @@ def unwritable(value: Any, shape: Shape | None, path: Path = ()) -> Iterator[tup
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether a record's value and an object's say the same, each in its own form."""
+    """Whether a record's value says what an object's does; what it does not speak of is no matter."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return all(same(one.get(name), other.get(name)) for name in one.keys() | other.keys())
+        return all(same(inner, other.get(name)) for name, inner in one.items())
     if isinstance(one, (list, tuple)) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) != isinstance(other, dict):
-        return _id(one) == _id(other)
+        return bool(_id(one) == _id(other))
     if isinstance(one, str) and type(other) is int:
         return _as_time(one) == other
     if isinstance(one, Decimal) and isinstance(other, float):

@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import Any
 
 from stripe_alloy.params import Shape, shape_of
-from target_stripe_alloy import readings
-from target_stripe_alloy.reshape import Path
 from tap_stripe_alloy.shape import generated
 from tap_stripe_alloy.streams import BY_NAME
+from target_stripe_alloy import readings
+from target_stripe_alloy.reshape import Path
 
 Object = dict[str, Any]
 CREATE, UPDATE, DELETE = "create", "update", "delete"

@@ -56,7 +56,7 @@ class StripeSink(RecordSink):
         key = self._kind.keys.of(record)
         if key is None:
             names = ", ".join(self._kind.keys.properties) or "the stream has no key properties"
-            self._engine.reject(self.stream_name, "", f"it has no key: {names}", record)
+            self._engine.reject(self._kind, f"it has no key: {names}", record)
             return
         number = self._engine.watermark.issue()
         if not self._jobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import sys
@@ -207,7 +208,7 @@ class TargetStripeAlloy(Target):
         mark, newest = self.engine.watermark.mark, None
         while self._states and self._states[0][0] <= mark:
             newest = self._states.popleft()
-        if newest:
+        if newest and not self.settings.dry_run:  # whoever kept it would skip what is not written
             self._write_state_message(newest[1])
 
     @staticmethod
@@ -225,12 +226,12 @@ class TargetStripeAlloy(Target):
             with self._lock:
                 if self._ended.is_set():
                     return
-                try:
+                with contextlib.suppress(
+                    Exception
+                ):  # the main thread meets it with its next record
                     self._flush_all(older_than=PULSE)
-                except Exception:  # noqa: BLE001, S110 - the main thread meets it with its next record
-                    pass
                 self._emit_states()
-            if time.monotonic() - told > 30:  # noqa: PLR2004 - as the tap does
+            if time.monotonic() - told > 30:
                 told = time.monotonic()
                 self.report.progress()
 
@@ -276,7 +277,10 @@ class TargetStripeAlloy(Target):
 
 def main() -> None:
     """Run the command."""
-    run(TargetStripeAlloy.cli, TargetStripeAlloy.logger)
+    try:
+        run(TargetStripeAlloy.cli, TargetStripeAlloy.logger)
+    except SystemExit as ended:
+        sys.exit(ended.code or TargetStripeAlloy.exit_code)
 
 
 if __name__ == "__main__":
