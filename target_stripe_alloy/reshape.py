@@ -204,7 +204,7 @@ def unwritable(value: Any, shape: Shape | None, path: Path = ()) -> Iterator[tup
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether a record's value says what an object's does; what it does not speak of is no matter."""
+    """Whether a record's value says what an object's does, as far as it speaks of it."""
     if isinstance(one, dict) and isinstance(other, dict):
         return all(same(inner, other.get(name)) for name, inner in one.items())
     if isinstance(one, (list, tuple)) and isinstance(other, list):

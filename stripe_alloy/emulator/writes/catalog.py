@@ -69,7 +69,10 @@ def new_price(ledger: Ledger, params: JSON) -> JSON:
     if params.get("tiers"):
         hidden["tiers"] = [_tier(tier) for tier in params["tiers"]]
         fields.update(unit_amount=None, unit_amount_decimal=None)
-    options = params.get("currency_options") or {}
+    options = dict(params.get("currency_options") or {})
+    if not params.get("tiers"):  # the price's own currency is among them
+        own = ("custom_unit_amount", "tax_behavior", "unit_amount", "unit_amount_decimal")
+        options[params["currency"]] = {name: params[name] for name in own if name in params}
     hidden["currency_options"] = {name: _option(option) for name, option in options.items()}
     return catalog.create_price(ledger, hidden=hidden, **fields)
 
