@@ -1,4 +1,4 @@
-"""`./run python -m benchmarks`: what the tap reaches, printed as tables.
+"""`./run python -m benchmarks`: what tap and target reach, printed as tables.
 
 Per core: a server on loopback that does no work, stdout to a file, beside the bare loop that only
 parses and serialises the same pages, and beside what users pick today. Under Stripe's limits:
@@ -21,8 +21,17 @@ from typing import Any
 import msgspec
 
 from benchmarks.peers import FEW, PEERS, speed
-from benchmarks.processes import CLIENT, TAP, counts, on_core, server, tap_options, timed
-from benchmarks.server import HISTORIES, PAGE, History
+from benchmarks.processes import (
+    CLIENT,
+    TAP,
+    counts,
+    on_core,
+    server,
+    tap_options,
+    target_command,
+    timed,
+)
+from benchmarks.server import HISTORIES, PAGE, History, charge_rest
 
 EIGHT = (
     "charges",
@@ -34,6 +43,7 @@ EIGHT = (
     "disputes",
     "payouts",
 )
+KINDS = ("customers", "products", "prices", "payment_intents")
 TEST_KEY, LIVE_KEY = "sk_test_bench", "sk_live_bench"
 UNLIMITED = 100_000
 """Requests a second."""
@@ -155,11 +165,57 @@ def start_up(_: int) -> None:
             print(f"| `{option}` | {took:.2f} |", flush=True)
 
 
+def writes(objects: int) -> None:
+    """What share of Stripe's limits updates reach: one GET and one POST each.
+
+    Four types, one stream after the other, as most taps send them.
+    """
+    records = [
+        (KINDS[n * len(KINDS) // (objects // 10)], {"id": f"x_{n:08d}", "metadata": {"step": "1"}})
+        for n in range(objects // 10)
+    ]
+    print("| updates of four types | updates/s | requests/s of 100 | answered 429 |")
+    print("|---|---|---|---|")
+    with server("--latency", "0.3", "--limits") as url, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        idle = timed(target_command(folder, url, LIVE_KEY, []), folder).wall
+        before = sum(counts(url))
+        wall = timed(target_command(folder, url, LIVE_KEY, records), folder).wall - idle
+        requests, refused = counts(url)
+    requests -= before
+    assert requests == 2 * len(records)
+    print(
+        f"| {len(records):,} | {len(records) / wall:,.1f} | {requests / wall:,.1f} "
+        f"| {refused / (requests + refused):.2%} |",
+        flush=True,
+    )
+
+
+def unchanged(objects: int) -> None:
+    """Records that the journal proves to be unchanged: no request, and how many a CPU second."""
+    rest = json.loads(b"{" + charge_rest())
+    records = [("charges", {"id": f"ch_{n:08d}", **rest}) for n in range(objects)]
+    print("| unchanged records | records a CPU second | requests |")
+    print("|---|---|---|")
+    with server() as url, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = {"max_requests_per_second": UNLIMITED}
+        few = target_command(folder, url, TEST_KEY, records[:FEW], "few", **settings)
+        many = target_command(folder, url, TEST_KEY, records, "many", **settings)
+        timed(many, folder)
+        before = sum(counts(url))
+        spent = [timed(many, folder).cpu - timed(few, folder).cpu for _ in range(ROUNDS // 2)]
+        requests = sum(counts(url)) - before
+    print(f"| {objects:,} | {(objects - FEW) / min(spent):,.0f} | {requests} |", flush=True)
+
+
 PARTS: dict[str, Callable[[int], None]] = {
     "core": per_core,
     "limits": under_limits,
     "memory": memory,
     "start": start_up,
+    "writes": writes,
+    "unchanged": unchanged,
 }
 
 

@@ -93,3 +93,32 @@ def tap_options(
         root["metadata"]["selected"] = entry["tap_stream_id"] in streams
     catalog.write_text(json.dumps(found))
     return ["--config", str(config), "--catalog", str(catalog)]
+
+
+TARGET = [sys.executable, "-m", "target_stripe_alloy.target"]
+
+
+def target_command(
+    folder: Path,
+    url: str,
+    key: str,
+    records: Sequence[tuple[str, Mapping[str, Any]]],
+    name: str = "records",
+    **more: Any,
+) -> list[str]:
+    """The command that writes these (stream, record) pairs."""
+    config, messages = folder / "target.json", folder / f"{name}.jsonl"
+    live = {"mode": "live", "expected_account_id": "acct_bench"} if "live" in key else {}
+    files = {name: str(folder / f"target.{name}") for name in ("rejects", "summary")}
+    journal = {"journal": f"sqlite:///{folder}/journal.db"}
+    settings = {"api_key": key, "api_url": url, **live, **files, **journal, **more}
+    config.write_text(json.dumps(settings))
+    schema = {"type": "object", "properties": {}}
+    with messages.open("w") as out:
+        for stream in dict.fromkeys(stream for stream, _ in records):
+            head = {"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": ["id"]}
+            out.write(json.dumps(head) + "\n")
+        for stream, record in records:
+            message = {"type": "RECORD", "stream": stream, "record": record}
+            out.write(json.dumps(message) + "\n")
+    return [*TARGET, "--config", str(config), "--input", str(messages)]

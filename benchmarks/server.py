@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -79,6 +80,10 @@ class History:
         more = b"true" if last < end else b"false"
         return b'{"object":"list","has_more":%b,"url":"/","data":[%b]}' % (more, b",".join(objects))
 
+    def one(self, name: str) -> bytes:
+        """The JSON of one charge."""
+        return b'{"id":"%b",%b' % (name.encode(), self._rest)
+
 
 class Bucket:
     """A token bucket, as Stripe's limiters are, that holds one second's worth."""
@@ -129,12 +134,16 @@ class Connection(asyncio.Protocol):
         self._transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer each whole request (GETs have no body)."""
+        """Answer each whole request."""
         self._buffer += data
         while b"\r\n\r\n" in self._buffer:
-            head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
-            target = head.split(b" ", 2)[1].decode()
-            answer, wait = self._server.answer(target)
+            head, rest = self._buffer.split(b"\r\n\r\n", 1)
+            size = _length(head)
+            if len(rest) < size:
+                return
+            body, self._buffer = rest[:size], rest[size:]
+            method, target, _ = head.split(b" ", 2)
+            answer, wait = self._server.answer(target.decode(), method.decode(), body)
             if wait:
                 asyncio.get_running_loop().call_later(wait, self._transport.write, answer)
             else:
@@ -151,7 +160,7 @@ class Server:
         self._rng = random.Random(seed)
         self.counts: Counter[str] = Counter()
 
-    def answer(self, target: str) -> tuple[bytes, float]:
+    def answer(self, target: str, method: str = "GET", body: bytes = b"") -> tuple[bytes, float]:
         """The bytes of an answer, and the seconds to wait before they go."""
         url = urlsplit(target)
         if url.path == "/_counts":
@@ -159,15 +168,33 @@ class Server:
         wait = self._rng.uniform(0.5, 1.5) * self._latency
         if url.path.startswith("/v1/account"):
             return _http(200, ACCOUNT), wait
-        reason = self._limits and self._limits.refused(url.path, time.monotonic())
+        kind, _, name = url.path.removeprefix("/v1/").partition("/")
+        endpoint = f"{method} /v1/{kind}/:id" if name else url.path
+        reason = self._limits and self._limits.refused(endpoint, time.monotonic())
         if reason:
             self.counts["429"] += 1
             headers = f"Stripe-Rate-Limited-Reason: {reason}\r\nStripe-Should-Retry: true\r\n"
             return _http(429, b'{"error":{"type":"rate_limit_error"}}', headers), wait / 4
-        self.counts[url.path] += 1
+        self.counts[endpoint] += 1
+        if name:
+            whole = kind == "charges" and self._history.one(name)
+            return _http(200, whole or _one(kind, name, parse_qs(body.decode()))), wait
         if url.path == "/v1/events":
             return _http(200, b'{"object":"list","has_more":false,"data":[]}'), wait
         return _http(200, self._history.page(parse_qs(url.query))), wait
+
+
+def _length(head: bytes) -> int:
+    """The bytes of a request's body."""
+    found = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+    return int(found.group(1)) if found else 0
+
+
+def _one(kind: str, name: str, sent: dict[str, list[str]]) -> bytes:
+    """One object, `metadata[step]` as it was sent, else 0."""
+    step = sent.get("metadata[step]", ["0"])[0]
+    shown = {"id": name, "object": kind.removesuffix("s"), "metadata": {"step": step}}
+    return json.dumps({**shown, "description": "x" * 200, "livemode": True}).encode()
 
 
 def _http(status: int, body: bytes, headers: str = "") -> bytes:

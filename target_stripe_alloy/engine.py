@@ -180,7 +180,7 @@ class Engine:
                 self.watermark.settle(job.number)
                 continue
             touched.add(job.key)
-            self._lanes.submit(job.lane, partial(self._work, job))
+            self._lanes.submit(job.lane, partial(self._work, job), group=job.stream)
         if proven:
             self._report.unchanged(stream, proven)
         self._lanes.raise_failure()
@@ -220,7 +220,7 @@ class Engine:
             for entry in waits[:1]:  # woken, it looks for the others itself
                 self._parked.by_missing[entry].append(job)
         if not waits:
-            self._lanes.submit(job.lane, partial(self._work, job), patient=False)
+            self._lanes.submit(job.lane, partial(self._work, job), group=job.stream, patient=False)
 
     def _learn(self, stream: str, key: str, object_id: str) -> None:
         self._identity.learn(stream, key, object_id)
@@ -228,7 +228,7 @@ class Engine:
             self._parked.arrived.add((stream, key))
             woken = self._parked.by_missing.pop((stream, key), [])
         for job in woken:
-            self._lanes.submit(job.lane, partial(self._work, job), patient=False)
+            self._lanes.submit(job.lane, partial(self._work, job), group=job.stream, patient=False)
 
     def _give_up(self, job: Job) -> None:
         resource = job.kind.resource

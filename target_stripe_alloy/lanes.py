@@ -4,47 +4,55 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
-AHEAD = 8
-"""Jobs for each worker that may wait; whoever hands in more waits himself."""
+AHEAD = 10_000
+"""Jobs that may wait; whoever hands in more waits himself. So many, since a tap sends one stream
+after the other, and Stripe's limits are by endpoint: only with several streams at hand can the
+account's whole limit be used."""
+
+Job = Callable[[], None]
 
 
 class Lanes:
-    """Runs jobs in threads; jobs of one lane in the order they came.
+    """Runs jobs in threads: those of one lane in the order they came, all groups alike.
 
     The first error stops everything: what waits is dropped, what runs ends, `raise_failure` tells.
     """
 
     def __init__(self, workers: int) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="write")
-        self._most = workers * AHEAD
-        self._waiting: dict[str, deque[Callable[[], None]]] = {}
-        self._count = 0
         self._change = threading.Condition()
+        self._lanes: dict[str, deque[tuple[str, Job]]] = {}
+        self._ready: dict[str, deque[tuple[str, Job]]] = {}
+        self._running: Counter[str] = Counter()
+        self._count = 0
         self._failure: BaseException | None = None
         self._stopped = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"write-{n}", daemon=True)
+            for n in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, lane: str, job: Callable[[], None], *, patient: bool = True) -> None:
+    def submit(self, lane: str, job: Job, *, group: str = "", patient: bool = True) -> None:
         """Hand in a job; waits while too many do, unless it comes from a worker."""
         with self._change:
-            while patient and self._count >= self._most and not self._stopped:
+            while patient and self._count >= AHEAD and not self._stopped:
                 self._change.wait()
             if self._stopped:
                 return
             self._count += 1
-            if lane in self._waiting:
-                self._waiting[lane].append(job)
+            if lane in self._lanes:
+                self._lanes[lane].append((group, job))
                 return
-            self._waiting[lane] = deque()
-        self._pool.submit(self._run, lane, job)
+            self._lanes[lane] = deque()
+            self._make_ready(lane, group, job)
 
     def busy(self, lane: str) -> bool:
         """Whether something of the lane waits or runs."""
-        with self._change:
-            return lane in self._waiting
+        return lane in self._lanes
 
     def drain(self) -> None:
         """Wait until nothing is left to do."""
@@ -63,34 +71,53 @@ class Lanes:
     def close(self) -> None:
         """Wait for what runs, and let the threads go."""
         self.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
 
     def raise_failure(self) -> None:
         """Raise what stopped the work."""
         if self._failure is not None:
             raise self._failure
 
-    def _run(self, lane: str, job: Callable[[], None]) -> None:
-        try:
-            if not self._stopped:
-                job()
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the main thread
-            self.stop(error)
-        finally:
-            self._next(lane)
+    def _make_ready(self, lane: str, group: str, job: Job) -> None:
+        self._ready.setdefault(group, deque()).append((lane, job))
+        self._change.notify()
 
-    def _next(self, lane: str) -> None:
+    def _take(self) -> tuple[str, str, Job] | None:
+        """The next job, of the group that the fewest work for; None at the end."""
+        with self._change:
+            while not self._ready and not self._stopped:
+                self._change.wait()
+            if self._stopped:
+                return None
+            group = min(self._ready, key=lambda name: self._running[name])
+            queue = self._ready[group]
+            lane, job = queue.popleft()
+            if not queue:
+                del self._ready[group]
+            self._running[group] += 1
+            return group, lane, job
+
+    def _work(self) -> None:
+        while taken := self._take():
+            group, lane, job = taken
+            try:
+                job()
+            except BaseException as error:  # noqa: BLE001 - it is raised again in the main thread
+                self.stop(error)
+            self._done(group, lane)
+
+    def _done(self, group: str, lane: str) -> None:
         with self._change:
             self._count -= 1
+            self._running[group] -= 1
+            queue = self._lanes[lane]
+            if queue:
+                self._make_ready(lane, *queue.popleft())
+            else:
+                del self._lanes[lane]
             self._change.notify_all()
-            queue = self._waiting[lane]
-            if not queue:
-                del self._waiting[lane]
-                return
-            job = queue.popleft()
-            if self._stopped:
-                return
-        self._pool.submit(self._run, lane, job)
 
 
 class Watermark:

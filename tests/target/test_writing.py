@@ -380,6 +380,9 @@ def business(records: dict[str, list[dict[str, Any]]], only: set[str] | None = N
     def own(metadata: dict[str, str]) -> dict[str, str]:
         return {name: value for name, value in metadata.items() if name != COPY_OF}
 
+    def rest(tier: dict[str, Any]) -> str:
+        return str(sorted(tier.items()))
+
     def line(item: dict[str, Any]) -> Any:
         return (prices[item["price"]["id"]], item["quantity"], tuple(own(item["metadata"]).items()))
 
@@ -390,7 +393,7 @@ def business(records: dict[str, list[dict[str, Any]]], only: set[str] | None = N
         ),
         "prices": sorted(
             f"{products[p['product']]} {p['currency']} {p['unit_amount']} {p['recurring']} "
-            f"{p['lookup_key']} {p['active']} {p.get('tiers')} {p.get('currency_options')}"
+            f"{p['lookup_key']} {p['active']} {sorted(map(rest, p.get('tiers') or ()))}"
             for p in records["prices"]
         ),
         "customers": sorted(
