@@ -18,11 +18,12 @@ Message = dict[str, Any]
 
 
 def schema(stream: str, *keys: str, **properties: Any) -> Message:
+    names = keys or ("id",)
     return {
         "type": "SCHEMA",
         "stream": stream,
-        "schema": {"type": "object", "properties": properties},
-        "key_properties": list(keys or ("id",)),
+        "schema": {"type": "object", "properties": {**dict.fromkeys(names, {}), **properties}},
+        "key_properties": list(names),
     }
 
 
