@@ -38,6 +38,24 @@ class Shape:
         return self
 
 
+def union(one: Shape, other: Shape) -> Shape:
+    """A new shape of what either takes, at any depth."""
+    fields = None
+    if one.fields is not None or other.fields is not None:
+        mine, theirs = one.fields or {}, other.fields or {}
+        fields = {**mine, **theirs}
+        fields.update({name: union(mine[name], theirs[name]) for name in mine.keys() & theirs})
+    return Shape(
+        one.scalars | other.scalars,
+        list(dict.fromkeys([*one.literals, *other.literals])),
+        fields,
+        one.needed & other.needed,
+        union(one.items, other.items) if one.items and other.items else one.items or other.items,
+        one.values or other.values,
+        one.clearable or other.clearable,
+    )
+
+
 @cache
 def shape_of(params: str) -> Shape:
     """The shape of a class of `stripe.params`, e.g. `CustomerListParams`."""

@@ -392,9 +392,14 @@ class Engine:
                 return self._carry_out(job, wanted, instead, current, None, later=False)
             self._settle(job, Decision(REJECTED, reason=str(error.failure)), error)
             return None
-        self._remember(job, wanted, result, unkeyed, whole=not later)
+        acts = bool(wanted.action) and decision.verdict == CREATED
+        self._remember(job, wanted, result, unkeyed, whole=not later and not acts)
         if result:
             self._learn(job.stream, job.key, str(result["id"]))
+        if acts:  # now that it is there
+            job.done = CREATED
+            again = replace(wanted, tree={**wanted.tree, "items": unkeyed}) if unkeyed else wanted
+            return self._bring(job, again, str((result or {}).get("id")), result, later=later)
         if later:
             return decision.verdict
         verdict = job.done if job.done and decision.verdict != DELETED else decision.verdict
@@ -409,6 +414,8 @@ class Engine:
             request = planned
             if request.kind == "create":
                 request = self._with_stamped_items(job, request)
+            if request.kind == "archive" and wanted.resource.succeeded and current:
+                self._release(job, current)
             if decision.replaces:
                 result = self._successor(decision.replaces, current)
                 if result is not None:
@@ -441,6 +448,14 @@ class Engine:
         prices = self._objects.list("/v1/prices", [("product", str(product))])
         return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == before), None)
 
+    def _release(self, job: Job, price: Object) -> None:
+        """Stripe archives no default price: its product has none from now on."""
+        path = f"/v1/products/{price['product']}"
+        product = self._objects.get(path)
+        if product and product.get("default_price") == price["id"]:
+            none = Request("default_price", "POST", path, {"default_price": None})
+            self._delivery.send(job.stream, job.key, none)
+
     def _end_price(self, job: Job, before: str, successor: Object) -> None:
         """Archive the price that has a successor; as a default price it is replaced first."""
         old = self._objects.get(f"/v1/prices/{before}")
@@ -471,7 +486,7 @@ class Engine:
             again = replace(wanted, tree={**wanted.tree, "items": unkeyed})
             wanted = self._with_keyed_items(again, theirs)
         ours = dict(wanted.tree)
-        if wanted.action:
+        if wanted.action and whole:
             ours[ACTION] = wanted.action
         fixed = {}
         if self._policy.id_mode != COPY:

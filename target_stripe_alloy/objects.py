@@ -18,7 +18,7 @@ from target_stripe_alloy.reshape import Tree
 from target_stripe_alloy.resources import Object, Resource
 
 PAGE_SIZE = 100  # Stripe's ceiling: docs.stripe.com/api/pagination
-_DECIDING = ("currency", "collection_method", "cancel_at_period_end")
+_DECIDING = ("currency", "collection_method")
 """Fields that readings and guards look at, whatever the record holds."""
 
 
@@ -68,7 +68,11 @@ class Objects:
                 return None
             entries = self.entries(resource, invoice)
             return next((entry for entry in entries if entry["id"] == object_id), None)
-        expand = [("expand[]", name) for name in sorted(resource.on_request & fields.keys())]
+        # Whatever takes this one's place must have all of it.
+        wanted = resource.on_request
+        if not resource.succeeded:
+            wanted &= fields.keys()
+        expand = [("expand[]", name) for name in sorted(wanted)]
         if _holds_objects(fields.get("discounts")):
             expand.append(("expand[]", "discounts"))
         found = self.get(resource.path_of(object_id, fields), expand)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from target_stripe_alloy.reshape import (
@@ -15,14 +16,24 @@ from target_stripe_alloy.reshape import (
     filled,
     is_empty,
     leaves,
+    pruned,
     put,
+    reaches,
     refusal,
     same,
     shape_at,
     tree_of,
     unwritable,
 )
-from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Object, Resource
+from target_stripe_alloy.resources import (
+    ACTION,
+    CREATE,
+    DELETE,
+    MODIFIERS,
+    UPDATE,
+    Object,
+    Resource,
+)
 
 READ, CREATED, UPDATED, UNCHANGED = "read", "created", "updated", "unchanged"
 ARCHIVED, DELETED, CONFLICT, BLOCKED, REJECTED = (
@@ -137,8 +148,13 @@ def _end(wanted: Wanted, current: Object | None, policy: Policy) -> Decision:
         return Decision(UNCHANGED, reason="it is gone already")
     if policy.delete_policy == IGNORE:
         return Decision(UNCHANGED, reason="`delete_policy` is `ignore`")
-    if policy.delete_policy == ARCHIVE or not resource.deletes:
+    cancel = resource.actions.get("cancel")
+    if cancel and cancel.method == "DELETE" and current.get("status") in cancel.done:
+        return Decision(UNCHANGED, reason=f"it is {current['status']} already")
+    if policy.delete_policy == ARCHIVE or (resource.archive and not resource.deletes):
         return _archive(wanted, current)
+    if not resource.deletes:
+        return Decision(BLOCKED, reason=f"{resource.stream} cannot be deleted")
     missing = _missing(resource, DELETE, {}, current, policy)
     if missing:
         return Decision(BLOCKED, reason=missing)
@@ -187,24 +203,24 @@ def _create(wanted: Wanted, policy: Policy) -> Decision:
         return Decision(REJECTED, reason="there is no such object, and `same_account` creates none")
     if not resource.create:
         return Decision(BLOCKED, reason=resource.why_not)
-    over = ended(resource, wanted.fields)
+    over = ended(resource, wanted.fields) or _unknown(wanted, policy)
     if over:
         return Decision(BLOCKED, reason=over)
-    unknown = _unknown(wanted, policy)
-    if unknown:
-        return Decision(BLOCKED, reason=f"Stripe takes no {', '.join(unknown)} here")
     params = _new_params(wanted)
-    lacking = sorted((resource.needed | resource.also_needed(params)) - params.keys())
+    needed = resource.needed | resource.also_needed(params)
+    lacking = sorted(needed - params.keys())
+    if resource.within and is_empty(wanted.tree.get(resource.within)):
+        lacking.append(resource.within)
     if lacking:
         return Decision(REJECTED, reason=f"a new one needs {', '.join(lacking)}")
-    wrong = list(_refusals(params, resource))
+    wrong = "; ".join(_refusals(params, resource))
     if wrong:
-        return Decision(REJECTED, reason="; ".join(wrong))
-    missing = _missing(resource, CREATE, params, {}, policy)
+        return Decision(REJECTED, reason=wrong)
+    missing = _missing(resource, CREATE, params, {}, policy) or _action_forbidden(wanted, policy)
     if missing:
         return Decision(BLOCKED, reason=missing)
     changes = [Change(".".join(path), None, leaf) for path, leaf in leaves(params)]
-    return Decision(CREATED, (create_request(resource, wanted.fields, params),), changes)
+    return Decision(CREATED, (create_request(wanted, params),), changes)
 
 
 def ended(resource: Resource, fields: Mapping[str, Any]) -> str:
@@ -218,7 +234,7 @@ def ended(resource: Resource, fields: Mapping[str, Any]) -> str:
 def _new_params(wanted: Wanted) -> dict[str, Tree]:
     known = wanted.resource.created
     params = {
-        name: filled(tree)
+        name: filled(pruned(tree, known[name]))
         for name, tree in wanted.tree.items()
         if name in known and not is_empty(tree)
     }
@@ -234,16 +250,14 @@ def _new_params(wanted: Wanted) -> dict[str, Tree]:
     return params
 
 
-def create_request(
-    resource: Resource, fields: Mapping[str, Any], params: Mapping[str, Tree]
-) -> Request:
+def create_request(wanted: Wanted, params: Mapping[str, Tree]) -> Request:
     """The request that makes a new one; a line is added to its invoice."""
+    resource = wanted.resource
     if resource.within != "invoice":
         path = resource.one.replace("/{id}", "") or resource.path
         return Request("create", "POST", path, params)
-    invoice = params.get("invoice") or fields["invoice"]
-    line = {name: value for name, value in params.items() if name != "invoice"}
-    return Request("create", "POST", f"/v1/invoices/{invoice}/add_lines", {"lines": [line]})
+    path = f"/v1/invoices/{wanted.tree['invoice']}/add_lines"
+    return Request("create", "POST", path, {"lines": [dict(params)]})
 
 
 # ---------------------------------------------------------------------- its change
@@ -255,6 +269,12 @@ class _Comparison:
 
     changed: dict[Path, Tree] = field(default_factory=dict)
     conflicts: list[Path] = field(default_factory=list)
+
+    def leave_theirs(self) -> list[str]:
+        """Give up what conflicts; its names."""
+        for path in self.conflicts:
+            del self.changed[path]
+        return [".".join(path) for path in self.conflicts]
 
     def tree(self) -> dict[str, Tree]:
         """What is to be written, leaf by leaf."""
@@ -270,23 +290,28 @@ def _update(
     resource = wanted.resource
     found = _compare(wanted, theirs, base)
     stuck = _not_to_be_changed(wanted, current, base, policy)
-    frozen = {path for path in found.changed if path[0] in resource.frozen}
-    if frozen:
-        replacing = _replacement(wanted, current, theirs, found, policy)
-        if replacing:
-            return replacing
-        stuck += sorted(".".join(path) for path in frozen)
+    frozen = sorted(".".join(path) for path in found.changed if _is_frozen(resource, path))
+    if not resource.succeeded:
+        stuck += frozen
     if stuck:
         names = ", ".join(dict.fromkeys(stuck))
         return Decision(BLOCKED, reason=f"Stripe does not let {names} be changed")
-    if found.conflicts and policy.on_conflict not in (OVERWRITE, MERGE):
+    kept = found.leave_theirs() if policy.on_conflict == MERGE else []
+    if found.conflicts and (not found.changed or policy.on_conflict not in (OVERWRITE, MERGE)):
         return _conflict(found, theirs, wanted)
-    if policy.on_conflict == MERGE:
-        for path in found.conflicts:
-            del found.changed[path]
-    if policy.on_conflict == MERGE and found.conflicts and not found.changed:
-        return _conflict(found, theirs, wanted)
-    return _apply(wanted, current, theirs, found, base, policy)
+    if frozen:
+        return _replacement(wanted, current, theirs, found, policy)
+    decision = _apply(wanted, current, theirs, found, base, policy)
+    if kept and not decision.reason:
+        return replace(decision, reason=f"{', '.join(kept)} stays as it is in Stripe")
+    return decision
+
+
+def _is_frozen(resource: Resource, path: Path) -> bool:
+    if path[0] in resource.frozen:
+        return True
+    known = path[0] in resource.updated and path[0] != "items"
+    return known and not reaches(resource.updated[path[0]], path[1:])
 
 
 def _conflict(found: _Comparison, theirs: Tree, wanted: Wanted) -> Decision:
@@ -299,9 +324,12 @@ def _conflict(found: _Comparison, theirs: Tree, wanted: Wanted) -> Decision:
 
 def _compare(wanted: Wanted, theirs: Tree, base: Base | None) -> _Comparison:
     found = _Comparison()
-    write_only = wanted.resource.write_only
+    resource = wanted.resource
+    only_new = resource.write_only - resource.updated.keys()
+    out = only_new | MODIFIERS | {name for name in resource.always if name in resource.write_only}
     for path, ours in leaves(dict(wanted.tree)):
-        if path[0] in write_only or alike(ours, at(theirs, path)) or path == ("metadata",):
+        same_as_ever = path[0] in out and resource.always.get(path[0], ours) == ours
+        if same_as_ever or alike(ours, at(theirs, path)) or path == ("metadata",):
             continue
         _weigh(found, path, ours, theirs, base)
     for path in _removed(wanted, theirs, base):
@@ -339,6 +367,19 @@ def _removed(wanted: Wanted, theirs: Tree, base: Base | None) -> Iterator[Path]:
             for key in before.keys() - ours.keys():
                 if not is_empty(at(theirs, (name, key))):
                     yield (name, key)
+    yield from _removed_inside(wanted, theirs, base)
+
+
+def _removed_inside(wanted: Wanted, theirs: Tree, base: Base) -> Iterator[Path]:
+    """Keys that the metadata of an item no longer has."""
+    items = wanted.tree.get("items")
+    for key, item in items.items() if isinstance(items, dict) else ():
+        path = ("items", key, "metadata")
+        ours, before = at(item, ("metadata",)), at(base.ours, path)
+        if isinstance(ours, dict) and isinstance(before, dict):
+            for name in before.keys() - ours.keys():
+                if not is_empty(at(theirs, (*path, name))):
+                    yield (*path, name)
 
 
 def _not_to_be_changed(
@@ -362,9 +403,9 @@ def parts_fixed(wanted: Wanted) -> Iterator[tuple[Path, Any]]:
     """The parts of a record that can only be read, with their paths."""
     fields = wanted.resource.shape.fields or {}
     for name, value in wanted.fields.items():
-        if name not in wanted.tree:
+        if name not in fields:
             yield (name,), value
-        elif name not in _MENDED:
+        elif name not in _MENDED and name in wanted.tree:
             yield from unwritable(value, fields[name], (name,))
 
 
@@ -372,15 +413,13 @@ _MENDED = frozenset({"items", "discounts", "tiers", "currency_options", "pricing
 """Fields that readings.py reshapes: what is inside them has other names there."""
 
 
-def _unknown(wanted: Wanted, policy: Policy) -> list[str]:
-    """Fields of a user's own record that Stripe does not know for this kind of object."""
-    if policy.id_mode != EXTERNAL:
-        return []
-    return [
-        name
-        for name, value in wanted.fields.items()
-        if name not in wanted.tree and value is not None
-    ]
+def _unknown(wanted: Wanted, policy: Policy) -> str:
+    """What to say of fields of a user's own record that Stripe does not know; empty if none."""
+    known = {*(wanted.resource.shape.fields or {}), *wanted.resource.read_as}
+    names = [n for n, value in wanted.fields.items() if n not in known and value is not None]
+    return (
+        f"Stripe takes no {', '.join(names)} here" if names and policy.id_mode == EXTERNAL else ""
+    )
 
 
 def _apply(
@@ -399,20 +438,21 @@ def _apply(
         return Decision(UNCHANGED)
     if params:
         params = {**resource.always, **_modifiers(wanted, UPDATE), **params}
-    wrong = list(_refusals(found.tree(), resource))
+    wrong = list(_refusals({**params, **found.tree()}, resource))
     if wrong:
         return Decision(REJECTED, reason="; ".join(wrong))
     why = _missing(resource, UPDATE, params, current, policy) if params else ""
     if any(step.kind == "detach" for step in steps):
         why = why or _missing(resource, DELETE, {}, current, policy)
-    if acting and f"{resource.stream}.{wanted.action}" not in policy.allowed:
-        why = why or f"`allow_actions` does not contain {resource.stream}.{wanted.action}"
+    if acting:
+        why = why or _action_forbidden(wanted, policy)
     if why:
         return Decision(BLOCKED, reason=why)
     path = resource.path_of(current["id"], current)
-    requests = [*steps]
+    requests = [step for step in steps if step.kind == "attach"]
     if params:
         requests.append(Request("update", "POST", path, sent(params, theirs)))
+    requests += [step for step in steps if step.kind != "attach"]  # updates are for attached ones
     requests += acting
     changes = [
         Change(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
@@ -432,6 +472,13 @@ def _attachment(wanted: Wanted, current: Object, found: _Comparison) -> list[Req
     if current.get(name):
         raise Unwritable(f"{name}: it belongs to {current[name]}, and to one only")
     return [Request("attach", "POST", f"{path}/attach", {name: owner})]
+
+
+def _action_forbidden(wanted: Wanted, policy: Policy) -> str:
+    name = f"{wanted.resource.stream}.{wanted.action}"
+    if not wanted.action or name in policy.allowed:
+        return ""
+    return f"`allow_actions` does not contain {name}"
 
 
 def _action(wanted: Wanted, current: Object, base: Base | None) -> list[Request]:
@@ -457,7 +504,7 @@ def _modifiers(wanted: Wanted, operation: str) -> dict[str, Tree]:
     known = resource.updated if operation == UPDATE else resource.created
     return {
         name: wanted.tree[name]
-        for name in sorted(resource.write_only & wanted.tree.keys() & known.keys())
+        for name in sorted(MODIFIERS & wanted.tree.keys() & known.keys())
         if not is_empty(wanted.tree[name])
     }
 
@@ -473,7 +520,7 @@ def _params(changed: Mapping[Path, Tree], theirs: Tree, resource: Resource) -> d
         if name not in resource.updated:
             continue
         if len(path) > 1 and name not in params and not _is_map(resource, name):
-            params[name] = filled(at(theirs, (name,)) or {})
+            params[name] = filled(pruned(at(theirs, (name,)) or {}, resource.updated[name]))
         put(params, path, leaf)
     return params
 
@@ -510,7 +557,7 @@ def _entry(key: str, change: Tree, held: Mapping[str, Any]) -> Tree:
 def _refusals(params: Mapping[str, Tree], resource: Resource) -> Iterator[str]:
     for path, leaf in leaves(dict(params)):
         why = refusal(leaf, shape_at(resource.shape, path))
-        if why and path[0] != "items":
+        if why and path[0] != "items" and (leaf is not None or path[0] not in resource.always):
             yield f"{'.'.join(path)} {why}"
 
 
@@ -539,29 +586,43 @@ def _missing(
 
 def _replacement(
     wanted: Wanted, current: Object, theirs: Tree, found: _Comparison, policy: Policy
-) -> Decision | None:
+) -> Decision:
     """A changed amount is a new price that takes over the lookup key."""
     resource = wanted.resource
-    if not resource.succeeded:
-        return None
     name = f"{resource.stream}.replace"
     if name not in policy.allowed:
         changed = ", ".join(sorted(".".join(p) for p in found.changed if p[0] in resource.frozen))
         reason = f"{changed} cannot be changed, and `allow_actions` does not contain {name}"
         return Decision(BLOCKED, reason=reason)
-    params = {
-        key: filled(tree)
-        for key, tree in {**theirs, **wanted.tree}.items()
-        if key in resource.created and key not in resource.write_only and not is_empty(tree)
-    }
-    if "unit_amount" in wanted.tree:
-        params.pop("unit_amount_decimal", None)
+    params = _whole_of(theirs, found, resource)
     if params.get("lookup_key"):
         params["transfer_lookup_key"] = "true"
-    params["metadata"] = {**params.get("metadata", {}), REPLACES: current["id"]}
+    stamps = {**wanted.stamp, REPLACES: current["id"]}
+    params["metadata"] = {**params.get("metadata", {}), **stamps}
+    wrong = list(_refusals(params, resource))
+    if wrong:
+        return Decision(REJECTED, reason="; ".join(wrong))
     changes = [Change(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
     request = Request("replace", "POST", resource.path, params)
     return Decision(UPDATED, (request,), changes, replaces=current["id"])
+
+
+def _whole_of(theirs: Tree, found: _Comparison, resource: Resource) -> dict[str, Tree]:
+    """All of an object, as it is to be: the parameters of one that takes its place."""
+    whole: dict[str, Tree] = copy.deepcopy(dict(theirs))
+    for path, leaf in found.changed.items():
+        put(whole, path, leaf)
+        if path[0] in _FORMS and leaf is not None:
+            whole.pop(_FORMS[path[0]], None)
+    return {
+        name: filled(pruned(tree, resource.created[name]))
+        for name, tree in whole.items()
+        if name in resource.created and name not in resource.write_only and not is_empty(tree)
+    }
+
+
+_FORMS = {"unit_amount": "unit_amount_decimal", "unit_amount_decimal": "unit_amount"}
+"""Two forms of one number, of which a new price takes one."""
 
 
 # ---------------------------------------------------------------------- making ready
@@ -572,12 +633,12 @@ def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[
 
     Raises `Unwritable` where a field has no form that a parameter takes.
     """
-    copy = dict(fields)
+    mended = dict(fields)
     if resource.reading:
-        resource.reading(copy, now)
+        resource.reading(mended, now)
     shapes = resource.shape.fields or {}
     return {
-        name: tree_of(value, shapes[name], name) for name, value in copy.items() if name in shapes
+        name: tree_of(value, shapes[name], name) for name, value in mended.items() if name in shapes
     }
 
 
@@ -585,8 +646,9 @@ def key_items(
     tree: Mapping[str, Tree], held: Mapping[str, Any], rename: Callable[[str], str | None]
 ) -> dict[str, Tree]:
     """The tree with its items by their ids: their own here, or those of the same price."""
+    entries = list(enumerate(tree["items"]))
     keyed: dict[str, Tree] = {}
-    for number, entry in enumerate(tree["items"]):
+    for number, entry in sorted(entries, key=lambda one: not one[1].get("id")):
         own = rename(entry["id"]) if entry.get("id") else None
         if own is None:
             fits = [k for k, old in held.items() if alike(old.get("price"), entry.get("price"))]

@@ -6,6 +6,7 @@ time in Unix seconds.
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from tap_stripe_alloy.records import unix_seconds
@@ -17,7 +18,7 @@ def price(source: Object, _: float) -> None:
     """Tiers end at `inf`; one form of the amount; the default currency is no option."""
     if isinstance(source.get("tiers"), list):
         source["tiers"] = [_tier(tier) for tier in source["tiers"]]
-    _one_amount(source)
+    _one_form(source, "unit_amount")
     options = source.get("currency_options")
     if isinstance(options, dict):
         default = source.get("currency")
@@ -27,30 +28,47 @@ def price(source: Object, _: float) -> None:
         source["custom_unit_amount"] = {"enabled": True, **custom}
 
 
-def _tier(tier: Object) -> Object:
+def _tier(tier: Any) -> Any:
+    if not isinstance(tier, dict):
+        return tier
     tier = dict(tier)
     if "up_to" in tier and tier["up_to"] is None:
         tier["up_to"] = "inf"
-    _one_amount(tier)
-    _one_amount(tier, "flat_amount")
+    _one_form(tier, "unit_amount")
+    _one_form(tier, "flat_amount")
     return tier
 
 
 def _option(option: Any) -> Any:
     if isinstance(option, dict):
         option = dict(option)
-        _one_amount(option)
+        _one_form(option, "unit_amount")
+        custom = option.get("custom_unit_amount")
+        if isinstance(custom, dict):
+            option["custom_unit_amount"] = {"enabled": True, **custom}
         if isinstance(option.get("tiers"), list):
             option["tiers"] = [_tier(tier) for tier in option["tiers"]]
     return option
 
 
-def _one_amount(source: Object, name: str = "unit_amount") -> None:
+def _one_form(source: Object, name: str) -> None:
+    """A number as an integer where it is whole, else as its decimal; never both."""
     exact = f"{name}_decimal"
+    whole = _whole(source.get(exact))
+    if source.get(name) is None and whole is not None:
+        source[name] = whole
     if source.get(name) is not None:
         source.pop(exact, None)
     elif source.get(exact) is not None:
         source.pop(name, None)
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return int(number) if number.is_finite() and number == int(number) else None
 
 
 def customer(source: Object, _: float) -> None:
@@ -98,14 +116,14 @@ def invoice_line_item(source: Object, _: float) -> None:
     """A price is named by its id, and then says the amount."""
     pricing = source.get("pricing")
     if isinstance(pricing, dict) and "price_details" in pricing:
-        chosen = (pricing["price_details"] or {}).get("price")
+        details = pricing["price_details"] or {}
+        chosen = details.get("price") if isinstance(details, dict) else None
+        source["pricing"] = {"price": chosen} if chosen else details or None
         if chosen:
-            source["pricing"] = {"price": chosen}
             source.pop("amount", None)
-        else:
+        elif not details:
             del source["pricing"]
-    if source.get("quantity") is not None:
-        source.pop("quantity_decimal", None)
+    _one_form(source, "quantity")
     _discounts(source)
 
 

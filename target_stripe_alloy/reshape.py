@@ -18,8 +18,8 @@ Tree = Any
 """`str | None | list[Tree] | dict[str, Tree]`."""
 Path = tuple[str, ...]
 
-_INTEGER = re.compile(r"-?\d+")
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_INTEGER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 class Unwritable(ValueError):
@@ -62,21 +62,21 @@ def _of_hash(value: Mapping[str, Any], shape: Shape, path: str) -> Tree:
 
 
 def _text(value: Any, shape: Shape, path: str) -> str:
+    if not (shape.scalars or shape.literals):
+        raise Unwritable(f"{path}: expected {_expected(shape)}, got {value!r}")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float, Decimal)):
         return digits(value)
     if not isinstance(value, str):
         raise Unwritable(f"{path}: expected {_expected(shape)}, got {type(value).__name__}")
-    if "string" in shape.scalars or value in shape.literals:
+    if value in shape.literals:
         return value
-    if shape.scalars & {"decimal", "number"} and _NUMBER.fullmatch(value):
-        return digits(Decimal(value))
     if "integer" in shape.scalars and not _INTEGER.fullmatch(value):
-        try:
-            return str(unix_seconds(value))
-        except ValueError:
-            return value
+        moment = _as_time(value)
+        return value if moment is None else str(moment)
+    if "string" not in shape.scalars and _NUMBER.fullmatch(value):
+        return digits(Decimal(value))
     return value
 
 
@@ -86,7 +86,7 @@ def digits(number: float | Decimal) -> str:
     >>> digits(Decimal("1E-7")), digits(100.0), digits(Decimal("1.50"))
     ('0.0000001', '100', '1.5')
     """
-    text = format(number if isinstance(number, int) else Decimal(str(number)), "f")
+    text = str(number) if isinstance(number, int) else format(Decimal(str(number)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -134,7 +134,9 @@ def is_empty(tree: Any) -> bool:
     """Whether nothing is in it: no text anywhere."""
     if isinstance(tree, dict):
         return all(is_empty(inner) for inner in tree.values())
-    return bool(tree is None or tree in ("", []))
+    if isinstance(tree, list):
+        return not tree
+    return tree is None or bool(tree == "")
 
 
 def alike(one: Tree, other: Tree) -> bool:
@@ -166,6 +168,24 @@ def shape_at(shape: Shape, path: Path) -> Shape:
             return Shape(scalars={"string"})
         shape = inner
     return shape
+
+
+def reaches(shape: Shape, path: Path) -> bool:
+    """Whether a parameter of this shape stands at a path."""
+    for name in path:
+        inner = (shape.fields or {}).get(name) or shape.values
+        if inner is None:
+            return False
+        shape = inner
+    return True
+
+
+def pruned(tree: Tree, shape: Shape) -> Tree:
+    """The tree without what a parameter of this shape does not take."""
+    if isinstance(tree, dict) and shape.fields is not None:
+        known = shape.fields
+        return {name: pruned(inner, known[name]) for name, inner in tree.items() if name in known}
+    return tree
 
 
 def refusal(leaf: Tree, shape: Shape) -> str | None:
@@ -210,7 +230,7 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) != isinstance(other, dict):
-        return bool(_id(one) == _id(other))
+        return _named(one, other)
     if isinstance(one, str) and type(other) is int:
         return _as_time(one) == other
     if isinstance(one, Decimal) and isinstance(other, float):
@@ -218,8 +238,12 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _id(value: Any) -> Any:
-    return value.get("id") if isinstance(value, dict) else value
+def _named(one: Any, other: Any) -> bool:
+    """Whether one is the id of the other, or both are nothing."""
+    whole, name = (one, other) if isinstance(one, dict) else (other, one)
+    return (
+        bool(whole.get("id") == name) if isinstance(name, str) else name is None and is_empty(whole)
+    )
 
 
 def _as_time(text: str) -> int | None:

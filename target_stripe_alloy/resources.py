@@ -8,7 +8,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from stripe_alloy.params import Shape, shape_of
+from stripe_alloy.params import Shape, shape_of, union
 from tap_stripe_alloy.shape import generated
 from tap_stripe_alloy.streams import BY_NAME
 from target_stripe_alloy import readings
@@ -22,6 +22,23 @@ ACTION = "_action"
 NOT_COPIED = ""
 """In `references`: ids of things that no record can bring into another account."""
 _NOT_PARAMETERS = frozenset({"expand"})
+MODIFIERS = frozenset(
+    {
+        "error_on_requires_action",
+        "off_session",
+        "payment_behavior",
+        "pending_invoice_items_behavior",
+        "proration_behavior",
+        "proration_date",
+        "refund_application_fee",
+        "return_url",
+        "reverse_transfer",
+        "transfer_lookup_key",
+        "trial_from_plan",
+        "validate",
+    }
+)
+"""Parameters that say how something is written, not what: they go along, and never alone."""
 
 
 def _map(**values: Any) -> Mapping[str, Any]:
@@ -80,6 +97,8 @@ class Resource:
     guards: tuple[Guard, ...] = ()
     always: Mapping[str, str] = field(default_factory=_map)
     """Sent with each update unless the record says otherwise."""
+    read_as: Mapping[str, str] = field(default_factory=_map)
+    """Fields whose parameter has another name: `tax_ids`, sent as `tax_id_data`."""
     archive: Mapping[str, str] = field(default_factory=_map)
     deletes: bool = False
     actions: Mapping[str, Action] = field(default_factory=_map)
@@ -131,8 +150,8 @@ class Resource:
     @cached_property
     def shape(self) -> Shape:
         """All parameters, those of an update where both have one."""
-        attached = {self.attached_to: Shape(scalars={"string"})} if self.attached_to else {}
-        return Shape(fields={**self.created, **self.updated, **attached})
+        more = {name: Shape(scalars={"string"}) for name in (self.attached_to, self.within) if name}
+        return union(Shape(fields={**more, **self.created}), Shape(fields=dict(self.updated)))
 
     @cached_property
     def readable(self) -> frozenset[str]:
@@ -141,13 +160,14 @@ class Resource:
 
     @cached_property
     def write_only(self) -> frozenset[str]:
-        """Parameters that say how to write, and are not read again: `proration_behavior`."""
+        """Parameters that cannot be read again: `source`, `proration_behavior`."""
         return frozenset((self.created.keys() | self.updated.keys()) - self.readable)
 
     @cached_property
     def frozen(self) -> frozenset[str]:
-        """Parameters of a new one that no update takes."""
-        return frozenset((self.created.keys() & self.readable) - self.updated.keys())
+        """Parameters of a new one that no update takes, and what it is inside of."""
+        within = {self.within} if self.within else set()
+        return frozenset((self.created.keys() & self.readable) - self.updated.keys() | within)
 
     @cached_property
     def on_request(self) -> frozenset[str]:
@@ -176,7 +196,8 @@ def _off(name: str) -> Callable[[Object, Object], bool]:
     return lambda params, _: params.get(name) in (None, "0", "false")
 
 
-_ANY = frozenset[str]()
+def _nothing_at_first(name: str) -> Callable[[Object, Object], bool]:
+    return lambda params, current: not current and params.get(name) in (None, "0")
 
 
 def _set(*names: str) -> frozenset[str]:
@@ -221,10 +242,11 @@ RESOURCES: Sequence[Resource] = (
             }
         ),
         own_to_account=_set("next_invoice_sequence", "invoice_prefix"),
+        read_as=_map(tax_ids="tax_id_data"),
         reading=readings.customer,
         guards=(
             Guard("delete", (DELETE,)),
-            Guard("balance", fields=_set("balance"), unless=_off("balance")),
+            Guard("balance", fields=_set("balance"), unless=_nothing_at_first("balance")),
             Guard("source", fields=_set("source", "default_source")),
         ),
         deletes=True,
@@ -297,7 +319,11 @@ RESOURCES: Sequence[Resource] = (
         reading=readings.subscription_item,
         guards=(
             Guard("create", (CREATE,)),
-            Guard("update", (UPDATE,), _set("price", "quantity", "discounts", "tax_rates")),
+            Guard(
+                "update",
+                (UPDATE,),
+                _set("price", "price_data", "quantity", "discounts", "tax_rates"),
+            ),
             Guard("delete", (DELETE,)),
         ),
         deletes=True,

@@ -22,7 +22,7 @@ def schema(stream: str, *keys: str, **properties: Any) -> Message:
     return {
         "type": "SCHEMA",
         "stream": stream,
-        "schema": {"type": "object", "properties": {**dict.fromkeys(names, {}), **properties}},
+        "schema": {"type": "object", "properties": {**{key: {} for key in names}, **properties}},
         "key_properties": list(names),
     }
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from target_stripe_alloy.objects import theirs_of
@@ -195,6 +195,7 @@ def test_an_absent_field_is_never_sent(record: Object, current: Object, base: Ba
         assert request.params.keys() <= record.keys()
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(records, customers, bases, st.booleans())
 def test_an_absent_part_of_a_hash_stays_as_it_is(
     record: Object, current: Object, base: Base | None, merging: bool

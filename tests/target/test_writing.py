@@ -284,6 +284,15 @@ def test_a_replaced_price_is_found_again_without_the_journal(
     assert len(made) == 1
 
 
+def test_a_default_price_is_archived_all_the_same(account: Emulator, tmp_path: Path) -> None:
+    price = priced(account)
+    gone = record("prices", id=price["id"], deleted=True)
+    run = write(account, tmp_path, [schema("prices"), gone], delete_policy="archive")
+    assert run.counts("prices") == {"read": 1, "archived": 1}
+    assert one(account, "prices", price["id"])["active"] is False
+    assert one(account, "products", price["product"])["default_price"] is None
+
+
 # ---------------------------------------------------------------------- subscriptions
 
 
@@ -318,6 +327,42 @@ def test_an_action_is_asked_for_allowed_and_done_once(account: Emulator, tmp_pat
     assert [w.path for w in first.writes] == [f"/v1/invoices/{invoice}/finalize"]
     second = write(account, tmp_path, messages, allow_actions=allowed)
     assert second.writes == []
+
+
+def test_an_action_on_a_new_object_follows_its_creation(empty: Emulator, tmp_path: Path) -> None:
+    customer = client_of(empty).v1.customers.create({"name": "A"}).id
+    new = record("invoices", no="7", customer=customer, _action="finalize")
+    messages = [schema("invoices", "no"), new]
+    blocked = write(empty, tmp_path, messages, id_mode="external")
+    assert blocked.writes == []
+    allowed = {"id_mode": "external", "allow_actions": ["invoices.finalize"]}
+    run = write(empty, tmp_path, messages, **allowed)
+    assert run.counts("invoices") == {"read": 1, "created": 1}
+    assert empty.objects("invoices")[0]["status"] in ("open", "paid")
+    assert write(empty, tmp_path, messages, **allowed).writes == []
+
+
+def test_lines_are_added_to_their_invoice_once(empty: Emulator, tmp_path: Path) -> None:
+    messages = [
+        schema("invoice_line_items", "line"),
+        *(
+            record("invoice_line_items", line=n, invoice="7", amount=100 * n, description=f"L{n}")
+            for n in (1, 2, 3)
+        ),
+        schema("invoices", "no"),
+        record("invoices", no="7", customer="c"),
+        schema("customers", "crm"),
+        record("customers", crm="c", name="A"),
+    ]
+    for folder in ("one", "two", "two"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write(empty, tmp_path / folder, messages, id_mode="external")
+    lines = empty.objects("invoice_line_items")
+    assert sorted(line["amount"] for line in lines) == [100, 200, 300]
+    changed = record("invoice_line_items", line=2, invoice="7", amount=250)
+    run = write(empty, tmp_path / "two", [messages[0], changed], id_mode="external")
+    assert run.counts("invoice_line_items") == {"read": 1, "updated": 1}
+    assert sorted(line["amount"] for line in empty.objects("invoice_line_items")) == [100, 250, 300]
 
 
 def test_a_status_never_acts(account: Emulator, tmp_path: Path) -> None:
