@@ -250,6 +250,7 @@ class Engine:
                 try:
                     self._try(job)
                 except Unclear as error:
+                    self._identity.look_again(job.stream)
                     reason = f"Stripe keeps failing with it, {_TRIES} times: {error}"
                 else:
                     return

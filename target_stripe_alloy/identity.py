@@ -66,6 +66,11 @@ class Identity:
                 self._ids[stream, key] = found
         return found
 
+    def look_again(self, stream: str) -> None:
+        """Trust nothing that was found absent: a write may have worked unseen."""
+        self._indexed.discard(stream)
+        self._absent = {entry for entry in self._absent if entry[0] != stream}
+
     # ------------------------------------------------------------------ a record's own object
 
     def locate(

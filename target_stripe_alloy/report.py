@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -63,8 +64,9 @@ class JsonLines:
             ) from None
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what could not be written was told before."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 class Report:

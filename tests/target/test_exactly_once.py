@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -326,9 +326,8 @@ class Rounds:
     id_mode: str
     dice: random.Random
     kills: int = 0
-    usual: float = 0.5
+    usual: float = 0.3
     """Seconds that a run takes when nobody ends it."""
-    began: Counter[str] = field(default_factory=Counter)
 
     def messages(self, number: int) -> list[Message]:
         external = self.id_mode == "external"
@@ -359,7 +358,7 @@ class Rounds:
         if process.exitcode == 0:
             self.usual = 0.8 * self.usual + 0.2 * (time.monotonic() - began)
         else:
-            assert process.exitcode == -signal.SIGKILL, (output.parent / "output.jsonl.err").read_text()
+            assert process.exitcode == -signal.SIGKILL, Path(f"{output}.err").read_text()
             self.kills += 1
         self.state_is_covered(output)
         return process.exitcode == 0
@@ -391,7 +390,7 @@ def test_a_kill_at_any_moment_costs_nothing(id_mode: str, seed: int, tmp_path: P
             messages = rounds.messages(number)
             while True:
                 last = rounds.kills >= KILLS
-                end = None if last else rounds.dice.uniform(0.0, rounds.usual)
+                end = None if last else rounds.usual * rounds.dice.uniform(0.2, 1.0)
                 if rounds.run(messages, end=end):
                     break
             rounds.each_is_there_once(number)
