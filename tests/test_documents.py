@@ -11,6 +11,9 @@ import yaml
 
 from tap_stripe_alloy.streams import STREAMS
 from tap_stripe_alloy.tap import TapStripeAlloy
+from target_stripe_alloy.describe import table
+from target_stripe_alloy.settings import ALLOWED
+from target_stripe_alloy.target import TargetStripeAlloy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -93,12 +96,29 @@ def test_the_readme_is_short() -> None:
         "docs/emulator.md",
         "docs/development.md",
         "docs/performance.md",
+        "docs/writing.md",
     ],
 )
 def test_links_lead_somewhere(path: str) -> None:
     document = ROOT / path
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
+
+
+def test_the_table_of_what_can_be_written_is_the_codes_own() -> None:
+    assert table() in (ROOT / "docs/writing.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_names_the_targets_own_settings() -> None:
+    text = section("How writes are kept safe").split("own settings:")[1].split("; each")[0]
+    own = set(TargetStripeAlloy.config_jsonschema["properties"]) - set(declared())
+    shared = {"add_record_metadata", "load_method", "batch_size_rows"}
+    assert set(re.findall(r"`(\w+)`", text)) == own - shared
+
+
+def test_every_permission_is_in_the_table() -> None:
+    text = (ROOT / "docs/writing.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in ALLOWED)
 
 
 def test_the_emulators_example_runs() -> None:

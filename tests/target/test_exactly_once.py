@@ -266,6 +266,16 @@ def test_a_recovery_that_is_killed_is_recovered(external: Target) -> None:
     assert len({post.idempotency_key for post in posts(external.emulator)}) == 1
 
 
+def test_a_write_that_worked_and_is_answered_with_500_is_looked_up(target: Target) -> None:
+    options = {"status": 500, "executed": True}
+    target.emulator.faults.add("status", CUSTOMERS, method="POST", times=None, **options)
+    before_the_answer(target)
+    target.again()
+    assert 500 in [post.status for post in posts(target.emulator)]
+    assert target.emulator.count("customer") == 1
+    assert target.statuses()[0] == "abandoned"
+
+
 def test_what_is_sent_again_is_the_same_to_the_byte(external: Target) -> None:
     before_it_is_sent(external)
     noted = external.ask("SELECT idempotency_key FROM stripe_alloy_operations")
