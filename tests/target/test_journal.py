@@ -1,0 +1,112 @@
+"""The journal keeps what it was given, whatever the database; only one run may have it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stripe_alloy.errors import SettingsError
+from target_stripe_alloy.journal import DONE, Journal, Known, Outcome, Scope, encode
+from target_stripe_alloy.plan import Base
+
+SCOPE = Scope("acct_1", live=False, id_mode="copy")
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of the test's own, where PostgreSQL is installed."""
+    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
+        pytest.skip("PostgreSQL is not installed here")
+    folder = tmp_path_factory.mktemp("postgres")
+    as_user = []
+    if os.geteuid() == 0:  # it refuses to run as root
+        nobody = pwd.getpwnam("nobody")
+        for place in (folder, *folder.parents[:3]):
+            place.chmod(0o755)
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        as_user = ["runuser", "-u", "nobody", "--"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = str(folder / "data")
+
+    def run(*command: str) -> None:
+        subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+    run("initdb", "-D", data, "-A", "trust", "-U", "test")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
+    run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+    yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
+    run("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres"))
+    return f"sqlite:///{tmp_path}/journal.db"
+
+
+def test_it_keeps_intents_answers_and_images(url: str) -> None:
+    base = Base({"name": "A", "metadata": {"k": None}}, {"name": "a"}, {"created": 5})
+    journal = Journal(url, SCOPE)
+    first = journal.intend("customers", "k1", "create", "POST", "/v1/customers", "name=A")
+    second = journal.intend("customers", "k2", "create", "POST", "/v1/customers", "name=B")
+    known = Known("customers", "k1", "cus_1", b"d", encode(base))
+    journal.answer(first, Outcome(DONE, 200, "req_1", "cus_1"), [known])
+    journal.keep([Known("customers", "k1", "cus_1", b"e", encode(base))])
+    journal.index("customers", 7.0, [Known("customers", "k3", "cus_3")])
+    journal.close()
+
+    journal = Journal(url, SCOPE)
+    assert journal.unanswered() == [second]
+    held = journal.recall_many("customers", ["k1", "k2", "k3"])
+    assert {key: row.object_id for key, row in held.items()} == {"k1": "cus_1", "k3": "cus_3"}
+    assert held["k1"].digest == b"e"
+    assert held["k1"].image() == base
+    assert journal.indexed_until("customers") == 7.0
+    third = journal.intend("customers", "k1", "create", "POST", "/v1/customers", "name=A")
+    assert len({first.idempotency_key, second.idempotency_key, third.idempotency_key}) == 3
+    for intent in (second, third):
+        journal.answer(intent, Outcome(DONE))
+    journal.close()
+
+
+def test_what_is_of_another_account_or_way_of_naming_is_not_seen(url: str) -> None:
+    journal = Journal(url, SCOPE)
+    intent = journal.intend("products", "p", "create", "POST", "/v1/products", "name=A")
+    journal.keep([Known("products", "p", "prod_1")])
+    journal.close()
+    others = [
+        Scope("acct_2", live=False, id_mode="copy"),
+        Scope("acct_1", live=True, id_mode="copy"),
+    ]
+    for scope in (*others, Scope("acct_1", live=False, id_mode="external")):
+        journal = Journal(url, scope)
+        assert journal.recall("products", ["p"]) == {}
+        assert journal.unanswered() == []
+        journal.close()
+    journal = Journal(url, SCOPE)
+    assert [found.seq for found in journal.unanswered()] == [intent.seq]
+    journal.answer(intent, Outcome(DONE))
+    journal.close()
+
+
+def test_only_one_run_may_have_it(url: str) -> None:
+    journal = Journal(url, SCOPE)
+    with pytest.raises(SettingsError, match="Another run is writing with the journal"):
+        Journal(url, SCOPE)
+    journal.close()
+    Journal(url, SCOPE).close()
+
+
+def test_nobody_else_may_read_the_file(tmp_path: Path) -> None:
+    Journal(f"sqlite:///{tmp_path}/new/journal.db", SCOPE).close()
+    assert (tmp_path / "new/journal.db").stat().st_mode & 0o077 == 0
