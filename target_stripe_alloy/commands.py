@@ -33,9 +33,14 @@ def replay(configs: Sequence[str], file: str) -> int:
     """
     source = Path(file)
     aside = source.with_name(source.name + ASIDE)
-    if not aside.exists():
+    try:
+        held = aside if aside.exists() else source
+        text = "".join(json.dumps(message) + "\n" for message in _messages(held))
+    except AlloyError as error:
+        TargetStripeAlloy.logger.critical("%s", error)
+        return 1
+    if held == source:
         source.rename(aside)
-    text = "".join(json.dumps(message) + "\n" for message in _messages(aside))
     code = _run(configs, {"rejects": file}, io.StringIO(text))
     if code in (0, TargetStripeAlloy.exit_code):
         aside.unlink()

@@ -1,4 +1,4 @@
-"""However a run ends, the next one finds each record written once: never twice, never not at all."""
+"""However a run ends, the next one leaves each record written once: not twice, not never."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ class Target:
         merged = settings_for(self.emulator, self.folder, **self.settings, **settings)
         config.write_text(json.dumps(merged))
         lines.write_text("".join(json.dumps(message) + "\n" for message in self.messages))
+        command = [sys.executable, "-m", "target_stripe_alloy.target"]
         return subprocess.Popen(
-            [sys.executable, "-m", "target_stripe_alloy.target", "--config", config]
-            + ["--input", lines],
+            [*command, "--config", str(config), "--input", str(lines)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
