@@ -395,7 +395,7 @@ class Engine:
             return None
         acts = bool(wanted.action) and decision.verdict == CREATED
         self._remember(job, wanted, result, unkeyed, whole=not later and not acts)
-        if result:
+        if result and (self._policy.id_mode != SAME_ACCOUNT or result["id"] != job.key):
             self._learn(job.stream, job.key, str(result["id"]))
         if acts:  # now that it is there
             job.done = CREATED

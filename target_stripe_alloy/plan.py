@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stripe_alloy.params import Shape
 from target_stripe_alloy.reshape import (
     Path,
     Tree,
@@ -392,7 +393,7 @@ def _not_to_be_changed(
     names = []
     for path, value in parts_fixed(wanted):
         name = ".".join(path)
-        if value is None and path[0] not in current:
+        if path[0] in wanted.resource.read_as or (value is None and path[0] not in current):
             continue
         if not same(value, at(current, path)) and not (name in fixed and same(fixed[name], value)):
             names.append(name)
@@ -434,7 +435,8 @@ def _apply(
     steps = _attachment(wanted, current, found)
     params = _params(found.changed, theirs, resource)
     acting = _action(wanted, current, base)
-    if not params and not steps and not acting:
+    entries = list(_entries(wanted, current, base))
+    if not params and not steps and not acting and not entries:
         return Decision(UNCHANGED)
     if params:
         params = {**resource.always, **_modifiers(wanted, UPDATE), **params}
@@ -453,12 +455,44 @@ def _apply(
     if params:
         requests.append(Request("update", "POST", path, sent(params, theirs)))
     requests += [step for step in steps if step.kind != "attach"]  # updates are for attached ones
+    requests += [Request(kind, method, f"{path}{end}", dict(e)) for kind, method, end, e in entries]
     requests += acting
     changes = [
         Change(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
     ]
+    changes += [
+        Change(kind, None, dict(entry)) if entry else Change(kind, end, None)
+        for kind, _, end, entry in entries
+    ]
     changes += [Change(ACTION, None, request.kind) for request in acting]
     return Decision(UPDATED, requests, changes)
+
+
+def _entries(
+    wanted: Wanted, current: Object, base: Base | None
+) -> Iterator[tuple[str, str, str, Mapping[str, Tree]]]:
+    """Kind, method, end of path and parameters for entries that are objects of their own.
+
+    Added is what the record has; deleted, what it had last time and no longer does.
+    """
+    for name, param in wanted.resource.read_as.items():
+        if wanted.fields.get(name) is None:
+            continue
+        shape = wanted.resource.created[param].items or Shape()
+        ours = _by_content(wanted.fields[name], shape)
+        theirs = _by_content(current.get(name), shape)
+        before = _by_content(base.fixed.get(name), shape) if base else {}
+        for content in ours.keys() - theirs.keys():
+            yield f"add {name}", "POST", f"/{name}", dict(content)
+        for content in theirs.keys() & before.keys() - ours.keys():
+            yield f"drop {name}", "DELETE", f"/{name}/{theirs[content]}", {}
+
+
+def _by_content(listed: Any, shape: Shape) -> dict[tuple[tuple[str, str], ...], str]:
+    """The ids of a list's entries by what they hold."""
+    entries = listed.get("data") if isinstance(listed, dict) else listed
+    trees = [(tree_of(entry, shape), entry) for entry in entries or () if isinstance(entry, dict)]
+    return {tuple(sorted(tree.items())): str(entry.get("id")) for tree, entry in trees}
 
 
 def _attachment(wanted: Wanted, current: Object, found: _Comparison) -> list[Request]:

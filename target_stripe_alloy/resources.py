@@ -98,7 +98,8 @@ class Resource:
     always: Mapping[str, str] = field(default_factory=_map)
     """Sent with each update unless the record says otherwise."""
     read_as: Mapping[str, str] = field(default_factory=_map)
-    """Fields whose parameter has another name: `tax_ids`, sent as `tax_id_data`."""
+    """Lists whose entries are parameters of a new object, under another name, and objects of their
+    own afterwards, created and deleted below the field's own name: `tax_ids`."""
     archive: Mapping[str, str] = field(default_factory=_map)
     deletes: bool = False
     actions: Mapping[str, Action] = field(default_factory=_map)

@@ -152,3 +152,12 @@ def test_what_is_selected_in_meltano_is_what_comes(project: Path) -> None:
     assert {frozenset(msgspec.json.decode(line)) for line in lines} == {
         frozenset({"id", "name", "updated"})
     }
+
+
+def test_the_tap_into_the_target_of_the_same_account_writes_nothing(project: Path) -> None:
+    select = {"TAP_STRIPE_ALLOY__SELECT": '["products.*", "prices.*"]'}
+    output = meltano(project, "run", "tap-stripe-alloy", "target-stripe-alloy", **select)
+    assert "products: read 10, unchanged 10" in output
+    assert "prices: read 35, unchanged 35" in output
+    assert (project / "output/emulator-journal.db").is_file()
+    assert not (project / "output/emulator-rejects.jsonl").exists()

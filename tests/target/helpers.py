@@ -79,6 +79,8 @@ def write(
     with redirect_stdout(output):
         TargetStripeAlloy(config=config).listen(io.StringIO(text))
     requests = emulator.requests[before:]
+    # The emulator takes only what the types of the `stripe` package know.
+    assert "parameter_unknown" not in {line["code"] for line in lines_of(rejects)}
     return Run(
         json.loads((folder / "summary.json").read_text()),
         [json.loads(line) for line in output.getvalue().splitlines()],

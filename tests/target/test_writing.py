@@ -157,6 +157,22 @@ def test_a_conflict_stops_the_run_unless_told_otherwise(account: Emulator, tmp_p
     assert one(account, "customers", found)["name"] == "Theirs"
 
 
+def test_tax_ids_are_added_and_deleted_one_by_one(account: Emulator, tmp_path: Path) -> None:
+    found = customer_of(account)["id"]
+    theirs = client_of(account).v1.customers.tax_ids.create(
+        found, {"type": "eu_vat", "value": "DE000000001"}
+    )
+    two = [{"type": "eu_vat", "value": f"DE12345678{n}"} for n in (1, 2)]
+    for tax_ids in (two, two[:1]):
+        row = record("customers", id=found, tax_ids=tax_ids)
+        run = write(account, tmp_path, [schema("customers"), row])
+        assert run.counts("customers") == {"read": 1, "updated": 1}
+    listed = client_of(account).v1.customers.tax_ids.list(found).data
+    assert {entry.value for entry in listed} >= {theirs.value, "DE123456781"}
+    assert "DE123456782" not in {entry.value for entry in listed}
+    assert write(account, tmp_path, [schema("customers"), row]).writes == []
+
+
 def test_what_only_they_changed_stays(account: Emulator, tmp_path: Path) -> None:
     found = customer_of(account)["id"]
     rows = [record("customers", id=found, name="Base", phone=p) for p in ("+1", "+2")]
