@@ -24,6 +24,7 @@ from stripe_alloy import transport
 from stripe_alloy.emulator import Emulator, Request
 from stripe_alloy.emulator.service import Service
 from stripe_alloy.emulator.wire import Answer, Incoming
+from target_stripe_alloy import target as module
 from target_stripe_alloy.identity import COPY_OF
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.target.helpers import Message, record, schema, settings_for, state, write
@@ -167,7 +168,7 @@ def before_the_answer(target: Target) -> None:
 def before_the_answer_is_noted(target: Target) -> None:
     """The answer is there, the journal did not take it yet."""
     sent = len(posts(target.emulator))
-    target.emulator.faults.add("delay", CUSTOMERS, method="POST", seconds=1.0)
+    target.emulator.faults.add("delay", CUSTOMERS, method="POST", seconds=2.0)
     process = target.start()
     until(lambda: pending(target), "an intent")
     with target.no_commits():
@@ -229,7 +230,7 @@ def test_an_update_killed_anywhere_is_done_once(
 
 
 def test_a_run_killed_before_the_intent_has_sent_nothing(external: Target) -> None:
-    external.emulator.faults.add("delay", CUSTOMERS, method="GET", seconds=1.0)
+    external.emulator.faults.add("delay", CUSTOMERS, method="GET", seconds=2.0)
     process = external.start()
     until(lambda: not external.emulator.faults._faults, "the listing of customers")
     with external.no_commits():
@@ -246,7 +247,7 @@ def test_a_write_still_under_way_at_stripe_is_waited_for(
     external: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "ATTEMPTS", 1_000)
-    external.emulator.faults.add("delay", CUSTOMERS, method="POST", seconds=1.5)
+    external.emulator.faults.add("delay", CUSTOMERS, method="POST", seconds=3.0)
     process = external.start()
     until(lambda: external.emulator.service.answers._running, "a POST")
     kill(process)
@@ -323,6 +324,7 @@ def run_here(config: str, lines: str, output: str) -> None:
     for number, path in ((1, output), (2, output + ".err")):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)
+    module.PULSE = 0.01  # states go out as soon as they may
     with open(lines) as file:  # noqa: PTH123
         TargetStripeAlloy(config=json.loads(config)).listen(file)
 
