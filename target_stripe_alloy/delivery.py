@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 from stripe_alloy import errors
 from stripe_alloy.errors import NotFound, RequestRefused, StripeError
 from stripe_alloy.transport import Transport
+from target_stripe_alloy.decision import COPY, Request
 from target_stripe_alloy.identity import Keys
 from target_stripe_alloy.journal import (
     ABANDONED,
@@ -20,7 +21,6 @@ from target_stripe_alloy.journal import (
     Outcome,
 )
 from target_stripe_alloy.objects import Objects
-from target_stripe_alloy.plan import COPY, Request
 from target_stripe_alloy.reshape import pairs_of
 from target_stripe_alloy.resources import BY_STREAM, Object, Resource
 

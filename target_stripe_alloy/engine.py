@@ -13,16 +13,11 @@ from typing import Any
 
 import msgspec
 
-from stripe_alloy.errors import AlloyError, RequestRefused, StripeError
+from stripe_alloy.errors import AlloyError, Conflict, RequestRefused, StripeError
 from stripe_alloy.transport import Transport
-from tap_stripe_alloy.shape import ADDED
 from target_stripe_alloy import journal as journals
-from target_stripe_alloy.delivery import Delivery, Unclear
-from target_stripe_alloy.identity import Identity, Keys, Missing
-from target_stripe_alloy.journal import Journal, Known
-from target_stripe_alloy.lanes import Lanes, Watermark
-from target_stripe_alloy.objects import Objects, theirs_of
-from target_stripe_alloy.plan import (
+from target_stripe_alloy.compare import key_items, parts_fixed, tree_for
+from target_stripe_alloy.decision import (
     ARCHIVE,
     BLOCKED,
     CONFLICT,
@@ -39,76 +34,32 @@ from target_stripe_alloy.plan import (
     Policy,
     Request,
     Wanted,
-    ended,
-    key_items,
-    parts_fixed,
-    plan,
-    tree_for,
 )
+from target_stripe_alloy.delivery import Delivery, Unclear
+from target_stripe_alloy.identity import Identity, Keys, Missing
+from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, is_deleted
+from target_stripe_alloy.journal import Journal, Known
+from target_stripe_alloy.lanes import Lanes, Watermark
+from target_stripe_alloy.objects import Objects, theirs_of
+from target_stripe_alloy.plan import ended, plan
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.reshape import Tree, Unwritable
-from target_stripe_alloy.resources import ACTION, ORDER, Object, Resource
+from target_stripe_alloy.resources import ACTION, ORDER, Object
+from target_stripe_alloy.succession import Succession
 
 _logger = logging.getLogger(__name__)
 
-_ADDED = frozenset(ADDED)
-_SDC = "_sdc_"
 _PLANNED = "planned:"
 """Begins the ids of objects that a dry run would create."""
+
 _TRIES = 3
 """Times that a record is begun again because nobody can tell what became of a write."""
+
 _encode = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode
 
 
 class ConflictStop(AlloyError):
     """`on_conflict` is `fail`, and both sides changed."""
-
-
-@dataclass(frozen=True)
-class StreamKind:
-    """A stream as it comes in: what it holds, and how its records are identified."""
-
-    resource: Resource
-    keys: Keys
-    whole: bool
-    """Whether `metadata` comes whole: its schema names no keys."""
-
-
-@dataclass
-class Job:
-    """A record on its way."""
-
-    kind: StreamKind
-    key: str
-    record: Mapping[str, Any]
-    number: int
-    digest: bytes
-    done: str = ""
-    """What became of it so far, while it waits for a reference that comes later."""
-
-    @property
-    def stream(self) -> str:
-        """The stream's name."""
-        return self.kind.resource.stream
-
-    @property
-    def lane(self) -> str:
-        """Whose writes must not meet these."""
-        name = self.kind.resource.lane
-        owner = self.record.get(name) if name else None
-        if isinstance(owner, dict):
-            owner = owner.get("id")
-        return str(owner or self.key)
-
-    def own_fields(self) -> dict[str, Any]:
-        """The record without what taps and the SDK add, and without the user's own key."""
-        keys = self.kind.keys.properties
-        out = _ADDED if keys == ("id",) else _ADDED.union(keys)
-        return {
-            name: value
-            for name, value in self.record.items()
-            if name not in out and not name.startswith(_SDC) and name != ACTION
-        }
 
 
 @dataclass
@@ -151,6 +102,7 @@ class Engine:
             id_mode=policy.id_mode,
             learned=lambda known: self._learn(known.stream, known.key, str(known.object_id)),
         )
+        self._succession = Succession(self._objects, self._delivery)
         self._lanes = Lanes(workers)
         self._parked = _Parked()
         self._left_out: set[tuple[str, str]] = set()
@@ -161,7 +113,7 @@ class Engine:
 
     def digest(self, record: Mapping[str, Any]) -> bytes:
         """What makes a record the same as last time: all but what tap and SDK add."""
-        kept = {k: v for k, v in record.items() if k not in _ADDED and not k.startswith(_SDC)}
+        kept = {k: v for k, v in record.items() if k not in ADDED_FIELDS and not k.startswith(SDC)}
         if is_deleted(record):
             kept["deleted"] = True
         return blake2b(_encode(kept), digest_size=16, key=self._seed).digest()
@@ -257,6 +209,8 @@ class Engine:
             self._settle(job, Decision(REJECTED, reason=reason))
         except Unwritable as error:
             self._settle(job, Decision(REJECTED, reason=str(error)))
+        except Conflict:
+            raise  # another run is at it: what comes of it is open
         except RequestRefused as error:
             self._settle(job, Decision(REJECTED, reason=str(error.failure)), error)
 
@@ -385,6 +339,8 @@ class Engine:
     ) -> str | None:
         try:
             result = self._send_all(job, wanted, decision, current)
+        except Conflict:
+            raise
         except RequestRefused as error:
             if decision.verdict == DELETED and wanted.resource.archive:
                 # What cannot be deleted, such as a product with prices, is archived.
@@ -416,9 +372,9 @@ class Engine:
             if request.kind == "create":
                 request = self._with_stamped_items(job, request)
             if request.kind == "archive" and wanted.resource.succeeded and current:
-                self._release(job, current)
+                self._succession.release(job.key, current)
             if decision.replaces:
-                result = self._successor(decision.replaces, current)
+                result = self._succession.successor(decision.replaces, current)
                 if result is not None:
                     continue
             result = self._delivery.send(job.stream, job.key, request) or result
@@ -426,7 +382,7 @@ class Engine:
         if wanted.resource.succeeded and result and not wanted.deleted:
             before = before or (result.get("metadata") or {}).get(REPLACES)
             if before and before != result["id"]:
-                self._end_price(job, before, result)
+                self._succession.end(job.key, before, result)
         return result
 
     def _with_stamped_items(self, job: Job, request: Request) -> Request:
@@ -440,35 +396,6 @@ class Engine:
             for item, entry in zip(items, entries, strict=True)
         ]
         return replace(request, params={**request.params, "items": stamped})
-
-    # ------------------------------------------------------------------ successors of prices
-
-    def _successor(self, before: str, current: Object | None) -> Object | None:
-        """The price that already took a price's place, if a run made it and could not note it."""
-        product = (current or {}).get("product")
-        prices = self._objects.list("/v1/prices", [("product", str(product))])
-        return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == before), None)
-
-    def _release(self, job: Job, price: Object) -> None:
-        """Stripe archives no default price: its product has none from now on."""
-        path = f"/v1/products/{price['product']}"
-        product = self._objects.get(path)
-        if product and product.get("default_price") == price["id"]:
-            none = Request("default_price", "POST", path, {"default_price": None})
-            self._delivery.send(job.stream, job.key, none)
-
-    def _end_price(self, job: Job, before: str, successor: Object) -> None:
-        """Archive the price that has a successor; as a default price it is replaced first."""
-        old = self._objects.get(f"/v1/prices/{before}")
-        if old is None or not old["active"]:
-            return
-        path = f"/v1/products/{successor['product']}"
-        product = self._objects.get(path)
-        if product and product.get("default_price") == before:
-            change = {"default_price": successor["id"]}
-            self._delivery.send(job.stream, job.key, Request("default_price", "POST", path, change))
-        archive = Request("archive", "POST", f"/v1/prices/{before}", {"active": "false"})
-        self._delivery.send(job.stream, job.key, archive)
 
     # ------------------------------------------------------------------ what was done
 
@@ -495,8 +422,3 @@ class Engine:
         base = Base(ours, {k: v for k, v in theirs.items() if k in ours}, fixed)
         known = Known(job.stream, job.key, result["id"], digest, journals.encode(base))
         self._journal.keep([known])
-
-
-def is_deleted(record: Mapping[str, Any]) -> bool:
-    """Whether a record is a tombstone."""
-    return record.get("deleted") is True or record.get("_sdc_deleted_at") is not None

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tap_stripe_alloy.streams import BY_NAME
+from target_stripe_alloy.decision import COPY, EXTERNAL, SAME_ACCOUNT
 from target_stripe_alloy.journal import Journal, Known
 from target_stripe_alloy.objects import Objects
-from target_stripe_alloy.plan import COPY, EXTERNAL, SAME_ACCOUNT
 from target_stripe_alloy.reshape import Path, Tree, is_empty
 from target_stripe_alloy.resources import (
     BY_STREAM,

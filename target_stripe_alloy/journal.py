@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stripe_alloy.errors import AlloyError, SettingsError
-from target_stripe_alloy.plan import Base
+from target_stripe_alloy.decision import Base
 
 T = TypeVar("T")
 

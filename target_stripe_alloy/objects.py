@@ -13,7 +13,8 @@ from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Get
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.shape import nested_lists, stream_schema
-from target_stripe_alloy.plan import Wanted, tree_for
+from target_stripe_alloy.compare import tree_for
+from target_stripe_alloy.decision import Wanted
 from target_stripe_alloy.reshape import Tree
 from target_stripe_alloy.resources import Object, Resource
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from stripe_alloy.errors import AlloyError, StripeError, without_secrets
-from target_stripe_alloy.plan import (
+from target_stripe_alloy.decision import (
     BLOCKED,
     CONFLICT,
     READ,

@@ -11,7 +11,7 @@ from singer_sdk import typing as th
 from stripe_alloy.errors import SettingsError
 from tap_stripe_alloy.settings import DECLARED as TAPS
 from tap_stripe_alloy.settings import MAX_CONCURRENCY, Settings, check_key, read_settings
-from target_stripe_alloy.plan import (
+from target_stripe_alloy.decision import (
     ARCHIVE,
     COPY,
     EXTERNAL,

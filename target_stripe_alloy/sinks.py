@@ -9,9 +9,9 @@ from singer_sdk.sinks import RecordSink
 from typing_extensions import override
 
 from stripe_alloy.errors import SettingsError
-from target_stripe_alloy.engine import Job, StreamKind
+from target_stripe_alloy.decision import EXTERNAL
 from target_stripe_alloy.identity import Keys
-from target_stripe_alloy.plan import EXTERNAL
+from target_stripe_alloy.jobs import Job, StreamKind
 from target_stripe_alloy.resources import BY_STREAM
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from stripe_alloy.errors import SettingsError
+from target_stripe_alloy.decision import Base
 from target_stripe_alloy.journal import DONE, Journal, Known, Outcome, Scope, encode
-from target_stripe_alloy.plan import Base
 
 SCOPE = Scope("acct_1", live=False, id_mode="copy")
 

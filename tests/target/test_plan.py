@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from target_stripe_alloy.objects import theirs_of
-from target_stripe_alloy.plan import (
+from target_stripe_alloy.compare import key_items, tree_for
+from target_stripe_alloy.decision import (
     BLOCKED,
     CONFLICT,
     CREATED,
@@ -25,10 +25,9 @@ from target_stripe_alloy.plan import (
     Decision,
     Policy,
     Wanted,
-    key_items,
-    plan,
-    tree_for,
 )
+from target_stripe_alloy.objects import theirs_of
+from target_stripe_alloy.plan import plan
 from target_stripe_alloy.reshape import Tree, Unwritable, is_empty, pairs_of
 from target_stripe_alloy.resources import ACTION, BY_STREAM, RESOURCES, Object
 

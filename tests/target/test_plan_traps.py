@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from target_stripe_alloy.plan import (
+from target_stripe_alloy.decision import (
     BLOCKED,
     CONFLICT,
     CREATED,

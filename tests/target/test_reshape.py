@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripe_alloy.params import Shape
-from target_stripe_alloy.plan import tree_for
+from target_stripe_alloy.compare import tree_for
 from target_stripe_alloy.reshape import (
     Tree,
     Unwritable,

@@ -10,9 +10,9 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
+from target_stripe_alloy.decision import REPLACES
 from target_stripe_alloy.engine import ConflictStop
 from target_stripe_alloy.identity import COPY_OF
-from target_stripe_alloy.plan import REPLACES
 from tests.conftest import config_of, read
 from tests.target.helpers import Run, record, schema, state, write
 

@@ -1,0 +1,173 @@
+"""Pure: where a record and an object differ, three ways, leaf by leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from target_stripe_alloy.decision import COPY, NEW, REPLACES, Base, Policy, Wanted
+from target_stripe_alloy.reshape import (
+    Path,
+    Tree,
+    alike,
+    at,
+    is_empty,
+    leaves,
+    put,
+    reaches,
+    same,
+    tree_of,
+    unwritable,
+)
+from target_stripe_alloy.resources import MODIFIERS, Object, Resource
+
+
+@dataclass
+class Comparison:
+    """Where a record differs from the object."""
+
+    changed: dict[Path, Tree] = field(default_factory=dict)
+    conflicts: list[Path] = field(default_factory=list)
+
+    def leave_theirs(self) -> list[str]:
+        """Give up what conflicts; its names."""
+        for path in self.conflicts:
+            del self.changed[path]
+        return [".".join(path) for path in self.conflicts]
+
+    def tree(self) -> dict[str, Tree]:
+        """What is to be written, leaf by leaf."""
+        tree: dict[str, Tree] = {}
+        for path, leaf in self.changed.items():
+            put(tree, path, leaf)
+        return tree
+
+
+def is_frozen(resource: Resource, path: Path) -> bool:
+    """Whether no update takes what stands at a path."""
+    if path[0] in resource.frozen:
+        return True
+    known = path[0] in resource.updated and path[0] != "items"
+    return known and not reaches(resource.updated[path[0]], path[1:])
+
+
+def compare(wanted: Wanted, theirs: Tree, base: Base | None) -> Comparison:
+    """Where a record differs from the object, by its own doing."""
+    found = Comparison()
+    resource = wanted.resource
+    only_new = resource.write_only - resource.updated.keys()
+    out = only_new | MODIFIERS | {name for name in resource.always if name in resource.write_only}
+    for path, ours in leaves(dict(wanted.tree)):
+        same_as_ever = path[0] in out and resource.always.get(path[0], ours) == ours
+        if same_as_ever or alike(ours, at(theirs, path)) or path == ("metadata",):
+            continue
+        _weigh(found, path, ours, theirs, base)
+    for path in _removed(wanted, theirs, base):
+        _weigh(found, path, None, theirs, base)
+    return found
+
+
+def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: Base | None) -> None:
+    """Three ways: what did not change here is theirs; what changed here and there conflicts."""
+    if base is not None and path[0] in base.ours:
+        if alike(at(base.ours, path), ours):
+            return
+        if not alike(at(base.theirs, path), at(theirs, path)):
+            found.conflicts.append(path)
+    found.changed[path] = ours
+
+
+def _removed(wanted: Wanted, theirs: Tree, base: Base | None) -> Iterator[Path]:
+    """Keys that the record held last time and no longer does: of whole metadata, of items.
+
+    Metadata that is null goes whole, but for what tells whose object it is.
+    """
+    if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
+        ours_not = {REPLACES, *wanted.stamp}
+        yield from (("metadata", k) for k in at(theirs, ("metadata",)) or {} if k not in ours_not)
+    if base is None:
+        return
+    for name in ("metadata", "items"):
+        ours, before = wanted.tree.get(name), base.ours.get(name)
+        if (
+            isinstance(ours, dict)
+            and isinstance(before, dict)
+            and (wanted.whole or name == "items")
+        ):
+            for key in before.keys() - ours.keys():
+                if not is_empty(at(theirs, (name, key))):
+                    yield (name, key)
+    yield from _removed_inside(wanted, theirs, base)
+
+
+def _removed_inside(wanted: Wanted, theirs: Tree, base: Base) -> Iterator[Path]:
+    """Keys that the metadata of an item no longer has."""
+    items = wanted.tree.get("items")
+    for key, item in items.items() if isinstance(items, dict) else ():
+        path = ("items", key, "metadata")
+        ours, before = at(item, ("metadata",)), at(base.ours, path)
+        if isinstance(ours, dict) and isinstance(before, dict):
+            for name in before.keys() - ours.keys():
+                if not is_empty(at(theirs, (*path, name))):
+                    yield (*path, name)
+
+
+def not_to_be_changed(
+    wanted: Wanted, current: Object, base: Base | None, policy: Policy
+) -> list[str]:
+    """Fields that differ though no parameter takes them; what only came along does not count."""
+    if policy.id_mode == COPY:
+        return []
+    fixed = base.fixed if base else {}
+    names = []
+    for path, value in parts_fixed(wanted):
+        name = ".".join(path)
+        if path[0] in wanted.resource.read_as or (value is None and path[0] not in current):
+            continue
+        if not same(value, at(current, path)) and not (name in fixed and same(fixed[name], value)):
+            names.append(name)
+    return names
+
+
+def parts_fixed(wanted: Wanted) -> Iterator[tuple[Path, Any]]:
+    """The parts of a record that can only be read, with their paths."""
+    fields = wanted.resource.shape.fields or {}
+    for name, value in wanted.fields.items():
+        if name not in fields:
+            yield (name,), value
+        elif name not in _MENDED and name in wanted.tree:
+            yield from unwritable(value, fields[name], (name,))
+
+
+_MENDED = frozenset({"items", "discounts", "tiers", "currency_options", "pricing", "tax_ids"})
+"""Fields that readings.py reshapes: what is inside them has other names there."""
+
+
+def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[str, Tree]:
+    """The tree of an object or of a record: the parameters that its fields speak of.
+
+    Raises `Unwritable` where a field has no form that a parameter takes.
+    """
+    mended = dict(fields)
+    if resource.reading:
+        resource.reading(mended, now)
+    shapes = resource.shape.fields or {}
+    return {
+        name: tree_of(value, shapes[name], name) for name, value in mended.items() if name in shapes
+    }
+
+
+def key_items(
+    tree: Mapping[str, Tree], held: Mapping[str, Any], rename: Callable[[str], str | None]
+) -> dict[str, Tree]:
+    """The tree with its items by their ids: their own here, or those of the same price."""
+    entries = list(enumerate(tree["items"]))
+    keyed: dict[str, Tree] = {}
+    for number, entry in sorted(entries, key=lambda one: not one[1].get("id")):
+        own = rename(entry["id"]) if entry.get("id") else None
+        if own is None:
+            fits = [k for k, old in held.items() if alike(old.get("price"), entry.get("price"))]
+            own = next((k for k in fits if k not in keyed), None)
+        keyed[own or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k != "id"}
+    return {**tree, "items": keyed}

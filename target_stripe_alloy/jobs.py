@@ -1,0 +1,67 @@
+"""A record on its way: whose it is, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tap_stripe_alloy.shape import ADDED
+from target_stripe_alloy.identity import Keys
+from target_stripe_alloy.resources import ACTION, Resource
+
+ADDED_FIELDS = frozenset(ADDED)
+
+SDC = "_sdc_"
+
+
+@dataclass(frozen=True)
+class StreamKind:
+    """A stream as it comes in: what it holds, and how its records are identified."""
+
+    resource: Resource
+    keys: Keys
+    whole: bool
+    """Whether `metadata` comes whole: its schema names no keys."""
+
+
+@dataclass
+class Job:
+    """A record on its way."""
+
+    kind: StreamKind
+    key: str
+    record: Mapping[str, Any]
+    number: int
+    digest: bytes
+    done: str = ""
+    """What became of it so far, while it waits for a reference that comes later."""
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self.kind.resource.stream
+
+    @property
+    def lane(self) -> str:
+        """Whose writes must not meet these."""
+        name = self.kind.resource.lane
+        owner = self.record.get(name) if name else None
+        if isinstance(owner, dict):
+            owner = owner.get("id")
+        return str(owner or self.key)
+
+    def own_fields(self) -> dict[str, Any]:
+        """The record without what taps and the SDK add, and without the user's own key."""
+        keys = self.kind.keys.properties
+        out = ADDED_FIELDS if keys == ("id",) else ADDED_FIELDS.union(keys)
+        return {
+            name: value
+            for name, value in self.record.items()
+            if name not in out and not name.startswith(SDC) and name != ACTION
+        }
+
+
+def is_deleted(record: Mapping[str, Any]) -> bool:
+    """Whether a record is a tombstone."""
+    return record.get("deleted") is True or record.get("_sdc_deleted_at") is not None
