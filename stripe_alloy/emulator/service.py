@@ -212,10 +212,11 @@ class Service:
             if stored is not None:
                 headers = {"Idempotent-Replayed": "true", "Original-Request": stored.request_id}
                 return Answer(stored.status, stored.body, headers)
-            answer = self._execute(asked, params)
-            if answer.status not in _NOT_KEPT:
-                kept = Stored(answer.status, answer.body, asked.request_id)
-                self.answers.remember(asked.account, key, asks, kept, self.clock())
+            with self.store.lock:  # nobody closes the store between a write and its answer
+                answer = self._execute(asked, params)
+                if answer.status not in _NOT_KEPT:
+                    kept = Stored(answer.status, answer.body, asked.request_id)
+                    self.answers.remember(asked.account, key, asks, kept, self.clock())
             return answer
 
     def _execute(self, asked: Asked, params: JSON) -> Answer:

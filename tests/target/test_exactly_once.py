@@ -311,7 +311,7 @@ def test_an_update_of_the_day_before_is_looked_up_not_sent_again(external: Targe
 
 # ---------------------------------------------------------------------- any moment
 
-RECORDS = 40
+RECORDS = 30
 AGAIN = 10
 """Records of a round that come again, changed, in the next one."""
 KILLS = 25
