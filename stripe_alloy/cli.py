@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
 import click
 
@@ -74,6 +76,57 @@ def serve(
     stripe.stop()
 
 
+@main.command()
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The tap's configuration: its `webhook_inbox`, and the key for --register.",
+)
+@click.option("--inbox", help="SQLAlchemy URL of the inbox: a SQLite file, or PostgreSQL.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8042, show_default=True, help="Port to listen on; 0 picks one.")
+@click.option(
+    "--secret-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of signing secrets, one a line; read again when it changes.",
+)
+@click.option(
+    "--register",
+    metavar="URL",
+    help="Tell Stripe to deliver to this URL, and store the secret in the file of secrets.",
+)
+@click.option("--stream", "streams", multiple=True, help="A stream to be told of; default: all.")
+@click.option(
+    "--tolerance", default=300, show_default=True, help="Seconds that a signature is good for."
+)
+@click.option(
+    "--max-body", default=1 << 20, show_default=True, help="Bytes that a request may have."
+)
+def listen(*, config: Path | None, **given: Any) -> None:
+    """Receive Stripe's webhooks into an inbox, until SIGINT or SIGTERM.
+
+    Signing secrets come from the file of secrets, or from STRIPE_WEBHOOK_SECRET, with commas
+    between them.
+    """
+    try:
+        from stripe_alloy.webhooks.listen import Options  # noqa: PLC0415 - heavy
+        from stripe_alloy.webhooks.listen import listen as run  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is missing: install stripe-alloy[webhooks]"
+        ) from None
+    from stripe_alloy.errors import AlloyError  # noqa: PLC0415
+    from tap_stripe_alloy.settings import read_settings  # noqa: PLC0415 - heavy
+
+    try:
+        settings = read_settings(json.loads(config.read_text("utf-8"))) if config else None
+        run(Options(settings, **given), lambda line: click.echo(line, err=True))
+    except json.JSONDecodeError as error:
+        raise click.ClickException(f"{config} is no JSON: {error}") from None
+    except (AlloyError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
 _CONFIG = click.option(
     "--config",
     "configs",
@@ -119,3 +172,7 @@ def _until_signal() -> threading.Event:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: done.set())
     return done
+
+
+if __name__ == "__main__":
+    main()

@@ -95,6 +95,22 @@ DECLARED = th.PropertiesList(
         "sends no event when one's metadata, description or amount is edited.",
     ),
     th.Property(
+        "webhook_inbox",
+        th.StringType,
+        secret=True,
+        title="Webhook inbox",
+        description="SQLAlchemy URL of the inbox that `stripe-alloy listen` fills: changes come "
+        "from there, and from `/v1/events` only for times in which no receiver was up.",
+    ),
+    th.Property(
+        "ignore_own_writes",
+        th.StringType,
+        secret=True,
+        title="Ignore own writes",
+        description="SQLAlchemy URL of the target's `journal`: updates that only set what the "
+        "target wrote are not read back.",
+    ),
+    th.Property(
         "emit_activate_version_messages",
         th.BooleanType,
         default=True,
@@ -120,6 +136,8 @@ class Settings:
     max_requests_per_second: float | None
     max_concurrency: int
     relist_days: int
+    webhook_inbox: str | None
+    ignore_own_writes: str | None
 
     @property
     def emulated(self) -> bool:
@@ -143,6 +161,8 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         max_requests_per_second=_positive(config, "max_requests_per_second"),
         max_concurrency=int(_positive(config, "max_concurrency") or MAX_CONCURRENCY),
         relist_days=_days(config.get("relist_days") or 0),
+        webhook_inbox=str(config.get("webhook_inbox") or "").strip() or None,
+        ignore_own_writes=str(config.get("ignore_own_writes") or "").strip() or None,
     )
     _check(settings)
     return settings

@@ -50,6 +50,8 @@ class StripeStream(Stream):
     """Whether the list holds all there ever was, but for what was deleted."""
     edited_in_silence: ClassVar[bool] = False
     """Whether some edits of its objects make no event."""
+    subjects: ClassVar[tuple[str, ...]] = ()
+    """What events about its objects are named for, up to the last dot."""
     deleted_by: ClassVar[tuple[str, ...]] = ()
     """Events after which the object no longer exists."""
     parent: ClassVar[type[StripeStream] | None] = None

@@ -16,6 +16,7 @@ class Customers(StripeStream):
     name = "customers"
     object_name = "customer"
     path = "/v1/customers"
+    subjects = ("customer",)
     deleted_by = ("customer.deleted",)
     permission = "Customers: read"
 
@@ -26,6 +27,7 @@ class Charges(StripeStream):
     name = "charges"
     object_name = "charge"
     path = "/v1/charges"
+    subjects = ("charge",)
     permission = "Charges and Refunds: read"
 
 
@@ -36,6 +38,7 @@ class PaymentIntents(StripeStream):
     object_name = "payment_intent"
     path = "/v1/payment_intents"
     edited_in_silence = True
+    subjects = ("payment_intent",)
     permission = "PaymentIntents: read"
 
 
@@ -45,6 +48,7 @@ class Invoices(StripeStream):
     name = "invoices"
     object_name = "invoice"
     path = "/v1/invoices"
+    subjects = ("invoice",)
     deleted_by = ("invoice.deleted",)
     permission = "Invoices: read"
 
@@ -67,6 +71,7 @@ class Subscriptions(StripeStream):
     object_name = "subscription"
     path = "/v1/subscriptions"
     list_params = (("status", "all"),)
+    subjects = ("customer.subscription",)
     permission = "Subscriptions: read"
 
 
@@ -87,6 +92,7 @@ class Products(StripeStream):
     name = "products"
     object_name = "product"
     path = "/v1/products"
+    subjects = ("product",)
     deleted_by = ("product.deleted",)
     permission = "Products: read"
 
@@ -97,6 +103,7 @@ class Prices(StripeStream):
     name = "prices"
     object_name = "price"
     path = "/v1/prices"
+    subjects = ("price",)
     deleted_by = ("price.deleted",)
     permission = "Plans: read"
 
@@ -109,6 +116,7 @@ class PaymentMethods(StripeStream):
     path = "/v1/payment_methods"
     other_paths = (Customers.path,)
     by_created = False
+    subjects = ("payment_method",)
     permission = "PaymentMethods: read"
 
 
@@ -118,6 +126,7 @@ class Refunds(StripeStream):
     name = "refunds"
     object_name = "refund"
     path = "/v1/refunds"
+    subjects = ("refund", "charge.refund")
     permission = "Charges and Refunds: read"
 
 
@@ -127,6 +136,7 @@ class Disputes(StripeStream):
     name = "disputes"
     object_name = "dispute"
     path = "/v1/disputes"
+    subjects = ("charge.dispute",)
     permission = "Disputes: read"
 
 
@@ -136,6 +146,7 @@ class Payouts(StripeStream):
     name = "payouts"
     object_name = "payout"
     path = "/v1/payouts"
+    subjects = ("payout",)
     permission = "Payouts: read"
 
 

@@ -1,34 +1,27 @@
 """The journal: what was about to be sent, what came back, which object is whose.
 
-One thread owns the database. What several workers hand it at a time goes into one transaction, so
-that each of them waits for one commit and the disk sees few.
+What several workers hand it at a time goes into one transaction: `stripe_alloy.database`.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
+from stripe_alloy.database import MOST, GroupCommit, checked_url, open_engine, upsert
 from stripe_alloy.errors import AlloyError, SettingsError
 from target_stripe_alloy.decision import Base
 
-T = TypeVar("T")
-
 OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
-MOST = 500
-"""Rows asked for or taken into one transaction at a time."""
 
 _meta = sa.MetaData()
 _journals = sa.Table(
@@ -149,7 +142,6 @@ class Journal:
         self.scope = scope
         self._clock = clock
         self._engine, self._lock_engine = _engines(url)
-        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._counter = threading.Lock()
         try:
             self._lock = _hold(self._lock_engine, url)
@@ -161,13 +153,11 @@ class Journal:
                 raise
         except sa.exc.SQLAlchemyError as error:
             raise _trouble(error) from None
-        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
-        self._thread.start()
+        self._writer = GroupCommit(self._engine, name="journal", trouble=_trouble, stops=True)
 
     def close(self) -> None:
         """Write what is left, and let others in."""
-        self._work.put(None)
-        self._thread.join()
+        self._writer.close()
         self._lock.close()
         self._engine.dispose()
         self._lock_engine.dispose()
@@ -186,7 +176,7 @@ class Journal:
         )
         row = {name: getattr(intent, name) for name in Intent.__dataclass_fields__}
         row |= {"scope": self.scope.name, "status": OPEN}
-        self._do(lambda c: c.execute(_operations.insert(), row))
+        self._writer.do(lambda c: c.execute(_operations.insert(), row))
         return intent
 
     def answer(self, intent: Intent, outcome: Outcome, known: Iterable[Known] = ()) -> None:
@@ -200,7 +190,7 @@ class Journal:
             connection.execute(update.values(answered_at=self._clock(), **values))
             self._keep(connection, rows)
 
-        self._do(note)
+        self._writer.do(note)
 
     def unanswered(self) -> list[Intent]:
         """Intents of which nobody knows what came, oldest first."""
@@ -210,7 +200,7 @@ class Journal:
             .where(_operations.c.scope == self.scope.name, _operations.c.status == OPEN)
             .order_by(_operations.c.seq)
         )
-        return self._do(lambda c: [Intent(*row) for row in c.execute(query)])
+        return self._writer.do(lambda c: [Intent(*row) for row in c.execute(query)])
 
     # ------------------------------------------------------------------ objects
 
@@ -227,7 +217,7 @@ class Journal:
             rows = connection.execute(query, {"keys": list(keys)})
             return {key: Known(stream, key, *rest) for key, *rest in rows}
 
-        return self._do(read)
+        return self._writer.do(read)
 
     def recall_many(self, stream: str, keys: Sequence[str]) -> dict[str, Known]:
         """The same for any number of keys."""
@@ -239,14 +229,14 @@ class Journal:
     def keep(self, known: Sequence[Known]) -> None:
         """Remember; not before `close` or the next call that waits is it on the disk."""
         rows = [self._row(entry) for entry in known]
-        self._work.put(_Work(lambda c: self._keep(c, rows), None))
+        self._writer.tell(lambda c: self._keep(c, rows))
 
     def _row(self, known: Known) -> dict[str, Any]:
         row = {name: getattr(known, name) for name in Known.__dataclass_fields__}
         return row | {"scope": self.scope.name}
 
     def _keep(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
-        _upsert(connection, _objects, ("scope", "stream", "key"), rows)
+        upsert(connection, _objects, ("scope", "stream", "key"), rows)
 
     # ------------------------------------------------------------------ the index of stamps
 
@@ -255,7 +245,7 @@ class Journal:
         query = sa.select(_indexed.c.until).where(
             _indexed.c.scope == self.scope.name, _indexed.c.stream == stream
         )
-        return self._do(lambda c: c.execute(query).scalar())
+        return self._writer.do(lambda c: c.execute(query).scalar())
 
     def index(self, stream: str, until: float, known: Sequence[Known]) -> None:
         """Note stamped objects, and until when they are now all known."""
@@ -264,66 +254,9 @@ class Journal:
 
         def note(connection: sa.Connection) -> None:
             self._keep(connection, rows)
-            _upsert(connection, _indexed, ("scope", "stream"), [mark])
+            upsert(connection, _indexed, ("scope", "stream"), [mark])
 
-        self._do(note)
-
-    # ------------------------------------------------------------------ the thread
-
-    def _do(self, act: Callable[[sa.Connection], T]) -> T:
-        future: Future[T] = Future()
-        self._work.put(_Work(act, future))
-        return future.result()
-
-    def _write(self) -> None:
-        failure: JournalError | None = None
-        while True:
-            batch = self._batch()
-            if not batch:
-                return
-            if failure is None:
-                failure = self._commit(batch)
-            else:  # what was only to be kept may be lost, what waits must know
-                _fail(batch, failure)
-
-    def _batch(self) -> list[_Work]:
-        first = self._work.get()
-        batch = [first] if first else []
-        while batch and len(batch) < MOST:
-            try:
-                entry = self._work.get_nowait()
-            except queue.Empty:
-                break
-            if entry is None:
-                self._work.put(None)
-                break
-            batch.append(entry)
-        return batch
-
-    def _commit(self, batch: list[_Work]) -> JournalError | None:
-        try:
-            with self._engine.begin() as connection:
-                results = [work.act(connection) for work in batch]
-        except sa.exc.SQLAlchemyError as error:
-            failure = _trouble(error)
-            _fail(batch, failure)
-            return failure
-        for work, result in zip(batch, results, strict=True):
-            if work.future:
-                work.future.set_result(result)
-        return None
-
-
-@dataclass(frozen=True)
-class _Work:
-    act: Callable[[sa.Connection], Any]
-    future: Future[Any] | None
-
-
-def _fail(batch: list[_Work], failure: JournalError) -> None:
-    for work in batch:
-        if work.future:
-            work.future.set_exception(failure)
+        self._writer.do(note)
 
 
 def _trouble(error: Exception) -> JournalError:
@@ -336,34 +269,16 @@ def _trouble(error: Exception) -> JournalError:
 
 def _engines(url: str) -> tuple[sa.Engine, sa.Engine]:
     """The journal's database, and that which holds the lock: for SQLite a file beside it."""
-    try:
-        parsed = sa.make_url(url)
-        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-            raise SettingsError("`journal` must be a sqlite:/// or a postgresql:// URL")
-        if parsed.get_backend_name() != "sqlite":
-            return sa.create_engine(parsed), sa.create_engine(parsed)
-    except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
-        raise SettingsError(f"`journal` is no URL that can be opened: {error}") from None
-    if not parsed.database or parsed.database == ":memory:":
-        raise SettingsError("`journal` must be a file: what is only in memory survives no crash")
-    file = Path(parsed.database)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for own in (file, file.with_name(file.name + ".lock")):
-        own.touch(mode=0o600)  # it holds what is sent to Stripe
-    engine = sa.create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
-    sa.event.listen(engine, "connect", _safe)
+    parsed = checked_url(url, "journal")
+    engine = open_engine(parsed, "journal")
+    if parsed.get_backend_name() != "sqlite":
+        return engine, open_engine(parsed, "journal")
+    beside = f"{parsed.database}.lock"
+    Path(beside).touch(mode=0o600)
     lock = sa.create_engine(
-        parsed.set(database=parsed.database + ".lock"),
-        connect_args={"timeout": 0, "check_same_thread": False},
+        parsed.set(database=beside), connect_args={"timeout": 0, "check_same_thread": False}
     )
     return engine, lock
-
-
-def _safe(connection: Any, _: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
 
 
 def _hold(engine: sa.Engine, url: str) -> sa.Connection:
@@ -399,15 +314,3 @@ def _prepare(connection: sa.Connection) -> tuple[str, int]:
         )
     last = connection.execute(sa.select(sa.func.max(_operations.c.seq))).scalar()
     return str(row.id), int(last or 0)
-
-
-def _upsert(
-    connection: sa.Connection, table: sa.Table, keys: Sequence[str], rows: list[dict[str, Any]]
-) -> None:
-    if not rows:
-        return
-    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[
-        connection.dialect.name
-    ](table)
-    fresh = {name: insert.excluded[name] for name in rows[0] if name not in keys}
-    connection.execute(insert.on_conflict_do_update(index_elements=list(keys), set_=fresh), rows)

@@ -1,0 +1,388 @@
+"""The inbox: Stripe's events as they were delivered, on the disk until whoever reads them is done.
+
+An event is kept once, by its id, and numbered as it comes. A reader remembers the number up to
+which it has written all; once every reader's next run begins with a state that says so, the event
+itself goes, and its number, id and object stay for some days, to know a late or repeated one by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from stripe_alloy.database import MOST, checked_url, insert_into, open_engine, upsert
+from stripe_alloy.errors import AlloyError
+from stripe_alloy.webhooks.coverage import (
+    Fetched,
+    Interval,
+    Uptime,
+    covered_by_list,
+    covered_by_uptime,
+    gaps,
+    merged,
+)
+
+SETTING = "webhook_inbox"
+DAY = 86_400.0
+KEPT = 31 * DAY
+"""Seconds that events are kept: longer than Stripe keeps them, whoever reads later lists anew."""
+KNOWN = 4 * DAY
+"""Seconds that a read one's id is kept: longer than the three days that Stripe tries to deliver."""
+OWN, CONNECTED = "own", "connected"
+
+_meta = sa.MetaData()
+_number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+_inboxes = sa.Table(
+    "stripe_alloy_inbox",
+    _meta,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("taken_seq", sa.BigInteger, nullable=False),
+    sa.Column("taken_created", sa.BigInteger, nullable=False),
+)
+_events = sa.Table(
+    "stripe_alloy_inbox_events",
+    _meta,
+    sa.Column("seq", _number, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(255), nullable=False, unique=True),
+    sa.Column("account", sa.String(255), nullable=False),
+    sa.Column("livemode", sa.Boolean, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("object", sa.String(255), nullable=False),
+    sa.Column("object_id", sa.String(255), nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("body", sa.LargeBinary),
+    sa.Index("stripe_alloy_inbox_by_created", "account", "livemode", "created", "seq"),
+    sa.Index("stripe_alloy_inbox_by_object", "object_id"),
+    sqlite_autoincrement=True,  # a number is never given twice
+)
+_uptimes = sa.Table(
+    "stripe_alloy_inbox_uptimes",
+    _meta,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("started", sa.Float, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+_proofs = sa.Table(
+    "stripe_alloy_inbox_proofs",
+    _meta,
+    sa.Column("scope", sa.String(20), primary_key=True),
+    sa.Column("livemode", sa.Boolean, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+_fetched = sa.Table(
+    "stripe_alloy_inbox_fetched",
+    _meta,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("account", sa.String(255), nullable=False),
+    sa.Column("livemode", sa.Boolean, nullable=False),
+    sa.Column("low", sa.Float, nullable=False),
+    sa.Column("high", sa.Float, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+_readers = sa.Table(
+    "stripe_alloy_inbox_readers",
+    _meta,
+    sa.Column("reader", sa.String(40), primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+VERSION = 1
+_LOCK = 0x5741_4C4C_4F59
+"""Of PostgreSQL's advisory locks: numbers are to be seen in the order in which they are given."""
+
+
+class InboxError(AlloyError):
+    """The inbox cannot be read or written."""
+
+
+class _Object(msgspec.Struct):
+    object: str = ""
+    id: str | None = None
+
+
+class _Data(msgspec.Struct):
+    object: _Object
+
+
+class Envelope(msgspec.Struct):
+    """What the inbox must know of an event."""
+
+    id: str
+    object: str
+    created: int
+    livemode: bool
+    type: str
+    data: _Data
+    account: str | None = None
+
+
+_envelope = msgspec.json.Decoder(Envelope)
+
+
+@dataclass(frozen=True)
+class Whose:
+    """An account in a mode; the key's own has no id of its own in its events."""
+
+    account: str | None
+    livemode: bool
+
+    @property
+    def name(self) -> str:
+        """As the rows have it."""
+        return self.account or ""
+
+    @property
+    def scope(self) -> str:
+        """Which kind of webhook endpoint brings its events."""
+        return CONNECTED if self.account else OWN
+
+
+class Entry(NamedTuple):
+    """An event of the inbox."""
+
+    seq: int
+    created: int
+    body: bytes
+
+
+Place = tuple[int, int]
+"""(created, seq) of the last event of a page."""
+
+
+def row_of(body: bytes, received_at: float, *, account: str | None = None) -> dict[str, Any]:
+    """An event's row; raises msgspec.DecodeError or ValueError on what is none of Stripe's."""
+    event = _envelope.decode(body)
+    if event.object != "event":
+        raise ValueError(f"no event but {event.object!r}")
+    about = event.data.object
+    return {
+        "id": event.id,
+        "account": event.account or account or "",
+        "livemode": event.livemode,
+        "created": event.created,
+        "object": about.object,
+        "object_id": about.id or "",
+        "received_at": received_at,
+        "body": body,
+    }
+
+
+class Inbox:
+    """Open it as often as you like, from several processes."""
+
+    def __init__(self, url: str, *, clock: Any = time.time) -> None:
+        parsed = checked_url(url, SETTING)
+        self.engine = open_engine(parsed, SETTING)
+        self.clock = clock
+        with self._transaction() as connection:
+            if connection.dialect.name == "postgresql":  # two that create at once would collide
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            _meta.create_all(connection)
+            if connection.execute(sa.select(_inboxes.c.id)).first() is None:
+                made = {"id": uuid.uuid4().hex, "version": VERSION}
+                connection.execute(_inboxes.insert(), made | {"taken_seq": 0, "taken_created": 0})
+            found = connection.execute(sa.select(_inboxes.c.id, _inboxes.c.version)).one()
+        if found.version > VERSION:
+            raise InboxError(f"The inbox is of version {found.version}: upgrade stripe-alloy")
+        self.id = str(found.id)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise trouble(error) from None
+
+    # ------------------------------------------------------------------ what comes in
+
+    def keep(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep events that are not yet known."""
+        if not rows:
+            return
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        insert = insert_into(connection, _events).on_conflict_do_nothing(index_elements=["id"])
+        connection.execute(insert, [dict(row) for row in rows])
+
+    def deliver(self, connection: sa.Connection, row: Mapping[str, Any]) -> None:
+        """Keep an event that Stripe delivered, and that it does deliver."""
+        self.keep(connection, [row])
+        scope = CONNECTED if row["account"] else OWN
+        proof = {"scope": scope, "livemode": row["livemode"], "at": row["received_at"]}
+        insert = insert_into(connection, _proofs)
+        connection.execute(insert.on_conflict_do_nothing(), proof)
+
+    def fetched(
+        self, whose: Whose, interval: Interval, bodies: Sequence[bytes], *, at: float, whole: bool
+    ) -> None:
+        """Keep a page of listed events; `whole` when it ends the interval's (Unix seconds)."""
+        now = self.clock()
+        with self._transaction() as connection:
+            self.keep(connection, [row_of(body, now, account=whose.account) for body in bodies])
+            if whole:
+                self._note_fetched(connection, whose, Fetched(*interval, at))
+
+    def _note_fetched(self, connection: sa.Connection, whose: Whose, new: Fetched) -> None:
+        mine = sa.and_(_fetched.c.account == whose.name, _fetched.c.livemode == whose.livemode)
+        known = self._fetched_of(connection, whose)
+        connection.execute(_fetched.delete().where(mine))
+        rows = [
+            {"account": whose.name, "livemode": whose.livemode, **vars(entry)}
+            for entry in merged([*known, new], now=self.clock())
+            if entry.high > self.clock() - KEPT
+        ]
+        if rows:
+            connection.execute(_fetched.insert(), rows)
+
+    def alive(self, connection: sa.Connection, session: str, started: float) -> None:
+        """Note that a receiver is up."""
+        row = {"id": session, "started": started, "until": self.clock()}
+        upsert(connection, _uptimes, ("id",), [row])
+
+    # ------------------------------------------------------------------ what is known
+
+    def gaps(self, whose: Whose, since: float) -> list[Interval]:
+        """Times from `since` to now whose events may not be here, oldest first (Unix seconds)."""
+        now = self.clock()
+        with self._transaction() as connection:
+            proven = connection.execute(
+                sa.select(_proofs.c.at).where(
+                    _proofs.c.scope == whose.scope, _proofs.c.livemode == whose.livemode
+                )
+            ).scalar()
+            ups = connection.execute(sa.select(_uptimes.c.started, _uptimes.c.until)).all()
+            listed = self._fetched_of(connection, whose)
+        covered = [covered_by_list(entry, now=now) for entry in listed]
+        if proven is not None:
+            covered += [covered_by_uptime(Uptime(*up), proven=proven, now=now) for up in ups]
+        return gaps((since, now), covered)
+
+    @staticmethod
+    def _fetched_of(connection: sa.Connection, whose: Whose) -> list[Fetched]:
+        columns = _fetched.c
+        query = sa.select(columns.low, columns.high, columns.at).where(
+            columns.account == whose.name, columns.livemode == whose.livemode
+        )
+        return [Fetched(*row) for row in connection.execute(query)]
+
+    def newest(self) -> int:
+        """The highest number given."""
+        with self._transaction() as connection:
+            found = connection.execute(sa.select(sa.func.max(_events.c.seq))).scalar()
+        return int(found or 0)
+
+    def taken(self) -> tuple[int, int]:
+        """Number and time (Unix seconds) up to which events may be gone."""
+        with self._transaction() as connection:
+            columns = _inboxes.c
+            found = connection.execute(sa.select(columns.taken_seq, columns.taken_created)).one()
+        return int(found[0]), int(found[1])
+
+    # ------------------------------------------------------------------ reading
+
+    def page(
+        self,
+        whose: Whose,
+        *,
+        after: int,
+        since: int | None,
+        upto: int,
+        place: Place | None,
+        limit: int = MOST,
+    ) -> list[Entry]:
+        """Events numbered in (after, upto], or created from `since` on; newest first."""
+        columns = _events.c
+        wanted: sa.ColumnElement[bool] = columns.seq > after
+        if since is not None:
+            wanted = sa.or_(wanted, columns.created >= since)
+        query = (
+            sa.select(columns.seq, columns.created, columns.body)
+            .where(columns.account == whose.name, columns.livemode == whose.livemode)
+            .where(columns.body.is_not(None), columns.seq <= upto, wanted)
+            .order_by(columns.created.desc(), columns.seq.desc())
+            .limit(limit)
+        )
+        if place:
+            query = query.where(sa.tuple_(columns.created, columns.seq) < sa.tuple_(*place))
+        with self._transaction() as connection:
+            return [Entry(*row) for row in connection.execute(query)]
+
+    def newest_taken(
+        self, whose: Whose, object_ids: Iterable[str], upto: int
+    ) -> dict[tuple[str, str], int]:
+        """(object, id) → `created` of its newest event that is numbered up to `upto`."""
+        columns = _events.c
+        found: dict[tuple[str, str], int] = {}
+        ids = list(object_ids)
+        with self._transaction() as connection:
+            for start in range(0, len(ids), MOST):
+                query = (
+                    sa.select(columns.object, columns.object_id, sa.func.max(columns.created))
+                    .where(columns.object_id.in_(ids[start : start + MOST]), columns.seq <= upto)
+                    .where(columns.account == whose.name, columns.livemode == whose.livemode)
+                    .group_by(columns.object, columns.object_id)
+                )
+                for kind, object_id, created in connection.execute(query):
+                    found[kind, object_id] = created
+        return found
+
+    def first_since(self, whose: Whose, since: int) -> int | None:
+        """The lowest number of the events created from `since` on (Unix seconds)."""
+        columns = _events.c
+        query = sa.select(sa.func.min(columns.seq)).where(
+            columns.account == whose.name,
+            columns.livemode == whose.livemode,
+            columns.created >= since,
+        )
+        with self._transaction() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else int(found)
+
+    # ------------------------------------------------------------------ what is done with
+
+    def acknowledge(self, reader: str, seq: int) -> None:
+        """Note that a reader's destination holds all up to a number; drop what nobody needs."""
+        now = self.clock()
+        with self._transaction() as connection:
+            upsert(connection, _readers, ("reader",), [{"reader": reader, "seq": seq, "at": now}])
+            connection.execute(_readers.delete().where(_readers.c.at < now - KEPT))
+            done = connection.execute(sa.select(sa.func.min(_readers.c.seq))).scalar() or 0
+            columns = _events.c
+            taken = connection.execute(sa.select(_inboxes.c.taken_seq)).scalar()
+            rest = sa.and_(columns.seq > taken, columns.body.is_not(None))
+            old = columns.received_at < now - KEPT
+            self._take(connection, sa.and_(rest, sa.or_(columns.seq <= done, old)))
+            connection.execute(
+                _events.delete().where(columns.body.is_(None), columns.received_at < now - KNOWN)
+            )
+            connection.execute(_uptimes.delete().where(_uptimes.c.until < now - KEPT))
+
+    @staticmethod
+    def _take(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+        columns, marks = _events.c, _inboxes.c
+        newest = (sa.func.max(columns.seq), sa.func.max(columns.created))
+        seq, created = connection.execute(sa.select(*newest).where(which)).one()
+        if seq is None:
+            return
+        connection.execute(_events.update().where(which).values(body=None))
+        later = sa.case((marks.taken_created < created, created), else_=marks.taken_created)
+        connection.execute(_inboxes.update().values(taken_seq=seq, taken_created=later))
+
+
+def trouble(error: Exception) -> InboxError:
+    """What to say of a database that fails."""
+    cause = getattr(error, "orig", None) or error
+    return InboxError(f"The inbox fails: {cause}. Check `{SETTING}`.")

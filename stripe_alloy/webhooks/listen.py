@@ -1,0 +1,202 @@
+"""`stripe-alloy listen`: the receiver as a server, and its registration with Stripe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from stripe_alloy.connect import Connection
+from stripe_alloy.errors import AlloyError, SettingsError, StripeError
+from stripe_alloy.transport import Transport
+from stripe_alloy.webhooks.endpoint import EVERY, Wanted, event_types, register
+from stripe_alloy.webhooks.inbox import CONNECTED, OWN, Inbox
+from stripe_alloy.webhooks.receiver import SECRET, Receiver, Secrets, secrets_in
+from tap_stripe_alloy.changes import EVENT
+from tap_stripe_alloy.settings import check_key
+from tap_stripe_alloy.streams import BY_NAME, STREAMS
+
+if TYPE_CHECKING:
+    from tap_stripe_alloy.settings import Settings
+
+SECRETS = "STRIPE_WEBHOOK_SECRET"
+"""The environment variable with signing secrets, with commas between them."""
+BACKLOG = 1024
+GRACE = 10
+"""Seconds that requests under way have to end when told to stop."""
+
+
+def secrets_from(env: Mapping[str, str], file: Path | None, *, later: bool) -> Secrets:
+    """The signing secrets; `later` if some are still to come into the file.
+
+    Raises `SettingsError` if there is none, or what is given is none.
+    """
+    given = [part.strip() for part in env.get(SECRETS, "").split(",") if part.strip()]
+    if not all(secret.startswith(SECRET) for secret in given):
+        raise SettingsError(f"{SECRETS} must hold signing secrets ({SECRET}…), commas between them")
+    stored = secrets_in(file) if file and file.exists() else []
+    if not (given or stored or later):
+        raise SettingsError(
+            f"No signing secret: set {SECRETS}, give --secret-file, or let --register get one"
+        )
+    return Secrets(given, file)
+
+
+def serve(
+    inbox: Inbox,
+    secrets: Callable[[], Sequence[str]],
+    *,
+    host: str,
+    port: int,
+    tolerance: int,
+    max_body: int,
+    started: Callable[[str], None],
+) -> bool:
+    """Serve until SIGTERM or SIGINT; whether it ever began.
+
+    `started` is called with the receiver's URL, in a thread of its own.
+    """
+    receiver = Receiver(inbox, secrets, tolerance=tolerance, max_body=max_body)
+    config = uvicorn.Config(
+        receiver.app,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    server = uvicorn.Server(config)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise AlloyError(f"Cannot listen on {host}:{port}: {error.strerror}") from None
+    url = f"http://{host}:{listening.getsockname()[1]}"
+    for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn's stand before these while it serves
+        signal.signal(name, lambda *_: None)
+    failures: list[BaseException] = []
+
+    def begin() -> None:
+        while not server.started and not server.should_exit:
+            if done.wait(0.02):
+                return
+        try:
+            started(url)
+        except (AlloyError, OSError) as error:
+            failures.append(error)
+            server.should_exit = True
+
+    done = threading.Event()
+    beginning = threading.Thread(target=begin, daemon=True)
+    beginning.start()
+    with listening:
+        server.run(sockets=[listening])
+    done.set()
+    if failures:
+        raise failures[0]
+    return server.started
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command was given."""
+
+    config: Settings | None
+    inbox: str | None
+    host: str
+    port: int
+    secret_file: Path | None
+    register: str | None
+    streams: Sequence[str]
+    tolerance: int
+    max_body: int
+
+
+def listen(options: Options, say: Callable[[str], None]) -> None:
+    """Run the command; raises an `AlloyError` or `OSError` that says what to do."""
+    config = options.config
+    url = options.inbox or (config.webhook_inbox if config else None)
+    if not url:
+        raise SettingsError("No inbox: give --inbox, or a --config with `webhook_inbox`")
+    if options.register and not (config and options.secret_file):
+        raise SettingsError(
+            "--register needs --config with the `api_key`, and --secret-file to store the secret in"
+        )
+    secrets = secrets_from(os.environ, options.secret_file, later=bool(options.register))
+    inbox = Inbox(url)
+
+    def started(at: str) -> None:
+        say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz tells whether all is well.")
+        if options.register and config and options.secret_file:
+            for done in register_all(
+                config, options.register, options.streams, options.secret_file
+            ):
+                say(done)
+
+    try:
+        serve(
+            inbox,
+            secrets,
+            host=options.host,
+            port=options.port,
+            tolerance=options.tolerance,
+            max_body=options.max_body,
+            started=started,
+        )
+    finally:
+        inbox.close()
+
+
+def register_all(
+    config: Settings, url: str, streams: Sequence[str], secret_file: Path
+) -> Iterator[str]:
+    """Register what the streams need, of the accounts that are read; what was done, in lines."""
+    check_key(config)
+    connection = Connection(
+        api_key=config.api_key,
+        api_url=config.api_url,
+        api_version=config.api_version,
+        max_requests_per_second=config.max_requests_per_second,
+        max_concurrency=1,
+        read_only=False,
+    )
+    events = events_of(streams)
+    try:
+        for scope in _scopes(config, connection.transport):
+            wanted = Wanted(url, scope, events, config.api_version)
+            done = register(connection.transport, wanted, secret_file)
+            yield f"Webhook endpoint for {scope} account{'s' * (scope == CONNECTED)}: {done}."
+    except StripeError as error:
+        raise AlloyError(
+            f"The webhook endpoint cannot be registered: {error.failure}. The key needs "
+            "'Webhook Endpoints: write', and the URL must be one that Stripe can reach."
+        ) from None
+    finally:
+        connection.close()
+
+
+def _scopes(config: Settings, transport: Transport) -> list[str]:
+    if not config.account_ids:
+        return [OWN]
+    own = transport.get("/v1/account").body["id"]
+    others = [account for account in config.account_ids if account != own]
+    return [OWN] * (own in config.account_ids) + [CONNECTED] * bool(others)
+
+
+def events_of(streams: Sequence[str]) -> list[str]:
+    """The event types that streams need; all of them for `events`."""
+    for name in streams:
+        if name not in BY_NAME:
+            raise SettingsError(f"There is no stream {name!r}: one of {', '.join(BY_NAME)}")
+    chosen = [BY_NAME[name] for name in streams] or list(STREAMS)
+    if any(stream.object_name == EVENT for stream in chosen):
+        return [EVERY]
+    roots = [stream.parent or stream for stream in chosen]
+    return event_types({subject for root in roots for subject in root.subjects})
