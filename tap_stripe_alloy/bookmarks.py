@@ -2,7 +2,9 @@
 
 While the list is read: `{"backfill": {"anchor": …, "missing": [[low, high, cursor], …]}}`.
 From then on: `{"replication_key": …, "replication_key_value": …, "seen": [event ids]}`, and
-`events_until` where no event tells of the stream's objects.
+`events_until` where no event tells of the stream's objects. Where changes come from a webhook
+inbox, also `{"inbox": {"id": …, "reader": …, "seq": …, "from": …}}`: which inbox, who reads it, up
+to which number all is written, and since when (Unix seconds) it was read without a break.
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ from tap_stripe_alloy.backfill import Missing
 from tap_stripe_alloy.records import rfc3339, unix_seconds
 
 EVENTS_UNTIL = "events_until"
-KEYS = ("backfill", "replication_key", "replication_key_value", "seen", EVENTS_UNTIL, "version")
+INBOX = "inbox"
+KEYS = (
+    "backfill",
+    "replication_key",
+    "replication_key_value",
+    "seen",
+    EVENTS_UNTIL,
+    INBOX,
+    "version",
+)
 
 
 class Bookmark:
@@ -67,6 +78,8 @@ class Bookmark:
         """Raise `SettingsError` if it cannot be read."""
         if self.listed:
             _ = self.events_until
+            if self.inbox and not all(isinstance(self.inbox.get(k), int) for k in ("seq", "from")):
+                raise self._unreadable(INBOX)
         elif self.backfill:
             _ = self.anchor, self.missing
 
@@ -92,6 +105,18 @@ class Bookmark:
     def note_events(self, until: int) -> None:
         """Note up to when the account's events are known (Unix seconds)."""
         self._state[EVENTS_UNTIL] = rfc3339(until)
+
+    @property
+    def inbox(self) -> dict[str, Any] | None:
+        """How far the webhook inbox was read."""
+        found: dict[str, Any] | None = self._state.get(INBOX)
+        return found
+
+    def note_inbox(self, inbox: dict[str, Any] | None) -> None:
+        """Note how far the webhook inbox was read."""
+        self._state.pop(INBOX, None)
+        if inbox:
+            self._state[INBOX] = inbox
 
     @property
     def version(self) -> int | None:

@@ -8,7 +8,7 @@ entries, and the order of events inside one second is unknown.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
@@ -39,6 +39,20 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Page:
+    """Some events, newest first; no later page has newer ones."""
+
+    events: Sequence[Event]
+    last: bool
+    news: bool
+    """Whether an event is among them that no earlier walk has met."""
+    overtaken: Collection[Key] = ()
+    """Objects of which an earlier walk took an event that is as new as the newest here."""
+    own: Collection[str] = ()
+    """Ids of events that bring back only what we wrote ourselves."""
+
+
+@dataclass(frozen=True)
 class Change:
     """What to do about one object that changed at `at` (Unix seconds)."""
 
@@ -54,8 +68,8 @@ class Walk:
 
     api_version: str
     routes: Mapping[str, Route]
-    seen: Mapping[str, Collection[str]]
-    """For each kind of object, the event ids that an earlier walk already took."""
+    taken: Callable[[str, Event], bool]
+    """Whether an earlier walk already took an event, for a kind of object."""
     fresh: list[Event] = field(default_factory=list)
     """Events of the last `take` that no earlier walk took as events."""
     newest: int = 0
@@ -67,12 +81,17 @@ class Walk:
     _held: list[Event] = field(default_factory=list)
     _told: set[Key] = field(default_factory=set)
     _overtaken: set[Key] = field(default_factory=set)
+    _own: set[str] = field(default_factory=set)
+    _written: dict[Key, int] = field(default_factory=dict)
+    """When we last wrote objects ourselves, as long as nothing else is known to have happened."""
 
-    def take(self, events: Sequence[Event], *, last: bool) -> Iterator[Change]:
+    def take(self, page: Page) -> Iterator[Change]:
         """Yield what the events tell; the oldest second waits until it is known to be whole."""
-        pending = self._held + list(events)
+        pending = self._held + list(page.events)
+        self._overtaken.update(page.overtaken)
+        self._own.update(page.own)
         cut = len(pending)
-        if pending and not last:
+        if pending and not page.last:
             oldest = pending[-1]["created"]
             while cut and pending[cut - 1]["created"] == oldest:
                 cut -= 1
@@ -84,23 +103,36 @@ class Walk:
     def _second(self, at: int, events: Iterable[Event]) -> Iterator[Change]:
         by_key: dict[Key, list[Event]] = {}
         for event in events:
-            self.newest = max(self.newest, at)
-            if at >= self.newest - OVERLAP:
-                self.ids.add(event["id"])
-            if event["id"] not in self.seen.get(EVENT, ()):
-                self.fresh.append(event)
-            key = _key(event)
+            self._note(event, at)
+            key = key_of(event)
             if key[0] not in self.routes or not key[1]:
                 continue
-            if event["id"] in self.seen.get(key[0], ()):
+            if self.taken(key[0], event):
                 self._overtaken.add(key)
                 continue
             by_key.setdefault(key, []).append(event)
             self._note_children(key, event)
         for key, group in by_key.items():
             if key not in self._told:
-                self._told.add(key)
-                yield self._decide(key, at, group)
+                yield from self._tell(key, at, group)
+
+    def _note(self, event: Event, at: int) -> None:
+        self.newest = max(self.newest, at)
+        if at >= self.newest - OVERLAP:
+            self.ids.add(event["id"])
+        if not self.taken(EVENT, event):
+            self.fresh.append(event)
+
+    def _tell(self, key: Key, at: int, group: Sequence[Event]) -> Iterator[Change]:
+        if all(event["id"] in self._own for event in group):
+            self._written.setdefault(key, at)
+            return
+        self._told.add(key)
+        if key in self._written:  # we wrote it after something else: what is there now counts
+            snapshot = group[0]["data"]["object"]
+            yield Change(key, self._written[key], "retrieve", snapshot)
+        else:
+            yield self._decide(key, at, group)
 
     def _decide(self, key: Key, at: int, group: Sequence[Event]) -> Change:
         event, route = group[0], self.routes[key[0]]
@@ -127,6 +159,7 @@ class Walk:
                 self.former_children[key].add(child["id"])
 
 
-def _key(event: Event) -> Key:
+def key_of(event: Event) -> Key:
+    """What an event is about."""
     source = event["data"]["object"]
     return source.get("object") or "", source.get("id") or ""

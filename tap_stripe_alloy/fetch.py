@@ -48,6 +48,22 @@ class Get:
     """What follows from a refusal; without it the error ends the source or the run."""
     decode: Decode | None = None
 
+    def fetch(self, transport: Transport) -> Answer:
+        """Send it."""
+        return transport.get(self.path, self.params, account=self.account, decode=self.decode)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Something to look up on this machine, and what follows from it; no request is sent."""
+
+    read: Callable[[], Any]
+    then: Callable[[Any], Iterable[Step]]
+
+    def fetch(self, _: Transport) -> Any:
+        """Look it up."""
+        return self.read()
+
 
 @dataclass(frozen=True)
 class Begin:
@@ -56,7 +72,7 @@ class Begin:
     source: Source
 
 
-Step = Batch | Get | Begin
+Step = Batch | Get | Look | Begin
 
 
 def nothing() -> None:
@@ -66,7 +82,7 @@ def nothing() -> None:
 class Source(Protocol):
     """Something to read, in pages."""
 
-    def next(self) -> Get | None:
+    def next(self) -> Get | Look | None:
         """Return the page to ask for now; None while only answers can tell more."""
 
     def left(self) -> Mapping[str, float]:
@@ -85,9 +101,9 @@ class Fetcher:
         self._transport = transport
         self._max_concurrency = max_concurrency
         self._stopped = stopped
-        self._answers: SimpleQueue[tuple[Source, Get, Answer | StripeError | BaseException]]
+        self._answers: SimpleQueue[tuple[Source, Get | Look, Any]]
         self._answers = SimpleQueue()
-        self._follow_ups: deque[tuple[Source, Get]] = deque()
+        self._follow_ups: deque[tuple[Source, Get | Look]] = deque()
         self._under_way: Counter[int] = Counter()
         self._latency = LATENCY
         self._room = max_concurrency
@@ -118,8 +134,8 @@ class Fetcher:
     def _handle(
         self,
         source: Source,
-        get: Get,
-        outcome: Answer | StripeError | BaseException,
+        get: Get | Look,
+        outcome: Any,
         turns: deque[Source],
     ) -> Iterator[Batch]:
         try:
@@ -129,20 +145,22 @@ class Fetcher:
             source.refused(error)
             return
         for step in steps:
-            if isinstance(step, Get):
+            if isinstance(step, Get | Look):
                 self._follow_ups.append((source, step))
             elif isinstance(step, Begin):
                 turns.append(step.source)
             else:
                 yield step
 
-    def _steps(self, get: Get, outcome: Answer | StripeError | BaseException) -> Iterable[Step]:
+    def _steps(self, get: Get | Look, outcome: Any) -> Iterable[Step]:
+        """What follows; an error in place of an outcome is raised, unless it may happen."""
+        if isinstance(outcome, StripeError) and isinstance(get, Get) and get.otherwise:
+            return get.otherwise(outcome)
+        if isinstance(outcome, BaseException):
+            raise outcome
         if isinstance(outcome, Answer):
             self._latency += (outcome.seconds - self._latency) / 8
-            return get.then(outcome)
-        if isinstance(outcome, StripeError) and get.otherwise:
-            return get.otherwise(outcome)
-        raise outcome
+        return get.then(outcome)
 
     def _drop(self, source: Source, turns: deque[Source]) -> None:
         if source in turns:
@@ -176,16 +194,14 @@ class Fetcher:
         rate = min(self._transport.budget.ceiling_of_endpoint, USEFUL_RATE)
         return math.ceil(rate * self._latency * 1.25) + 1
 
-    def _send(self, pool: ThreadPoolExecutor, source: Source, get: Get) -> None:
+    def _send(self, pool: ThreadPoolExecutor, source: Source, get: Get | Look) -> None:
         self._under_way[id(source)] += 1
         pool.submit(self._fetch, source, get)
 
-    def _fetch(self, source: Source, get: Get) -> None:
-        outcome: Answer | BaseException
+    def _fetch(self, source: Source, get: Get | Look) -> None:
+        outcome: Any
         try:
-            outcome = self._transport.get(
-                get.path, get.params, account=get.account, decode=get.decode
-            )
+            outcome = get.fetch(self._transport)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             outcome = error
         self._answers.put((source, get, outcome))

@@ -35,8 +35,9 @@ class Run:
 
     refused: Callable[[Sequence[Output], PermissionMissing], None]
     """The key may not read these."""
-    stale: Callable[[Sequence[Output], float], Sequence[Output]]
-    """Which were last read longer ago than Stripe keeps events, at this time on its clock."""
+    stale: Callable[[Sequence[Output], float, float], Sequence[Output]]
+    """Which were last read longer ago than Stripe keeps events, at this time on its clock, if the
+    events are needed from another time on."""
     relist: Callable[[Sequence[Output]], Iterator[Step]]
     """List these again from the beginning."""
     listed: Callable[[Sequence[Output]], None]
@@ -117,7 +118,7 @@ class Listing:
     def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
         if self._resumed:
             self._resumed = False
-            if self._run.stale(self.outputs, answer.sent_at):
+            if self._run.stale(self.outputs, answer.sent_at, 0):
                 self._over = True  # the changes since it was begun can no longer be read
                 yield from self._run.relist(self.outputs)
         if self._over:

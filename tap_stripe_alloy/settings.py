@@ -144,6 +144,11 @@ class Settings:
         """Whether the embedded emulator stands in for Stripe."""
         return self.api_key == EMULATOR
 
+    @property
+    def live(self) -> bool:
+        """Whether the key is one of live mode."""
+        return self.api_key.startswith(("sk_live_", "rk_live_"))
+
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
     """Read a configuration; an absent key is fine as long as nothing is read (discovery).

@@ -13,10 +13,12 @@ from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
 from stripe_alloy.transport import Transport
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.direct import Direct
+from tap_stripe_alloy.feeds import nothing_own
 from tap_stripe_alloy.fetch import Batch, Begin, Fetcher, Source, Step
 from tap_stripe_alloy.listing import Listing, Relisting, Run, Tail
 from tap_stripe_alloy.methods import PaymentMethodListing
 from tap_stripe_alloy.outputs import Output
+from tap_stripe_alloy.own_writes import OwnWrites
 from tap_stripe_alloy.records import DAY, Recorder
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
 from tap_stripe_alloy.streams import RETENTION, PaymentMethods
@@ -24,6 +26,8 @@ from tap_stripe_alloy.versions import Version
 from tap_stripe_alloy.walk import Changes
 
 if TYPE_CHECKING:
+    from stripe_alloy.written import Written
+    from tap_stripe_alloy.mailbox import Mailbox
     from tap_stripe_alloy.settings import Settings
     from tap_stripe_alloy.stream import StripeStream
 
@@ -63,13 +67,57 @@ class Sync:
         whose = f"{settings.api_url} {settings.api_key}"
         self._key = hashlib.sha256(whose.encode()).hexdigest()[:12]
         self._run = Run(self._refused, self._stale, self._relist, self._listed)
+        self._relists = settings.relist_days > 0
+        self._mailbox: Mailbox | None = None
+        self._written: Written | None = None
 
     def batches(self) -> Iterator[Batch]:
         """Yield what is to be written, as it arrives."""
+        self._open()
         for account in self.accounts() if self._streams else ():
             self._outputs += [(account, output) for output in self._outputs_of(account)]
         for stream in self._streams:
             self._start_over_if_due(stream)
+        if self._mailbox:
+            self._mailbox.open(self._outputs)
+        return self._round()
+
+    def more(self) -> Iterator[Batch]:
+        """Yield what is new since the last round; what was refused is not asked for again."""
+        self._relists = False
+        self._outputs = [
+            (account, output)
+            for account, output in self._outputs
+            if output.stream.name not in self.refusals
+        ]
+        return self._round()
+
+    def news(self) -> bool | None:
+        """Whether the inbox has something new; None if there is none to look into."""
+        return self._mailbox.has_news() if self._mailbox else None
+
+    def close(self) -> None:
+        """Let go of inbox and journal."""
+        for held in (self._mailbox, self._written):
+            if held:
+                held.close()
+
+    def _open(self) -> None:
+        """Open inbox and journal, if the settings name them: databases are heavy to import."""
+        settings = self._settings
+        if settings.webhook_inbox:
+            from stripe_alloy.webhooks.inbox import Inbox  # noqa: PLC0415
+            from tap_stripe_alloy.mailbox import Mailbox  # noqa: PLC0415
+
+            own_id = self._ask_own_id() if settings.account_ids else None
+            inbox = Inbox(settings.webhook_inbox)
+            self._mailbox = Mailbox(inbox, livemode=settings.live, own_id=own_id)
+        if settings.ignore_own_writes:
+            from stripe_alloy.written import Written  # noqa: PLC0415
+
+            self._written = Written(settings.ignore_own_writes, "ignore_own_writes")
+
+    def _round(self) -> Iterator[Batch]:
         accounts = dict.fromkeys(account for account, _ in self._outputs)
         self._reading = [source for account in accounts for source in self._sources(account)]
         fetcher = Fetcher(
@@ -172,17 +220,16 @@ class Sync:
     def _sources(self, account: str | None) -> Iterator[Source]:
         outputs = [output for of, output in self._outputs if of == account]
         listed = [output for output in outputs if output.bookmark.listed]
-        told = [output for output in listed if output.stream.told_by_events]
-        walk = self._walk(account, told) if told else None
-        if walk:
-            yield walk
+        walks = list(self._walks(account, [out for out in listed if out.stream.told_by_events]))
+        yield from (walk for walk, _ in walks)
         for output in listed:
             if not output.stream.told_by_events:
+                walk = walks[0][0] if walks else None
                 yield Tail(
                     [output], output.stream.listed, account=account, run=self._run, walk=walk
                 )
-        for output in told:
-            if walk and output.stream.edited_in_silence and self._settings.relist_days:
+        for walk, output in ((walk, output) for walk, told in walks for output in told):
+            if output.stream.edited_in_silence and self._relists:
                 yield Relisting(
                     [output],
                     output.stream.listed,
@@ -196,9 +243,24 @@ class Sync:
     def _relist_from(self) -> int:
         return int(self.transport.now()) - self._settings.relist_days * DAY
 
-    def _walk(self, account: str | None, told: Sequence[Output]) -> Changes:
-        version = self._settings.api_version
-        return Changes(told, account=account, api_version=version, run=self._run)
+    def _walks(
+        self, account: str | None, told: Sequence[Output]
+    ) -> Iterator[tuple[Changes, Sequence[Output]]]:
+        """One walk for all, or one over the inbox and one for what is no longer in it."""
+        mailbox = self._mailbox
+        served = [output for output in told if mailbox and mailbox.serves(output)]
+        rest = [output for output in told if output not in served]
+        for outputs, source in ((served, mailbox), (rest, None)):
+            if outputs:
+                walk = Changes(
+                    outputs,
+                    account=account,
+                    api_version=self._settings.api_version,
+                    run=self._run,
+                    own=OwnWrites(self._written) if self._written else nothing_own,
+                    mailbox=source,
+                )
+                yield walk, outputs
 
     # Listing again, and what a target may drop then.
 
@@ -223,9 +285,11 @@ class Sync:
         whole = stream.whole and not self._settings.start
         return whole or stream.replication_method == "FULL_TABLE"
 
-    def _stale(self, outputs: Sequence[Output], now: float) -> list[Output]:
+    def _stale(self, outputs: Sequence[Output], now: float, needed_from: float) -> list[Output]:
         """Those of which events can no longer tell, at this time on Stripe's clock."""
         kept_from = now - RETENTION + RETENTION_MARGIN
+        if needed_from >= kept_from:
+            return []
         return [
             output
             for output in outputs

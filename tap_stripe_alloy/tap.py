@@ -118,6 +118,7 @@ class TapStripeAlloy(Tap):
             self._write_state()  # what was written need not be read again
             raise
         finally:
+            sync.close()
             self._disconnect()
         self._end(sync)
 
@@ -130,6 +131,7 @@ class TapStripeAlloy(Tap):
                     yield from records
                 batch.written()
         finally:
+            sync.close()
             self._disconnect()
         for error in sync.refusals.values():
             raise error

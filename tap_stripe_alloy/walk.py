@@ -1,22 +1,25 @@
-"""Reads what changed: one walk over `/v1/events` for all streams of an account."""
+"""Reads what changed: one walk over an account's events for all its streams."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
 from stripe_alloy.transport import Answer
-from tap_stripe_alloy.backfill import PAGE_SIZE
-from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Route, Walk
+from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Page, Route, Walk
 from tap_stripe_alloy.completion import Completion
-from tap_stripe_alloy.fetch import Batch, Get, Step, nothing
+from tap_stripe_alloy.feeds import Feed, Own, StripeFeed, Taker, nothing_own
+from tap_stripe_alloy.fetch import Batch, Get, Look, Step, nothing
 from tap_stripe_alloy.listing import Run
 from tap_stripe_alloy.outputs import Output, Written, children_of, parts, records_of
 from tap_stripe_alloy.records import Object
 
-EVENTS = "/v1/events"
+if TYPE_CHECKING:
+    from tap_stripe_alloy.mailbox import Mailbox
+
 BOOKMARK_SLACK = 86_400
 """Seconds that a bookmark may lie behind when nothing happens, before it is moved up."""
 
@@ -25,35 +28,47 @@ class Changes:
     """One account's changes since its oldest bookmark."""
 
     def __init__(
-        self, outputs: Sequence[Output], *, account: str | None, api_version: str, run: Run
+        self,
+        outputs: Sequence[Output],
+        *,
+        account: str | None,
+        api_version: str,
+        run: Run,
+        own: Own = nothing_own,
+        mailbox: Mailbox | None = None,
     ) -> None:
         self._account = account
         self._api_version = api_version
         self._run = run
         self._outputs = outputs
+        self._mailbox = mailbox
         self._since = {id(output): output.bookmark.since for output in outputs}
-        self._oldest = min(self._since.values()) - OVERLAP
+        self._feed = self._feed_for(mailbox, own)
         self._follow(outputs)
         self._denied: set[str] = set()
         self._current_children: dict[Key, set[str]] = {}
         self._at: dict[Key, int] = {}
         self._open = 0
-        self._cursor: str | None = None
-        self._asked = False
         self._listed = False
-        self._walked_at = 0
-        self._known = frozenset.intersection(*(output.bookmark.seen for output in outputs))
         self._stirred = False
 
-    def next(self) -> Get | None:
-        """Return the next page of events to ask for."""
-        if self._asked or self._listed:
-            return None
-        self._asked = True
-        params = [("limit", str(PAGE_SIZE)), ("created[gte]", str(self._oldest))]
-        if self._cursor:
-            params.append(("starting_after", self._cursor))
-        return Get(EVENTS, params, self._account, self._answered)
+    def _feed_for(self, mailbox: Mailbox | None, own: Own) -> Feed:
+        taker = Taker(self._take, self._leave_stale)
+        if mailbox:
+            return mailbox.feed(self._outputs, account=self._account, taker=taker, own=own)
+        bookmarks = [output.bookmark for output in self._outputs]
+        return StripeFeed(
+            min(self._since.values()) - OVERLAP,
+            account=self._account,
+            seen=seen_by_kind(self._outputs),
+            known=frozenset.intersection(*(bookmark.seen for bookmark in bookmarks)),
+            taker=taker,
+            own=own,
+        )
+
+    def next(self) -> Get | Look | None:
+        """Return what to ask for next."""
+        return None if self._listed else self._feed.next()
 
     def left(self) -> Mapping[str, float]:
         """Nothing: how many changes there are, only the end of the walk tells."""
@@ -86,11 +101,11 @@ class Changes:
         self._by_object: dict[str, list[Output]] = {}
         for output in outputs:
             self._by_object.setdefault(output.stream.root.object_name, []).append(output)
-        self._walk = Walk(self._api_version, self._routes(), self._seen())
+        self._walk = Walk(self._api_version, self._routes(), self._feed.taken)
 
-    def _leave_stale(self, now: float) -> Iterator[Step]:
+    def _leave_stale(self, now: float, needed_from: float) -> Iterator[Step]:
         """Stripe's clock tells how far back its events go: what needs older ones is listed."""
-        stale = self._run.stale(self._outputs, now)
+        stale = self._run.stale(self._outputs, now, needed_from)
         if stale:
             self._stirred = True
             gone = {id(output) for output in stale}
@@ -110,23 +125,10 @@ class Changes:
             )
         return routes
 
-    def _seen(self) -> Mapping[str, frozenset[str]]:
-        """Return what all streams of one kind have: no stream's bookmark speaks for another's."""
-        return {
-            object_name: frozenset.intersection(*(output.bookmark.seen for output in outputs))
-            for object_name, outputs in self._by_object.items()
-        }
-
-    def _answered(self, answer: Answer) -> Iterator[Step]:
-        events: list[Event] = answer.body["data"]
-        if not self._walked_at:
-            self._walked_at = int(answer.sent_at)
-            yield from self._leave_stale(answer.sent_at)
-        self._listed = not answer.body["has_more"]
-        self._asked = False
-        self._cursor = events[-1]["id"] if events else None
-        self._stirred |= any(event["id"] not in self._known for event in events)
-        changes = list(self._walk.take(events, last=self._listed))
+    def _take(self, page: Page) -> Iterator[Step]:
+        self._listed = page.last
+        self._stirred |= page.news
+        changes = list(self._walk.take(page))
         records = self._as_events(self._walk.fresh)
         gets: list[Get] = []
         for change in changes:
@@ -221,6 +223,8 @@ class Changes:
         return records_of(source, [out for out in outputs if self._concerns(out, at)], at)
 
     def _concerns(self, output: Output, at: int) -> bool:
+        if self._mailbox and output.bookmark.inbox:
+            return True  # what its number says is new, however late it came
         return at >= self._since[id(output)] - OVERLAP
 
     def _end(self) -> Iterator[Step]:
@@ -248,9 +252,23 @@ class Changes:
                 since = max(
                     self._since[id(output)],
                     self._walk.newest,
-                    _whole_day(self._walked_at - BOOKMARK_SLACK),
+                    _whole_day(int(self._feed.known_at) - BOOKMARK_SLACK),
                 )
-                output.bookmark.advance(since, self._walk.ids)
+                output.bookmark.advance(since, () if self._mailbox else self._walk.ids)
+                output.bookmark.note_inbox(
+                    self._mailbox.position_of(output, self._feed) if self._mailbox else None
+                )
+
+
+def seen_by_kind(outputs: Sequence[Output]) -> Mapping[str, frozenset[str]]:
+    """What all streams of one kind have: no stream's bookmark speaks for another's."""
+    by_object: dict[str, list[Output]] = {}
+    for output in outputs:
+        by_object.setdefault(output.stream.root.object_name, []).append(output)
+    return {
+        object_name: frozenset.intersection(*(output.bookmark.seen for output in members))
+        for object_name, members in by_object.items()
+    }
 
 
 def _whole_day(unix: int) -> int:

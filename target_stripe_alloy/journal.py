@@ -19,41 +19,20 @@ import sqlalchemy as sa
 
 from stripe_alloy.database import MOST, GroupCommit, checked_url, open_engine, upsert
 from stripe_alloy.errors import AlloyError, SettingsError
+from stripe_alloy.written import meta, operations
 from target_stripe_alloy.decision import Base
 
 OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
 
-_meta = sa.MetaData()
 _journals = sa.Table(
     "stripe_alloy_journal",
-    _meta,
+    meta,
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
 )
-_operations = sa.Table(
-    "stripe_alloy_operations",
-    _meta,
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("scope", sa.String(120), nullable=False),
-    sa.Column("stream", sa.String(60), nullable=False),
-    sa.Column("key", sa.Text, nullable=False),
-    sa.Column("kind", sa.String(40), nullable=False),
-    sa.Column("method", sa.String(10), nullable=False),
-    sa.Column("path", sa.Text, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("idempotency_key", sa.String(80), nullable=False),
-    sa.Column("status", sa.String(12), nullable=False),
-    sa.Column("made_at", sa.Float, nullable=False),
-    sa.Column("answered_at", sa.Float),
-    sa.Column("http_status", sa.Integer),
-    sa.Column("request_id", sa.String(80)),
-    sa.Column("object_id", sa.String(255)),
-    sa.Column("error", sa.Text),
-    sa.Index("stripe_alloy_open", "scope", "status"),
-)
 _objects = sa.Table(
     "stripe_alloy_objects",
-    _meta,
+    meta,
     sa.Column("scope", sa.String(120), primary_key=True),
     sa.Column("stream", sa.String(60), primary_key=True),
     sa.Column("key", sa.String(500), primary_key=True),
@@ -63,7 +42,7 @@ _objects = sa.Table(
 )
 _indexed = sa.Table(
     "stripe_alloy_indexed",
-    _meta,
+    meta,
     sa.Column("scope", sa.String(120), primary_key=True),
     sa.Column("stream", sa.String(60), primary_key=True),
     sa.Column("until", sa.Float, nullable=False),
@@ -176,17 +155,17 @@ class Journal:
         )
         row = {name: getattr(intent, name) for name in Intent.__dataclass_fields__}
         row |= {"scope": self.scope.name, "status": OPEN}
-        self._writer.do(lambda c: c.execute(_operations.insert(), row))
+        self._writer.do(lambda c: c.execute(operations.insert(), row))
         return intent
 
     def answer(self, intent: Intent, outcome: Outcome, known: Iterable[Known] = ()) -> None:
         """Note what came of it, together with what is known by it."""
-        where = _operations.c.seq == intent.seq
+        where = operations.c.seq == intent.seq
         values = {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__}
         rows = [self._row(entry) for entry in known]
 
         def note(connection: sa.Connection) -> None:
-            update = _operations.update().where(where)
+            update = operations.update().where(where)
             connection.execute(update.values(answered_at=self._clock(), **values))
             self._keep(connection, rows)
 
@@ -194,11 +173,11 @@ class Journal:
 
     def unanswered(self) -> list[Intent]:
         """Intents of which nobody knows what came, oldest first."""
-        columns = [_operations.c[name] for name in Intent.__dataclass_fields__]
+        columns = [operations.c[name] for name in Intent.__dataclass_fields__]
         query = (
             sa.select(*columns)
-            .where(_operations.c.scope == self.scope.name, _operations.c.status == OPEN)
-            .order_by(_operations.c.seq)
+            .where(operations.c.scope == self.scope.name, operations.c.status == OPEN)
+            .order_by(operations.c.seq)
         )
         return self._writer.do(lambda c: [Intent(*row) for row in c.execute(query)])
 
@@ -302,7 +281,9 @@ def _hold(engine: sa.Engine, url: str) -> sa.Connection:
 
 def _prepare(connection: sa.Connection) -> tuple[str, int]:
     """Make the tables; the journal's id and its last sequence number."""
-    _meta.create_all(connection)
+    meta.create_all(connection)
+    for index in operations.indexes:  # of a journal that is older than one of them
+        index.create(connection, checkfirst=True)
     row = connection.execute(sa.select(_journals)).first()
     if row is None:
         made = {"id": uuid.uuid4().hex, "version": VERSION}
@@ -312,5 +293,5 @@ def _prepare(connection: sa.Connection) -> tuple[str, int]:
         raise SettingsError(
             f"The journal is of version {row.version}, this release knows {VERSION}: upgrade"
         )
-    last = connection.execute(sa.select(sa.func.max(_operations.c.seq))).scalar()
+    last = connection.execute(sa.select(sa.func.max(operations.c.seq))).scalar()
     return str(row.id), int(last or 0)

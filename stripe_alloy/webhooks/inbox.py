@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from stripe_alloy.database import MOST, checked_url, insert_into, open_engine, upsert
 from stripe_alloy.errors import AlloyError
 from stripe_alloy.webhooks.coverage import (
+    FOREVER,
     Fetched,
     Interval,
     Uptime,
@@ -232,8 +233,9 @@ class Inbox:
         now = self.clock()
         with self._transaction() as connection:
             self.keep(connection, [row_of(body, now, account=whose.account) for body in bodies])
-            if whole:
-                self._note_fetched(connection, whose, Fetched(*interval, at))
+            done = Fetched(interval[0], min(interval[1], at), at)
+            if whole and done.low < done.high:
+                self._note_fetched(connection, whose, done)
 
     def _note_fetched(self, connection: sa.Connection, whose: Whose, new: Fetched) -> None:
         mine = sa.and_(_fetched.c.account == whose.name, _fetched.c.livemode == whose.livemode)
@@ -255,7 +257,10 @@ class Inbox:
     # ------------------------------------------------------------------ what is known
 
     def gaps(self, whose: Whose, since: float) -> list[Interval]:
-        """Times from `since` to now whose events may not be here, oldest first (Unix seconds)."""
+        """Times from `since` on whose events may not be here, oldest first (Unix seconds).
+
+        The last one has no end, unless a receiver is up.
+        """
         now = self.clock()
         with self._transaction() as connection:
             proven = connection.execute(
@@ -268,7 +273,7 @@ class Inbox:
         covered = [covered_by_list(entry, now=now) for entry in listed]
         if proven is not None:
             covered += [covered_by_uptime(Uptime(*up), proven=proven, now=now) for up in ups]
-        return gaps((since, now), covered)
+        return gaps((since, FOREVER), covered)
 
     @staticmethod
     def _fetched_of(connection: sa.Connection, whose: Whose) -> list[Fetched]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_stripe_alloy.changes import Change, Event, Route, Walk
+from tap_stripe_alloy.changes import Change, Event, Page, Route, Walk
 
 VERSION = "2026-10-28.endive"
 ROUTES = {
@@ -40,14 +41,23 @@ def customer(name: str = "A", source_id: str = "cus_1") -> dict[str, Any]:
     return {"object": "customer", "id": source_id, "name": name}
 
 
+def walk_of(routes: Mapping[str, Route], seen: Mapping[str, Collection[str]] | None = None) -> Walk:
+    known = seen or {}
+    return Walk(VERSION, routes, lambda kind, found: found["id"] in known.get(kind, ()))
+
+
+def take(walk: Walk, events: Sequence[Event], *, last: bool = True, **more: Any) -> list[Change]:
+    return list(walk.take(Page(events, last, news=True, **more)))
+
+
 def told(*events: Event, seen: tuple[str, ...] = (), page: int = 100) -> list[Change]:
     """The changes of events given oldest first, read in pages."""
     newest_first = sorted(events, key=lambda found: -found["created"])
-    walk = Walk(VERSION, ROUTES, dict.fromkeys(ROUTES, seen))
+    walk = walk_of(ROUTES, dict.fromkeys(ROUTES, seen))
     changes: list[Change] = []
     for start in range(0, max(1, len(newest_first)), page):
         last = start + page >= len(newest_first)
-        changes += walk.take(newest_first[start : start + page], last=last)
+        changes += take(walk, newest_first[start : start + page], last=last)
     return changes
 
 
@@ -87,15 +97,15 @@ def test_a_deletion_buries() -> None:
 def test_a_canceled_subscription_is_not_buried() -> None:
     source = {"object": "subscription", "id": "sub_1"}
     routes = {"subscription": Route(True, (), (), None)}
-    walk = Walk(VERSION, routes, {})
+    walk = walk_of(routes)
     canceled = event(1, source, type_="customer.subscription.deleted")
-    assert [change.do for change in walk.take([canceled], last=True)] == ["use"]
+    assert [change.do for change in take(walk, [canceled])] == ["use"]
 
 
 def test_events_are_routed_by_their_object_not_their_name() -> None:
     source = {"object": "refund", "id": "re_1"}
-    walk = Walk(VERSION, {"refund": Route(True, (), (), None)}, {})
-    changes = list(walk.take([event(1, source, type_="charge.refund.updated")], last=True))
+    walk = walk_of({"refund": Route(True, (), (), None)})
+    changes = take(walk, [event(1, source, type_="charge.refund.updated")])
     assert changes[0].key == ("refund", "re_1")
 
 
@@ -108,8 +118,8 @@ def test_an_event_seen_before_tells_nothing() -> None:
 
 
 def test_an_event_seen_for_another_kind_of_object_tells_its_own() -> None:
-    walk = Walk(VERSION, ROUTES, {"invoice": {"evt_1"}})
-    assert [change.do for change in walk.take([event(1, customer())], last=True)] == ["use"]
+    walk = walk_of(ROUTES, {"invoice": {"evt_1"}})
+    assert [change.do for change in take(walk, [event(1, customer())])] == ["use"]
 
 
 def test_a_late_event_older_than_one_seen_is_retrieved() -> None:
@@ -117,11 +127,41 @@ def test_a_late_event_older_than_one_seen_is_retrieved() -> None:
     assert [change.do for change in changes] == ["retrieve"]
 
 
+def test_what_an_earlier_walk_overtook_is_retrieved() -> None:
+    walk = walk_of(ROUTES)
+    [change] = take(walk, [event(1, customer("late"))], overtaken={("customer", "cus_1")})
+    assert change.do == "retrieve"
+
+
+def test_what_we_wrote_ourselves_is_not_told() -> None:
+    assert take(walk_of(ROUTES), [event(1, customer())], own={"evt_1"}) == []
+
+
+def test_our_write_after_somebody_elses_hides_nothing() -> None:
+    """What is there now counts, and it is as new as our write."""
+    walk = walk_of(ROUTES)
+    assert take(walk, [event(2, customer("ours"))], last=False, own={"evt_2"}) == []
+    [change] = take(walk, [event(1, customer("theirs"))])
+    assert (change.do, change.at) == ("retrieve", 2)
+
+
+def test_somebody_elses_write_after_ours_is_told_as_ever() -> None:
+    walk = walk_of(ROUTES)
+    events = [event(2, customer("theirs")), event(1, customer("ours"))]
+    assert [(c.do, c.at) for c in take(walk, events, own={"evt_1"})] == [("use", 2)]
+
+
+def test_our_write_in_the_same_second_as_somebody_elses_is_retrieved() -> None:
+    walk = walk_of(ROUTES)
+    events = [event(2, customer("ours"), created=5), event(1, customer("theirs"), created=5)]
+    assert [change.do for change in take(walk, events, own={"evt_2"})] == ["retrieve"]
+
+
 def test_former_children_are_remembered() -> None:
     before = {"lines": {"data": [{"id": "il_1"}, {"id": "il_2"}]}}
     source = {"object": "invoice", "id": "in_1", "lines": {"data": [{"id": "il_2"}]}}
-    walk = Walk(VERSION, ROUTES, {})
-    list(walk.take([event(1, source, before=before)], last=True))
+    walk = walk_of(ROUTES)
+    take(walk, [event(1, source, before=before)])
     assert walk.former_children[("invoice", "in_1")] == {"il_1", "il_2"}
 
 
@@ -148,11 +188,11 @@ def test_each_object_is_told_once_and_never_with_a_stale_snapshot(
     ]
     seen = {found["id"] for found in events if rng.random() < 0.3}
     shuffled = sorted(events, key=lambda found: (-found["created"], rng.random()))
-    walk = Walk(VERSION, ROUTES, {"customer": seen})
+    walk = walk_of(ROUTES, {"customer": seen})
     changes: list[Change] = []
     for start in range(0, len(shuffled), page):
         last = start + page >= len(shuffled)
-        changes += walk.take(shuffled[start : start + page], last=last)
+        changes += take(walk, shuffled[start : start + page], last=last)
     fresh = [found for found in events if found["id"] not in seen]
     assert {change.key[1] for change in changes} == {
         found["data"]["object"]["id"] for found in fresh

@@ -1,0 +1,99 @@
+"""What the target wrote, as its journal has it: the target keeps it, the tap looks it up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from stripe_alloy.database import MOST, checked_url, open_engine
+from stripe_alloy.errors import AlloyError
+
+meta = sa.MetaData()
+operations = sa.Table(
+    "stripe_alloyoperations",
+    meta,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("scope", sa.String(120), nullable=False),
+    sa.Column("stream", sa.String(60), nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("method", sa.String(10), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("idempotency_key", sa.String(80), nullable=False),
+    sa.Column("status", sa.String(12), nullable=False),
+    sa.Column("made_at", sa.Float, nullable=False),
+    sa.Column("answered_at", sa.Float),
+    sa.Column("http_status", sa.Integer),
+    sa.Column("request_id", sa.String(80)),
+    sa.Column("object_id", sa.String(255)),
+    sa.Column("error", sa.Text),
+    sa.Index("stripe_alloy_open", "scope", "status"),
+    sa.Index("stripe_alloy_by_idempotency_key", "idempotency_key"),
+)
+
+
+class Write(NamedTuple):
+    """A request of the target's."""
+
+    method: str
+    path: str
+    body: str
+    """Form-encoded, as it was sent."""
+
+
+class Written:
+    """Looks up the target's writes; where it never ran there are none."""
+
+    def __init__(self, url: str, setting: str) -> None:
+        self._url = checked_url(url, setting)
+        self._setting = setting
+        self._engine: sa.Engine | None = None
+
+    def by_idempotency_key(self, keys: Sequence[str]) -> dict[str, Write]:
+        """Idempotency key → the write that was sent with it."""
+        if not keys or not self._open():
+            return {}
+        assert self._engine  # noqa: S101 - it is open
+        columns = operations.c
+        found: dict[str, Write] = {}
+        try:
+            with self._engine.connect() as connection:
+                for start in range(0, len(keys), MOST):
+                    query = sa.select(
+                        columns.idempotency_key, columns.method, columns.path, columns.body
+                    ).where(columns.idempotency_key.in_(keys[start : start + MOST]))
+                    for key, *rest in connection.execute(query):
+                        found[key] = Write(*rest)
+        except sa.exc.SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise AlloyError(
+                f"The journal cannot be read: {cause}. Check `{self._setting}`."
+            ) from None
+        return found
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        if self._engine:
+            self._engine.dispose()
+
+    def _open(self) -> bool:
+        """Whether there is a journal yet."""
+        if self._engine:
+            return True
+        if self._url.get_backend_name() == "sqlite" and not Path(str(self._url.database)).exists():
+            return False
+        engine = open_engine(self._url, self._setting)
+        try:
+            there = sa.inspect(engine).has_table(operations.name)
+        except sa.exc.SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise AlloyError(
+                f"The journal cannot be read: {cause}. Check `{self._setting}`."
+            ) from None
+        if there:
+            self._engine = engine
+        return there
