@@ -24,7 +24,9 @@ class Mailbox:
         self._own_id = own_id
         self._reader = uuid.uuid4().hex
         self._taken = (0, 0)
+        self._known_reader = False
         self._newest = 0
+        self._done = 0
 
     def whose(self, account: str | None) -> Whose:
         """Whose events an account's are: those of the key's own name none."""
@@ -34,6 +36,7 @@ class Mailbox:
         """Begin a run: what the state says was written, the inbox need not keep."""
         positions = [self._known(output.bookmark) for _, output in outputs]
         readers = sorted({position["reader"] for position in positions if position})
+        self._known_reader = bool(readers)
         self._reader = readers[0] if readers else self._reader
         done = [self._inbox.newest()]
         for (account, output), position in zip(outputs, positions, strict=True):
@@ -44,7 +47,13 @@ class Mailbox:
             else:
                 first = self._inbox.first_since(self.whose(account), self._needed_from(output))
                 done += [] if first is None else [first - 1]
-        self._inbox.acknowledge(self._reader, min(done))
+        self._done = min(done)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Let the inbox drop what is done with or too old; what that is counts from now on."""
+        if self._known_reader:  # one whose state never comes back would hold events for good
+            self._inbox.acknowledge(self._reader, self._done)
         self._taken = self._inbox.taken()
 
     def serves(self, output: Output) -> bool:

@@ -96,6 +96,11 @@ class Sync:
         """Whether the inbox has something new; None if there is none to look into."""
         return self._mailbox.has_news() if self._mailbox else None
 
+    def tidy(self) -> None:
+        """See that the inbox drops what it has kept too long."""
+        if self._mailbox:
+            self._mailbox.tidy()
+
     def close(self) -> None:
         """Let go of inbox and journal."""
         for held in (self._mailbox, self._written):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from stripe_alloy.connect import Connection
+    from stripe_alloy.errors import PermissionMissing
     from stripe_alloy.transport import Transport
     from tap_stripe_alloy.fetch import Batch
     from tap_stripe_alloy.records import Record
@@ -40,6 +42,16 @@ if TYPE_CHECKING:
 
 RECORDS_A_STATE = 1_000
 """Records after which a STATE message is written."""
+SECONDS_A_STATE = 5.0
+"""Seconds after which one is written if records were; with `--follow` also if there were none."""
+LOOK_EVERY = 0.2
+"""Seconds between looks into the inbox, with `--follow`."""
+WALK_EVERY = 5.0
+"""Seconds between walks, with `--follow`, where no inbox tells that something came."""
+SURE_EVERY = 30.0
+"""Seconds between walks where one does: if the receiver is down, its gap is to be read."""
+TIDY_EVERY = 3_600.0
+"""Seconds between looks at what the inbox may drop, with `--follow`."""
 TERMINATED = 143
 """The exit code of a run that was told to stop: 128 + SIGTERM."""
 
@@ -62,8 +74,11 @@ class TapStripeAlloy(Tap):
         PluginCapabilities.FLATTENING,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
+    following: ClassVar[bool] = False
+    """`--follow`: stay up, and go on with what is new."""
     _told_to_stop = False
     _connection: Connection | None = None
+    _stated_at = 0.0
 
     @cached_property
     def settings(self) -> Settings:
@@ -114,6 +129,8 @@ class TapStripeAlloy(Tap):
                 stream.announce()
             with Progress(sync.transport, sync.left, self.logger) as progress:
                 self._write_batches(sync.batches(), progress)
+                if self.following:
+                    self._follow(sync, progress)
         except StripeError:
             self._write_state()  # what was written need not be read again
             raise
@@ -146,26 +163,56 @@ class TapStripeAlloy(Tap):
                 since_state += len(records)
             batch.written()
             progress.tick()
-            if since_state >= RECORDS_A_STATE:
+            due = since_state and self._state_is_old()
+            if due or since_state >= RECORDS_A_STATE:
                 since_state = 0
                 self.state_writer.write_state(self.state)
-        self._write_state()
+                self._stated_at = time.monotonic()
+        if since_state or not self.following or self._state_is_old():
+            self._write_state()
+
+    def _state_is_old(self) -> bool:
+        return time.monotonic() - self._stated_at >= SECONDS_A_STATE
 
     def _write_state(self) -> None:
+        self._stated_at = time.monotonic()
         self.state_writer.write_state(self.state)
         self.flush()
 
+    def _follow(self, sync: Sync, progress: Progress) -> None:
+        """Go on with what is new until told to stop."""
+        told = set[str]()
+        walked = tidied = time.monotonic()
+        while not self._told_to_stop:
+            self._tell_refusals({n: e for n, e in sync.refusals.items() if n not in told})
+            told.update(sync.refusals)
+            news, now = sync.news(), time.monotonic()
+            if news or now - walked >= (WALK_EVERY if news is None else SURE_EVERY):
+                self._write_batches(sync.more(), progress)
+                walked = time.monotonic()
+            elif self._state_is_old():
+                self._write_state()  # targets look at their clocks when a message comes
+            if now - tidied >= TIDY_EVERY:
+                sync.tidy()
+                tidied = now
+            time.sleep(LOOK_EVERY)
+        self._write_state()
+
     def _end(self, sync: Sync) -> None:
-        if self._told_to_stop:
+        if self._told_to_stop and not self.following:
             self.logger.warning("Told to stop: the state says what is left, run again to go on")
             sys.exit(TERMINATED)
-        for name, error in sorted(sync.refusals.items()):
-            self.logger.error(
-                "Stream %s was not read: %s %s", name, lacking(BY_NAME[name], error), error
-            )
+        if not self.following:
+            self._tell_refusals(sync.refusals)
         if sync.refusals:
             names = ", ".join(sorted(sync.refusals))
             raise AlloyError(f"Not read for want of permission: {names}.")
+
+    def _tell_refusals(self, refusals: Mapping[str, PermissionMissing]) -> None:
+        for name, error in sorted(refusals.items()):
+            self.logger.error(
+                "Stream %s was not read: %s %s", name, lacking(BY_NAME[name], error), error
+            )
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
@@ -232,7 +279,20 @@ class TapStripeAlloy(Tap):
                 option.help = (
                     "Say of each stream whether the key may read it. --test=schema writes schemas."
                 )
+        command.params.append(
+            click.Option(
+                ["--follow"],
+                is_flag=True,
+                help="Stay up and go on with what is new, until SIGTERM or SIGINT.",
+            )
+        )
         return command
+
+    @classmethod
+    @override
+    def invoke(cls, *, follow: bool = False, **options: Any) -> None:
+        cls.following = follow
+        super().invoke(**options)
 
     @classmethod
     @override

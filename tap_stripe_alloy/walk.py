@@ -254,10 +254,11 @@ class Changes:
                     self._walk.newest,
                     _whole_day(int(self._feed.known_at) - BOOKMARK_SLACK),
                 )
-                output.bookmark.advance(since, () if self._mailbox else self._walk.ids)
+                mailbox = self._mailbox
                 output.bookmark.note_inbox(
-                    self._mailbox.position_of(output, self._feed) if self._mailbox else None
+                    mailbox.position_of(output, self._feed) if mailbox else None
                 )
+                output.bookmark.advance(since, () if mailbox else self._walk.ids)
 
 
 def seen_by_kind(outputs: Sequence[Output]) -> Mapping[str, frozenset[str]]:
