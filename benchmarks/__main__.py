@@ -26,12 +26,14 @@ from benchmarks.processes import (
     TAP,
     counts,
     on_core,
+    receiver,
     server,
     tap_options,
     target_command,
     timed,
 )
 from benchmarks.server import HISTORIES, PAGE, History, charge_rest
+from benchmarks.webhooks import request, send
 
 EIGHT = (
     "charges",
@@ -209,6 +211,28 @@ def unchanged(objects: int) -> None:
     print(f"| {objects:,} | {(objects - FEW) / min(spent):,.0f} | {requests} |", flush=True)
 
 
+def webhooks(_: int) -> None:
+    """How many events a second the receiver verifies and puts on the disk, and how soon."""
+    rest = json.loads(b"{" + charge_rest())
+    print("| webhooks | events/s | median | p99 | refused |")
+    print("|---|---|---|---|---|")
+    numbers = iter(range(10_000_000))
+
+    def some(count: int) -> list[bytes]:
+        return [request(next(numbers), rest) for _ in range(count)]
+
+    with tempfile.TemporaryDirectory() as name, receiver(Path(name)) as url:
+        send(url, some(500))
+        best = max((send(url, some(10_000)) for _ in range(3)), key=lambda result: result.rate)
+        half = send(url, some(10_000), rate=500)
+    for what, result in (("as fast as it goes", best), ("500 a second", half)):
+        print(
+            f"| {what} | {result.rate:,.0f} | {result.p50:.1f} ms | {result.p99:.1f} ms "
+            f"| {result.refused} |",
+            flush=True,
+        )
+
+
 PARTS: dict[str, Callable[[int], None]] = {
     "core": per_core,
     "limits": under_limits,
@@ -216,6 +240,7 @@ PARTS: dict[str, Callable[[int], None]] = {
     "start": start_up,
     "writes": writes,
     "unchanged": unchanged,
+    "webhooks": webhooks,
 }
 
 

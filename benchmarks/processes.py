@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+WEBHOOK_SECRET = "whsec_benchmark"
 SERVER, CLIENT = 0, -1
 """The first core serves, the last one reads."""
 
@@ -122,3 +123,17 @@ def target_command(
             message = {"type": "RECORD", "stream": stream, "record": record}
             out.write(json.dumps(message) + "\n")
     return [*TARGET, "--config", str(config), "--input", str(messages)]
+
+
+@contextmanager
+def receiver(folder: Path) -> Iterator[str]:
+    """The URL of `stripe-alloy listen` in a process of its own, its inbox in the folder."""
+    inbox = f"sqlite:///{folder}/inbox.db"
+    command = [sys.executable, "-m", "stripe_alloy.cli", "listen", "--inbox", inbox, "--port", "0"]
+    env = {**os.environ, "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET}
+    with on_core(SERVER):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+    with process, on_core(CLIENT):
+        assert process.stderr is not None
+        yield process.stderr.readline().split("Listening at ")[1].split("/ ")[0]
+        process.terminate()

@@ -1,6 +1,7 @@
 """What the state says of one stream and account: what is left to list, or since when to look.
 
-While the list is read: `{"backfill": {"anchor": …, "missing": [[low, high, cursor], …]}}`.
+Before the first record: `{"begun": …}`. While the list is read: `{"backfill": {"anchor": …,
+"missing": [[low, high, cursor], …]}}`.
 From then on: `{"replication_key": …, "replication_key_value": …, "seen": [event ids]}`, and
 `events_until` where no event tells of the stream's objects. Where changes come from a webhook
 inbox, also `{"inbox": {"id": …, "reader": …, "seq": …, "from": …}}`: which inbox, who reads it, up
@@ -18,7 +19,9 @@ from tap_stripe_alloy.records import rfc3339, unix_seconds
 
 EVENTS_UNTIL = "events_until"
 INBOX = "inbox"
+BEGUN = "begun"
 KEYS = (
+    BEGUN,
     "backfill",
     "replication_key",
     "replication_key_value",
@@ -82,6 +85,8 @@ class Bookmark:
                 raise self._unreadable(INBOX)
         elif self.backfill:
             _ = self.anchor, self.missing
+        else:
+            _ = self.begun
 
     @property
     def changes_from(self) -> int:
@@ -123,6 +128,20 @@ class Bookmark:
         """The version of the table that the list was last read for."""
         found: int | None = self._state.get("version")
         return found
+
+    def note_begun(self, at: int) -> None:
+        """Note when a first backfill is tried, if none was tried before (Unix seconds)."""
+        if not self.listed and self.backfill is None:
+            self._state.setdefault(BEGUN, rfc3339(at))
+
+    @property
+    def begun(self) -> int | None:
+        """When a first backfill was tried, of which nothing else may be known (Unix seconds)."""
+        noted = self._state.get(BEGUN)
+        try:
+            return unix_seconds(noted) if noted else None
+        except (AttributeError, TypeError, ValueError):
+            raise self._unreadable(BEGUN) from None
 
     def begin(self, anchor: int, missing: Iterable[Missing], version: int | None = None) -> None:
         """Start a backfill; changes will be read from `anchor` (Unix seconds)."""

@@ -18,6 +18,8 @@ from tap_stripe_alloy.records import Object
 
 OVERLAP = 300
 """Seconds before a bookmark that are read again: Stripe's event list is eventually consistent."""
+RETENTION = 30 * 86_400
+"""Seconds that Stripe keeps events: docs.stripe.com/api/events."""
 EVENT = "event"
 """Stripe's `object` of an event."""
 

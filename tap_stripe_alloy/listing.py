@@ -12,7 +12,7 @@ from typing_extensions import override
 from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, PAGE_SIZE, Ask, Missing, Page, Row, Slices
-from tap_stripe_alloy.changes import OVERLAP
+from tap_stripe_alloy.changes import OVERLAP, RETENTION
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.direct import DirectPage, seconds
 from tap_stripe_alloy.fetch import Batch, Get, Step
@@ -152,6 +152,9 @@ class Listing:
             self._begun = True
             for output in self.outputs:
                 anchor = int(first.sent_at) - OVERLAP
+                begun = output.bookmark.begun
+                if begun and begun > anchor - RETENTION:  # its rows may be there already
+                    anchor = min(anchor, begun)
                 output.bookmark.begin(anchor, self._slices.missing(), output.version.number)
 
     def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:

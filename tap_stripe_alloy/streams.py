@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tap_stripe_alloy.changes import RETENTION
 from tap_stripe_alloy.stream import StripeStream
-
-RETENTION = 30 * 86_400
-"""Seconds that Stripe keeps events: docs.stripe.com/api/events."""
 
 
 class Customers(StripeStream):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
 from stripe_alloy.transport import Transport
 from tap_stripe_alloy.bookmarks import Bookmark
+from tap_stripe_alloy.changes import OVERLAP, RETENTION
 from tap_stripe_alloy.direct import Direct
 from tap_stripe_alloy.feeds import nothing_own
 from tap_stripe_alloy.fetch import Batch, Begin, Fetcher, Source, Step
@@ -21,7 +22,7 @@ from tap_stripe_alloy.outputs import Output
 from tap_stripe_alloy.own_writes import OwnWrites
 from tap_stripe_alloy.records import DAY, Recorder
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
-from tap_stripe_alloy.streams import RETENTION, PaymentMethods
+from tap_stripe_alloy.streams import PaymentMethods
 from tap_stripe_alloy.versions import Version
 from tap_stripe_alloy.walk import Changes
 
@@ -78,6 +79,8 @@ class Sync:
             self._outputs += [(account, output) for output in self._outputs_of(account)]
         for stream in self._streams:
             self._start_over_if_due(stream)
+        for _, output in self._outputs:
+            output.bookmark.note_begun(int(self.transport.now()) - OVERLAP)
         if self._mailbox:
             self._mailbox.open(self._outputs)
         return self._round()

@@ -128,7 +128,9 @@ class TapStripeAlloy(Tap):
             for stream in selected:
                 stream.announce()
             with Progress(sync.transport, sync.left, self.logger) as progress:
-                self._write_batches(sync.batches(), progress)
+                batches = sync.batches()
+                self._write_state()  # whatever was begun is known before its first record is
+                self._write_batches(batches, progress)
                 if self.following:
                     self._follow(sync, progress)
         except StripeError:
