@@ -66,6 +66,26 @@ def _keys(service: Service, given: JSON) -> JSON:
     return _DONE
 
 
+def _webhooks(service: Service, _: JSON) -> JSON:
+    found = service.webhooks
+    return {"pending": found.pending(), "deliveries": [asdict(one) for one in found.deliveries]}
+
+
+def _steer_webhooks(service: Service, given: JSON) -> JSON:
+    unknown = given.keys() - {"duplicates", "disorder", "paused", "roll", "expires_in"}
+    if unknown:
+        raise ValueError(f"no such option: {', '.join(sorted(unknown))}")
+    webhooks = service.webhooks
+    webhooks.duplicates = float(given.get("duplicates", webhooks.duplicates))
+    webhooks.disorder = float(given.get("disorder", webhooks.disorder))
+    if "paused" in given:
+        (webhooks.pause if given["paused"] else webhooks.resume)()
+    if "roll" in given:
+        expires_in = float(given.get("expires_in", 86_400))
+        return {"secret": webhooks.roll_secret(str(given["roll"]), expires_in=expires_in)}
+    return _DONE
+
+
 _ACTIONS: dict[tuple[str, str], Callable[[Service, JSON], JSON]] = {
     ("GET", "counts"): _counts,
     ("GET", "requests"): _requests,
@@ -75,6 +95,8 @@ _ACTIONS: dict[tuple[str, str], Callable[[Service, JSON], JSON]] = {
     ("GET", "clock"): _clock,
     ("POST", "clock"): _clock,
     ("POST", "keys"): _keys,
+    ("GET", "webhooks"): _webhooks,
+    ("POST", "webhooks"): _steer_webhooks,
 }
 
 

@@ -133,5 +133,16 @@ _FIELDS: dict[str, dict[str, Any]] = {
     },
     "subscription_item": {"quantity": 1, "tax_rates": []},
     "tax_id": {"type": "eu_vat"},
+    "webhook_endpoint": {
+        "api_version": None,
+        "application": None,
+        "created": 0,
+        "description": None,
+        "enabled_events": [],
+        "livemode": False,
+        "metadata": {},
+        "status": "enabled",
+        "url": "",
+    },
 }
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(_FIELDS)

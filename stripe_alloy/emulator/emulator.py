@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stripe_alloy.emulator.clock import Clock
+from stripe_alloy.emulator.deliveries import RETRIES
 from stripe_alloy.emulator.dice import Dice
 from stripe_alloy.emulator.effects import catalog
 from stripe_alloy.emulator.faults import Faults
@@ -22,18 +23,21 @@ from stripe_alloy.emulator.service import Service
 from stripe_alloy.emulator.store import DELETED, LISTED, Query, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from stripe_alloy.emulator.deliveries import Webhooks
     from stripe_alloy.emulator.store import Found
     from stripe_alloy.emulator.wire import Request
 
 JSON = dict[str, Any]
 
 API_KEY = "sk_test_emulator"
+BULK = 100
+"""Objects changed in one transaction, where there are many."""
 UNSCOPED = ("serve", "refuse", "empty")
 
 
@@ -43,7 +47,8 @@ class Emulator:
     `customers` sets the size of the business, `db` where it is kept; a file that already holds one
     is used as it is. `clock` gives Unix seconds. `limits` is "test" or "live" for Stripe's rate
     limits. `latency` is slept before each answer, in seconds. `account_api_version` renders the
-    events' snapshots in an older shape.
+    events' snapshots in an older shape. `webhook_retries` are the seconds before each further try
+    to deliver a webhook.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Emulator:
         accounts: int = 0,
         unscoped_payment_methods: str = "serve",
         account_api_version: str | None = None,
+        webhook_retries: Sequence[float] = RETRIES,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -73,6 +79,7 @@ class Emulator:
         self._connected = accounts
         self._unscoped = unscoped_payment_methods
         self._account_version = account_api_version
+        self._webhook_retries = webhook_retries
         self._address = (host, port)
         self._service: Service | None = None
         self._server: Server | None = None
@@ -101,6 +108,7 @@ class Emulator:
         if self._server is not None:
             self._server.stop()
             self._server = None
+            self.service.webhooks.stop()
             self.store.close()
 
     def __enter__(self) -> Self:
@@ -136,6 +144,7 @@ class Emulator:
             account_version=self._account_version or version,
             latency=self._latency,
             unscoped_payment_methods=self._unscoped,
+            webhook_retries=self._webhook_retries,
         )
 
     @staticmethod
@@ -219,6 +228,26 @@ class Emulator:
             ledger = self.service.ledger(account or self.account_id)
             catalog.delete_price(ledger, ledger.get(kind, object_id))
             ledger.flush()
+        self.service.deliver(ledger)
+
+    def bulk(self, number: int, account: str | None = None) -> None:
+        """Make very many `customer.updated` events, going round the account's customers."""
+        owner = account or self.account_id
+        ids = self.ids("customer", owner)
+        for start in range(0, number, BULK):
+            with self.store.transaction():
+                ledger = self.service.ledger(owner)
+                for count in range(start, min(start + BULK, number)):
+                    customer = ledger.get("customer", ids[count % len(ids)])
+                    ledger.change(customer, metadata={**customer["metadata"], "n": str(count)})
+                    ledger.emit("customer.updated", customer)
+                ledger.flush()
+            self.service.deliver(ledger)
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """What is delivered to webhook endpoints."""
+        return self.service.webhooks
 
     def clock_advance(self, seconds: float) -> None:
         """Let time pass."""

@@ -53,6 +53,7 @@ class Ledger:
         self.country = "US"
         self.events_since = 0  # earlier events are not kept
         self.payout_for: PayoutOf = _not_paid_out
+        self.told: list[tuple[JSON, JSON]] | None = None  # events with their objects, for webhooks
         self.shape_since: str | None = None
         self._fresh = alone
         self._objects: dict[Key, JSON] = {}
@@ -181,6 +182,8 @@ class Ledger:
         if previous_attributes is None and name.endswith(_TELLS_PREVIOUS):
             previous_attributes = changes
         event = event_object(self, name, obj, previous_attributes)
+        if self.told is not None:
+            self.told.append((event, dict(obj)))
         self._written.append(self._row(event, event["created"], LISTED, _encode(event).decode()))
 
     def _too_early(self, obj: JSON) -> bool:

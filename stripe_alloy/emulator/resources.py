@@ -259,6 +259,7 @@ _RESOURCES = (
         listed=False,
     ),
     Resource("coupon", "/v1/coupons", "", "Coupon", "coupon"),
+    Resource("webhook_endpoint", "/v1/webhook_endpoints", "we_", "WebhookEndpoint", "webhook"),
     Resource("discount", "", "di_", "", "customer", columns=_same("customer"), listed=False),
 )
 

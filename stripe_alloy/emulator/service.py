@@ -14,6 +14,7 @@ import msgspec
 from stripe_alloy.emulator import expand, reads
 from stripe_alloy.emulator.coerce import coerce
 from stripe_alloy.emulator.control import PREFIX, control
+from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
 from stripe_alloy.emulator.dice import Dice
 from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
 from stripe_alloy.emulator.faults import DEFORMING, Fault, deform, first
@@ -27,6 +28,8 @@ from stripe_alloy.emulator.wire import Answer, Incoming, Log
 from stripe_alloy.emulator.writes import ROUTES as WRITES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stripe_alloy.emulator.clock import Clock
     from stripe_alloy.emulator.faults import Faults
     from stripe_alloy.emulator.keys import Keys
@@ -77,10 +80,14 @@ class Service:
     account_version: str
     latency: float = 0.0
     unscoped_payment_methods: str = "serve"
+    webhook_retries: Sequence[float] = RETRIES
 
     def __post_init__(self) -> None:
         self.log = Log()
         self.answers = Answers(self.store)
+        self.webhooks = Webhooks(
+            self.store, self.clock, self.platform, self.version, self.webhook_retries
+        )
         self._request_ids = Dice(self.store.size())
         self._lock = threading.Lock()
 
@@ -238,7 +245,15 @@ class Service:
         ledger = Ledger(self.store, account, self.dice, int(self.clock()), self.version)
         if self.account_version != self.version:
             ledger.shape_since = self.account_version
+        if self.webhooks.endpoints():
+            ledger.told = []
         return ledger
+
+    def deliver(self, ledger: Ledger) -> None:
+        """Send what a ledger told, now that it is committed, to the webhook endpoints."""
+        if ledger.told:
+            self.webhooks.tell(ledger.account, ledger.told)
+            ledger.told = []
 
     def _write(self, asked: Asked, params: JSON) -> JSON:
         assert asked.route.write is not None  # noqa: S101 - reads went another way
@@ -255,6 +270,7 @@ class Service:
                     raise
                 refused = error
             ledger.flush()
+        self.deliver(ledger)
         if refused is not None:
             raise refused
         return result

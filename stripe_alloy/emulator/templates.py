@@ -51,7 +51,7 @@ def template(kind: str) -> JSON:
     return {**head, **{k: known[k] for k in sorted(known) if k not in head}}
 
 
-_SELF_MADE = frozenset({"invoiceitem"})
+_SELF_MADE = frozenset({"invoiceitem", "webhook_endpoint"})
 
 
 @cache

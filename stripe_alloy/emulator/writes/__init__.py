@@ -11,6 +11,7 @@ from stripe_alloy.emulator.writes import (
     payments,
     returns,
     subscribing,
+    webhooks,
 )
 
 ROUTES = (
@@ -22,4 +23,5 @@ ROUTES = (
     *lines.ROUTES,
     *subscribing.ROUTES,
     *items.ROUTES,
+    *webhooks.ROUTES,
 )
