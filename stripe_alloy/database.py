@@ -84,7 +84,7 @@ class GroupCommit:
     """One thread owns the database, and commits what several hand it at a time as one transaction.
 
     So each of them waits for one commit and the disk sees few.
-    `trouble` makes an error of the database's; with `stops` the first one ends all later work too.
+    `trouble` makes an error of the database's; the first one ends all later work too.
     """
 
     def __init__(
@@ -93,11 +93,9 @@ class GroupCommit:
         *,
         name: str,
         trouble: Callable[[Exception], AlloyError],
-        stops: bool,
     ) -> None:
         self._engine = engine
         self._trouble = trouble
-        self._stops = stops
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name=name, daemon=True)
         self._thread.start()
@@ -129,7 +127,6 @@ class GroupCommit:
                 return
             if failure is None:
                 failure = self._commit(batch)
-                failure = failure if self._stops else None
             else:  # what was only to be kept may be lost, what waits must know
                 _fail(batch, failure)
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 RECORDS_A_STATE = 1_000
 """Records after which a STATE message is written."""
 SECONDS_A_STATE = 5.0
-"""Seconds after which one is written if records were; with `--follow` also if there were none."""
+"""Seconds after which one is written at the latest, if records were."""
 LOOK_EVERY = 0.2
 """Seconds between looks into the inbox, with `--follow`."""
 WALK_EVERY = 5.0
@@ -192,8 +192,6 @@ class TapStripeAlloy(Tap):
             if news or now - walked >= (WALK_EVERY if news is None else SURE_EVERY):
                 self._write_batches(sync.more(), progress)
                 walked = time.monotonic()
-            elif self._state_is_old():
-                self._write_state()  # targets look at their clocks when a message comes
             if now - tidied >= TIDY_EVERY:
                 sync.tidy()
                 tidied = now

@@ -132,7 +132,7 @@ class Journal:
                 raise
         except sa.exc.SQLAlchemyError as error:
             raise _trouble(error) from None
-        self._writer = GroupCommit(self._engine, name="journal", trouble=_trouble, stops=True)
+        self._writer = GroupCommit(self._engine, name="journal", trouble=_trouble)
 
     def close(self) -> None:
         """Write what is left, and let others in."""

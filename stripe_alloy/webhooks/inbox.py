@@ -209,22 +209,29 @@ class Inbox:
 
     # ------------------------------------------------------------------ what comes in
 
-    def keep(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep events that are not yet known."""
+    def deliver(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep events that Stripe delivered, and that it does deliver; on the disk on return."""
+        first = {(row["account"] != "", row["livemode"]): row for row in reversed(rows)}
+        proofs = [
+            {
+                "scope": CONNECTED if connected else OWN,
+                "livemode": livemode,
+                "at": row["received_at"],
+            }
+            for (connected, livemode), row in first.items()
+        ]
+        with self._transaction() as connection:
+            self._keep(connection, rows)
+            connection.execute(insert_into(connection, _proofs).on_conflict_do_nothing(), proofs)
+
+    @staticmethod
+    def _keep(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         if not rows:
             return
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         insert = insert_into(connection, _events).on_conflict_do_nothing(index_elements=["id"])
-        connection.execute(insert, [dict(row) for row in rows])
-
-    def deliver(self, connection: sa.Connection, row: Mapping[str, Any]) -> None:
-        """Keep an event that Stripe delivered, and that it does deliver."""
-        self.keep(connection, [row])
-        scope = CONNECTED if row["account"] else OWN
-        proof = {"scope": scope, "livemode": row["livemode"], "at": row["received_at"]}
-        insert = insert_into(connection, _proofs)
-        connection.execute(insert.on_conflict_do_nothing(), proof)
+        connection.execute(insert, list(rows))
 
     def fetched(
         self, whose: Whose, interval: Interval, bodies: Sequence[bytes], *, at: float, whole: bool
@@ -232,7 +239,7 @@ class Inbox:
         """Keep a page of listed events; `whole` when it ends the interval's (Unix seconds)."""
         now = self.clock()
         with self._transaction() as connection:
-            self.keep(connection, [row_of(body, now, account=whose.account) for body in bodies])
+            self._keep(connection, [row_of(body, now, account=whose.account) for body in bodies])
             done = Fetched(interval[0], min(interval[1], at), at)
             if whole and done.low < done.high:
                 self._note_fetched(connection, whose, done)
@@ -249,10 +256,11 @@ class Inbox:
         if rows:
             connection.execute(_fetched.insert(), rows)
 
-    def alive(self, connection: sa.Connection, session: str, started: float) -> None:
+    def alive(self, session: str, started: float) -> None:
         """Note that a receiver is up."""
         row = {"id": session, "started": started, "until": self.clock()}
-        upsert(connection, _uptimes, ("id",), [row])
+        with self._transaction() as connection:
+            upsert(connection, _uptimes, ("id",), [row])
 
     # ------------------------------------------------------------------ what is known
 

@@ -8,8 +8,10 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -17,7 +19,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from stripe_alloy.database import GroupCommit
 from stripe_alloy.errors import AlloyError, SettingsError
 from stripe_alloy.webhooks import inbox as inboxes
 from stripe_alloy.webhooks.coverage import ALIVE
@@ -99,19 +100,23 @@ class Receiver:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self._writer = GroupCommit(
-            self._inbox.engine, name="inbox", trouble=inboxes.trouble, stops=False
-        )
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="inbox")
+        self._waiting: list[tuple[Mapping[str, Any], asyncio.Future[None]]] = []
+        self._wake = asyncio.Event()
         self._session, self._started = uuid.uuid4().hex, self._clock()
         await self._beat()
-        heart = asyncio.create_task(self._beat_on())
+        tasks = [asyncio.create_task(self._beat_on()), asyncio.create_task(self._write_on())]
         try:
             yield
         finally:
-            heart.cancel()
+            for task in tasks:
+                task.cancel()
             with contextlib.suppress(AlloyError):
                 await self._beat()
-            self._writer.close()
+            self._disk.shutdown()
+
+    async def _on_disk(self, act: Callable[..., None], *arguments: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._disk, act, *arguments)
 
     async def _beat_on(self) -> None:
         while True:
@@ -122,11 +127,33 @@ class Receiver:
                 _logger.error("%s Events are refused until it works again.", error)  # noqa: TRY400
 
     async def _beat(self) -> None:
-        beat = self._writer.submit(
-            lambda connection: self._inbox.alive(connection, self._session, self._started)
-        )
-        await asyncio.wrap_future(beat)
+        await self._on_disk(self._inbox.alive, self._session, self._started)
         self._alive_at = time.monotonic()
+
+    async def _write_on(self) -> None:
+        """Put on the disk what came during the last write: few commits, many events."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._waiting = self._waiting, []
+            failure: AlloyError | None = None
+            try:
+                await self._on_disk(self._inbox.deliver, [row for row, _ in batch])
+            except AlloyError as error:
+                failure = error
+            for _, kept in batch:
+                if kept.done():  # who sent it has gone
+                    continue
+                if failure:
+                    kept.set_exception(failure)
+                else:
+                    kept.set_result(None)
+
+    async def _keep(self, row: Mapping[str, Any]) -> None:
+        kept = asyncio.get_running_loop().create_future()
+        self._waiting.append((row, kept))
+        self._wake.set()
+        await kept
 
     async def _health(self, _: Request) -> Response:
         if time.monotonic() - self._alive_at < ALIVE:
@@ -150,9 +177,8 @@ class Receiver:
             return self._refuse(500, str(error))
         except (msgspec.DecodeError, ValueError):  # its message may quote the body
             return self._refuse(400, "Signed, but no event as Stripe's API has them")
-        kept = self._writer.submit(lambda connection: self._inbox.deliver(connection, row))
         try:
-            await asyncio.wrap_future(kept)
+            await self._keep(row)
         except AlloyError as error:
             return self._refuse(503, str(error))
         return PlainTextResponse("kept")

@@ -76,13 +76,11 @@ class Deliveries:
         self._beat()
 
     def _deliver(self, body: bytes) -> None:
-        with self.inbox.engine.begin() as connection:
-            self.inbox.deliver(connection, row_of(body, self.clock()))
+        self.inbox.deliver([row_of(body, self.clock())])
 
     def _beat(self) -> None:
         if self.session:
-            with self.inbox.engine.begin() as connection:
-                self.inbox.alive(connection, *self.session)
+            self.inbox.alive(*self.session)
 
     def close(self) -> None:
         self.inbox.close()
