@@ -52,13 +52,19 @@ class Job:
         return str(owner or self.key)
 
     def own_fields(self) -> dict[str, Any]:
-        """The record without what taps and the SDK add, and without the user's own key."""
+        """The record without what taps and the SDK add, and without the user's own key.
+
+        A table has a column for fields that Stripe only sends when they are expanded: null there
+        says that they were not.
+        """
         keys = self.kind.keys.properties
         out = ADDED_FIELDS if keys == ("id",) else ADDED_FIELDS.union(keys)
+        unasked = self.kind.resource.on_request
         return {
             name: value
             for name, value in self.record.items()
             if name not in out and not name.startswith(SDC) and name != ACTION
+            if value is not None or name not in unasked
         }
 
 

@@ -58,7 +58,7 @@ def test_defaults_are_the_same_in_meltano() -> None:
 def test_secrets_are_marked_in_both() -> None:
     secret = {name for name, setting in declared().items() if setting.get("secret")}
     sensitive = {setting["name"] for setting in TAP["settings"] if setting.get("sensitive")}
-    assert secret == sensitive == {"api_key"}
+    assert secret == sensitive == {"api_key", "webhook_inbox", "ignore_own_writes"}
 
 
 def test_meltano_declares_the_capabilities_there_are() -> None:
@@ -97,6 +97,8 @@ def test_the_readme_is_short() -> None:
         "docs/development.md",
         "docs/performance.md",
         "docs/writing.md",
+        "docs/changes.md",
+        "docs/realtime.md",
     ],
 )
 def test_links_lead_somewhere(path: str) -> None:
