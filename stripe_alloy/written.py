@@ -13,7 +13,7 @@ from stripe_alloy.errors import AlloyError
 
 meta = sa.MetaData()
 operations = sa.Table(
-    "stripe_alloyoperations",
+    "stripe_alloy_operations",
     meta,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("scope", sa.String(120), nullable=False),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -13,7 +12,7 @@ import msgspec
 from stripe_alloy.transport import Answer
 from stripe_alloy.webhooks.coverage import FOREVER, Interval
 from tap_stripe_alloy.backfill import PAGE_SIZE
-from tap_stripe_alloy.changes import OVERLAP, Event, Key, Page, key_of
+from tap_stripe_alloy.changes import EVENT, OVERLAP, Event, Key, Page, key_of
 from tap_stripe_alloy.fetch import Get, Look, Step
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 EVENTS = "/v1/events"
+ON_ITS_WAY = 60
+"""Seconds that an event may take to be delivered before it is missed."""
 CHUNK = 500
 """Events that are taken out of the inbox at a time."""
 
@@ -156,6 +157,8 @@ class InboxFeed:
         self._after = min(known) if known else None
         self._oldest = min(position.since for position in positions.values()) - OVERLAP
         self._gaps: list[Interval] | None = None
+        self._check: Interval | None = None
+        self._missed = 0
         self._cursor: str | None = None
         self._gap_at = 0.0
         self._place: Place | None = None
@@ -170,9 +173,11 @@ class InboxFeed:
             return None
         self._waits = True
         if self._gaps is None:
-            return Look(partial(self._inbox.gaps, self._whose, self._oldest), self._looked)
+            return Look(self._look, self._looked)
         if self._gaps:
-            return Get(EVENTS, self._gap_params(), self._account, self._fetched)
+            return Get(EVENTS, self._list_params(self._gaps[0]), self._account, self._fetched)
+        if self._check:
+            return Get(EVENTS, self._list_params(self._check), self._account, self._checked)
         return Look(self._read, self._take)
 
     def taken(self, kind: str, event: Event) -> bool:
@@ -186,14 +191,21 @@ class InboxFeed:
 
     # ------------------------------------------------------------------ what is lacking
 
-    def _looked(self, gaps: list[Interval]) -> Iterator[Step]:
-        self._gaps = gaps
+    def _look(self) -> tuple[list[Interval], float | None]:
+        found = self._inbox.gaps(self._whose, self._oldest)
+        up = not found or found[-1][1] < FOREVER
+        return found, self._inbox.check_from(self._whose) if up else None
+
+    def _looked(self, found: tuple[list[Interval], float | None]) -> Iterator[Step]:
+        self._gaps, check_from = found
         self._waits = False
         self.known_at = self._inbox.clock()
+        if check_from is not None:
+            self._check = check_from, self.known_at - ON_ITS_WAY
         return iter(())
 
-    def _gap_params(self) -> list[tuple[str, str]]:
-        low, high = (self._gaps or [])[0]
+    def _list_params(self, interval: Interval) -> list[tuple[str, str]]:
+        low, high = interval
         return _list_params(int(low), None if high == FOREVER else int(high) + 1, self._cursor)
 
     def _fetched(self, answer: Answer) -> Iterator[Step]:
@@ -211,6 +223,32 @@ class InboxFeed:
         if whole:
             self._gaps.pop(0)
         self._waits = False
+
+    def _checked(self, answer: Answer) -> Iterator[Step]:
+        """Once a day: did the newest events come? If not, nobody knows which others did not."""
+        events: list[Event] = answer.body["data"]
+        lacking = self._inbox.unknown([event["id"] for event in events])
+        missed = [e for e in events if e["id"] in lacking and self._is_wanted(e)]
+        self._missed += len(missed)
+        bodies = [msgspec.json.encode(event) for event in events]
+        self._inbox.fetched(self._whose, (0, 0), bodies, at=0, whole=False)
+        self._cursor = events[-1]["id"] if missed and answer.body["has_more"] else None
+        if self._cursor is None:
+            self._check = None
+            self._inbox.checked(self._whose)
+            if self._missed:
+                _logger.warning(
+                    "%d events of the last day or more never came to the receiver: they were read "
+                    "from Stripe's list. Is its webhook endpoint enabled, for all types that the "
+                    "streams need? `stripe-alloy listen --register` sees to it.",
+                    self._missed,
+                )
+        self._waits = False
+        return iter(())
+
+    def _is_wanted(self, event: Event) -> bool:
+        kind, object_id = key_of(event)
+        return EVENT in self._positions or (kind in self._positions and bool(object_id))
 
     # ------------------------------------------------------------------ what is there
 

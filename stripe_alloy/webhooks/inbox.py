@@ -36,6 +36,8 @@ KEPT = 31 * DAY
 """Seconds that events are kept: longer than Stripe keeps them, whoever reads later lists anew."""
 KNOWN = 4 * DAY
 """Seconds that a read one's id is kept: longer than the three days that Stripe tries to deliver."""
+CHECK_EVERY = DAY
+"""Seconds between looks whether what Stripe lists did arrive."""
 OWN, CONNECTED = "own", "connected"
 
 _meta = sa.MetaData()
@@ -86,6 +88,13 @@ _fetched = sa.Table(
     sa.Column("livemode", sa.Boolean, nullable=False),
     sa.Column("low", sa.Float, nullable=False),
     sa.Column("high", sa.Float, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+_checks = sa.Table(
+    "stripe_alloy_inbox_checks",
+    _meta,
+    sa.Column("account", sa.String(255), primary_key=True),
+    sa.Column("livemode", sa.Boolean, primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
 )
 _readers = sa.Table(
@@ -290,6 +299,38 @@ class Inbox:
             columns.account == whose.name, columns.livemode == whose.livemode
         )
         return [Fetched(*row) for row in connection.execute(query)]
+
+    def check_from(self, whose: Whose) -> float | None:
+        """Since when it was not checked whether all arrived; None if not for long (Unix seconds).
+
+        The first time is only noted.
+        """
+        now = self.clock()
+        with self._transaction() as connection:
+            at = connection.execute(
+                sa.select(_checks.c.at).where(
+                    _checks.c.account == whose.name, _checks.c.livemode == whose.livemode
+                )
+            ).scalar()
+            if at is None:
+                self._note_check(connection, whose, now)
+        return float(at) if at is not None and at < now - CHECK_EVERY else None
+
+    def checked(self, whose: Whose) -> None:
+        """Note that it was checked."""
+        with self._transaction() as connection:
+            self._note_check(connection, whose, self.clock())
+
+    @staticmethod
+    def _note_check(connection: sa.Connection, whose: Whose, at: float) -> None:
+        row = {"account": whose.name, "livemode": whose.livemode, "at": at}
+        upsert(connection, _checks, ("account", "livemode"), [row])
+
+    def unknown(self, ids: Sequence[str]) -> set[str]:
+        """Which of some events never came."""
+        query = sa.select(_events.c.id).where(_events.c.id.in_(ids))
+        with self._transaction() as connection:
+            return set(ids) - {row[0] for row in connection.execute(query)}
 
     def newest(self) -> int:
         """The highest number given."""

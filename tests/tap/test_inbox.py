@@ -162,10 +162,48 @@ def test_a_late_event_does_not_bring_an_old_snapshot_back(
     deliveries.deliver_all()
     pipe.run()
     deliveries.pending.update(late)
-    pipe.emulator.clock_advance(86_400)
+    pipe.emulator.clock_advance(7_200)
     deliveries.deliver_all()
     assert pipe.requests() == [f"/v1/customers/{customer}"]
     assert pipe.destination.of("customers")[customer]["name"] == "New"
+    assert differ(pipe) == {}
+
+
+def test_an_endpoint_that_was_disabled_is_noticed_within_a_day(
+    pipeline: tuple[Pipeline, Deliveries, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe, deliveries, client = pipeline
+    customer, other = pipe.emulator.ids("customer")[:2]
+    client.customers.update(customer, {"name": "Never delivered"})
+    deliveries.notice()
+    deliveries.pending.clear()
+    pipe.emulator.clock_advance(7_200)
+    deliveries.tick()
+    assert pipe.requests() == []
+    assert "customers" in differ(pipe)
+    pipe.emulator.clock_advance(86_400)
+    client.customers.update(other, {"name": "Not delivered either, but on its way"})
+    deliveries.notice()
+    deliveries.tick()
+    assert "/v1/events" in pipe.requests()
+    assert "1 events of the last day or more never came to the receiver" in caplog.text
+    deliveries.deliver_all()
+    assert pipe.requests() == []
+    assert differ(pipe) == {}
+
+
+def test_the_daily_check_is_one_request_where_all_came(
+    pipeline: tuple[Pipeline, Deliveries, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe, deliveries, _ = pipeline
+    for _ in range(3):
+        pipe.emulator.bulk(250)
+        deliveries.deliver_all()
+        pipe.emulator.clock_advance(90_000)
+        deliveries.tick()
+        assert pipe.requests().count("/v1/events") == 1
+        assert pipe.requests() == []
+    assert "never came" not in caplog.text
     assert differ(pipe) == {}
 
 
