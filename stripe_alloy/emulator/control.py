@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stripe_alloy.emulator.deliveries import DAY
 from stripe_alloy.emulator.wire import Answer
 
 if TYPE_CHECKING:
@@ -76,14 +77,15 @@ def _steer_webhooks(service: Service, given: JSON) -> JSON:
     if unknown:
         raise ValueError(f"no such option: {', '.join(sorted(unknown))}")
     webhooks = service.webhooks
-    webhooks.duplicates = float(given.get("duplicates", webhooks.duplicates))
-    webhooks.disorder = float(given.get("disorder", webhooks.disorder))
-    if "paused" in given:
-        (webhooks.pause if given["paused"] else webhooks.resume)()
+    duplicates = float(given.get("duplicates", webhooks.duplicates))
+    disorder = float(given.get("disorder", webhooks.disorder))
+    expires_in = float(given.get("expires_in", DAY))
+    done = _DONE
     if "roll" in given:
-        expires_in = float(given.get("expires_in", 86_400))
-        return {"secret": webhooks.roll_secret(str(given["roll"]), expires_in=expires_in)}
-    return _DONE
+        done = {"secret": webhooks.roll_secret(str(given["roll"]), expires_in=expires_in)}
+    webhooks.duplicates, webhooks.disorder = duplicates, disorder
+    webhooks.paused = bool(given.get("paused", webhooks.paused))
+    return done
 
 
 _ACTIONS: dict[tuple[str, str], Callable[[Service, JSON], JSON]] = {

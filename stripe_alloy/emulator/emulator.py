@@ -234,12 +234,15 @@ class Emulator:
         """Make very many `customer.updated` events, going round the account's customers."""
         owner = account or self.account_id
         ids = self.ids("customer", owner)
+        if not ids:
+            raise ValueError("expected customers to change, the account has none")
         for start in range(0, number, BULK):
             with self.store.transaction():
                 ledger = self.service.ledger(owner)
                 for count in range(start, min(start + BULK, number)):
                     customer = ledger.get("customer", ids[count % len(ids)])
-                    ledger.change(customer, metadata={**customer["metadata"], "n": str(count)})
+                    news = {"bulk": ledger.dice.text(12)}
+                    ledger.change(customer, metadata={**customer["metadata"], **news})
                     ledger.emit("customer.updated", customer)
                 ledger.flush()
             self.service.deliver(ledger)

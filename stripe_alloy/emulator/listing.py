@@ -13,7 +13,7 @@ from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.store import DELETED, LISTED, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from stripe_alloy.emulator.store import Store
 
@@ -32,8 +32,16 @@ _decode = msgspec.json.Decoder().decode
 class Lists:
     """Answers list requests of one account."""
 
-    def __init__(self, store: Store, account: str, now: float, events_delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        account: str,
+        now: float,
+        events_delay: float = 0.0,
+        untaken: Callable[[], Sequence[str]] = tuple,  # events that a webhook endpoint lacks
+    ) -> None:
         self._store = store
+        self._untaken = untaken
         self._account = account
         self._now = now
         self._events_delay = events_delay
@@ -70,6 +78,7 @@ class Lists:
         if kind == "event":
             _one_kind_of_type(params)
             self._visible(query)
+            self._delivered(query, params)
         return query
 
     def _visible(self, query: Query) -> None:
@@ -79,6 +88,12 @@ class Lists:
         query.add("created >= ?", horizon)
         if self._events_delay:
             query.add("created <= ?", int(self._now - self._events_delay))
+
+    def _delivered(self, query: Query, params: JSON) -> None:
+        if "delivery_success" in params:
+            lacking = _encode(self._untaken()).decode()
+            delivered = "(id NOT IN (SELECT value FROM json_each(?))) = ?"
+            query.add(delivered, lacking, params["delivery_success"])
 
 
 def _limit(params: JSON) -> int:

@@ -86,7 +86,7 @@ class Service:
         self.log = Log()
         self.answers = Answers(self.store)
         self.webhooks = Webhooks(
-            self.store, self.clock, self.platform, self.version, self.webhook_retries
+            self.store, self.clock, self.dice, self.platform, self.version, self.webhook_retries
         )
         self._request_ids = Dice(self.store.size())
         self._lock = threading.Lock()
@@ -194,7 +194,7 @@ class Service:
     def _read(self, asked: Asked, params: JSON) -> bytes:
         assert asked.route.read is not None  # noqa: S101 - the caller looked
         delay = self.faults.events_delay()
-        lists = Lists(self.store, asked.account, self.clock(), delay)
+        lists = Lists(self.store, asked.account, self.clock(), delay, self.webhooks.untaken)
         reading = Reading(
             self.store,
             lists,
@@ -245,7 +245,7 @@ class Service:
         ledger = Ledger(self.store, account, self.dice, int(self.clock()), self.version)
         if self.account_version != self.version:
             ledger.shape_since = self.account_version
-        if self.webhooks.endpoints():
+        if self.webhooks.listening(account):
             ledger.told = []
         return ledger
 

@@ -20,6 +20,7 @@ _EMPTY: dict[str, Any] = {
     "object": {},
 }
 METHOD_HASHES = "payment_method"
+SELF_MADE = frozenset({"invoiceitem", "webhook_endpoint"})  # no stream has a schema of these
 _NEVER = frozenset({"deleted"})
 
 
@@ -42,16 +43,13 @@ def _part(kind: str, path: str) -> JSON:
 def template(kind: str) -> JSON:
     """An object with nothing but defaults."""
     defaults = DEFAULTS.get(kind, {})
-    if kind not in _SELF_MADE:
+    if kind not in SELF_MADE:
         blank = _blank(schema_of(kind), absent=included(kind) | _hashes(kind))
     else:
         blank = {}
     known = {**blank, **defaults}
     head = {"id": "", "object": kind}
     return {**head, **{k: known[k] for k in sorted(known) if k not in head}}
-
-
-_SELF_MADE = frozenset({"invoiceitem", "webhook_endpoint"})
 
 
 @cache
@@ -82,6 +80,6 @@ def _default(schema: JSON) -> Any:
 
 def fields_of(kind: str) -> frozenset[str]:
     """The names of an object's fields."""
-    if kind in _SELF_MADE:
+    if kind in SELF_MADE:
         return frozenset(template(kind))
     return frozenset(schema_of(kind)["properties"])

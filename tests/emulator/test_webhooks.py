@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,7 +40,7 @@ class Sink:
 
 
 @contextmanager
-def receiving() -> Iterator[Sink]:
+def receiving(port: int = 0) -> Iterator[Sink]:
     sink = Sink()
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,7 +56,7 @@ def receiving() -> Iterator[Sink]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     sink.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
@@ -76,6 +78,13 @@ def quick() -> Iterator[Emulator]:
     """An empty account whose webhooks are tried again at once."""
     with Emulator(customers=0, clock=lambda: NOW, webhook_retries=(0.01, 0.01)) as emulator:
         yield emulator
+
+
+def until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def listen(emulator: Emulator, sink: Sink, *events: str, **more: Any) -> JSON:
@@ -109,10 +118,36 @@ def test_the_secret_is_told_once(quick: Emulator, sink: Sink) -> None:
         assert "secret" not in found.to_dict()
 
 
-@pytest.mark.parametrize("url", ["receiver.example.com", "ftp://receiver.example.com", ""])
+def test_a_description_can_be_taken_away(quick: Emulator, sink: Sink) -> None:
+    made = listen(quick, sink, description="Ours")
+    changed = client_of(quick).v1.webhook_endpoints.update(made["id"], {"description": ""})
+    assert (made["description"], changed.description) == ("Ours", None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "receiver.example.com",
+        "ftp://receiver.example.com",
+        "",
+        "https://",
+        "http://127.0.0.1:port/",
+        "http://127.0.0.1:70000/",
+        "http://[::1/",
+        "http://127.0.0.1/a b",
+        "http://127.0.0.1/caf\u00e9",
+    ],
+)
 def test_what_is_no_url_is_refused(quick: Emulator, url: str) -> None:
     with refused(400, None, "url"):
         client_of(quick).v1.webhook_endpoints.create({"url": url, "enabled_events": ["*"]})
+
+
+def test_an_endpoint_wants_at_least_one_type(quick: Emulator, sink: Sink) -> None:
+    made = listen(quick, sink)
+    nothing: Any = {"enabled_events": ""}
+    with refused(400, None, "enabled_events"):
+        client_of(quick).v1.webhook_endpoints.update(made["id"], nothing)
 
 
 def test_an_unknown_type_of_event_is_refused(quick: Emulator, sink: Sink) -> None:
@@ -141,6 +176,9 @@ def test_an_event_is_delivered_signed(quick: Emulator, sink: Sink) -> None:
         tolerance=None,  # type: ignore[arg-type]
     )
     assert (verified.type, verified.data.object["id"]) == ("customer.created", customer.id)
+    assert headers["stripe-signature"].startswith(f"t={int(NOW)},v1=")
+    assert headers["content-type"] == "application/json; charset=utf-8"
+    assert headers["user-agent"] == "Stripe/1.0 (+https://stripe.com/docs/webhooks)"
     assert body.startswith(b'{\n  "id": "evt_')
     assert json.loads(body)["id"] == quick.ids("event")[0]
     with pytest.raises(stripe.SignatureVerificationError):
@@ -168,6 +206,25 @@ def test_a_disabled_or_deleted_endpoint_gets_nothing(quick: Emulator, sink: Sink
     assert sink.got == []
 
 
+def test_an_endpoint_that_is_disabled_meanwhile_gets_no_further_tries(sink: Sink) -> None:
+    with Emulator(customers=0, webhook_retries=(0.05,) * 400) as emulator:
+        sink.statuses[:] = [500] * 400
+        made, api = listen(emulator, sink), client_of(emulator).v1
+        api.customers.create()
+        until(lambda: len(emulator.webhooks.deliveries) > 1)
+        api.webhook_endpoints.update(made["id"], {"disabled": True})
+        assert emulator.webhooks.wait(30)
+        assert len(emulator.webhooks.deliveries) < 400
+
+
+def test_an_answer_that_is_replayed_tells_nothing_twice(quick: Emulator, sink: Sink) -> None:
+    listen(quick, sink)
+    for _ in range(2):
+        client_of(quick).v1.customers.create({}, options={"idempotency_key": "once"})
+    assert quick.webhooks.wait(30)
+    assert sink.types() == ["customer.created"]
+
+
 def test_connected_accounts_have_endpoints_of_their_own() -> None:
     with Emulator(customers=0, accounts=1) as emulator, receiving() as own, receiving() as connect:
         listen(emulator, own)
@@ -183,6 +240,31 @@ def test_connected_accounts_have_endpoints_of_their_own() -> None:
         assert [(e["account"], e["data"]["object"]["name"]) for e in connect.events()] == [
             (other, "Theirs")
         ]
+
+
+def test_a_connected_account_can_have_an_endpoint_itself(sink: Sink) -> None:
+    with Emulator(customers=0, accounts=1) as emulator:
+        [other] = emulator.account_ids
+        api = client_of(emulator).v1
+        made = api.webhook_endpoints.create(
+            {"url": sink.url, "enabled_events": ["*"]}, options={"stripe_account": other}
+        )
+        api.customers.create({"name": "Ours"})
+        api.customers.create({"name": "Theirs"}, options={"stripe_account": other})
+        assert emulator.webhooks.wait(30)
+        [event] = sink.events()
+        assert (event["data"]["object"]["name"], event.get("account")) == ("Theirs", None)
+        assert emulator.webhooks.roll_secret(made.id) != made.secret
+
+
+def test_an_endpoint_may_be_older_than_the_account(quick: Emulator, sink: Sink) -> None:
+    listen(quick, sink, api_version="2020-08-27")
+    client_of(quick).v1.customers.create()
+    assert quick.webhooks.wait(30)
+    [event] = sink.events()
+    assert event["api_version"] == "2020-08-27"
+    assert "default_card" in event["data"]["object"]
+    assert quick.objects("event")[0]["api_version"] == pinned_version()
 
 
 def test_an_endpoint_has_a_version_of_its_own() -> None:
@@ -224,6 +306,107 @@ def test_a_receiver_that_is_down_is_tried_again(quick: Emulator) -> None:
     assert [one.status for one in quick.webhooks.deliveries] == [0, 0, 0]
 
 
+def test_a_receiver_that_comes_back_gets_what_it_missed() -> None:
+    with Emulator(customers=0, webhook_retries=(0.05,) * 400) as emulator:
+        with receiving() as away:
+            listen(emulator, away)
+        port = int(away.url.split(":")[2].split("/")[0])
+        client_of(emulator).v1.customers.create()
+        until(lambda: emulator.webhooks.deliveries)
+        with receiving(port) as back:
+            assert emulator.webhooks.wait(30)
+        assert back.types() == ["customer.created"]
+        statuses = [one.status for one in emulator.webhooks.deliveries]
+        assert (set(statuses[:-1]), statuses[-1]) == ({0}, 200)
+
+
+def test_a_host_that_is_no_name_is_not_reached(quick: Emulator) -> None:
+    listen(quick, Sink(f"http://{'a' * 80}.invalid/"))
+    client_of(quick).v1.customers.create()
+    assert quick.webhooks.wait(30)
+    assert [one.status for one in quick.webhooks.deliveries] == [0, 0, 0]
+
+
+def test_each_try_is_signed_anew(sink: Sink) -> None:
+    with Emulator(customers=0, webhook_retries=(0.01,)) as emulator:
+        made = listen(emulator, sink)
+        sink.statuses[:] = [500]
+        emulator.webhooks.pause()
+        client_of(emulator).v1.customers.create()
+        emulator.clock_advance(86_400)  # a tolerance of five minutes holds against the try's time
+        emulator.webhooks.resume()
+        assert emulator.webhooks.wait(30)
+        for _, headers in sink.got:
+            sent = int(headers["stripe-signature"].split(",")[0].removeprefix("t="))
+            assert sent - time.time() > 86_000
+        body, headers = sink.got[1]
+        assert stripe.WebhookSignature.verify_header(
+            body, headers["stripe-signature"], made["secret"], 300
+        )
+
+
+def test_who_waits_does_not_keep_deliveries_from_beginning() -> None:
+    with Emulator(customers=1, webhook_retries=(3_600,)) as emulator, receiving() as down:
+        listen(emulator, down)
+        down.statuses[:] = [500] * 1_000
+        done = threading.Event()
+
+        def wait() -> None:
+            while not done.is_set():
+                emulator.webhooks.wait(0.02)
+
+        waiters = [threading.Thread(target=wait) for _ in range(8)]
+        for waiter in waiters:
+            waiter.start()
+        try:
+            for number in range(40):
+                emulator.bulk(1)
+                until(lambda number=number: len(emulator.webhooks.deliveries) > number)  # type: ignore[misc]
+        finally:
+            done.set()
+            for waiter in waiters:
+                waiter.join()
+
+
+def test_it_stops_at_once_though_a_receiver_hangs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        emulator = Emulator(customers=0).start()
+        listen(emulator, Sink(f"http://127.0.0.1:{hanging.getsockname()[1]}/"))
+        client_of(emulator).v1.customers.create()
+        connection, _ = hanging.accept()
+        connection.recv(1)
+        began = time.monotonic()
+        emulator.stop()
+        assert time.monotonic() - began < 5  # where a try may last ten
+        connection.close()
+
+
+def test_pausing_is_an_attribute_too(quick: Emulator, sink: Sink) -> None:
+    listen(quick, sink)
+    quick.webhooks.paused = True
+    client_of(quick).v1.customers.create()
+    assert (quick.webhooks.pending(), quick.webhooks.paused) == (1, True)
+    quick.webhooks.paused = False
+    assert quick.webhooks.wait(30)
+
+
+def test_events_are_listed_by_whether_they_were_taken(quick: Emulator, sink: Sink) -> None:
+    listen(quick, sink)
+    api = client_of(quick).v1
+    sink.statuses[:] = [500] * 3  # given up
+    lost = api.customers.create().id
+    assert quick.webhooks.wait(30)
+    taken = api.customers.create().id
+    assert quick.webhooks.wait(30)
+
+    def listed(**filters: Any) -> list[str]:
+        return [event.data.object["id"] for event in api.events.list(filters).data]  # type: ignore[arg-type]
+
+    assert listed(delivery_success=False) == [lost]
+    assert listed(delivery_success=True) == [taken]
+    assert listed() == [taken, lost]
+
+
 def test_deliveries_are_held_back_and_let_go(quick: Emulator, sink: Sink) -> None:
     listen(quick, sink)
     quick.webhooks.pause()
@@ -248,6 +431,15 @@ def test_deliveries_come_twice_and_out_of_order(sink: Sink) -> None:
         assert order != emulator.ids("event")[:200][::-1]
 
 
+def test_each_success_is_made_twice_at_the_most(quick: Emulator, sink: Sink) -> None:
+    listen(quick, sink)
+    quick.webhooks.duplicates = 1.0
+    client_of(quick).v1.customers.create()
+    assert quick.webhooks.wait(30)
+    assert len(sink.got) == 2
+    assert len({body for body, _ in sink.got}) == 1
+
+
 def test_both_secrets_sign_while_one_is_rolled(sink: Sink) -> None:
     with Emulator(customers=0) as emulator:
         made = listen(emulator, sink)
@@ -256,6 +448,7 @@ def test_both_secrets_sign_while_one_is_rolled(sink: Sink) -> None:
         api.create()
         assert emulator.webhooks.wait(30)
         body, headers = sink.got[0]
+        assert headers["stripe-signature"].count("v1=") == 2
         for secret in (old, new):
             assert stripe.WebhookSignature.verify_header(body, headers["stripe-signature"], secret)
         emulator.clock_advance(61)
@@ -292,6 +485,25 @@ def test_a_price_that_the_dashboard_deletes_is_told_too(sink: Sink) -> None:
         emulator.delete("price", price.id)
         assert emulator.webhooks.wait(30)
         assert sink.types() == ["price.deleted"]
+
+
+def test_very_many_events() -> None:
+    with Emulator(customers=4, accounts=1) as emulator:
+        before = emulator.count("event", everything=True)
+        emulator.bulk(250)
+        emulator.bulk(2)
+        made = emulator.objects("event", everything=True)[: -before or None]
+        assert len(made) == 252
+        assert {event["type"] for event in made} == {"customer.updated"}
+        changes = [event["data"]["previous_attributes"] for event in made]
+        assert all(change["metadata"].keys() == {"bulk"} for change in changes)
+        customers = {event["data"]["object"]["id"] for event in made}
+        assert customers == set(emulator.ids("customer"))
+
+
+def test_nobody_cannot_be_changed(empty: Emulator) -> None:
+    with pytest.raises(ValueError, match="customers"):
+        empty.bulk(1)
 
 
 def test_without_an_endpoint_there_is_no_thread(quick: Emulator) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.emulator.coerce import MAX_METADATA, too_much_metadata
 from stripe_alloy.emulator.schemas import JSON, at, schema_of, types
-from stripe_alloy.emulator.templates import fields_of, part, template
+from stripe_alloy.emulator.templates import SELF_MADE, fields_of, part, template
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,7 +49,7 @@ def _hash(old: JSON, new: JSON) -> JSON:
 
 
 def _blank(kind: str, name: str) -> JSON:
-    if kind == "invoiceitem":
+    if kind in SELF_MADE:
         return {}
     inner = at(schema_of(kind), name)
     return dict(part(kind, name)) if "properties" in inner else {}
@@ -63,7 +63,7 @@ def _cleared(kind: str, name: str) -> Any:
 
 
 def _may_be_null(kind: str, name: str) -> bool:
-    return kind == "invoiceitem" or "null" in types(at(schema_of(kind), name))
+    return kind in SELF_MADE or "null" in types(at(schema_of(kind), name))
 
 
 def metadata(old: JSON | None, new: Any) -> JSON:

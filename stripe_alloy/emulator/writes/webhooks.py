@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from stripe_alloy.emulator.endpoints import KIND, new_secret
 from stripe_alloy.emulator.errors import invalid
 from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.writes.fields import given
@@ -15,20 +16,30 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.ledger import Ledger
 
 JSON = dict[str, Any]
-KIND = "webhook_endpoint"
 PATH = "/v1/webhook_endpoints"
 
 
 def _checked(params: JSON) -> JSON:
-    url = params.get("url")
-    if url is not None and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
+    if "url" in params and not _is_url(params["url"]):
         raise invalid("Invalid URL: An explicit scheme (such as https) must be provided.", "url")
+    if "enabled_events" in params and not params["enabled_events"]:
+        raise invalid("You must enable at least one event.", "enabled_events")
     return params
+
+
+def _is_url(text: str) -> bool:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return False
+    try:
+        place = urlsplit(text)
+        return place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0
+    except ValueError:  # a port or an address that is none
+        return False
 
 
 def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     fields = given(KIND, _checked(params))
-    secret = "whsec_" + ledger.dice.text(32)
+    secret = new_secret(ledger.dice)
     hidden = {"secret": secret, "connect": bool(params.get("connect"))}
     endpoint = ledger.add(KIND, hidden=hidden, **fields)
     return {**endpoint, "secret": secret}  # shown this once
