@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pwd
+import shutil
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -168,3 +172,31 @@ def full_read() -> FullRead:
     with Emulator() as emulator:
         output = read(config_of(emulator))
         return FullRead(output, list(emulator.requests))
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of the test's own, where PostgreSQL is installed."""
+    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
+        pytest.skip("PostgreSQL is not installed here")
+    folder = tmp_path_factory.mktemp("postgres")
+    as_user = []
+    if os.geteuid() == 0:  # it refuses to run as root
+        nobody = pwd.getpwnam("nobody")
+        for place in (folder, *folder.parents[:3]):
+            place.chmod(0o755)
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        as_user = ["runuser", "-u", "nobody", "--"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = str(folder / "data")
+
+    def run(*command: str) -> None:
+        subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+    run("initdb", "-D", data, "-A", "trust", "-U", "test")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
+    run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+    yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
+    run("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")

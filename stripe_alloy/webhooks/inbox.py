@@ -370,7 +370,8 @@ class Inbox:
             .limit(limit)
         )
         if place:
-            query = query.where(sa.tuple_(columns.created, columns.seq) < sa.tuple_(*place))
+            here = sa.tuple_(*(sa.literal(value) for value in place))
+            query = query.where(sa.tuple_(columns.created, columns.seq) < here)
         with self._transaction() as connection:
             return [Entry(*row) for row in connection.execute(query)]
 
