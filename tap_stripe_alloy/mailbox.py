@@ -51,9 +51,14 @@ class Mailbox:
         self.tidy()
 
     def tidy(self) -> None:
-        """Let the inbox drop what is done with or too old; what that is counts from now on."""
+        """Let the inbox drop what is done with or too old."""
         if self._known_reader:  # one whose state never comes back would hold events for good
             self._inbox.acknowledge(self._reader, self._done)
+        else:
+            self._inbox.tidy()
+
+    def look(self) -> None:
+        """See what of the inbox is gone by now."""
         self._taken = self._inbox.taken()
 
     def serves(self, output: Output) -> bool:

@@ -126,6 +126,8 @@ class Sync:
             self._written = Written(settings.ignore_own_writes, "ignore_own_writes")
 
     def _round(self) -> Iterator[Batch]:
+        if self._mailbox:
+            self._mailbox.look()
         accounts = dict.fromkeys(account for account, _ in self._outputs)
         self._reading = [source for account in accounts for source in self._sources(account)]
         fetcher = Fetcher(

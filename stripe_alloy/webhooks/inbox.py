@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from stripe_alloy.database import MOST, checked_url, insert_into, open_engine, upsert
 from stripe_alloy.errors import AlloyError
+from stripe_alloy.webhooks import tables
 from stripe_alloy.webhooks.coverage import (
     FOREVER,
     Fetched,
@@ -40,70 +41,6 @@ CHECK_EVERY = DAY
 """Seconds between looks whether what Stripe lists did arrive."""
 OWN, CONNECTED = "own", "connected"
 
-_meta = sa.MetaData()
-_number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-_inboxes = sa.Table(
-    "stripe_alloy_inbox",
-    _meta,
-    sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("taken_seq", sa.BigInteger, nullable=False),
-    sa.Column("taken_created", sa.BigInteger, nullable=False),
-)
-_events = sa.Table(
-    "stripe_alloy_inbox_events",
-    _meta,
-    sa.Column("seq", _number, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.String(255), nullable=False, unique=True),
-    sa.Column("account", sa.String(255), nullable=False),
-    sa.Column("livemode", sa.Boolean, nullable=False),
-    sa.Column("created", sa.BigInteger, nullable=False),
-    sa.Column("object", sa.String(255), nullable=False),
-    sa.Column("object_id", sa.String(255), nullable=False),
-    sa.Column("received_at", sa.Float, nullable=False),
-    sa.Column("body", sa.LargeBinary),
-    sa.Index("stripe_alloy_inbox_by_created", "account", "livemode", "created", "seq"),
-    sa.Index("stripe_alloy_inbox_by_object", "object_id"),
-    sqlite_autoincrement=True,  # a number is never given twice
-)
-_uptimes = sa.Table(
-    "stripe_alloy_inbox_uptimes",
-    _meta,
-    sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("started", sa.Float, nullable=False),
-    sa.Column("until", sa.Float, nullable=False),
-)
-_proofs = sa.Table(
-    "stripe_alloy_inbox_proofs",
-    _meta,
-    sa.Column("scope", sa.String(20), primary_key=True),
-    sa.Column("livemode", sa.Boolean, primary_key=True),
-    sa.Column("at", sa.Float, nullable=False),
-)
-_fetched = sa.Table(
-    "stripe_alloy_inbox_fetched",
-    _meta,
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("account", sa.String(255), nullable=False),
-    sa.Column("livemode", sa.Boolean, nullable=False),
-    sa.Column("low", sa.Float, nullable=False),
-    sa.Column("high", sa.Float, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-)
-_checks = sa.Table(
-    "stripe_alloy_inbox_checks",
-    _meta,
-    sa.Column("account", sa.String(255), primary_key=True),
-    sa.Column("livemode", sa.Boolean, primary_key=True),
-    sa.Column("at", sa.Float, nullable=False),
-)
-_readers = sa.Table(
-    "stripe_alloy_inbox_readers",
-    _meta,
-    sa.Column("reader", sa.String(40), primary_key=True),
-    sa.Column("seq", sa.BigInteger, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-)
 VERSION = 1
 _LOCK = 0x5741_4C4C_4F59
 """Of PostgreSQL's advisory locks: numbers are to be seen in the order in which they are given."""
@@ -195,11 +132,15 @@ class Inbox:
         with self._transaction() as connection:
             if connection.dialect.name == "postgresql":  # two that create at once would collide
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-            _meta.create_all(connection)
-            if connection.execute(sa.select(_inboxes.c.id)).first() is None:
+            tables.meta.create_all(connection)
+            if connection.execute(sa.select(tables.inboxes.c.id)).first() is None:
                 made = {"id": uuid.uuid4().hex, "version": VERSION}
-                connection.execute(_inboxes.insert(), made | {"taken_seq": 0, "taken_created": 0})
-            found = connection.execute(sa.select(_inboxes.c.id, _inboxes.c.version)).one()
+                connection.execute(
+                    tables.inboxes.insert(), made | {"taken_seq": 0, "taken_created": 0}
+                )
+            found = connection.execute(
+                sa.select(tables.inboxes.c.id, tables.inboxes.c.version)
+            ).one()
         if found.version > VERSION:
             raise InboxError(f"The inbox is of version {found.version}: upgrade stripe-alloy")
         self.id = str(found.id)
@@ -231,7 +172,9 @@ class Inbox:
         ]
         with self._transaction() as connection:
             self._keep(connection, rows)
-            connection.execute(insert_into(connection, _proofs).on_conflict_do_nothing(), proofs)
+            connection.execute(
+                insert_into(connection, tables.proofs).on_conflict_do_nothing(), proofs
+            )
 
     @staticmethod
     def _keep(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -239,7 +182,9 @@ class Inbox:
             return
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        insert = insert_into(connection, _events).on_conflict_do_nothing(index_elements=["id"])
+        insert = insert_into(connection, tables.events).on_conflict_do_nothing(
+            index_elements=["id"]
+        )
         connection.execute(insert, list(rows))
 
     def fetched(
@@ -254,22 +199,24 @@ class Inbox:
                 self._note_fetched(connection, whose, done)
 
     def _note_fetched(self, connection: sa.Connection, whose: Whose, new: Fetched) -> None:
-        mine = sa.and_(_fetched.c.account == whose.name, _fetched.c.livemode == whose.livemode)
+        mine = sa.and_(
+            tables.fetched.c.account == whose.name, tables.fetched.c.livemode == whose.livemode
+        )
         known = self._fetched_of(connection, whose)
-        connection.execute(_fetched.delete().where(mine))
+        connection.execute(tables.fetched.delete().where(mine))
         rows = [
             {"account": whose.name, "livemode": whose.livemode, **vars(entry)}
             for entry in merged([*known, new], now=self.clock())
             if entry.high > self.clock() - KEPT
         ]
         if rows:
-            connection.execute(_fetched.insert(), rows)
+            connection.execute(tables.fetched.insert(), rows)
 
     def alive(self, session: str, started: float) -> None:
         """Note that a receiver is up."""
         row = {"id": session, "started": started, "until": self.clock()}
         with self._transaction() as connection:
-            upsert(connection, _uptimes, ("id",), [row])
+            upsert(connection, tables.uptimes, ("id",), [row])
 
     # ------------------------------------------------------------------ what is known
 
@@ -281,11 +228,13 @@ class Inbox:
         now = self.clock()
         with self._transaction() as connection:
             proven = connection.execute(
-                sa.select(_proofs.c.at).where(
-                    _proofs.c.scope == whose.scope, _proofs.c.livemode == whose.livemode
+                sa.select(tables.proofs.c.at).where(
+                    tables.proofs.c.scope == whose.scope, tables.proofs.c.livemode == whose.livemode
                 )
             ).scalar()
-            ups = connection.execute(sa.select(_uptimes.c.started, _uptimes.c.until)).all()
+            ups = connection.execute(
+                sa.select(tables.uptimes.c.started, tables.uptimes.c.until)
+            ).all()
             listed = self._fetched_of(connection, whose)
         covered = [covered_by_list(entry, now=now) for entry in listed]
         if proven is not None:
@@ -294,7 +243,7 @@ class Inbox:
 
     @staticmethod
     def _fetched_of(connection: sa.Connection, whose: Whose) -> list[Fetched]:
-        columns = _fetched.c
+        columns = tables.fetched.c
         query = sa.select(columns.low, columns.high, columns.at).where(
             columns.account == whose.name, columns.livemode == whose.livemode
         )
@@ -308,8 +257,9 @@ class Inbox:
         now = self.clock()
         with self._transaction() as connection:
             at = connection.execute(
-                sa.select(_checks.c.at).where(
-                    _checks.c.account == whose.name, _checks.c.livemode == whose.livemode
+                sa.select(tables.checks.c.at).where(
+                    tables.checks.c.account == whose.name,
+                    tables.checks.c.livemode == whose.livemode,
                 )
             ).scalar()
             if at is None:
@@ -324,24 +274,24 @@ class Inbox:
     @staticmethod
     def _note_check(connection: sa.Connection, whose: Whose, at: float) -> None:
         row = {"account": whose.name, "livemode": whose.livemode, "at": at}
-        upsert(connection, _checks, ("account", "livemode"), [row])
+        upsert(connection, tables.checks, ("account", "livemode"), [row])
 
     def unknown(self, ids: Sequence[str]) -> set[str]:
         """Which of some events never came."""
-        query = sa.select(_events.c.id).where(_events.c.id.in_(ids))
+        query = sa.select(tables.events.c.id).where(tables.events.c.id.in_(ids))
         with self._transaction() as connection:
             return set(ids) - {row[0] for row in connection.execute(query)}
 
     def newest(self) -> int:
         """The highest number given."""
         with self._transaction() as connection:
-            found = connection.execute(sa.select(sa.func.max(_events.c.seq))).scalar()
+            found = connection.execute(sa.select(sa.func.max(tables.events.c.seq))).scalar()
         return int(found or 0)
 
     def taken(self) -> tuple[int, int]:
         """Number and time (Unix seconds) up to which events may be gone."""
         with self._transaction() as connection:
-            columns = _inboxes.c
+            columns = tables.inboxes.c
             found = connection.execute(sa.select(columns.taken_seq, columns.taken_created)).one()
         return int(found[0]), int(found[1])
 
@@ -358,7 +308,7 @@ class Inbox:
         limit: int = MOST,
     ) -> list[Entry]:
         """Events numbered in (after, upto], or created from `since` on; newest first."""
-        columns = _events.c
+        columns = tables.events.c
         wanted: sa.ColumnElement[bool] = columns.seq > after
         if since is not None:
             wanted = sa.or_(wanted, columns.created >= since)
@@ -379,7 +329,7 @@ class Inbox:
         self, whose: Whose, object_ids: Iterable[str], upto: int
     ) -> dict[tuple[str, str], int]:
         """(object, id) → `created` of its newest event that is numbered up to `upto`."""
-        columns = _events.c
+        columns = tables.events.c
         found: dict[tuple[str, str], int] = {}
         ids = list(object_ids)
         with self._transaction() as connection:
@@ -396,7 +346,7 @@ class Inbox:
 
     def first_since(self, whose: Whose, since: int) -> int | None:
         """The lowest number of the events created from `since` on (Unix seconds)."""
-        columns = _events.c
+        columns = tables.events.c
         query = sa.select(sa.func.min(columns.seq)).where(
             columns.account == whose.name,
             columns.livemode == whose.livemode,
@@ -410,31 +360,39 @@ class Inbox:
 
     def acknowledge(self, reader: str, seq: int) -> None:
         """Note that a reader's destination holds all up to a number; drop what nobody needs."""
+        row = {"reader": reader, "seq": seq, "at": self.clock()}
+        with self._transaction() as connection:
+            upsert(connection, tables.readers, ("reader",), [row])
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Drop what every reader is done with, and what is too old."""
         now = self.clock()
         with self._transaction() as connection:
-            upsert(connection, _readers, ("reader",), [{"reader": reader, "seq": seq, "at": now}])
-            connection.execute(_readers.delete().where(_readers.c.at < now - KEPT))
-            done = connection.execute(sa.select(sa.func.min(_readers.c.seq))).scalar() or 0
-            columns = _events.c
-            taken = connection.execute(sa.select(_inboxes.c.taken_seq)).scalar()
+            connection.execute(tables.readers.delete().where(tables.readers.c.at < now - KEPT))
+            done = connection.execute(sa.select(sa.func.min(tables.readers.c.seq))).scalar() or 0
+            columns = tables.events.c
+            taken = connection.execute(sa.select(tables.inboxes.c.taken_seq)).scalar()
             rest = sa.and_(columns.seq > taken, columns.body.is_not(None))
             old = columns.received_at < now - KEPT
             self._take(connection, sa.and_(rest, sa.or_(columns.seq <= done, old)))
             connection.execute(
-                _events.delete().where(columns.body.is_(None), columns.received_at < now - KNOWN)
+                tables.events.delete().where(
+                    columns.body.is_(None), columns.received_at < now - KNOWN
+                )
             )
-            connection.execute(_uptimes.delete().where(_uptimes.c.until < now - KEPT))
+            connection.execute(tables.uptimes.delete().where(tables.uptimes.c.until < now - KEPT))
 
     @staticmethod
     def _take(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
-        columns, marks = _events.c, _inboxes.c
+        columns, marks = tables.events.c, tables.inboxes.c
         newest = (sa.func.max(columns.seq), sa.func.max(columns.created))
         seq, created = connection.execute(sa.select(*newest).where(which)).one()
         if seq is None:
             return
-        connection.execute(_events.update().where(which).values(body=None))
+        connection.execute(tables.events.update().where(which).values(body=None))
         later = sa.case((marks.taken_created < created, created), else_=marks.taken_created)
-        connection.execute(_inboxes.update().values(taken_seq=seq, taken_created=later))
+        connection.execute(tables.inboxes.update().values(taken_seq=seq, taken_created=later))
 
 
 def trouble(error: Exception) -> InboxError:

@@ -67,6 +67,7 @@ def test_a_change_is_in_duckdb_within_three_seconds(loader: Path, tmp_path: Path
             wait_for(
                 lambda: (tmp_path / "log").read_text().count(loading) >= emulator.count("customer")
             )
+            emulator.webhooks.duplicates, emulator.webhooks.disorder = 0.3, 0.3
             took = []
             for number in range(5):
                 rows = (tmp_path / "log").read_text().count(loading)

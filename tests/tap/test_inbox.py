@@ -226,6 +226,38 @@ def test_a_late_event_of_an_object_that_nothing_else_happened_to_needs_no_reques
     assert differ(pipe) == {}
 
 
+def test_events_and_balance_transactions_come_along(
+    account: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Balance transactions have no events: they are listed if there was any."""
+    history = History(account, random.Random(6), account.account_id)
+    with receiving(account, tmp_path, monkeypatch, random.Random(1)) as deliveries:
+        pipe = Pipeline(account, tmp_path, "events", "balance_transactions", "charges")
+        pipe.run()
+        account.clock_advance(3 * LATE)
+        deliveries.start()
+        deliveries.deliver_all()
+        first = account.service.clock()
+        for _ in range(3):
+            for _ in range(15):
+                history.happen()
+            deliveries.deliver_all()
+            account.clock_advance(2 * LATE)
+            deliveries.tick()
+            asked = pipe.requests()
+            assert asked.count("/v1/balance_transactions") == 1
+            found = pipe.destination.of("events")
+            truth = {e["id"] for e in account.objects("event") if e["created"] >= int(first)}
+            assert truth <= set(found)
+            transactions = account.objects("balance_transaction")
+            assert set(pipe.destination.of("balance_transactions")) == {
+                t["id"] for t in transactions
+            }
+            records = pipe.destination.records
+            assert pipe.requests() == []
+            assert pipe.destination.records == records
+
+
 def bodies(deliveries: Deliveries) -> int:
     """Events that are still whole in the inbox."""
     with deliveries.inbox.engine.connect() as connection:
@@ -343,7 +375,7 @@ def test_the_gap_of_more_than_30_days_is_listed_again(
 
 @settings(
     deadline=None,
-    max_examples=12,
+    max_examples=8,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
