@@ -57,6 +57,11 @@ def _safe(connection: Any, _: Any) -> None:
     cursor.close()
 
 
+def cause_of(error: Exception) -> object:
+    """What the database itself says, without the statement around it."""
+    return getattr(error, "orig", None) or error
+
+
 def insert_into(connection: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that knows ON CONFLICT."""
     dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -37,6 +37,9 @@ PATIENCE = 180.0
 """Seconds after which no further try of one request starts."""
 TIMEOUT = Timeout(connect=10.0, read=80.0)
 """Seconds to connect, and without a byte; 80 is what Stripe's own libraries wait."""
+
+PAGE_SIZE = 100
+"""Objects of a list's page, Stripe's ceiling: docs.stripe.com/api/pagination."""
 
 LOCK_TIMEOUT = "lock_timeout"
 """The code of a 429 that says nothing of our pace: two requests met on one object."""
@@ -194,6 +197,19 @@ class Transport:
     ) -> Answer:
         """GET `path`; raises a `StripeError` when it cannot be had."""
         return self.request("GET", path, params, account=account, decode=decode)
+
+    def walk(
+        self, path: str, params: Params = (), *, account: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The objects of a list, page by page: `has_more` says whether, the last id from where."""
+        after: list[tuple[str, str]] = []
+        while True:
+            asked = [*params, ("limit", str(PAGE_SIZE)), *after]
+            page = self.get(path, asked, account=account).body
+            yield from page["data"]
+            if not page["has_more"] or not page["data"]:
+                return
+            after = [("starting_after", page["data"][-1]["id"])]
 
     def request(
         self,

@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from stripe_alloy.database import MOST, checked_url, open_engine
+from stripe_alloy.database import MOST, cause_of, checked_url, open_engine
 from stripe_alloy.errors import AlloyError
+
+KEY_PREFIX = "alloy-"
+"""How the target's idempotency keys begin."""
 
 meta = sa.MetaData()
 operations = sa.Table(
@@ -55,13 +58,12 @@ class Written:
 
     def by_idempotency_key(self, keys: Sequence[str]) -> dict[str, Write]:
         """Idempotency key → the write that was sent with it."""
-        if not keys or not self._open():
-            return {}
-        assert self._engine  # noqa: S101 - it is open
-        columns = operations.c
-        found: dict[str, Write] = {}
+        columns, found = operations.c, {}
         try:
-            with self._engine.connect() as connection:
+            engine = self._open() if keys else None
+            if engine is None:
+                return {}
+            with engine.connect() as connection:
                 for start in range(0, len(keys), MOST):
                     query = sa.select(
                         columns.idempotency_key, columns.method, columns.path, columns.body
@@ -69,9 +71,8 @@ class Written:
                     for key, *rest in connection.execute(query):
                         found[key] = Write(*rest)
         except sa.exc.SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
             raise AlloyError(
-                f"The journal cannot be read: {cause}. Check `{self._setting}`."
+                f"The journal cannot be read: {cause_of(error)}. Check `{self._setting}`."
             ) from None
         return found
 
@@ -80,20 +81,11 @@ class Written:
         if self._engine:
             self._engine.dispose()
 
-    def _open(self) -> bool:
-        """Whether there is a journal yet."""
-        if self._engine:
-            return True
-        if self._url.get_backend_name() == "sqlite" and not Path(str(self._url.database)).exists():
-            return False
-        engine = open_engine(self._url, self._setting)
-        try:
-            there = sa.inspect(engine).has_table(operations.name)
-        except sa.exc.SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
-            raise AlloyError(
-                f"The journal cannot be read: {cause}. Check `{self._setting}`."
-            ) from None
-        if there:
-            self._engine = engine
-        return there
+    def _open(self) -> sa.Engine | None:
+        """The journal, if there is one yet."""
+        sqlite = self._url.get_backend_name() == "sqlite"
+        if self._engine is None and not (sqlite and not Path(str(self._url.database)).exists()):
+            engine = open_engine(self._url, self._setting)
+            if sa.inspect(engine).has_table(operations.name):
+                self._engine = engine
+        return self._engine

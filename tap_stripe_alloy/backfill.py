@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-PAGE_SIZE = 100  # Stripe's ceiling: docs.stripe.com/api/pagination
+from stripe_alloy.transport import PAGE_SIZE
+
 WASTE = 0.05
 """Share of requests that cutting may cost."""
 RAMP_PAGES = 4

@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
-from stripe_alloy.transport import Answer
-from tap_stripe_alloy.backfill import PAGE_SIZE
+from stripe_alloy.transport import PAGE_SIZE, Answer
 from tap_stripe_alloy.fetch import Get, Step
 from tap_stripe_alloy.lists import Listed, lists_cut_short
 from tap_stripe_alloy.records import Object

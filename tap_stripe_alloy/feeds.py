@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from stripe_alloy.transport import Answer
-from stripe_alloy.webhooks.coverage import FOREVER, Interval
-from tap_stripe_alloy.backfill import PAGE_SIZE
+from stripe_alloy.transport import PAGE_SIZE, Answer
+from stripe_alloy.webhooks.coverage import FOREVER, Fetched, Interval
 from tap_stripe_alloy.changes import EVENT, OVERLAP, Event, Key, Page, key_of
 from tap_stripe_alloy.fetch import Get, Look, Step
 
 if TYPE_CHECKING:
-    from stripe_alloy.webhooks.inbox import Entry, Inbox, Place, Whose
+    from stripe_alloy.webhooks.inbox import Inbox, Place, Whose
 
 _logger = logging.getLogger(__name__)
 
@@ -218,7 +217,9 @@ class InboxFeed:
         events: list[Event] = answer.body["data"]
         whole = not answer.body["has_more"]
         bodies = [msgspec.json.encode(event) for event in events]
-        self._inbox.fetched(self._whose, self._gaps[0], bodies, at=self._gap_at, whole=whole)
+        low, high = self._gaps[0]
+        done = Fetched(low, min(high, self._gap_at), self._gap_at) if whole else None
+        self._inbox.fetched(self._whose, bodies, done=done)
         self._cursor = None if whole else events[-1]["id"]
         if whole:
             self._gaps.pop(0)
@@ -231,7 +232,7 @@ class InboxFeed:
         missed = [e for e in events if e["id"] in lacking and self._is_wanted(e)]
         self._missed += len(missed)
         bodies = [msgspec.json.encode(event) for event in events]
-        self._inbox.fetched(self._whose, (0, 0), bodies, at=0, whole=False)
+        self._inbox.fetched(self._whose, bodies)
         self._cursor = events[-1]["id"] if missed and answer.body["has_more"] else None
         if self._cursor is None:
             self._check = None
@@ -252,7 +253,7 @@ class InboxFeed:
 
     # ------------------------------------------------------------------ what is there
 
-    def _read(self) -> tuple[list[Entry], Page]:
+    def _read(self) -> tuple[Place | None, dict[str, int], Page]:
         """A page, with what is known of its objects; runs beside the main thread."""
         if self._place is None:
             self.upto = self._inbox.newest()
@@ -269,7 +270,8 @@ class InboxFeed:
         overtaken = self._overtaken(events, numbers)
         news = any(n > (self._after or 0) for n in numbers.values())
         last = len(entries) < CHUNK
-        return entries, Page(events, last, news, overtaken, self._own(events))
+        place = (entries[-1].created, entries[-1].seq) if entries else None
+        return place, numbers, Page(events, last, news, overtaken, self._own(events))
 
     def _overtaken(self, events: Sequence[Event], numbers: Mapping[str, int]) -> set[Key]:
         """Objects whose event came so late that a newer one was taken, or may have been."""
@@ -293,13 +295,10 @@ class InboxFeed:
             found |= {key for key, created in newest.items() if known.get(key, -1) >= created}
         return found
 
-    def _take(self, read: tuple[list[Entry], Page]) -> Iterator[Step]:
-        entries, page = read
-        self._numbers.update(
-            {event["id"]: e.seq for event, e in zip(page.events, entries, strict=True)}
-        )
-        if entries:
-            self._place = entries[-1].created, entries[-1].seq
+    def _take(self, read: tuple[Place | None, dict[str, int], Page]) -> Iterator[Step]:
+        place, numbers, page = read
+        self._numbers.update(numbers)
+        self._place = place or self._place
         self._ended = page.last
         self._waits = False
         yield from self._taker.take(page)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import override
 
 from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
-from stripe_alloy.transport import Answer
-from tap_stripe_alloy.backfill import OPEN, PAGE_SIZE, Ask, Missing, Page, Row, Slices
+from stripe_alloy.transport import PAGE_SIZE, Answer
+from tap_stripe_alloy.backfill import OPEN, Ask, Missing, Page, Row, Slices
 from tap_stripe_alloy.changes import OVERLAP, RETENTION
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.direct import DirectPage, seconds

@@ -12,8 +12,6 @@ from tap_stripe_alloy.changes import OVERLAP
 from tap_stripe_alloy.feeds import Feed, InboxFeed, Own, Position, Taker
 from tap_stripe_alloy.outputs import Output
 
-SHARED = ("id", "reader", "seq", "from")
-
 
 class Mailbox:
     """What of the inbox is new to whom; the inbox learns what its readers are done with."""
@@ -84,7 +82,7 @@ class Mailbox:
         """Where a stream stands once a feed was written."""
         known = self._known(output.bookmark)
         since = known["from"] if known else output.bookmark.since
-        return dict(zip(SHARED, (self._inbox.id, self._reader, feed.upto, since), strict=True))
+        return {"id": self._inbox.id, "reader": self._reader, "seq": feed.upto, "from": since}
 
     def has_news(self) -> bool:
         """Whether something came since this was last asked."""

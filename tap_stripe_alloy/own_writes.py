@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
+from stripe_alloy.written import KEY_PREFIX
 from tap_stripe_alloy.changes import Event
 
 if TYPE_CHECKING:
     from stripe_alloy.written import Write
 
-PREFIX = "alloy-"
-"""How the target's idempotency keys begin."""
 STAMPS = frozenset({("updated",)})
 """Fields that move with every change, whoever makes it."""
 
@@ -48,7 +47,7 @@ class OwnWrites:
 
 def _key_of(event: Event) -> str | None:
     key = (event.get("request") or {}).get("idempotency_key")
-    return key if isinstance(key, str) and key.startswith(PREFIX) else None
+    return key if isinstance(key, str) and key.startswith(KEY_PREFIX) else None
 
 
 def only_brings_back(event: Event, write: Write) -> bool:

@@ -158,7 +158,7 @@ class Sync:
             return [None]
         found = [account for account in named if account != ALL_ACCOUNTS]
         if ALL_ACCOUNTS in named:
-            connected = list(self._connected())
+            connected = [account["id"] for account in self.transport.walk("/v1/accounts")]
             if not connected:
                 raise SettingsError(
                     "`account_ids` is 'all', but no account is connected to the key's own: leave "
@@ -166,15 +166,6 @@ class Sync:
                 )
             found += connected
         return list(dict.fromkeys(found))
-
-    def _connected(self) -> Iterator[str]:
-        params = [("limit", "100")]
-        while True:
-            body = self.transport.get("/v1/accounts", params).body
-            yield from (account["id"] for account in body["data"])
-            if not body["has_more"]:
-                return
-            params = [("limit", "100"), ("starting_after", body["data"][-1]["id"])]
 
     def _own_id(self) -> str | None:
         """The id of the key's own account, kept in the state; asked unless the key began it.
@@ -258,8 +249,9 @@ class Sync:
     ) -> Iterator[tuple[Changes, Sequence[Output]]]:
         """One walk for all, or one over the inbox and one for what is no longer in it."""
         mailbox = self._mailbox
-        served = [output for output in told if mailbox and mailbox.serves(output)]
-        rest = [output for output in told if output not in served]
+        served, rest = list[Output](), list[Output]()
+        for output in told:
+            (served if mailbox and mailbox.serves(output) else rest).append(output)
         for outputs, source in ((served, mailbox), (rest, None)):
             if outputs:
                 walk = Changes(

@@ -98,9 +98,7 @@ class Changes:
 
     def _follow(self, outputs: Sequence[Output]) -> None:
         self._outputs = outputs
-        self._by_object: dict[str, list[Output]] = {}
-        for output in outputs:
-            self._by_object.setdefault(output.stream.root.object_name, []).append(output)
+        self._by_object = by_kind(outputs)
         self._walk = Walk(self._api_version, self._routes(), self._feed.taken)
 
     def _leave_stale(self, now: float, needed_from: float) -> Iterator[Step]:
@@ -261,14 +259,19 @@ class Changes:
                 output.bookmark.advance(since, () if mailbox else self._walk.ids)
 
 
+def by_kind(outputs: Sequence[Output]) -> Mapping[str, Sequence[Output]]:
+    """Name of the object that events tell of → the outputs that want it."""
+    found: dict[str, list[Output]] = {}
+    for output in outputs:
+        found.setdefault(output.stream.root.object_name, []).append(output)
+    return found
+
+
 def seen_by_kind(outputs: Sequence[Output]) -> Mapping[str, frozenset[str]]:
     """What all streams of one kind have: no stream's bookmark speaks for another's."""
-    by_object: dict[str, list[Output]] = {}
-    for output in outputs:
-        by_object.setdefault(output.stream.root.object_name, []).append(output)
     return {
         object_name: frozenset.intersection(*(output.bookmark.seen for output in members))
-        for object_name, members in by_object.items()
+        for object_name, members in by_kind(outputs).items()
     }
 
 

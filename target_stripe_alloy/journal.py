@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from stripe_alloy.database import MOST, GroupCommit, checked_url, open_engine, upsert
+from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
 from stripe_alloy.errors import AlloyError, SettingsError
-from stripe_alloy.written import meta, operations
+from stripe_alloy.written import KEY_PREFIX, meta, operations
 from target_stripe_alloy.decision import Base
 
 OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
@@ -151,7 +151,7 @@ class Journal:
         parts = (self._id, self.scope.name, stream, key, kind, str(seq))
         digest = sha256("\n".join(parts).encode()).hexdigest()
         intent = Intent(
-            seq, stream, key, kind, method, path, body, f"alloy-{digest[:40]}", self._clock()
+            seq, stream, key, kind, method, path, body, KEY_PREFIX + digest[:40], self._clock()
         )
         row = {name: getattr(intent, name) for name in Intent.__dataclass_fields__}
         row |= {"scope": self.scope.name, "status": OPEN}
@@ -239,8 +239,9 @@ class Journal:
 
 
 def _trouble(error: Exception) -> JournalError:
-    cause = getattr(error, "orig", None) or error
-    return JournalError(f"The journal fails: {cause}. Nothing is sent without it. Check `journal`.")
+    return JournalError(
+        f"The journal fails: {cause_of(error)}. Nothing is sent without it. Check `journal`."
+    )
 
 
 # ---------------------------------------------------------------------- the database

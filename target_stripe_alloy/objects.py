@@ -18,7 +18,6 @@ from target_stripe_alloy.decision import Wanted
 from target_stripe_alloy.reshape import Tree
 from target_stripe_alloy.resources import Object, Resource
 
-PAGE_SIZE = 100  # Stripe's ceiling: docs.stripe.com/api/pagination
 _DECIDING = ("currency", "collection_method")
 """Fields that readings and guards look at, whatever the record holds."""
 
@@ -39,15 +38,8 @@ class Objects:
         return None if body.get("deleted") else body
 
     def list(self, path: str, params: Params = ()) -> Iterator[Object]:
-        """Walk a list: `has_more` says whether, the last id says from where."""
-        after: list[tuple[str, str]] = []
-        while True:
-            asked = [*params, ("limit", str(PAGE_SIZE)), *after]
-            page = self._transport.get(path, asked, account=self._account).body
-            yield from page["data"]
-            if not page["has_more"] or not page["data"]:
-                return
-            after = [("starting_after", page["data"][-1]["id"])]
+        """The objects of a list."""
+        return self._transport.walk(path, params, account=self._account)
 
     def entries(self, resource: Resource, parent: str) -> Iterator[Object]:
         """The lines of an invoice, the items of a subscription."""

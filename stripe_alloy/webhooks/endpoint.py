@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def register(transport: Transport, wanted: Wanted, secret_file: Path) -> str:
     """
     mine = [
         endpoint
-        for endpoint in _endpoints(transport)
+        for endpoint in transport.walk(PATH)
         if endpoint["url"] == wanted.url and endpoint["metadata"].get(MARK) == wanted.scope
     ]
     stored = _stored_for(secret_file)
@@ -77,16 +77,6 @@ def register(transport: Transport, wanted: Wanted, secret_file: Path) -> str:
             transport.request("DELETE", f"{PATH}/{endpoint['id']}")
             _store(secret_file, drop=endpoint["id"])
     return done
-
-
-def _endpoints(transport: Transport) -> Iterator[Endpoint]:
-    params = [("limit", "100")]
-    while True:
-        body = transport.get(PATH, params).body
-        yield from body["data"]
-        if not body["has_more"]:
-            return
-        params = [("limit", "100"), ("starting_after", body["data"][-1]["id"])]
 
 
 def _update(transport: Transport, endpoint: Endpoint, wanted: Wanted) -> str:

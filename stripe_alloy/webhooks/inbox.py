@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
-from stripe_alloy.database import MOST, checked_url, insert_into, open_engine, upsert
+from stripe_alloy.database import MOST, cause_of, checked_url, insert_into, open_engine, upsert
 from stripe_alloy.errors import AlloyError
 from stripe_alloy.webhooks import tables
 from stripe_alloy.webhooks.coverage import (
@@ -86,6 +86,10 @@ class Whose:
         """As the rows have it."""
         return self.account or ""
 
+    def rows_of(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        """Which rows of a table are of this account and mode."""
+        return sa.and_(table.c.account == self.name, table.c.livemode == self.livemode)
+
     @property
     def scope(self) -> str:
         """Which kind of webhook endpoint brings its events."""
@@ -125,13 +129,12 @@ def row_of(body: bytes, received_at: float, *, account: str | None = None) -> di
 class Inbox:
     """Open it as often as you like, from several processes."""
 
-    def __init__(self, url: str, *, clock: Any = time.time) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
         parsed = checked_url(url, SETTING)
         self.engine = open_engine(parsed, SETTING)
         self.clock = clock
         with self._transaction() as connection:
-            if connection.dialect.name == "postgresql":  # two that create at once would collide
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            _alone(connection)  # two that create at once would collide
             tables.meta.create_all(connection)
             if connection.execute(sa.select(tables.inboxes.c.id)).first() is None:
                 made = {"id": uuid.uuid4().hex, "version": VERSION}
@@ -180,30 +183,25 @@ class Inbox:
     def _keep(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         if not rows:
             return
-        if connection.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        _alone(connection)
         insert = insert_into(connection, tables.events).on_conflict_do_nothing(
             index_elements=["id"]
         )
         connection.execute(insert, list(rows))
 
     def fetched(
-        self, whose: Whose, interval: Interval, bodies: Sequence[bytes], *, at: float, whole: bool
+        self, whose: Whose, bodies: Sequence[bytes], *, done: Fetched | None = None
     ) -> None:
-        """Keep a page of listed events; `whole` when it ends the interval's (Unix seconds)."""
+        """Keep a page of listed events, and note the time that is `done` with it."""
         now = self.clock()
         with self._transaction() as connection:
             self._keep(connection, [row_of(body, now, account=whose.account) for body in bodies])
-            done = Fetched(interval[0], min(interval[1], at), at)
-            if whole and done.low < done.high:
+            if done and done.low < done.high:
                 self._note_fetched(connection, whose, done)
 
     def _note_fetched(self, connection: sa.Connection, whose: Whose, new: Fetched) -> None:
-        mine = sa.and_(
-            tables.fetched.c.account == whose.name, tables.fetched.c.livemode == whose.livemode
-        )
         known = self._fetched_of(connection, whose)
-        connection.execute(tables.fetched.delete().where(mine))
+        connection.execute(tables.fetched.delete().where(whose.rows_of(tables.fetched)))
         rows = [
             {"account": whose.name, "livemode": whose.livemode, **vars(entry)}
             for entry in merged([*known, new], now=self.clock())
@@ -244,9 +242,8 @@ class Inbox:
     @staticmethod
     def _fetched_of(connection: sa.Connection, whose: Whose) -> list[Fetched]:
         columns = tables.fetched.c
-        query = sa.select(columns.low, columns.high, columns.at).where(
-            columns.account == whose.name, columns.livemode == whose.livemode
-        )
+        mine = whose.rows_of(tables.fetched)
+        query = sa.select(columns.low, columns.high, columns.at).where(mine)
         return [Fetched(*row) for row in connection.execute(query)]
 
     def check_from(self, whose: Whose) -> float | None:
@@ -257,10 +254,7 @@ class Inbox:
         now = self.clock()
         with self._transaction() as connection:
             at = connection.execute(
-                sa.select(tables.checks.c.at).where(
-                    tables.checks.c.account == whose.name,
-                    tables.checks.c.livemode == whose.livemode,
-                )
+                sa.select(tables.checks.c.at).where(whose.rows_of(tables.checks))
             ).scalar()
             if at is None:
                 self._note_check(connection, whose, now)
@@ -314,8 +308,8 @@ class Inbox:
             wanted = sa.or_(wanted, columns.created >= since)
         query = (
             sa.select(columns.seq, columns.created, columns.body)
-            .where(columns.account == whose.name, columns.livemode == whose.livemode)
-            .where(columns.body.is_not(None), columns.seq <= upto, wanted)
+            .where(whose.rows_of(tables.events), columns.body.is_not(None))
+            .where(columns.seq <= upto, wanted)
             .order_by(columns.created.desc(), columns.seq.desc())
             .limit(limit)
         )
@@ -337,7 +331,7 @@ class Inbox:
                 query = (
                     sa.select(columns.object, columns.object_id, sa.func.max(columns.created))
                     .where(columns.object_id.in_(ids[start : start + MOST]), columns.seq <= upto)
-                    .where(columns.account == whose.name, columns.livemode == whose.livemode)
+                    .where(whose.rows_of(tables.events))
                     .group_by(columns.object, columns.object_id)
                 )
                 for kind, object_id, created in connection.execute(query):
@@ -348,9 +342,7 @@ class Inbox:
         """The lowest number of the events created from `since` on (Unix seconds)."""
         columns = tables.events.c
         query = sa.select(sa.func.min(columns.seq)).where(
-            columns.account == whose.name,
-            columns.livemode == whose.livemode,
-            columns.created >= since,
+            whose.rows_of(tables.events), columns.created >= since
         )
         with self._transaction() as connection:
             found = connection.execute(query).scalar()
@@ -395,7 +387,12 @@ class Inbox:
         connection.execute(tables.inboxes.update().values(taken_seq=seq, taken_created=later))
 
 
+def _alone(connection: sa.Connection) -> None:
+    """Let nobody else write until this is committed, as SQLite does by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
 def trouble(error: Exception) -> InboxError:
     """What to say of a database that fails."""
-    cause = getattr(error, "orig", None) or error
-    return InboxError(f"The inbox fails: {cause}. Check `{SETTING}`.")
+    return InboxError(f"The inbox fails: {cause_of(error)}. Check `{SETTING}`.")

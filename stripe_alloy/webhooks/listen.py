@@ -58,8 +58,8 @@ def serve(
     tolerance: int,
     max_body: int,
     started: Callable[[str], None],
-) -> bool:
-    """Serve until SIGTERM or SIGINT; whether it ever began.
+) -> None:
+    """Serve until SIGTERM or SIGINT; raises an `AlloyError` if it cannot even begin.
 
     `started` is called with the receiver's URL, in a thread of its own.
     """
@@ -73,12 +73,7 @@ def serve(
         timeout_graceful_shutdown=GRACE,
     )
     server = uvicorn.Server(config)
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise AlloyError(f"Cannot listen on {host}:{port}: {error.strerror}") from None
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or answers wait for 40 ms
+    listening = _listening_at(host, port)
     url = f"http://{host}:{listening.getsockname()[1]}"
     for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn's stand before these while it serves
         signal.signal(name, lambda *_: None)
@@ -102,7 +97,18 @@ def serve(
     done.set()
     if failures:
         raise failures[0]
-    return server.started
+    if not server.started:
+        raise AlloyError("The receiver could not begin: what is logged above says why.")
+
+
+def _listening_at(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        found = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise AlloyError(f"Cannot listen on {host}:{port}: {error.strerror}") from None
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or answers wait for 40 ms
+    return found
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class Receiver:
             try:
                 await self._beat()
             except AlloyError as error:
-                _logger.error("%s Events are refused until it works again.", error)  # noqa: TRY400
+                _logger.error("%s Events are refused until it works again.", error)  # noqa: TRY400 - foreseen
 
     async def _beat(self) -> None:
         await self._on_disk(self._inbox.alive, self._session, self._started)

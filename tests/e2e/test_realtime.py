@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -64,18 +65,21 @@ def test_a_change_is_in_duckdb_within_three_seconds(loader: Path, tmp_path: Path
             ) as writing,
         ):
             loading = "Loading 1 rows"
-            wait_for(
-                lambda: (tmp_path / "log").read_text().count(loading) >= emulator.count("customer")
-            )
+
+            def loaded() -> int:
+                return (tmp_path / "log").read_text().count(loading)
+
+            def loaded_beyond(rows: int) -> bool:
+                return loaded() > rows
+
+            wait_for(lambda: loaded() >= emulator.count("customer"))
             emulator.webhooks.duplicates, emulator.webhooks.disorder = 0.3, 0.3
             took = []
             for number in range(5):
-                rows = (tmp_path / "log").read_text().count(loading)
+                rows = loaded()
                 began = time.monotonic()
                 api.customers.create({"name": f"Number {number}"})
-                wait_for(
-                    lambda rows=rows: (tmp_path / "log").read_text().count(loading) > rows  # type: ignore[misc]
-                )
+                wait_for(partial(loaded_beyond, rows))
                 took.append(time.monotonic() - began)
             reading.terminate()
             assert reading.wait(60) == 0

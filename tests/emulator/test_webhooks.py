@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -355,13 +356,16 @@ def test_who_waits_does_not_keep_deliveries_from_beginning() -> None:
             while not done.is_set():
                 emulator.webhooks.wait(0.02)
 
+        def delivered_beyond(number: int) -> bool:
+            return len(emulator.webhooks.deliveries) > number
+
         waiters = [threading.Thread(target=wait) for _ in range(8)]
         for waiter in waiters:
             waiter.start()
         try:
             for number in range(40):
                 emulator.bulk(1)
-                until(lambda number=number: len(emulator.webhooks.deliveries) > number)  # type: ignore[misc]
+                until(partial(delivered_beyond, number))
         finally:
             done.set()
             for waiter in waiters:

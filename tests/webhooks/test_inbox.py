@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from stripe_alloy.errors import SettingsError
-from stripe_alloy.webhooks.coverage import FOREVER, LATE
+from stripe_alloy.webhooks.coverage import FOREVER, LATE, Fetched
 from stripe_alloy.webhooks.inbox import DAY, KEPT, KNOWN, Inbox, InboxError, Whose, row_of
 from tests.webhooks.helpers import body_of, event
 
@@ -147,22 +147,22 @@ def test_gaps_end_where_a_receiver_began_and_had_its_first_event(
     inbox.alive("session", started)
     assert inbox.gaps(OWN, 0) == [(0, clock.now)]
     assert inbox.gaps(Whose("acct_2", livemode=False), 0) == [(0, FOREVER)]
-    inbox.fetched(OWN, (0, clock.now), [], at=clock.now, whole=True)
+    inbox.fetched(OWN, [], done=Fetched(0, clock.now, clock.now))
     assert inbox.gaps(OWN, 0) == []
     clock.now += LATE
     inbox.alive("session", started)
     late = started + 10 - LATE
     assert inbox.gaps(OWN, 0) == [(late, started + 10)]
-    inbox.fetched(OWN, (late, started + 10), [], at=clock.now, whole=True)
+    inbox.fetched(OWN, [], done=Fetched(late, started + 10, clock.now))
     assert inbox.gaps(OWN, 0) == []
 
 
 def test_listed_events_join_those_delivered(inbox: Inbox) -> None:
     deliver(inbox, 1)
     listed = [body_of(event(n)) for n in (1, 2)]
-    inbox.fetched(OWN, (0, 10), listed, at=1_000_000, whole=True)
+    inbox.fetched(OWN, listed, done=Fetched(0, 10, 1_000_000))
     other = Whose("acct_2", livemode=False)
-    inbox.fetched(other, (0, 10), [body_of(event(3))], at=1_000_000, whole=True)
+    inbox.fetched(other, [body_of(event(3))], done=Fetched(0, 10, 1_000_000))
     assert len(numbers(inbox)) == 2
     assert len(numbers(inbox, other)) == 1
 

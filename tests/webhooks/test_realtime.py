@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -246,10 +247,14 @@ def test_a_receiver_killed_while_10_000_events_come_loses_none(business: Busines
     assert emulator.webhooks.pending() >= 10_000
     emulator.webhooks.resume()
     kills = 0
+
+    def pending_at_most(left: int) -> bool:
+        return emulator.webhooks.pending() <= left
+
     while emulator.webhooks.pending():
         with business.receiver() as receiver:
             left = max(0, emulator.webhooks.pending() - rng.randrange(100, 1_500))
-            wait_for(lambda left=left: emulator.webhooks.pending() <= left)  # type: ignore[misc]
+            wait_for(partial(pending_at_most, left))
             receiver.kill()
             kills += 1
         if rng.random() < 0.3:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def receiver(folder: Path) -> Listening:  # type: ignore[misc]
+def receiver(folder: Path) -> Iterator[Listening]:
     with listen(folder) as listening:
         yield listening
 
