@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _KEY = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:org_)?(?:live_|test_)?)[A-Za-z0-9_*]+")
@@ -24,6 +25,15 @@ class AlloyError(Exception):
 
 class SettingsError(AlloyError):
     """A setting is wrong: whoever configured the pipeline must mend it."""
+
+
+class StreamsRefused(AlloyError):
+    """All else was read, but for some streams the key lacks a permission."""
+
+    def __init__(self, lacking: Mapping[str, str]) -> None:
+        super().__init__(f"Not read for want of permission: {', '.join(sorted(lacking))}.")
+        self.lacking = lacking
+        """Stream → what the key lacks."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from singer_sdk.helpers.capabilities import (
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from stripe_alloy.errors import AlloyError, StripeError
+from stripe_alloy.errors import StreamsRefused, StripeError
 from stripe_alloy.program import run
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
@@ -205,8 +205,9 @@ class TapStripeAlloy(Tap):
         if not self.following:
             self._tell_refusals(sync.refusals)
         if sync.refusals:
-            names = ", ".join(sorted(sync.refusals))
-            raise AlloyError(f"Not read for want of permission: {names}.")
+            raise StreamsRefused(
+                {name: lacking(BY_NAME[name], error) for name, error in sync.refusals.items()}
+            )
 
     def _tell_refusals(self, refusals: Mapping[str, PermissionMissing]) -> None:
         for name, error in sorted(refusals.items()):
@@ -256,19 +257,27 @@ class TapStripeAlloy(Tap):
 
     def check(self) -> bool:
         """Print, for each stream, whether the key may read it; whether it may read all."""
+        verdicts = self.verdicts()
+        for name, verdict in verdicts.items():
+            click.echo(f"{name:<22}{verdict or 'ok'}")
+        return not any(verdicts.values())
+
+    def verdicts(self) -> Mapping[str, str]:
+        """Stream → what keeps the key from reading it, asked of Stripe; empty if nothing does.
+
+        Raises an `AlloyError` on what concerns no single stream, such as a key that is refused.
+        """
         sync = self._sync([])
         try:
             account = next(iter(sync.accounts()), None)
-            verdicts = []
+            verdicts = {}
             for stream in STREAMS:
                 if self._told_to_stop:
                     sys.exit(TERMINATED)
-                verdicts.append(verdict_on(stream, sync.transport, account))
+                verdicts[stream.name] = verdict_on(stream, sync.transport, account)
         finally:
             self._disconnect()
-        for stream, verdict in zip(STREAMS, verdicts, strict=True):
-            click.echo(f"{stream.name:<22}{verdict or 'ok'}")
-        return not any(verdicts)
+        return verdicts
 
     @classmethod
     @override

@@ -46,19 +46,20 @@ class BufferedWriter(MsgSpecWriter):
 
     @override
     def write_message(self, message: Message) -> None:
-        encoder.encode_into(message.to_dict(), self._buffer, -1)
-        self._buffer += b"\n"
+        self.put(message.to_dict())
         if not isinstance(message, RecordMessage) or self._is_time():
             self.flush()
+
+    def put(self, message: Any) -> None:
+        """Put one message, as JSON has it, behind those that wait."""
+        encoder.encode_into(message, self._buffer, -1)
+        self._buffer += b"\n"
 
     def write_records(
         self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
     ) -> None:
         """Write the RECORD messages of many records at once, as `write_message` would each."""
-        at = utc_now()
-        v = msgspec.UNSET if version is None else version
-        messages = [_Record("RECORD", stream, record, v, at) for record in records]
-        lines = encoder.encode_lines(messages)
+        lines = encoder.encode_lines(self.messages_of(stream, records, version))
         if len(lines) >= FLUSH_BYTES:  # to copy them would only cost memory that is not warm
             self.flush()
             self._write_all(lines)
@@ -66,6 +67,14 @@ class BufferedWriter(MsgSpecWriter):
         self._buffer += lines
         if self._is_time():
             self.flush()
+
+    def messages_of(
+        self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
+    ) -> Sequence[msgspec.Struct]:
+        """Many records as messages."""
+        at = utc_now()
+        v = msgspec.UNSET if version is None else version
+        return [_Record("RECORD", stream, record, v, at) for record in records]
 
     def _is_time(self) -> bool:
         waiting = time.monotonic() - self._flushed_at

@@ -1,0 +1,159 @@
+"""The commands of `source-stripe-alloy`: spec, check, discover, read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from airbyte_protocol_dataclasses.models import (
+    AirbyteCatalog,
+    AirbyteConnectionStatus,
+    AirbyteMessage,
+    Status,
+    Type,
+)
+from singer_sdk.exceptions import ConfigValidationError
+
+from stripe_alloy.airbyte.ledger import Ledger
+from stripe_alloy.airbyte.shapes import (
+    LEFT_OUT,
+    bookmarks_in,
+    chosen_in,
+    select,
+    specification,
+    start_of,
+    stream_of,
+)
+from stripe_alloy.airbyte.writer import AirbyteWriter, Log
+from stripe_alloy.errors import AlloyError, SettingsError, StreamsRefused
+from tap_stripe_alloy.streams import BY_NAME
+from tap_stripe_alloy.tap import TapStripeAlloy
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_CONFIG = click.option("--config", required=True, type=_FILE, help="The source's configuration.")
+
+
+@click.group()
+@click.version_option(package_name="stripe-alloy", prog_name="source-stripe-alloy")
+def main() -> None:
+    """Stripe as an Airbyte source: tap-stripe-alloy in Airbyte's protocol."""
+
+
+@main.command()
+def spec() -> None:
+    """Print which settings there are."""
+    with _telling() as writer:
+        found = specification(TapStripeAlloy.config_jsonschema)
+        writer.send([AirbyteMessage(Type.SPEC, spec=found)])
+
+
+@main.command()
+@_CONFIG
+def check(config: Path) -> None:
+    """Print whether the key may read anything; what it may not is in the log."""
+    with _telling() as writer:
+        try:
+            status = _status_of(_tap(config, writer).verdicts())
+        except (AlloyError, ConfigValidationError, OSError) as error:
+            status = AirbyteConnectionStatus(Status.FAILED, _said_of(error))
+        writer.send([AirbyteMessage(Type.CONNECTION_STATUS, connectionStatus=status)])
+
+
+@main.command()
+@_CONFIG
+def discover(config: Path) -> None:
+    """Print which streams there are."""
+    with _telling() as writer:
+        entries = _tap(config, writer).catalog_dict["streams"]
+        catalog = AirbyteCatalog([stream_of(entry) for entry in entries])
+        writer.send([AirbyteMessage(Type.CATALOG, catalog=catalog)])
+
+
+@main.command()
+@_CONFIG
+@click.option("--catalog", required=True, type=_FILE, help="The configured catalog.")
+@click.option("--state", type=_FILE, help="The states of the last read.")
+def read(config: Path, catalog: Path, state: Path | None) -> None:
+    """Read the streams of a catalog, from a state on."""
+    with _telling() as writer:
+        chosen = chosen_in(_json_of(catalog), BY_NAME)
+        start = start_of(chosen, bookmarks_in(_json_of(state) if state else []))
+        ledger = writer.ledger = Ledger(chosen)
+        discovered = _tap(config, writer).catalog_dict
+        left = [stream for stream in chosen if stream.name not in start.done]
+        tap = _tap(
+            config,
+            writer,
+            catalog=select(discovered, left),
+            state={"bookmarks": start.bookmarks},
+        )
+        writer.send(ledger.started())
+        refused: Mapping[str, str] = {}
+        try:
+            if left:
+                tap.sync_all()
+        except StreamsRefused as error:
+            refused = error.lacking
+        writer.send(ledger.ended(tap.state.get("bookmarks", {}), but=refused))
+        if refused:
+            sys.exit(1)
+
+
+@contextmanager
+def _telling() -> Iterator[AirbyteWriter]:
+    """What goes wrong is told as a trace, for each stream that it cuts short as well."""
+    writer = AirbyteWriter(Ledger())
+    log = Log(writer)
+    log.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[log], force=True)
+    logging.getLogger("singer_sdk.metrics").setLevel(logging.WARNING)  # Airbyte counts by itself
+    try:
+        yield writer
+    except (AlloyError, ConfigValidationError, OSError) as error:
+        if isinstance(error, ConfigValidationError):
+            error = SettingsError(_said_of(error))
+        writer.fail(error)
+        sys.exit(1)
+    except Exception as error:
+        writer.fail(error)
+        raise
+    except SystemExit:  # told to stop
+        writer.send(writer.ledger.cut_short())
+        raise
+
+
+def _tap(path: Path, writer: AirbyteWriter, **given: Any) -> TapStripeAlloy:
+    config = _json_of(path)
+    if not isinstance(config, dict):
+        raise SettingsError(f"{path} holds no settings: a JSON object is expected")
+    config |= dict.fromkeys(LEFT_OUT, False)
+    return TapStripeAlloy(config=config, message_writer=writer, **given)
+
+
+def _json_of(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise SettingsError(f"{path} is no JSON: {error}") from None
+
+
+def _said_of(error: Exception) -> str:
+    return "; ".join(error.errors) if isinstance(error, ConfigValidationError) else str(error)
+
+
+def _status_of(verdicts: Mapping[str, str]) -> AirbyteConnectionStatus:
+    """A key that may read something will do: which streams are wanted, the check does not know."""
+    for name, verdict in verdicts.items():
+        if verdict:
+            logging.getLogger(__name__).warning("Stream %s cannot be read: %s", name, verdict)
+    if not all(verdicts.values()):
+        return AirbyteConnectionStatus(Status.SUCCEEDED)
+    return AirbyteConnectionStatus(
+        Status.FAILED, f"The key may read no stream. First of all, {next(iter(verdicts.values()))}"
+    )
