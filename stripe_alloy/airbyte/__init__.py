@@ -12,7 +12,3 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.exit(f"{error.name} is missing: install stripe-alloy[airbyte]")
     command()
-
-
-if __name__ == "__main__":
-    main()
