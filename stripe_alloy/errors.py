@@ -84,7 +84,7 @@ class KeyRejected(StripeError):
 class PermissionMissing(StripeError):
     """403: the key may not do this."""
 
-    advice = "Grant the permission to the restricted key in the Dashboard, or deselect the stream."
+    advice = "Grant the permission to the restricted key in the Dashboard, or leave the stream out."
 
     @property
     def permission(self) -> str | None:

@@ -13,7 +13,13 @@ from typing import Any
 
 import msgspec
 
-from stripe_alloy.errors import AlloyError, Conflict, RequestRefused, StripeError
+from stripe_alloy.errors import (
+    AlloyError,
+    Conflict,
+    PermissionMissing,
+    RequestRefused,
+    StripeError,
+)
 from stripe_alloy.transport import Transport
 from target_stripe_alloy import journal as journals
 from target_stripe_alloy.compare import key_items, parts_fixed, tree_for
@@ -211,6 +217,10 @@ class Engine:
             self._settle(job, Decision(REJECTED, reason=str(error)))
         except Conflict:
             raise  # another run is at it: what comes of it is open
+        except PermissionMissing as error:
+            needed = f"Writing {job.stream} needs {job.kind.resource.permission!r}. "
+            message = needed + error.failure.message
+            raise PermissionMissing(replace(error.failure, message=message)) from None
         except RequestRefused as error:
             self._settle(job, Decision(REJECTED, reason=str(error.failure)), error)
 

@@ -127,6 +127,11 @@ class Resource:
         """What Stripe calls one."""
         return BY_NAME[self.stream].object_name
 
+    @property
+    def permission(self) -> str:
+        """What a restricted key needs to write it, as the Dashboard names it; it may read then."""
+        return BY_NAME[self.stream].permission.replace(": read", ": write")
+
     @cached_property
     def created(self) -> Mapping[str, Shape]:
         """Parameters of a new one."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from stripe_alloy.keys import table as permissions
 from tap_stripe_alloy.streams import STREAMS
 from tap_stripe_alloy.tap import TapStripeAlloy
 from target_stripe_alloy.describe import table
@@ -99,6 +100,8 @@ def test_the_readme_is_short() -> None:
         "docs/writing.md",
         "docs/changes.md",
         "docs/realtime.md",
+        "docs/keys.md",
+        "docs/airbyte.md",
     ],
 )
 def test_links_lead_somewhere(path: str) -> None:
@@ -109,6 +112,10 @@ def test_links_lead_somewhere(path: str) -> None:
 
 def test_the_table_of_what_can_be_written_is_the_codes_own() -> None:
     assert table() in (ROOT / "docs/writing.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_permissions_is_the_codes_own() -> None:
+    assert permissions() in (ROOT / "docs/keys.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_names_the_targets_own_settings() -> None:

@@ -1,0 +1,106 @@
+"""docs/keys.md says what a restricted key needs: no less does, and no more is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stripe_alloy.emulator import Emulator
+from stripe_alloy.emulator.resources import RESOURCES as KNOWN
+from stripe_alloy.errors import PermissionMissing
+from tap_stripe_alloy.streams import STREAMS
+from target_stripe_alloy.resources import RESOURCES, Resource
+from tests.conftest import Command, config_of, read
+from tests.target.helpers import record, schema, write
+
+KEY = "rk_test_narrow"
+WRITABLE = [resource for resource in RESOURCES if resource.writable and resource.update]
+
+
+def objects_of(stream: Any) -> str:
+    """The kind of object whose permission a stream needs."""
+    name: str = (stream.parent or stream).object_name
+    return name
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+def test_a_stream_is_read_with_its_permission_alone(account: Emulator, stream: Any) -> None:
+    account.keys.add(KEY, {objects_of(stream): "read"})
+    output = read(config_of(account, api_key=KEY), stream.name)
+    assert set(output.ids(stream.name)) == set(account.ids(stream.object_name))
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+def test_its_changes_are_read_with_events_besides(account: Emulator, stream: Any) -> None:
+    account.keys.add(KEY, {objects_of(stream): "read", "event": "read"})
+    config = config_of(account, api_key=KEY)
+    first = read(config, stream.name)
+    account.clock_advance(60)
+    assert read(config, stream.name, state=first.state).exit_code == 0
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+def test_what_a_key_lacks_is_named_as_the_dashboard_does(
+    account: Emulator, command: Command, stream: Any
+) -> None:
+    account.keys.add(KEY, {"coupon": "read"})
+    code, out, _ = command.text("--test", config=config_of(account, api_key=KEY))
+    assert code == 1
+    line = next(line for line in out.splitlines() if line.startswith(f"{stream.name} "))
+    assert f"the key lacks the permission '{stream.permission}'" in line
+
+
+def test_payment_methods_are_read_by_customer_with_both_permissions() -> None:
+    with Emulator(customers=12, unscoped_payment_methods="refuse") as account:
+        account.keys.add(KEY, {"payment_method": "read", "customer": "read"})
+        output = read(config_of(account, api_key=KEY), "payment_methods")
+        customers = set(account.ids("customer"))
+        methods = account.objects("payment_method")
+    attached = {method["id"] for method in methods if method["customer"] in customers}
+    assert set(output.ids("payment_methods")) == attached
+
+
+@pytest.mark.parametrize("resource", WRITABLE, ids=lambda resource: resource.stream)
+def test_a_stream_is_written_with_its_permission_alone(
+    account: Emulator, tmp_path: Path, resource: Resource
+) -> None:
+    account.keys.add(KEY, {_owner(resource): "write"})
+    run = write(account, tmp_path, _edit(account, resource), api_key=KEY)
+    assert run.counts(resource.stream)["read"] == 1
+    assert "rejected" not in run.counts(resource.stream)
+
+
+@pytest.mark.parametrize("resource", WRITABLE, ids=lambda resource: resource.stream)
+def test_a_write_that_lacks_its_permission_names_it(
+    account: Emulator, tmp_path: Path, resource: Resource
+) -> None:
+    account.keys.add(KEY, {_owner(resource): "read"})
+    with pytest.raises(PermissionMissing) as caught:
+        write(account, tmp_path, _edit(account, resource), api_key=KEY)
+    assert f"Writing {resource.stream} needs '{resource.permission}'" in str(caught.value)
+    assert f"rak_{_permission(resource)}_write" in str(caught.value)
+
+
+def _owner(resource: Resource) -> str:
+    return objects_of(next(stream for stream in STREAMS if stream.name == resource.stream))
+
+
+def _permission(resource: Resource) -> str:
+    return KNOWN[_owner(resource)].permission
+
+
+def _edit(account: Emulator, resource: Resource) -> list[dict[str, Any]]:
+    """A record that gives an object new metadata."""
+    drafts = {row["id"] for row in account.objects("invoice") if row["status"] == "draft"}
+    rows = [row for row in account.objects(resource.object_name) if _can_be_edited(row)]
+    row = next(row for row in rows if resource.within != "invoice" or row["invoice"] in drafts)
+    fields = {"id": row["id"], "metadata": {"edited": "yes"}}
+    if resource.within:
+        fields[resource.within] = row[resource.within]
+    return [schema(resource.stream), record(resource.stream, **fields)]
+
+
+def _can_be_edited(row: dict[str, Any]) -> bool:
+    return "metadata" in row and row.get("status") not in ("canceled", "void", "lost", "won")
