@@ -177,8 +177,11 @@ def full_read() -> FullRead:
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of the test's own, where PostgreSQL is installed."""
-    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
-        pytest.skip("PostgreSQL is not installed here")
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # not in PATH there
+    places = os.pathsep.join([os.environ.get("PATH", ""), *map(str, debian)])
+    initdb, pg_ctl = (shutil.which(name, path=places) for name in ("initdb", "pg_ctl"))
+    if not initdb or not pg_ctl:
+        pytest.skip("no PostgreSQL server here: initdb and pg_ctl are not installed")
     folder = tmp_path_factory.mktemp("postgres")
     as_user = []
     if os.geteuid() == 0:  # it refuses to run as root
@@ -195,8 +198,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     def run(*command: str) -> None:
         subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
 
-    run("initdb", "-D", data, "-A", "trust", "-U", "test")
+    run(initdb, "-D", data, "-A", "trust", "-U", "test")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
-    run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+    run(pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
     yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
-    run("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+    run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")

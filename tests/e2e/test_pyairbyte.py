@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -19,12 +18,12 @@ import pytest
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import config_of, read
+from tests.e2e.environments import environment
 from tests.tap.histories import COMPARED, KINDS, History
 
 pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 13), reason="PyAirbyte does not run on this Python"
 )
-ROOT = Path(__file__).parents[2]
 SOURCE = Path(sys.executable).parent / "source-stripe-alloy"
 NAMES = [stream.name for stream in STREAMS]
 Rows = dict[str, dict[str, Any]]
@@ -34,13 +33,7 @@ Rows = dict[str, dict[str, Any]]
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter that has the locked PyAirbyte."""
     folder = tmp_path_factory.mktemp("pyairbyte")
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    assert uv
-    subprocess.run([uv, "venv", "-q", "-p", sys.executable, str(folder / "venv")], check=True)
-    found = folder / "venv" / "bin" / "python"
-    install = [uv, "pip", "install", "-q", "-p", str(found)]
-    subprocess.run([*install, "-r", str(ROOT / "locks/pyairbyte.txt")], check=True)
-    return found
+    return environment(folder, "pyairbyte.txt") / "python"
 
 
 class Cache:
