@@ -102,6 +102,7 @@ def test_the_readme_is_short() -> None:
         "docs/realtime.md",
         "docs/keys.md",
         "docs/airbyte.md",
+        "docs/postgres.md",
     ],
 )
 def test_links_lead_somewhere(path: str) -> None:

@@ -215,6 +215,7 @@ def test_an_edit_and_a_deletion_come_with_the_next_run(
     assert rows[edited]["metadata"]["tier"] == "gold"
     assert (rows[edited]["deleted"], rows[gone]["deleted"]) == (False, True)
     assert rows[gone]["_sdc_deleted_at"] is not None
+    assert rows[gone]["name"] is None
 
 
 def test_a_run_without_news_touches_no_row(warehouse: Warehouse, account: Emulator) -> None:
