@@ -183,20 +183,20 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not initdb or not pg_ctl:
         pytest.skip("no PostgreSQL server here: initdb and pg_ctl are not installed")
     folder = tmp_path_factory.mktemp("postgres")
-    as_user = []
+    user = None
     if os.geteuid() == 0:  # it refuses to run as root
         nobody = pwd.getpwnam("nobody")
         for place in (folder, *folder.parents[:3]):
             place.chmod(0o755)
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        as_user = ["runuser", "-u", "nobody", "--"]
+        user = "nobody"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     data = str(folder / "data")
 
     def run(*command: str) -> None:
-        subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, user=user)
 
     run(initdb, "-D", data, "-A", "trust", "-U", "test")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
