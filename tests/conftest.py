@@ -186,8 +186,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     user = None
     if os.geteuid() == 0:  # it refuses to run as root
         nobody = pwd.getpwnam("nobody")
-        for place in (folder, *folder.parents[:3]):
-            place.chmod(0o755)
+        for place in (folder, *folder.parents):
+            if not place.stat().st_mode & 0o001:  # pytest's own, which nobody else may enter
+                place.chmod(place.stat().st_mode | 0o011)
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         user = "nobody"
     with socket.socket() as free:
