@@ -103,6 +103,7 @@ def test_the_readme_is_short() -> None:
         "docs/keys.md",
         "docs/airbyte.md",
         "docs/postgres.md",
+        "docs/uses.md",
     ],
 )
 def test_links_lead_somewhere(path: str) -> None:

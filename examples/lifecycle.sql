@@ -1,0 +1,49 @@
+-- Customers by lifecycle stage, for a CRM or a newsletter: one row a customer, its stage last.
+-- The first stage that fits counts, so that everybody is in one.
+with subscribed as (
+    select
+        customer,
+        bool_or(status = 'trialing') as trialing,
+        bool_or(status = 'active' and not cancel_at_period_end and cancel_at is null) as active,
+        bool_or(status = 'active' and (cancel_at_period_end or cancel_at is not null)) as leaving,
+        bool_or(status in ('past_due', 'unpaid')) as behind,
+        bool_or(status = 'canceled') as canceled
+    from stripe.subscriptions
+    where not deleted
+    group by customer
+),
+paid as (
+    select customer, count(*) as payments, max(created) as last_paid
+    from stripe.charges
+    where not deleted and paid and amount_refunded < amount
+    group by customer
+),
+staged as (
+    select
+        customers.id,
+        customers.email,
+        payments,
+        last_paid,
+        case
+            when behind then 'at risk'
+            when leaving and not active then 'leaving'
+            when active then 'subscriber'
+            when trialing then 'trial'
+            when canceled then 'former subscriber'
+            when payments > 1 then 'repeat buyer'
+            when payments = 1 then 'buyer'
+            else 'lead'
+        end as stage
+    from stripe.customers
+    left join subscribed on subscribed.customer = customers.id
+    left join paid on paid.customer = customers.id
+    where not customers.deleted
+)
+select
+    stage,
+    count(*) as customers,
+    coalesce(sum(payments), 0)::bigint as payments,
+    max(last_paid)::date as last_paid
+from staged
+group by stage
+order by customers desc, stage;
