@@ -57,6 +57,17 @@ class Destination:
         }
 
 
+def assert_the_same_are_there(emulator: Emulator, there: Callable[[str], set[str]]) -> None:
+    """Compare the ids that Stripe has with those that are `there` and not deleted."""
+    kept = set(emulator.ids("payment_method", everything=True))
+    for name in COMPARED:
+        truth = set(emulator.ids(KINDS[name]))
+        if name == "payment_methods":  # a detached one is there, though no list has it
+            assert truth <= there(name) <= kept
+        else:
+            assert there(name) == truth, name
+
+
 def expected(emulator: Emulator, stream: str, accounts: Iterable[str]) -> dict[str, Row]:
     """What the rows of a stream are to be, but for `updated`, which only events tell."""
     found = {}
