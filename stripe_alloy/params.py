@@ -58,19 +58,24 @@ def union(one: Shape, other: Shape) -> Shape:
 
 @cache
 def shape_of(params: str) -> Shape:
-    """The shape of a class of `stripe.params`, e.g. `CustomerListParams`."""
-    source = _module(params)
+    """The shape of a class of `stripe.params`, such as `CustomerListParams`.
+
+    One of a package inside it is named so: `test_helpers.TestClockListParams`.
+    """
+    package, _, name = params.rpartition(".")
+    source = _module(package, name)
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    return _Reader(classes).of_class(params)
+    return _Reader(classes).of_class(name)
 
 
-def _module(params: str) -> str:
+def _module(package: str, params: str) -> str:
     spec = importlib.util.find_spec("stripe")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("stripe")
     file = params[: params.index("Params") + len("Params")]  # `XParamsY` is a part of `XParams`
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", file).lower()
-    return (Path(spec.origin).parent / "params" / f"_{name}.py").read_text(encoding="utf-8")
+    folder = Path(spec.origin).parent / "params" / package
+    return (folder / f"_{name}.py").read_text(encoding="utf-8")
 
 
 class _Reader:

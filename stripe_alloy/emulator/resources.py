@@ -260,6 +260,14 @@ _RESOURCES = (
     ),
     Resource("coupon", "/v1/coupons", "", "Coupon", "coupon"),
     Resource("webhook_endpoint", "/v1/webhook_endpoints", "we_", "WebhookEndpoint", "webhook"),
+    Resource(
+        "test_helpers.test_clock",
+        "/v1/test_helpers/test_clocks",
+        "clock_",
+        "test_helpers.TestClock",
+        "test_clock",
+        label="test clock",
+    ),
     Resource("discount", "", "di_", "", "customer", columns=_same("customer"), listed=False),
 )
 

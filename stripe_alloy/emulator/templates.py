@@ -20,7 +20,9 @@ _EMPTY: dict[str, Any] = {
     "object": {},
 }
 METHOD_HASHES = "payment_method"
-SELF_MADE = frozenset({"invoiceitem", "webhook_endpoint"})  # no stream has a schema of these
+SELF_MADE = frozenset(
+    {"invoiceitem", "webhook_endpoint", "test_helpers.test_clock"}
+)  # no stream has a schema of these
 _NEVER = frozenset({"deleted"})
 
 

@@ -249,6 +249,19 @@ def test_test_clock_objects_are_left_out(business: Emulator) -> None:
     assert business.count("customers", everything=True) > business.count("customers")
 
 
+def test_the_clocks_that_customers_are_on_are_listed(
+    business: Emulator, reader: stripe.StripeClient
+) -> None:
+    everybody = business.objects("customer", everything=True)
+    used = {row["test_clock"] for row in everybody} - {None}
+    assert {clock.id for clock in reader.v1.test_helpers.test_clocks.list().data} == used
+
+
+def test_a_clock_can_be_retrieved(business: Emulator, reader: stripe.StripeClient) -> None:
+    (clock,) = reader.v1.test_helpers.test_clocks.list().data
+    assert reader.v1.test_helpers.test_clocks.retrieve(clock.id).name == "Renewal rehearsal"
+
+
 def test_a_test_clock_shows_its_objects(business: Emulator, reader: stripe.StripeClient) -> None:
     everybody = business.objects("customers", everything=True)
     (clock,) = {row["test_clock"] for row in everybody} - {None}

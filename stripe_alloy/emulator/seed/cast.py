@@ -211,9 +211,15 @@ class Clocked(Actor):
 
     @override
     def join(self) -> None:
-        clock = f"clock_{self.ledger.dice.text(24)}"
+        now = self.ledger.now
+        clock = self.ledger.add(
+            "test_helpers.test_clock",
+            name="Renewal rehearsal",
+            frozen_time=now,
+            deletes_after=now + 30 * DAY,
+        )
         self.place = AMERICA
-        self.customer = settle(self.ledger, self.place, self.number, test_clock=clock)
+        self.customer = settle(self.ledger, self.place, self.number, test_clock=clock["id"])
         self.method = equip(self.ledger, self.customer, self.place)
         self.timeline.at(self.ledger.now + DAY, self.begin_trial)
 
