@@ -20,6 +20,7 @@ FILE = Path(__file__).parents[1] / "output" / "emulator.duckdb"
 def ask(query: str, database: Path, today: str | None = None) -> tuple[list[str], list[Any]]:
     """The columns and rows of an answer; `today` is a date, by default that of the newest event."""
     with duckdb.connect(str(database), read_only=True) as connection:
+        connection.execute("set timezone = 'UTC'")  # a day begins as it does in the tables
         if today:
             connection.execute("set variable today = cast(? as timestamp)", [today])
         found = connection.execute(query)
@@ -36,7 +37,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int | 
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def main() -> None:
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--today", help="a date, such as 2026-11-24; by default the newest event's")
     parser.add_argument("--csv", action="store_true")
     given = parser.parse_args()
+    if not given.database.exists():
+        parser.error(f"no {given.database}: `./run meltano run stripe-to-duckdb` makes it")
     columns, rows = ask(given.query.read_text("utf-8"), given.database, given.today)
     if given.csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *rows])

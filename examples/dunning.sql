@@ -2,81 +2,109 @@
 -- next renewal. Amounts are in minor units of `currency`.
 -- `set variable today = now()` asks for today; else it is the time of the newest event.
 with clock as (
-    select coalesce(getvariable('today')::timestamp, max(created)) as today from stripe.events
+    select coalesce(getvariable('today')::timestamptz at time zone 'UTC', max(created)) as today
+    from stripe.events
 ),
--- The last failed try for a customer says why: an invoice itself does not.
-tried as (
-    select
-        customer,
-        arg_max(coalesce(outcome->>'reason', failure_code), created) as reason,
-        max(created) as failed_at
-    from stripe.charges
-    where not deleted and status = 'failed'
-    group by customer
-),
+-- Stripe links an invoice to its charges in `payments`, which it only shows when expanded. Without,
+-- the last failed charge of the same customer, amount and currency since then is the invoice's.
 failed as (
     select
         'payment failed' as why,
-        customer,
-        id as invoice,
+        invoices.customer,
         amount_remaining::bigint as amount,
-        currency,
+        invoices.currency,
+        parent->'subscription_details'->>'subscription' as subscription,
+        invoices.id as invoice,
         attempt_count::bigint as attempts,
         next_payment_attempt::date as next_on,
+        coalesce(outcome->>'reason', failure_code) as decline_code,
+        payment_method_details->'card' as card,
         hosted_invoice_url as pay_at
     from stripe.invoices
-    where not deleted and status = 'open' and amount_remaining > 0 and attempt_count > 0
+    left join stripe.charges
+        on charges.customer = invoices.customer
+        and charges.currency = invoices.currency
+        and charges.amount = invoices.amount_remaining
+        and charges.created >= invoices.created
+        and charges.status = 'failed'
+        and not charges.deleted
+    where not invoices.deleted
+        and invoices.status = 'open' and amount_remaining > 0 and attempt_count > 0
+    qualify
+        row_number() over (
+            partition by invoices.id order by charges.created desc, charges.id
+        ) = 1
 ),
-renewing as (
+-- As in renewals.sql: what ends first is billed first, and the amount is not always known.
+billed as (
     select
-        subscriptions.customer,
-        coalesce(default_payment_method, customers.invoice_settings->>'default_payment_method')
-            as method,
-        min(items.current_period_end) as renews_at,
-        case  -- known where all prices are flat ones in the subscription's currency
+        items.subscription,
+        items.current_period_end as renews_at,
+        case
             when bool_and(coalesce(
-                (price->>'currency') = subscriptions.currency and (price->>'unit_amount') is not null,
+                (price->>'currency') = subscriptions.currency
+                and (price->>'unit_amount') is not null
+                and (price->>'transform_quantity') is null
+                and quantity is not null,
                 false
             ))
             then sum((price->>'unit_amount')::bigint * quantity)::bigint
-        end as amount,
-        subscriptions.currency
-    from stripe.subscriptions
-    join stripe.subscription_items as items
-        on items.subscription = subscriptions.id and not items.deleted
-    join stripe.customers on customers.id = subscriptions.customer and not customers.deleted
-    where not subscriptions.deleted and status in ('active', 'trialing')
-        and not cancel_at_period_end and cancel_at is null
-    group by subscriptions.id, subscriptions.customer, subscriptions.currency, method
-),
--- A card is good to the end of its month.
-cards as (
-    select
-        id,
-        make_date((card->>'exp_year')::int, (card->>'exp_month')::int, 1) + interval 1 month
-            as good_until
-    from stripe.payment_methods
-    where not deleted and type = 'card'
+        end as amount
+    from stripe.subscription_items as items
+    join stripe.subscriptions on subscriptions.id = items.subscription
+    where not items.deleted
+    group by items.subscription, items.current_period_end
+    qualify row_number() over (partition by items.subscription order by renews_at) = 1
 ),
 expiring as (
     select
         'card expires' as why,
-        customer,
+        subscriptions.customer,
+        billed.amount,
+        subscriptions.currency,
+        subscriptions.id as subscription,
         null as invoice,
-        amount,
-        currency,
         null as attempts,
         renews_at::date as next_on,
+        null as decline_code,
+        card,
         null as pay_at
-    from renewing
-    join cards on cards.id = renewing.method
+    from stripe.subscriptions
+    join billed on billed.subscription = subscriptions.id
+    join stripe.customers on customers.id = subscriptions.customer and not customers.deleted
+    join stripe.payment_methods as methods
+        on methods.id = coalesce(
+            subscriptions.default_payment_method,
+            customers.invoice_settings->>'default_payment_method'
+        )
+        and not methods.deleted and methods.type = 'card'
     cross join clock
-    where good_until <= renews_at and renews_at >= today and renews_at < today + interval 60 day
+    where not subscriptions.deleted
+        and status in ('active', 'trialing')
+        and collection_method = 'charge_automatically'
+        and pause_collection is null
+        and not cancel_at_period_end
+        and (cancel_at is null or cancel_at > renews_at)
+        and renews_at >= today and renews_at < today + interval 60 day
+        -- A card is good to the end of its month.
+        and renews_at >= make_date((card->>'exp_year')::int, (card->>'exp_month')::int, 1)
+            + interval 1 month
 )
 select
-    due.why, customers.email, due.customer, due.invoice, due.amount, due.currency, due.attempts,
-    case when due.why = 'payment failed' then tried.reason end as reason, due.next_on, due.pay_at
+    due.why,
+    customers.email,
+    due.customer,
+    due.amount,
+    due.currency,
+    due.subscription,
+    due.invoice,
+    due.attempts,
+    due.next_on,
+    due.decline_code,
+    card->>'brand' as card,
+    card->>'last4' as last4,
+    strftime(make_date((card->>'exp_year')::int, (card->>'exp_month')::int, 1), '%Y-%m') as expires,
+    due.pay_at
 from (select * from failed union all select * from expiring) as due
 join stripe.customers on customers.id = due.customer and not customers.deleted
-left join tried on tried.customer = due.customer
-order by due.why desc, due.next_on, due.customer, due.invoice;
+order by due.why desc, due.next_on, due.customer, due.invoice, due.subscription;

@@ -1,12 +1,14 @@
--- Customers by lifecycle stage, for a CRM or a newsletter: one row a customer, its stage last.
--- The first stage that fits counts, so that everybody is in one.
+-- Customers by lifecycle stage: how many are where. The first stage that fits counts, so that
+-- everybody is in one. For the customers themselves, as a CRM or a newsletter takes them, end with
+-- `select id, email, stage from staged order by id` instead.
 with subscribed as (
     select
         customer,
         bool_or(status = 'trialing') as trialing,
         bool_or(status = 'active' and not cancel_at_period_end and cancel_at is null) as active,
         bool_or(status = 'active' and (cancel_at_period_end or cancel_at is not null)) as leaving,
-        bool_or(status in ('past_due', 'unpaid')) as behind,
+        -- paused: the trial ended without a card to charge
+        bool_or(status in ('past_due', 'unpaid', 'paused')) as behind,
         bool_or(status = 'canceled') as canceled
     from stripe.subscriptions
     where not deleted
@@ -15,7 +17,8 @@ with subscribed as (
 paid as (
     select customer, count(*) as payments, max(created) as last_paid
     from stripe.charges
-    where not deleted and paid and amount_refunded < amount
+    -- One that is only authorized is `paid` too, and what was not captured counts as refunded.
+    where not deleted and paid and captured and amount_refunded < amount
     group by customer
 ),
 staged as (

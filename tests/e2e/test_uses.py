@@ -1,74 +1,32 @@
-"""The examples' answers, against figures worked out from the emulator's objects by other means."""
+"""The examples' answers: as documented, and worked out anew from the account's objects."""
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import stripe
 
 from examples.ask import ask, markdown
 from stripe_alloy.emulator import Emulator
-from tests.conftest import config_of
-from tests.e2e.environments import environment
+from tests.e2e.answers import ROOT, Row, answer, at, load, query
 from tests.e2e.test_meltano import pytestmark
 
 __all__ = ["pytestmark"]
 
-ROOT = Path(__file__).parents[2]
-SHOWN = {
-    "onboarding": 8,
-    "renewals": 8,
-    "revenue": 8,
-    "payout_reconciliation": 8,
-    "lifecycle": None,
-    "dunning": 5,
-    "currencies": None,
-}
-"""Example → rows of its answer that docs/uses.md shows; None: all."""
-Row = dict[str, Any]
-
-
-def query(name: str) -> str:
-    return (ROOT / f"examples/{name}.sql").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The locked target-duckdb, with the DuckDB that it is held at."""
-    return environment(tmp_path_factory.mktemp("loader"), "target-duckdb.txt")
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.sql"))
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory, business: Emulator, programs: Path) -> Path:
-    """What the main job makes of the default account: the tap into the real target-duckdb."""
-    folder = tmp_path_factory.mktemp("uses")
-    (folder / "config.json").write_text(json.dumps(config_of(business)))
-    target = {"path": str(folder / "emulator.duckdb"), "default_target_schema": "stripe"}
-    (folder / "target.json").write_text(json.dumps(target))
-    tap = [sys.executable, "-m", "tap_stripe_alloy.tap", "--config", "config.json"]
-    with (folder / "records").open("wb") as records:
-        subprocess.run(tap, stdout=records, stderr=subprocess.DEVNULL, check=True, cwd=folder)
-    with (folder / "records").open("rb") as records:
-        load = [str(programs / "target-duckdb"), "--config", "target.json"]
-        subprocess.run(load, stdin=records, capture_output=True, check=True, cwd=folder)
-    return folder / "emulator.duckdb"
-
-
-def answer(name: str, database: Path, today: str | None = None) -> list[Row]:
-    columns, rows = ask(query(name), database, today)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def at(unix: int) -> datetime:
-    return datetime.fromtimestamp(unix, timezone.utc).replace(tzinfo=None)
+    """The default account in DuckDB."""
+    return load(business, programs, tmp_path_factory.mktemp("uses"))
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +34,22 @@ def today(business: Emulator) -> datetime:
     return at(max(event["created"] for event in business.objects("event")))
 
 
-@pytest.mark.parametrize("name", SHOWN)
+# ---------------------------------------------------------------------- documents and programs
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_documents_show_what_an_example_answers(database: Path, name: str) -> None:
     text = (ROOT / "docs/uses.md").read_text(encoding="utf-8")
-    shown = text.split(f"<!-- examples/{name}.sql -->\n")[1].split("\n<!-- end -->")[0]
-    assert shown.strip() == markdown(*ask(query(name), database), SHOWN[name])
+    before, after = text.split(f"<!-- output of examples/{name}.sql -->\n")
+    command = before.rsplit("```sh\n")[-1].partition("\n")[0]
+    asked = re.fullmatch(rf"\./run python examples/ask\.py examples/{name}\.sql(.*)", command)
+    assert asked
+    rows = int(asked[1].removeprefix(" --rows ")) if asked[1] else None
+    shown = after.split("\n<!-- end -->")[0]
+    assert shown.strip() == markdown(*ask(query(name), database), rows)
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_loaders_own_duckdb_answers_the_same(database: Path, programs: Path, name: str) -> None:
     command = ["examples/ask.py", f"examples/{name}.sql", str(database), "--csv"]
     older, newer = (
@@ -92,6 +58,21 @@ def test_the_loaders_own_duckdb_answers_the_same(database: Path, programs: Path,
     )
     assert older == newer
     assert older.count(b"\n") > 3
+
+
+def test_a_cell_does_not_break_its_table() -> None:
+    assert markdown(["a"], [["one | two\nthree"]]) == "| a |\n| --- |\n| one \\| two three |"
+
+
+def test_what_is_left_out_is_counted() -> None:
+    assert markdown(["a"], [[1], [2], [3]], 1).endswith("| 1 |\n\n… and 2 more.")
+
+
+def test_who_asks_before_the_job_ran_is_told_to_run_it(tmp_path: Path) -> None:
+    command = [sys.executable, "examples/ask.py", "examples/revenue.sql", str(tmp_path / "none")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert run.returncode == 2
+    assert b"`./run meltano run stripe-to-duckdb` makes it" in run.stderr
 
 
 def listed(business: Emulator, kind: str) -> list[Row]:
@@ -199,14 +180,15 @@ def test_the_revenue_of_a_month_checked_by_hand(database: Path) -> None:
         "refunds": -49_809,
         "disputes": -24_000,
         "fees": -37_486,
+        "other": 0,
         "net": 1_067_220,
     }
 
 
 def test_the_parts_of_each_months_revenue_add_up(database: Path) -> None:
     for row in answer("revenue", database):
-        parts = (row["gross"] or 0) + row["refunds"] + row["disputes"] + row["fees"]
-        assert parts == row["net"]
+        parts = ("gross", "refunds", "disputes", "fees", "other")
+        assert sum(row[part] for part in parts) == row["net"]
 
 
 def test_all_months_net_is_all_that_moved_but_payouts(database: Path, business: Emulator) -> None:
@@ -246,7 +228,9 @@ def test_every_customer_is_in_one_stage(database: Path, business: Emulator) -> N
     assert sum(row["customers"] for row in rows) == len(business.ids("customer")) == 148
 
 
-def test_the_stages_checked_by_hand(database: Path, business: Emulator) -> None:
+def test_the_stages_are_those_of_subscriptions_and_payments(
+    database: Path, business: Emulator
+) -> None:
     statuses: dict[str, set[str]] = defaultdict(set)
     for found in listed(business, "subscription"):
         leaving = found["status"] == "active" and found["cancel_at_period_end"]
@@ -287,7 +271,7 @@ def test_the_failed_payments_are_the_open_invoices_that_were_tried(
     assert {
         row["invoice"]: (row["customer"], row["amount"], row["currency"]) for row in rows
     } == tried
-    assert all(row["reason"] and row["email"] and row["pay_at"] for row in rows)
+    assert all(row["decline_code"] and row["email"] and row["pay_at"] for row in rows)
 
 
 def test_the_expiring_cards_are_those_gone_by_the_next_renewal(
@@ -322,7 +306,10 @@ def test_the_list_goes_to_a_dunning_tool_as_csv(database: Path) -> None:
     command = [sys.executable, "examples/ask.py", "examples/dunning.sql", str(database), "--csv"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     lines = run.stdout.decode().splitlines()
-    assert lines[0] == "why,email,customer,invoice,amount,currency,attempts,reason,next_on,pay_at"
+    assert lines[0] == (
+        "why,email,customer,amount,currency,subscription,invoice,attempts,next_on,decline_code,"
+        "card,last4,expires,pay_at"
+    )
     assert len(lines) == 1 + len(answer("dunning", database))
 
 
@@ -332,20 +319,30 @@ def test_the_list_goes_to_a_dunning_tool_as_csv(database: Path) -> None:
 def test_totals_are_of_one_currency_each_in_its_whole_units(
     database: Path, business: Emulator
 ) -> None:
-    gross: Counter[str] = Counter()
-    refunded: Counter[str] = Counter()
-    for found in business.objects("charge"):
-        if found["paid"]:
-            gross[found["currency"]] += found["amount_captured"]
-            refunded[found["currency"]] += found["amount_refunded"]
     units = {"jpy": Decimal(1), "usd": Decimal(100), "eur": Decimal(100), "gbp": Decimal(100)}
+    charged: Counter[str] = Counter()
+    net: Counter[str] = Counter()
+    for found in business.objects("charge"):
+        charged[found["currency"]] += found["amount_captured"]
+    for found in business.objects("balance_transaction"):
+        if found["type"] != "payout":
+            net[found["currency"]] += found["net"]
     rows = {row["currency"]: row for row in answer("currencies", database)}
     assert rows.keys() == units.keys()
     for currency, row in rows.items():
-        assert row["gross"] == gross[currency] / units[currency]
-        assert row["kept"] == (gross[currency] - refunded[currency]) / units[currency]
+        assert row["charged"] == charged[currency] / units[currency]
+        assert row["net"] == net[currency] / units[currency]
+
+
+def test_the_months_of_a_currency_add_up_to_its_total(database: Path) -> None:
+    units = {"jpy": Decimal(1), "usd": Decimal(100), "eur": Decimal(100), "gbp": Decimal(100)}
+    months = answer("revenue", database)
+    for row in answer("currencies", database):
+        for part in ("gross", "refunds", "disputes", "fees", "net"):
+            of_months = sum(m[part] for m in months if m["currency"] == row["currency"])
+            assert row[part] * units[row["currency"]] == of_months
 
 
 def test_yen_have_no_hundredths(database: Path) -> None:
     [yen] = [row for row in answer("currencies", database) if row["currency"] == "jpy"]
-    assert (yen["gross"], yen["refunded"]) == (1_948_734, 69_752)
+    assert (yen["gross"], yen["refunds"]) == (1_948_734, -69_752)
