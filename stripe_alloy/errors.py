@@ -84,6 +84,9 @@ class KeyRejected(StripeError):
 class PermissionMissing(StripeError):
     """403: the key may not do this."""
 
+    needs: str | None = None
+    """The permission as the Dashboard names it, where it is not that of the stream itself."""
+
     advice = "Grant the permission to the restricted key in the Dashboard, or leave the stream out."
 
     @property

@@ -6,6 +6,7 @@ From then on: `{"replication_key": …, "replication_key_value": …, "seen": [e
 `events_until` where no event tells of the stream's objects. Where changes come from a webhook
 inbox, also `{"inbox": {"id": …, "reader": …, "seq": …, "from": …}}`: which inbox, who reads it, up
 to which number all is written, and since when (Unix seconds) it was read without a break.
+`{"test_clocks": true}` says that what is on test clocks was listed as well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tap_stripe_alloy.records import rfc3339, unix_seconds
 
 EVENTS_UNTIL = "events_until"
 INBOX = "inbox"
+CLOCKS = "test_clocks"
 BEGUN = "begun"
 KEYS = (
     BEGUN,
@@ -28,6 +30,7 @@ KEYS = (
     "seen",
     EVENTS_UNTIL,
     INBOX,
+    CLOCKS,
     "version",
 )
 
@@ -122,6 +125,17 @@ class Bookmark:
         self._state.pop(INBOX, None)
         if inbox:
             self._state[INBOX] = inbox
+
+    @property
+    def clocks(self) -> bool:
+        """Whether what is on test clocks was listed; its changes come with all others."""
+        return bool(self._state.get(CLOCKS))
+
+    def note_clocks(self, *, listed: bool) -> None:
+        """Note whether what is on test clocks was listed."""
+        self._state.pop(CLOCKS, None)
+        if listed:
+            self._state[CLOCKS] = True
 
     @property
     def version(self) -> int | None:

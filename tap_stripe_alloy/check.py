@@ -5,17 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stripe_alloy.errors import PermissionMissing, RequestRefused
+from tap_stripe_alloy.streams import ways
 
 if TYPE_CHECKING:
     from stripe_alloy.transport import Transport
     from tap_stripe_alloy.stream import StripeStream
 
 
-def verdict_on(stream: type[StripeStream], transport: Transport, account: str | None) -> str:
+def verdict_on(
+    stream: type[StripeStream], transport: Transport, account: str | None, *, clocks: bool = False
+) -> str:
     """What keeps the key from reading a stream, asked of Stripe; empty if nothing does.
 
-    Raises a `StripeError` on what concerns no single stream, such as a key that is refused.
+    `clocks`: whether it is also to read what is on test clocks. Raises a `StripeError` on what
+    concerns no single stream, such as a key that is refused.
     """
+    for way in ways(stream) if clocks else ():
+        try:
+            transport.get(way.path, [("limit", "1")], account=account)
+        except PermissionMissing as error:
+            error.needs = way.permission
+            return lacking(stream, error)
     refusal: RequestRefused | None = None
     for path in (stream.path, *stream.other_paths):
         try:
@@ -32,4 +42,4 @@ def verdict_on(stream: type[StripeStream], transport: Transport, account: str | 
 def lacking(stream: type[StripeStream], error: PermissionMissing) -> str:
     """The permission that is missing, as the Dashboard and as Stripe's answer name it."""
     named = f" ({error.permission})" if error.permission else ""
-    return f"the key lacks the permission {stream.permission!r}{named}."
+    return f"the key lacks the permission {error.needs or stream.permission!r}{named}."

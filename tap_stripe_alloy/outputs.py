@@ -54,10 +54,10 @@ def parts(written: Written) -> list[tuple[Output, list[Record]]]:
 
 
 def records_of(source: Object, outputs: Iterable[Output], at: int | None = None) -> Written:
-    """The records of an object and its children; `at`: when it changed, if an event told."""
-    parent_at = changed_at(source) if at is None else at
+    """The records of an object and its children; `at`: when it changed, if anything tells."""
+    own = changed_at(source)
     rows = [
-        (output, row, parent_at if row is source else max(parent_at, row.get("created") or 0))
+        (output, row, at or (own if row is source else max(own, row.get("created") or 0)))
         for output in outputs
         for row in children_of(source, output)
     ]

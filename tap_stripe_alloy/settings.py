@@ -95,6 +95,14 @@ DECLARED = th.PropertiesList(
         "sends no event when one's metadata, description or amount is edited.",
     ),
     th.Property(
+        "include_test_clocks",
+        th.BooleanType,
+        default=False,
+        title="Include test clocks",
+        description="Also read customers, subscriptions and invoices on test clocks, which "
+        "Stripe's lists leave out. There are none in live mode.",
+    ),
+    th.Property(
         "webhook_inbox",
         th.StringType,
         secret=True,
@@ -136,6 +144,7 @@ class Settings:
     max_requests_per_second: float | None
     max_concurrency: int
     relist_days: int
+    include_test_clocks: bool
     webhook_inbox: str | None
     ignore_own_writes: str | None
 
@@ -148,6 +157,11 @@ class Settings:
     def live(self) -> bool:
         """Whether the key is one of live mode."""
         return self.api_key.startswith(("sk_live_", "rk_live_"))
+
+    @property
+    def clocks(self) -> bool:
+        """Whether to read what is on test clocks; live mode has none."""
+        return self.include_test_clocks and not self.live
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -166,6 +180,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         max_requests_per_second=_positive(config, "max_requests_per_second"),
         max_concurrency=int(_positive(config, "max_concurrency") or MAX_CONCURRENCY),
         relist_days=_days(config.get("relist_days") or 0),
+        include_test_clocks=bool(config.get("include_test_clocks")),
         webhook_inbox=str(config.get("webhook_inbox") or "").strip() or None,
         ignore_own_writes=str(config.get("ignore_own_writes") or "").strip() or None,
     )

@@ -57,6 +57,9 @@ class StripeStream(Stream):
     parent: ClassVar[type[StripeStream] | None] = None
     parent_field: ClassVar[str | None] = None
     """The field of the parent that lists this stream's objects."""
+    on_clocks: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """How to find its objects on test clocks, which its list leaves out: lists, each with the
+    parameter that takes an id of the one before; the first takes a clock's, the last is its own."""
     permission: ClassVar[str]
     """The restricted key's permission, as the Dashboard names it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tap_stripe_alloy.changes import RETENTION
 from tap_stripe_alloy.stream import StripeStream
@@ -16,6 +17,7 @@ class Customers(StripeStream):
     path = "/v1/customers"
     subjects = ("customer",)
     deleted_by = ("customer.deleted",)
+    on_clocks = ((path, "test_clock"),)
     permission = "Customers: read"
 
 
@@ -48,6 +50,7 @@ class Invoices(StripeStream):
     path = "/v1/invoices"
     subjects = ("invoice",)
     deleted_by = ("invoice.deleted",)
+    on_clocks = ((Customers.path, "test_clock"), (path, "customer"))
     permission = "Invoices: read"
 
 
@@ -70,6 +73,7 @@ class Subscriptions(StripeStream):
     path = "/v1/subscriptions"
     list_params = (("status", "all"),)
     subjects = ("customer.subscription",)
+    on_clocks = ((path, "test_clock"),)
     permission = "Subscriptions: read"
 
 
@@ -188,6 +192,27 @@ STREAMS: tuple[type[StripeStream], ...] = (
     Events,
     BalanceTransactions,
 )
+
+CLOCKS = "/v1/test_helpers/test_clocks"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A list on the way to what is on test clocks."""
+
+    path: str
+    param: str | None
+    """What narrows it by an id of the list before; the first, that of the clocks, has none."""
+    permission: str
+
+
+def ways(stream: type[StripeStream]) -> list[Way]:
+    """The lists to go through to a stream's objects on test clocks; none if it has no such."""
+    root = stream.parent or stream
+    permissions = {of.path: of.permission for of in STREAMS}
+    found = [Way(path, param, permissions[path]) for path, param in root.on_clocks]
+    return [Way(CLOCKS, None, "Test clocks: read"), *found] if found else []
+
 
 BY_NAME: Mapping[str, type[StripeStream]] = {stream.name: stream for stream in STREAMS}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
 from stripe_alloy.transport import Transport
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.changes import OVERLAP, RETENTION
+from tap_stripe_alloy.clocks import OnClocks, OnClocksFirst
 from tap_stripe_alloy.direct import Direct
 from tap_stripe_alloy.feeds import nothing_own
 from tap_stripe_alloy.fetch import Batch, Begin, Fetcher, Source, Step
@@ -214,6 +215,8 @@ class Sync:
         key = stream.replication_key or "updated"
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
         bookmark.check()
+        if not self._settings.clocks:
+            bookmark.note_clocks(listed=False)  # once turned on again, they are to be listed anew
         direct = self._direct and stream.as_it_comes
         pages = Direct(stream.schema, account_id=account_id, unix=unix) if direct else None
         return Output(stream, recorder, bookmark, self._versions[stream.name], pages)
@@ -239,7 +242,21 @@ class Sync:
                     walk=walk,
                     start=self._relist_from,
                 )
+        for walk, told in walks:
+            yield from self._clocks_turned_on(account, walk, told)
         yield from self._listings(account, [o for o in outputs if not o.bookmark.listed])
+
+    def _clocks_turned_on(
+        self, account: str | None, walk: Changes, told: Sequence[Output]
+    ) -> Iterator[Source]:
+        """What is on test clocks, for streams whose list was read without."""
+        start, run = self._settings.start, self._run
+        for members in _families([output for output in told if self._lacks_clocks(output)]):
+            yield OnClocks(members, account=account, start=start, run=run, walk=walk)
+
+    def _lacks_clocks(self, output: Output) -> bool:
+        wanted = self._settings.clocks and bool(output.stream.root.on_clocks)
+        return wanted and not output.bookmark.clocks
 
     def _relist_from(self) -> int:
         return int(self.transport.now()) - self._settings.relist_days * DAY
@@ -261,6 +278,7 @@ class Sync:
                     run=self._run,
                     own=OwnWrites(self._written) if self._written else nothing_own,
                     mailbox=source,
+                    clocks=self._settings.clocks,
                 )
                 yield walk, outputs
 
@@ -327,18 +345,23 @@ class Sync:
                 output.version.activated()
 
     def _listings(self, account: str | None, outputs: Sequence[Output]) -> Iterator[Source]:
-        """One pass for a parent and its children, as long as they have the same left to read."""
+        start, run = self._settings.start, self._run
+        for members in _families(outputs):
+            root = members[0].stream.root
+            kind = LISTINGS.get(root.name, Listing)
+            listing = kind(members, root.listed, account=account, start=start, run=run)
+            if self._lacks_clocks(members[0]) and isinstance(listing, Listing):
+                yield OnClocksFirst(listing, account=account, start=start, run=run)
+            else:
+                yield listing
 
-        def one_pass(output: Output) -> tuple[str, str]:
-            return output.stream.root.name, repr(output.bookmark.missing)
 
-        for (root, _), group in groupby(sorted(outputs, key=one_pass), key=one_pass):
-            members = sorted(group, key=lambda output: output.stream.parent is not None)
-            kind = LISTINGS.get(root, Listing)
-            yield kind(
-                members,
-                members[0].stream.root.listed,
-                account=account,
-                start=self._settings.start,
-                run=self._run,
-            )
+def _families(outputs: Iterable[Output]) -> Iterator[list[Output]]:
+    """A parent and its children, as long as they have the same left to read."""
+
+    def left(output: Output) -> tuple[str, str, bool]:
+        bookmark = output.bookmark
+        return output.stream.root.name, repr(bookmark.missing), bookmark.clocks
+
+    for _, group in groupby(sorted(outputs, key=left), key=left):
+        yield sorted(group, key=lambda output: output.stream.parent is not None)

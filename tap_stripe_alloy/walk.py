@@ -36,7 +36,9 @@ class Changes:
         run: Run,
         own: Own = nothing_own,
         mailbox: Mailbox | None = None,
+        clocks: bool = False,
     ) -> None:
+        self._clocks = clocks
         self._account = account
         self._api_version = api_version
         self._run = run
@@ -201,6 +203,8 @@ class Changes:
 
     def _told(self, change: Change) -> Written:
         """Return the records of a change; of a deleted object, its tombstone."""
+        if change.snapshot.get("test_clock") and not self._clocks:
+            return []  # Stripe's lists leave it out too
         object_name, source_id = change.key
         self._at[change.key] = change.at
         if change.do == "bury":

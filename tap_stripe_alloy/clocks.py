@@ -1,0 +1,161 @@
+"""What is on Stripe's test clocks: its lists leave that out unless they are asked for a clock.
+
+A clock has a few customers with a few subscriptions each, so all of it is read in one go: what was
+cut short is read again from the beginning. Its objects' `created` is the clock's time, which may
+lie years ahead; `updated` is therefore the time at which they were read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.transport import PAGE_SIZE, Answer
+from tap_stripe_alloy.completion import Completion
+from tap_stripe_alloy.fetch import Batch, Get, Step, nothing
+from tap_stripe_alloy.listing import Listing, Run
+from tap_stripe_alloy.outputs import Output, parts, records_of
+from tap_stripe_alloy.records import Object
+from tap_stripe_alloy.streams import ways
+
+if TYPE_CHECKING:
+    from tap_stripe_alloy.walk import Changes
+
+
+class OnClocks:
+    """Goes from the clocks, list by list, to what is on them, for the streams of one list.
+
+    Where these streams follow a walk it waits for that, whose snapshots may be older.
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        *,
+        account: str | None,
+        start: int,
+        run: Run,
+        walk: Changes | None = None,
+        begin: Callable[[Answer], None] | None = None,
+    ) -> None:
+        self._outputs = outputs
+        self._root = outputs[0].stream.root
+        self._ways = ways(type(self._root))
+        self._account = account
+        self._start = start
+        self._run = run
+        self._walk = walk
+        self._begin = begin
+        self._begun = False
+        self._open = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether all was read, if not yet written."""
+        return self._begun and not self._open
+
+    def next(self) -> Get | None:
+        """Return the first page of clocks; what they lead to follows from that."""
+        if self._begun or (self._walk and not self._may_follow(self._walk)):
+            return None
+        self._begun = True
+        return self._page(0, ())
+
+    def left(self) -> Mapping[str, float]:
+        """Stream → requests under way: how many will follow, nobody knows."""
+        return dict.fromkeys((output.stream.name for output in self._outputs), float(self._open))
+
+    def refused(self, error: PermissionMissing) -> None:
+        """Report that the key may not read a list on the way."""
+        self._run.refused(self._outputs, error)
+
+    def _may_follow(self, walk: Changes) -> bool:
+        """Streams that the walk found to be out of date are listed anew, clocks and all."""
+        marks = [output.bookmark for output in self._outputs]
+        return walk.ended and all(mark.listed and not mark.clocks for mark in marks)
+
+    def _page(self, step: int, narrowed: tuple[tuple[str, str], ...], cursor: str = "") -> Get:
+        self._open += 1
+        way = self._ways[step]
+        params = [("limit", str(PAGE_SIZE)), *narrowed]
+        if self._is_last(step):
+            params += self._root.list_params
+            params += [("expand[]", f"data.{path}") for path in self._root.expand]
+            if self._start:
+                params.append(("created[gte]", str(self._start)))
+        if cursor:
+            params.append(("starting_after", cursor))
+        return Get(
+            way.path,
+            params,
+            self._account,
+            partial(self._answered, step, narrowed),
+            partial(self._not_answered, step, narrowed),
+        )
+
+    def _is_last(self, step: int) -> bool:
+        return step == len(self._ways) - 1
+
+    def _answered(
+        self, step: int, narrowed: tuple[tuple[str, str], ...], answer: Answer
+    ) -> Iterator[Step]:
+        if self._begin:
+            self._begin(answer)
+        found: list[Object] = answer.body["data"]
+        if answer.body["has_more"]:
+            yield self._page(step, narrowed, found[-1]["id"])
+        if self._is_last(step):
+            then = partial(self._read, int(answer.sent_at))
+            listed = self._root.listed
+            yield from Completion(found, listed, account=self._account, then=then).steps()
+            return
+        param = self._ways[step + 1].param or ""
+        for source in found:
+            yield self._page(step + 1, ((param, source["id"]),))
+        yield from self._read(int(answer.sent_at), ())
+
+    def _not_answered(
+        self, step: int, narrowed: tuple[tuple[str, str], ...], error: StripeError
+    ) -> Iterator[Step]:
+        """Go on where a clock, or a customer on it, was deleted meanwhile."""
+        if isinstance(error, PermissionMissing):
+            error.needs = self._ways[step].permission
+        gone = isinstance(error, RequestRefused) and error.failure.code == "resource_missing"
+        if not (gone and narrowed):
+            raise error
+        if error.failure.param == "starting_after":  # the object that it names is: begin again
+            yield self._page(step, narrowed)
+        yield from self._read(0, ())
+
+    def _read(self, at: int, objects: Sequence[Object]) -> Iterator[Step]:
+        self._open -= 1
+        records = [pair for source in objects for pair in records_of(source, self._outputs, at)]
+        yield Batch(parts(records), nothing if self._open else self._note)
+
+    def _note(self) -> None:
+        for output in self._outputs:
+            output.bookmark.note_clocks(listed=True)
+
+
+class OnClocksFirst:
+    """A backfill that begins with what is on test clocks: it is complete only with that."""
+
+    def __init__(self, listing: Listing, *, account: str | None, start: int, run: Run) -> None:
+        self._listing = listing
+        self._clocks = OnClocks(
+            listing.outputs, account=account, start=start, run=run, begin=listing.begin
+        )
+
+    def next(self) -> Get | None:
+        """Return the next page to ask for."""
+        return self._listing.next() if self._clocks.ended else self._clocks.next()
+
+    def left(self) -> Mapping[str, float]:
+        """Stream → pages that are left, as far as known."""
+        return self._listing.left()
+
+    def refused(self, error: PermissionMissing) -> None:
+        """Report that the key may not read this list, or one on the way to the clocks'."""
+        self._listing.refused(error)
