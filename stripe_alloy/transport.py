@@ -46,6 +46,9 @@ LOCK_TIMEOUT = "lock_timeout"
 
 ACCOUNT_INVALID = "account_invalid"
 
+_ID = re.compile(r"^(/v1/(?:test_helpers/\w+|(?!test_helpers/)\w+)/)[^/]+")
+"""What comes before an id in a path, and the id."""
+
 Params = Sequence[tuple[str, str]]
 """Form or query parameters, as sent: `[("expand[]", "data.customer")]`."""
 
@@ -73,7 +76,7 @@ def endpoint_of(method: str, path: str) -> str:
     >>> endpoint_of("GET", "/v1/invoices/in_1/lines")
     'GET /v1/invoices/:id/lines'
     """
-    return method + " " + re.sub(r"^(/v1/\w+/)[^/]+", r"\1:id", path)
+    return method + " " + _ID.sub(r"\1:id", path)
 
 
 class _Wire:

@@ -277,6 +277,8 @@ def test_a_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPa
         ("/v1/charges", "GET /v1/charges"),
         ("/v1/charges/ch_1", "GET /v1/charges/:id"),
         ("/v1/invoices/in_1/lines", "GET /v1/invoices/:id/lines"),
+        ("/v1/test_helpers/test_clocks", "GET /v1/test_helpers/test_clocks"),
+        ("/v1/test_helpers/test_clocks/clock_1", "GET /v1/test_helpers/test_clocks/:id"),
         ("/v1/customers/cus_1/payment_methods", "GET /v1/customers/:id/payment_methods"),
     ],
 )
