@@ -30,7 +30,7 @@ def cut_short(source: Object, path: Sequence[str]) -> dict[str, Any] | None:
     inner: Any = source
     for key in path:
         inner = inner.get(key)
-        if not inner:
+        if not isinstance(inner, dict):  # an id, where what it names is not expanded
             return None
     found: dict[str, Any] = inner
     return found if found.get("has_more") else None

@@ -329,10 +329,10 @@ class Sync:
                 if self._activates(stream)
                 else "What was deleted meanwhile stays in the destination.",
             )
-            output.bookmark.forget()
-            if self._activates(stream) and not output.version.pending:
+            if self._activates(stream) and output.version.used_by(output.bookmark):
                 output.version.renew(self.transport.now())
                 stream.carry(output.version.number)
+            output.bookmark.forget()
         account = next(of for of, output in self._outputs if output is outputs[0])
         for listing in self._listings(account, outputs):
             self._reading.append(listing)

@@ -35,6 +35,10 @@ class Version:
         """Begin a new one: what is listed from now on replaces all there was."""
         self._state["table"] = {"version": max(int(now), (self.number or 0) + 1), "pending": True}
 
+    def used_by(self, bookmark: Bookmark) -> bool:
+        """Whether rows of this number may be gone already, and so need a new one to be dropped."""
+        return not self.pending or bookmark.version == self.number
+
     def prepare(self, bookmarks: Sequence[Bookmark], now: float) -> None:
         """See that there is a number, and what else is to be listed for a pending one."""
         if not any(bookmark.listed or bookmark.backfill for bookmark in bookmarks):

@@ -9,6 +9,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
+from tap_stripe_alloy.streams import BY_NAME
 from tests.conftest import Command, config_of, read
 
 
@@ -70,6 +71,38 @@ def test_with_expansions_a_changed_object_is_retrieved(
     )
     record = next(record for record in output.records["prices"] if record["id"] == price)
     assert record["product"]["object"] == "product"
+
+
+@pytest.mark.parametrize(
+    ("stream", "path"),
+    [
+        ("charges", "customer"),
+        ("customers", "default_source"),
+        ("invoices", "customer"),
+        ("payment_intents", "latest_charge"),
+        ("payment_methods", "customer"),
+        ("refunds", "charge"),
+        ("subscriptions", "latest_invoice"),
+    ],
+)
+def test_what_is_expanded_may_hold_lists_that_an_event_does_not_show(
+    account: Emulator, client: stripe.StripeClient, stream: str, path: str
+) -> None:
+    api: Any = client.v1
+    changed = next(
+        found
+        for found in account.objects(BY_NAME[stream].object_name)
+        if found[path] or stream == "customers"
+    )
+    output = run_after(
+        account,
+        lambda: getattr(api, stream).update(changed["id"], {"metadata": {"a": "b"}}),
+        expand={stream: [path]},
+        relist_days=400,
+    )
+    [record] = [record for record in output.records[stream] if record["id"] == changed["id"]]
+    assert record["metadata"]["a"] == "b"
+    assert isinstance(record[path], dict) == bool(changed[path])
 
 
 def test_a_change_that_cannot_be_used_as_it_is_brings_its_children_too(

@@ -228,6 +228,28 @@ def test_a_backfill_resumed_after_a_month_starts_over(account: Emulator) -> None
     assert differences(destination, account, [account.account_id]) == {}
 
 
+@pytest.mark.parametrize("clocks", [False, True])
+def test_what_was_deleted_after_a_month_old_attempt_at_a_backfill_goes(
+    account: Emulator, monkeypatch: pytest.MonkeyPatch, clocks: bool
+) -> None:
+    """Wherever the attempt was cut: the rows it left are of a version that is gone."""
+    monkeypatch.setattr(transport, "PAGE_SIZE", 2)
+    monkeypatch.setattr(tap, "RECORDS_A_STATE", 1)
+    config = config_of(account, include_test_clocks=clocks)
+    client = client_of(account).v1
+    for number in range(0, 30, 3):
+        gone = client.customers.create({"name": "Goes unseen"}).id
+        destination = Destination()
+        destination.take(read(config, "customers").messages[:number])
+        client.customers.delete(gone)
+        account.clock_advance(45 * DAY)
+        for _ in "listed", "walked":
+            output = read(config, "customers", state=destination.state)
+            destination.take(output.messages)
+        there = set(account.ids("customer", everything=clocks))
+        assert set(destination.of("customers")) == there
+
+
 @pytest.mark.usefixtures("many_states")
 def test_cut_at_every_state_and_resumed(account: Emulator) -> None:
     """The updates happen in the pause, so each resumed run has to catch up with them."""
