@@ -112,6 +112,8 @@ class Expander:
         return None
 
     def _included(self, node: JSON, name: str, rest: list[str]) -> Any:
+        if "object" not in node:  # a part of an object: what it leaves out, the emulator has not
+            return node.get(name)
         nested = RESOURCES[node["object"]].nested.get(name) if node["object"] in RESOURCES else None
         if nested is None:
             return self._extra(node, name)

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import stripe
 
+from stripe_alloy.emulator.expand import MAX_LEVELS
+from tap_stripe_alloy.shape import generated
+from tap_stripe_alloy.streams import STREAMS
 from tests.emulator.helpers import get, refused
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator import Emulator
+    from tap_stripe_alloy.stream import StripeStream
 
 
 def expanded(client: stripe.StripeClient, path: str, *paths: str, **params: Any) -> Any:
@@ -41,6 +45,18 @@ def test_expansions_go_into_nested_lists(business: Emulator, reader: stripe.Stri
     path = f"/v1/subscriptions/{row['id']}"
     found = expanded(reader, path, "items.data.price.product")
     assert found["items"]["data"][0]["price"]["product"]["object"] == "product"
+
+
+@pytest.mark.parametrize("stream", [stream for stream in STREAMS if not stream.parent])
+def test_whatever_a_list_may_expand_is_answered(
+    reader: stripe.StripeClient, stream: type[StripeStream]
+) -> None:
+    paths = [
+        path for path in generated("_expandable")[stream.name] if path.count(".") < MAX_LEVELS - 1
+    ]
+    for path in paths:
+        page = expanded(reader, stream.path, f"data.{path}", limit=100)
+        assert page["data"]
 
 
 def test_a_null_stays_null(business: Emulator, reader: stripe.StripeClient) -> None:
