@@ -75,6 +75,11 @@ def seconds(time: datetime | int) -> int:
     return time if isinstance(time, int) else int(time.timestamp())
 
 
+def on_clock_as_it_came(record: Any) -> bool:
+    """Whether a record is of an object on a test clock."""
+    return record.test_clock is not UNSET and bytes(record.test_clock) != b"null"
+
+
 def _cut_short(record: Any, path: Sequence[str]) -> bool:
     for key in path:
         record = getattr(record, key)

@@ -14,9 +14,9 @@ from stripe_alloy.transport import PAGE_SIZE, Answer
 from tap_stripe_alloy.backfill import OPEN, Ask, Missing, Page, Row, Slices
 from tap_stripe_alloy.changes import OVERLAP, RETENTION
 from tap_stripe_alloy.completion import Completion
-from tap_stripe_alloy.direct import DirectPage, seconds
+from tap_stripe_alloy.direct import DirectPage, on_clock_as_it_came, seconds
 from tap_stripe_alloy.fetch import Batch, Get, Step
-from tap_stripe_alloy.lists import Listed
+from tap_stripe_alloy.lists import Listed, on_clock
 from tap_stripe_alloy.outputs import Output, changed_at, parts, records_of
 from tap_stripe_alloy.records import Object
 
@@ -131,7 +131,10 @@ class Listing:
         rows = [Row(source["created"], source["id"]) for source in objects]
         page = self._slices.received(ask, rows, has_more=answer.body["has_more"])
         kept = {row.id for row in page.keep}
-        yield from self._complete(page, [source for source in objects if source["id"] in kept])
+        objects = [source for source in objects if source["id"] in kept]
+        if self._listed.without_clocks:
+            objects = [source for source in objects if not on_clock(source)]
+        yield from self._complete(page, objects)
 
     def _maybe_as_it_came(self, ask: Ask, answer: Answer) -> Iterator[Step]:
         if isinstance(answer.body, dict):  # perhaps it was not what the schema says
@@ -144,6 +147,8 @@ class Listing:
         page = self._slices.received(ask, rows, has_more=answer.has_more)
         kept = {row.id for row in page.keep}
         records = [record for record in answer.data if record.id in kept]
+        if self._listed.without_clocks:
+            records = [record for record in records if not on_clock_as_it_came(record)]
         return Batch([(self.outputs[0], records)], partial(self._written, page))
 
     def begin(self, first: Answer) -> None:

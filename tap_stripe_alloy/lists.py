@@ -23,6 +23,13 @@ class Listed:
     expand: Sequence[str] = ()
     nested: Sequence[tuple[str, ...]] = ()
     """Where its objects hold lists that Stripe cuts short."""
+    without_clocks: bool = False
+    """Whether objects on test clocks are to be left out, should it show any."""
+
+
+def on_clock(source: Object) -> bool:
+    """Whether an object is on a test clock."""
+    return bool(source.get("test_clock"))
 
 
 def cut_short(source: Object, path: Sequence[str]) -> dict[str, Any] | None:

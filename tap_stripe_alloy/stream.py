@@ -96,8 +96,20 @@ class StripeStream(Stream):
     def listed(self) -> Listed:
         """The list that this stream's objects come from."""
         return Listed(
-            self.path, self.list_params, self.by_created, self.history, self.expand, self.nested
+            self.path,
+            self.list_params,
+            self.by_created,
+            self.history,
+            self.expand,
+            self.nested,
+            without_clocks=self.without_clocks,
         )
+
+    @cached_property
+    def without_clocks(self) -> bool:
+        """Whether objects on test clocks are to be left out, should Stripe show any."""
+        wanted = self.settings.include_test_clocks
+        return bool(self.on_clocks) and not (wanted or self.settings.live)
 
     @cached_property
     def nested(self) -> list[tuple[str, ...]]:

@@ -278,7 +278,6 @@ class Sync:
                     run=self._run,
                     own=OwnWrites(self._written) if self._written else nothing_own,
                     mailbox=source,
-                    clocks=self._settings.clocks,
                 )
                 yield walk, outputs
 

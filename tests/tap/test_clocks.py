@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import stripe
 
-from stripe_alloy import transport
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import shape, tap
 from tap_stripe_alloy.records import Recorder, rfc3339
@@ -125,6 +124,27 @@ def test_nothing_on_a_clock_comes_by_default(account: Emulator) -> None:
     for stream in STREAMS:
         assert set(destination.of(stream)) == ids(account, stream, everything=False)
     assert not paths[CLOCKS]
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("timestamps", ["rfc3339", "unix"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_nothing_on_a_clock_comes_should_a_list_show_it(
+    account: Emulator, timestamps: str, alone: bool
+) -> None:
+    """Stripe documents for some of its lists only that they leave it out."""
+    rehearse(account)
+    hidden = {stream: on_clocks(account, stream) for stream in STREAMS}
+    account.store.execute("UPDATE objects SET shown = 0 WHERE shown = 2")
+    config = config_of(account, timestamps=timestamps)
+    for streams in [(stream,) for stream in STREAMS] if alone else [STREAMS]:
+        output = read(config, *streams)
+        for stream in streams:
+            everything = ids(account, stream, everything=True)
+            assert output.ids(stream) == Counter(everything - hidden[stream])
+    wanted = read(config_of(account, include_test_clocks=True), *STREAMS)
+    for stream in STREAMS:
+        assert set(wanted.ids(stream)) == ids(account, stream, everything=True)
 
 
 def test_the_log_of_events_is_left_whole(account: Emulator) -> None:
@@ -287,11 +307,11 @@ def test_after_a_long_pause_clocks_are_listed_again_too(account: Emulator) -> No
 # ---------------------------------------------------------------------- cut and resumed
 
 
+@pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("seed", range(12))
 def test_whenever_it_is_cut_the_destination_ends_up_whole(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "PAGE_SIZE", 5)
     monkeypatch.setattr(tap, "RECORDS_A_STATE", 1)
     rng = random.Random(seed)
     with Emulator(customers=12) as account:

@@ -228,12 +228,12 @@ def test_a_backfill_resumed_after_a_month_starts_over(account: Emulator) -> None
     assert differences(destination, account, [account.account_id]) == {}
 
 
+@pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("clocks", [False, True])
 def test_what_was_deleted_after_a_month_old_attempt_at_a_backfill_goes(
     account: Emulator, monkeypatch: pytest.MonkeyPatch, clocks: bool
 ) -> None:
     """Wherever the attempt was cut: the rows it left are of a version that is gone."""
-    monkeypatch.setattr(transport, "PAGE_SIZE", 2)
     monkeypatch.setattr(tap, "RECORDS_A_STATE", 1)
     config = config_of(account, include_test_clocks=clocks)
     client = client_of(account).v1
