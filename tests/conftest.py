@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -175,32 +176,30 @@ def full_read() -> FullRead:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A server of the test's own, where PostgreSQL is installed."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # not in PATH there
     places = os.pathsep.join([os.environ.get("PATH", ""), *map(str, debian)])
     initdb, pg_ctl = (shutil.which(name, path=places) for name in ("initdb", "pg_ctl"))
     if not initdb or not pg_ctl:
         pytest.skip("no PostgreSQL server here: initdb and pg_ctl are not installed")
-    folder = tmp_path_factory.mktemp("postgres")
-    user = None
-    if os.geteuid() == 0:  # it refuses to run as root
-        nobody = pwd.getpwnam("nobody")
-        for place in (folder, *folder.parents):
-            if not place.stat().st_mode & 0o001:  # pytest's own, which nobody else may enter
-                place.chmod(place.stat().st_mode | 0o011)
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        user = "nobody"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = str(folder / "data")
+    # Not in pytest's own folder, which each start of pytest closes to all other users.
+    with TemporaryDirectory(prefix="postgres-") as folder:
+        user = None
+        if os.geteuid() == 0:  # it refuses to run as root
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            user = "nobody"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        data = f"{folder}/data"
 
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, user=user)
+        def run(*command: str) -> None:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, user=user)
 
-    run(initdb, "-D", data, "-A", "trust", "-U", "test")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
-    run(pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-    yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
-    run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
+        run(initdb, "-D", data, "-A", "trust", "-U", "test")
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
+        run(pg_ctl, "-D", data, "-w", "-l", f"{folder}/log", "-o", options, "start")
+        yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
+        run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
