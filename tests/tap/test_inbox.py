@@ -105,6 +105,28 @@ def test_a_run_costs_no_request_while_the_receiver_is_up(
     assert pipe.destination.state == state
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_what_is_on_a_test_clock_comes_only_if_wanted(
+    pipeline: tuple[Pipeline, Deliveries, Any], wanted: bool
+) -> None:
+    pipe, deliveries, client = pipeline
+    pipe.config["include_test_clocks"] = wanted
+    pipe.run()
+    there = set(pipe.emulator.ids("customer", everything=wanted))
+    assert set(pipe.destination.of("customers")) == there
+    clock = client.test_helpers.test_clocks.list().data[0].id
+    rehearsal = client.customers.create({"name": "Rehearsal", "test_clock": clock}).id
+    deliveries.deliver_all()
+    assert pipe.requests() == []
+    assert (rehearsal in pipe.destination.of("customers")) == wanted
+    pipe.emulator.clock_advance(2)  # events of one second have no order
+    client.customers.delete(rehearsal)
+    deliveries.deliver_all()
+    assert pipe.requests() == []
+    assert set(pipe.destination.of("customers")) == there
+    assert (("customers", rehearsal) in pipe.destination.rows) == wanted
+
+
 def test_only_the_time_without_a_receiver_is_walked(
     pipeline: tuple[Pipeline, Deliveries, Any],
 ) -> None:
