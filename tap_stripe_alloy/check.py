@@ -20,7 +20,7 @@ def verdict_on(
     `clocks`: whether it is also to read what is on test clocks. Raises a `StripeError` on what
     concerns no single stream, such as a key that is refused.
     """
-    for way in ways(stream) if clocks else ():
+    for way in ways(stream)[:-1] if clocks else ():  # the last is the stream's own list
         try:
             transport.get(way.path, [("limit", "1")], account=account)
         except PermissionMissing as error:

@@ -12,10 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
-from stripe_alloy.transport import PAGE_SIZE, Answer
+from stripe_alloy.transport import Answer
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Batch, Get, Step, nothing
 from tap_stripe_alloy.listing import Listing, Run
+from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.outputs import Output, parts, records_of
 from tap_stripe_alloy.records import Object
 from tap_stripe_alloy.streams import ways
@@ -33,6 +34,7 @@ class OnClocks:
     def __init__(
         self,
         outputs: Sequence[Output],
+        listed: Listed,
         *,
         account: str | None,
         start: int,
@@ -41,8 +43,8 @@ class OnClocks:
         begin: Callable[[Answer], None] | None = None,
     ) -> None:
         self._outputs = outputs
-        self._root = outputs[0].stream.root
-        self._ways = ways(type(self._root))
+        self._ways = ways(type(outputs[0].stream))
+        self._lists = [*(Listed(way.path, by_created=False) for way in self._ways[:-1]), listed]
         self._account = account
         self._start = start
         self._run = run
@@ -78,25 +80,14 @@ class OnClocks:
 
     def _page(self, step: int, narrowed: tuple[tuple[str, str], ...], cursor: str = "") -> Get:
         self._open += 1
-        way = self._ways[step]
-        params = [("limit", str(PAGE_SIZE)), *narrowed]
-        if self._is_last(step):
-            params += self._root.list_params
-            params += [("expand[]", f"data.{path}") for path in self._root.expand]
-            if self._start:
-                params.append(("created[gte]", str(self._start)))
-        if cursor:
-            params.append(("starting_after", cursor))
+        listed = self._lists[step]
         return Get(
-            way.path,
-            params,
+            listed.path,
+            [*narrowed, *listed.page(self._start, cursor=cursor)],
             self._account,
             partial(self._answered, step, narrowed),
             partial(self._not_answered, step, narrowed),
         )
-
-    def _is_last(self, step: int) -> bool:
-        return step == len(self._ways) - 1
 
     def _answered(
         self, step: int, narrowed: tuple[tuple[str, str], ...], answer: Answer
@@ -106,9 +97,9 @@ class OnClocks:
         found: list[Object] = answer.body["data"]
         if answer.body["has_more"]:
             yield self._page(step, narrowed, found[-1]["id"])
-        if self._is_last(step):
+        listed = self._lists[step]
+        if listed is self._lists[-1]:
             then = partial(self._read, int(answer.sent_at))
-            listed = self._root.listed
             yield from Completion(found, listed, account=self._account, then=then).steps()
             return
         param = self._ways[step + 1].param or ""
@@ -142,10 +133,18 @@ class OnClocks:
 class OnClocksFirst:
     """A backfill that begins with what is on test clocks: it is complete only with that."""
 
-    def __init__(self, listing: Listing, *, account: str | None, start: int, run: Run) -> None:
-        self._listing = listing
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        listed: Listed,
+        *,
+        account: str | None,
+        start: int,
+        run: Run,
+    ) -> None:
+        self._listing = Listing(outputs, listed, account=account, start=start, run=run)
         self._clocks = OnClocks(
-            listing.outputs, account=account, start=start, run=run, begin=listing.begin
+            outputs, listed, account=account, start=start, run=run, begin=self._listing.begin
         )
 
     def next(self) -> Get | None:

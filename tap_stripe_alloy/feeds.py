@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from stripe_alloy.transport import PAGE_SIZE, Answer
+from stripe_alloy.transport import Answer
 from stripe_alloy.webhooks.coverage import FOREVER, Fetched, Interval
+from tap_stripe_alloy.backfill import OPEN
 from tap_stripe_alloy.changes import EVENT, OVERLAP, Event, Key, Page, key_of
 from tap_stripe_alloy.fetch import Get, Look, Step
+from tap_stripe_alloy.lists import Listed
 
 if TYPE_CHECKING:
     from stripe_alloy.webhooks.inbox import Inbox, Place, Whose
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 EVENTS = "/v1/events"
+_LIST = Listed(EVENTS)
 ON_ITS_WAY = 60
 """Seconds that an event may take to be delivered before it is missed."""
 CHUNK = 500
@@ -88,7 +91,7 @@ class StripeFeed:
         if self._waits or self._ended:
             return None
         self._waits = True
-        params = _list_params(self._oldest, None, self._cursor)
+        params = _LIST.page(self._oldest, cursor=self._cursor)
         return Get(EVENTS, params, self._account, self._answered)
 
     def taken(self, kind: str, event: Event) -> bool:
@@ -205,7 +208,7 @@ class InboxFeed:
 
     def _list_params(self, interval: Interval) -> list[tuple[str, str]]:
         low, high = interval
-        return _list_params(int(low), None if high == FOREVER else int(high) + 1, self._cursor)
+        return _LIST.page(int(low), OPEN if high == FOREVER else int(high) + 1, self._cursor)
 
     def _fetched(self, answer: Answer) -> Iterator[Step]:
         assert self._gaps  # noqa: S101 - only for a gap is a list asked for
@@ -302,12 +305,3 @@ class InboxFeed:
         self._ended = page.last
         self._waits = False
         yield from self._taker.take(page)
-
-
-def _list_params(low: int, high: int | None, cursor: str | None) -> list[tuple[str, str]]:
-    params = [("limit", str(PAGE_SIZE)), ("created[gte]", str(low))]
-    if high is not None:
-        params.append(("created[lt]", str(high)))
-    if cursor:
-        params.append(("starting_after", cursor))
-    return params

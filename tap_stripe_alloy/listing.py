@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import override
 
 from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
-from stripe_alloy.transport import PAGE_SIZE, Answer
+from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, Ask, Missing, Page, Row, Slices
 from tap_stripe_alloy.changes import OVERLAP, RETENTION
 from tap_stripe_alloy.completion import Completion
@@ -106,14 +106,7 @@ class Listing:
         self._run.refused(self.outputs, error)
 
     def _params(self, ask: Ask) -> list[tuple[str, str]]:
-        params = [("limit", str(PAGE_SIZE)), *self._listed.params]
-        if self._listed.by_created and ask.low:
-            params.append(("created[gte]", str(ask.low)))
-        if self._listed.by_created and ask.high < OPEN:
-            params.append(("created[lt]", str(ask.high)))
-        if ask.cursor:
-            params.append(("starting_after", ask.cursor))
-        return params + [("expand[]", f"data.{path}") for path in self._listed.expand]
+        return self._listed.page(ask.low, ask.high, ask.cursor)
 
     def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
         if self._resumed:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tap_stripe_alloy.backfill import HISTORY
+from stripe_alloy.transport import PAGE_SIZE
+from tap_stripe_alloy.backfill import HISTORY, OPEN
 from tap_stripe_alloy.records import Object
 
 
@@ -25,6 +26,19 @@ class Listed:
     """Where its objects hold lists that Stripe cuts short."""
     without_clocks: bool = False
     """Whether objects on test clocks are to be left out, should it show any."""
+
+    def page(
+        self, low: int = 0, high: int = OPEN, cursor: str | None = None
+    ) -> list[tuple[str, str]]:
+        """The parameters of a page: `created` in [low, high) where it can be filtered so."""
+        params = [("limit", str(PAGE_SIZE)), *self.params]
+        if self.by_created and low:
+            params.append(("created[gte]", str(low)))
+        if self.by_created and high < OPEN:
+            params.append(("created[lt]", str(high)))
+        if cursor:
+            params.append(("starting_after", cursor))
+        return params + [("expand[]", f"data.{path}") for path in self.expand]
 
 
 def on_clock(source: Object) -> bool:

@@ -252,7 +252,8 @@ class Sync:
         """What is on test clocks, for streams whose list was read without."""
         start, run = self._settings.start, self._run
         for members in _families([output for output in told if self._lacks_clocks(output)]):
-            yield OnClocks(members, account=account, start=start, run=run, walk=walk)
+            listed = members[0].stream.root.listed
+            yield OnClocks(members, listed, account=account, start=start, run=run, walk=walk)
 
     def _lacks_clocks(self, output: Output) -> bool:
         wanted = self._settings.clocks and bool(output.stream.root.on_clocks)
@@ -347,12 +348,9 @@ class Sync:
         start, run = self._settings.start, self._run
         for members in _families(outputs):
             root = members[0].stream.root
-            kind = LISTINGS.get(root.name, Listing)
-            listing = kind(members, root.listed, account=account, start=start, run=run)
-            if self._lacks_clocks(members[0]) and isinstance(listing, Listing):
-                yield OnClocksFirst(listing, account=account, start=start, run=run)
-            else:
-                yield listing
+            usual = LISTINGS.get(root.name, Listing)
+            kind = OnClocksFirst if self._lacks_clocks(members[0]) else usual
+            yield kind(members, root.listed, account=account, start=start, run=run)
 
 
 def _families(outputs: Iterable[Output]) -> Iterator[list[Output]]:

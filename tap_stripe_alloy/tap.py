@@ -274,9 +274,9 @@ class TapStripeAlloy(Tap):
             for stream in STREAMS:
                 if self._told_to_stop:
                     sys.exit(TERMINATED)
-                clocks = self.settings.clocks
-                verdict = verdict_on(stream, sync.transport, account, clocks=clocks)
-                verdicts[stream.name] = verdict
+                verdicts[stream.name] = verdict_on(
+                    stream, sync.transport, account, clocks=self.settings.clocks
+                )
         finally:
             self._disconnect()
         return verdicts

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tap_stripe_alloy import clocks, listing
+from tap_stripe_alloy import lists
 
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists come in pages of three, so that there is much to cut and most come as they are."""
-    for module in (clocks, listing):
-        monkeypatch.setattr(module, "PAGE_SIZE", 3)
+    monkeypatch.setattr(lists, "PAGE_SIZE", 3)

@@ -68,13 +68,18 @@ def assert_the_same_are_there(emulator: Emulator, there: Callable[[str], set[str
             assert there(name) == truth, name
 
 
-def expected(emulator: Emulator, stream: str, accounts: Iterable[str]) -> dict[str, Row]:
-    """What the rows of a stream are to be, but for `updated`, which only events tell."""
+def expected(
+    emulator: Emulator, stream: str, accounts: Iterable[str], *, everything: bool = False
+) -> dict[str, Row]:
+    """What the rows of a stream are to be, but for `updated`, which only events tell.
+
+    With `everything` those on test clocks are among them.
+    """
     found = {}
     schema = shape.stream_schema(stream, expand=[], unix=False)
     for account in accounts:
         recorder = Recorder(schema, account_id=account, unix=False)
-        for source in emulator.objects(KINDS[stream], account):
+        for source in emulator.objects(KINDS[stream], account, everything=everything):
             complete(source, emulator, account)
             found[source["id"]] = recorder.record(source, 0)
     return found
@@ -151,9 +156,14 @@ class History:
 
     def some(self, kind: str, **fields: Any) -> Any:
         """A random object of a kind; IndexError if there is none."""
-        objects = self.emulator.objects(kind, self.account)
-        fitting = [o for o in objects if all(o.get(key) == value for key, value in fields.items())]
-        return self.rng.choice(fitting)
+        objects = self.objects(kind)
+        return self.rng.choice(
+            [o for o in objects if all(o.get(key) == value for key, value in fields.items())]
+        )
+
+    def objects(self, kind: str) -> list[Row]:
+        """Those that things happen to."""
+        return self.emulator.objects(kind, self.account)
 
     def note(self) -> dict[str, Any]:
         return {"metadata": {"note": str(self.number)}}
