@@ -61,7 +61,8 @@ class StripeSink(RecordSink):
         number = self._engine.watermark.issue()
         if not self._jobs:
             self._since = time.monotonic()
-        self._jobs.append(Job(self._kind, key, record, number, self._engine.digest(record)))
+        digest, size = self._engine.fingerprint(record)
+        self._jobs.append(Job(self._kind, key, record, number, digest, size))
         if len(self._jobs) >= BATCH:
             self.flush()
 

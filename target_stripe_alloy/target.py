@@ -118,7 +118,9 @@ class TargetStripeAlloy(Target):
     def _journal(self) -> Journal:
         settings = self.settings
         scope = Scope(self._account(), settings.live, settings.policy.id_mode)
-        return Journal(settings.journal, scope, clock=self.transport.now)
+        return Journal(
+            settings.journal, scope, pipeline=settings.pipeline or "", clock=self.transport.now
+        )
 
     @cached_property
     def engine(self) -> Engine:
@@ -132,6 +134,7 @@ class TargetStripeAlloy(Target):
             account=settings.account_id,
             workers=settings.shared.max_concurrency,
             dry_run=settings.dry_run,
+            named=bool(settings.pipeline),
         )
         engine.recover()
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
