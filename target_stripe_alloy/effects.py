@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from target_stripe_alloy.decision import NEW
-from target_stripe_alloy.reshape import Tree, filled, is_empty
+from target_stripe_alloy.reshape import Tree, at, filled, is_empty
 from target_stripe_alloy.resources import MODIFIERS, Object, Resource
 
 MARK = "stripe_alloy_done"
@@ -55,19 +55,25 @@ def is_unnamed(item: Tree) -> bool:
     return isinstance(item, dict) and "price_data" in item and is_empty(item.get("price"))
 
 
-def marks(current: Object | None) -> frozenset[str]:
-    """Return the effects that an object names itself."""
+def marks(resource: Resource, current: Object | None) -> frozenset[str]:
+    """Return the effects that an object names itself, or shows in a count."""
     text = ((current or {}).get("metadata") or {}).get(MARK) or ""
-    return frozenset(str(text).split())
+    shown = (
+        name for name, path in resource.shown_by.items() if at(current, tuple(path.split(".")))
+    )
+    return frozenset([*str(text).split(), *(effect_of(name, "true") for name in shown)])
 
 
-def marked(effects: Iterable[str], current: Object | None) -> dict[str, str]:
+def marked(resource: Resource, effects: Iterable[str], current: Object | None) -> dict[str, str]:
     """Return the metadata that names these effects besides the last ones that were named."""
     text = ((current or {}).get("metadata") or {}).get(MARK) or ""
-    names = list(dict.fromkeys([*str(text).split(), *effects]))
+    new = [name for name in effects if name.partition(":")[0] not in resource.shown_by]
+    if not new:
+        return {}
+    names = list(dict.fromkeys([*str(text).split(), *new]))
     while len(" ".join(names)) > MARK_LENGTH:
         del names[0]
-    return {MARK: " ".join(names)} if names else {}
+    return {MARK: " ".join(names)}
 
 
 def of_action(action: str, occasion: str) -> str:

@@ -348,7 +348,7 @@ class Engine:
         later: bool,
     ) -> str | None:
         """Plan and write. Returns the verdict if something is still to come, else settles."""
-        known = self._journal.recall(job.stream, [job.key]).get(job.key)
+        known = self._journal.recall(job.stream, [job.key], job.kind.source).get(job.key)
         base = known.image() if known else None
         gone = located and current is None and base and not wanted.deleted
         if gone and self._policy.id_mode != SAME_ACCOUNT:
@@ -382,7 +382,7 @@ class Engine:
         asks = wanted.action or traceless(resource) & wanted.tree.keys() or items
         if current is None or not asks:
             return frozenset()
-        done = self._journal.effects_of(resource.stream, current["id"]) | marks(current)
+        done = self._journal.effects_of(resource.stream, current["id"]) | marks(resource, current)
         if wanted.action and wanted.action in resource.actions:
             done |= self._traces.of(resource.actions[wanted.action], wanted, current, done)
         return done

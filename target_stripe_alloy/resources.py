@@ -109,6 +109,8 @@ class Resource:
     archive: Mapping[str, str] = field(default_factory=_map)
     deletes: bool = False
     actions: Mapping[str, Action] = field(default_factory=_map)
+    shown_by: Mapping[str, str] = field(default_factory=_map)
+    """Parameter that is `true` or not → path of the count of how often it was."""
     lane: str = ""
     """Fields, with spaces between them, that name whose writes must not meet: Stripe locks it."""
     within: str = ""
@@ -469,6 +471,7 @@ RESOURCES: Sequence[Resource] = (
         update="DisputeUpdateParams",
         guards=(Guard("submit", fields=_set("submit"), unless=_off("submit")),),
         always=_map(submit="false"),
+        shown_by=_map(submit="evidence_details.submission_count"),
         actions=_map(
             close=Action("close", _set("needs_response", "warning_needs_response"), _set("lost"))
         ),

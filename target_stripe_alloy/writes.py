@@ -37,7 +37,7 @@ def new_params(wanted: Wanted) -> dict[str, Tree]:
     }
     if wanted.object_id and "id" in known:
         params["id"] = wanted.object_id
-    marks = marked(effects_of(wanted.resource, params, _items(wanted)), None)
+    marks = marked(wanted.resource, effects_of(wanted.resource, params, _items(wanted)), None)
     if wanted.stamp or marks:
         params["metadata"] = {**params.get("metadata", {}), **wanted.stamp, **marks}
     if isinstance(params.get("items"), dict):
@@ -70,8 +70,9 @@ def update_request(
     """The request that changes an object; what it leaves no trace of is named in its metadata."""
     changed = dict(params)
     effects = tuple(effects_of(wanted.resource, changed, changed.get("items")))
-    if effects:
-        changed["metadata"] = {**(changed.get("metadata") or {}), **marked(effects, current)}
+    marks = marked(wanted.resource, effects, current)
+    if marks:
+        changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
     lasting = tuple((name, True) for name in effects)
     return Request("update", "POST", path, sent(changed, theirs), lasting)
 
