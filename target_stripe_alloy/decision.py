@@ -71,6 +71,10 @@ class Wanted:
     object_id: str | None = None
     """For a new object that brings its own id."""
     action: str | None = None
+    left_out: tuple[str, ...] = ()
+    """Paths of references that name nothing in this account."""
+    parent: dict[str, Any] | None = None
+    """Of an invoice's line: the invoice as it is."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Request:
     method: str
     path: str
     params: Mapping[str, Tree] = field(default_factory=dict)
+    needs: frozenset[str] = frozenset()
+    """The names of `allow_actions` without which it is not sent."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from stripe_alloy.errors import (
 from stripe_alloy.transport import Transport
 from target_stripe_alloy import journal as journals
 from target_stripe_alloy.compare import key_items, parts_fixed, tree_for
+from target_stripe_alloy.copies import why_no_copy
 from target_stripe_alloy.decision import (
     ARCHIVE,
     BLOCKED,
@@ -47,10 +48,11 @@ from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, is_dele
 from target_stripe_alloy.journal import Journal, Known
 from target_stripe_alloy.lanes import Lanes, Watermark
 from target_stripe_alloy.objects import Objects, theirs_of
-from target_stripe_alloy.plan import ended, plan
+from target_stripe_alloy.permissions import permissions_of
+from target_stripe_alloy.plan import plan
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.reshape import Tree, Unwritable
-from target_stripe_alloy.resources import ACTION, ORDER, Object
+from target_stripe_alloy.resources import ACTION, ORDER, Object, Resource
 from target_stripe_alloy.succession import Succession
 
 _logger = logging.getLogger(__name__)
@@ -232,7 +234,7 @@ class Engine:
         resolved = self._identity.resolve(resource, tree)
         deleted = is_deleted(job.record)
         if resolved.missing and not deleted:
-            over = self._policy.id_mode == COPY and ended(resource, fields)
+            over = self._policy.id_mode == COPY and why_no_copy(resource, fields, resolved.left_out)
             if over and self._identity.known(job.stream, job.key) is None:
                 self._settle(job, Decision(BLOCKED, reason=over))
             else:
@@ -251,6 +253,8 @@ class Engine:
             stamp=self._stamp(job),
             object_id=job.key if self._policy.id_mode == COPY else None,
             action=job.record.get(ACTION),
+            left_out=tuple(resolved.left_out),
+            parent=self._parent(resource, tree),
         )
         self._say_left_out(job.stream, resolved.left_out)
         later = [] if deleted else resolved.later
@@ -258,6 +262,16 @@ class Engine:
         if verdict:
             job.done = job.done or verdict
             self._park(job, later)
+
+    def _parent(self, resource: Resource, tree: Mapping[str, Tree]) -> Object | None:
+        """The invoice of a line, where it decides whether a permission is needed."""
+        name = tree.get(resource.within) if resource.within == "invoice" else None
+        if not name or permissions_of(resource) <= self._policy.allowed:
+            return None
+        if str(name).startswith(_PLANNED):
+            advances = "invoices.auto_advance" in self._policy.allowed
+            return {"status": "draft", "auto_advance": advances}
+        return self._objects.get(f"/v1/invoices/{name}")
 
     def _stamp(self, job: Job) -> dict[str, str]:
         resource, mode = job.kind.resource, self._policy.id_mode
@@ -389,11 +403,15 @@ class Engine:
                     continue
             result = self._delivery.send(job.stream, job.key, request) or result
         before = decision.replaces
-        if wanted.resource.succeeded and result and not wanted.deleted:
+        if wanted.resource.succeeded and result and not wanted.deleted and self._may_replace(job):
             before = before or (result.get("metadata") or {}).get(REPLACES)
             if before and before != result["id"]:
                 self._succession.end(job.key, before, result)
         return result
+
+    def _may_replace(self, job: Job) -> bool:
+        """Whether what metadata says of a predecessor may end it: anybody can write metadata."""
+        return f"{job.stream}.replace" in self._policy.allowed
 
     def _with_stamped_items(self, job: Job, request: Request) -> Request:
         items, source = request.params.get("items"), job.record.get("items")
