@@ -79,6 +79,10 @@ class Wanted:
     """Effects on the object that are not to be repeated; see `effects`."""
     named: bool = True
     """Whether the pipeline has a name: then what left the record is its own to unset."""
+    left_out: tuple[str, ...] = ()
+    """Paths of references that name nothing in this account."""
+    parent: dict[str, Any] | None = None
+    """Of an invoice's line: the invoice as it is."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ class Request:
     params: Mapping[str, Tree] = field(default_factory=dict)
     effects: Sequence[tuple[str, bool]] = ()
     """Effects that no field will show, and whether each lasts; see `effects`."""
-    permissions: Sequence[str] = ()
-    """What `allow_actions` had to contain; asked again before the request is sent a second time."""
+    needs: frozenset[str] = frozenset()
+    """The names of `allow_actions` without which it is not sent."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Delivery:
         body = urlencode([*pairs_of(dict(request.params)), *expand]) if request.params else ""
         if request.method == "POST" and not request.params:
             body = urlencode(expand)
-        context = Context(request.permissions, request.effects, object_id, draft)
+        context = Context(sorted(request.needs), request.effects, object_id, draft)
         intent = self._journal.intend(
             stream, key, request.kind, request.method, request.path, body, _encode(context)
         )

@@ -22,6 +22,7 @@ from stripe_alloy.errors import (
 )
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.compare import key_items, parts_fixed, tree_for
+from target_stripe_alloy.copies import why_no_copy
 from target_stripe_alloy.decision import (
     ARCHIVE,
     BLOCKED,
@@ -47,7 +48,8 @@ from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, is_dele
 from target_stripe_alloy.journal import Intent, Journal
 from target_stripe_alloy.lanes import Lanes, Ticket, Watermark
 from target_stripe_alloy.objects import Objects, expansions, theirs_of
-from target_stripe_alloy.plan import ended, plan
+from target_stripe_alloy.permissions import permissions_of
+from target_stripe_alloy.plan import plan
 from target_stripe_alloy.recovery import withdrawn
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.reshape import Tree, Unwritable
@@ -296,7 +298,7 @@ class Engine:
         resolved = self._identity.resolve(resource, tree)
         deleted = is_deleted(job.record)
         if resolved.missing and not deleted:
-            over = self._policy.id_mode == COPY and ended(resource, fields)
+            over = self._policy.id_mode == COPY and why_no_copy(resource, fields, resolved.left_out)
             if over and self._identity.known(job.stream, job.key) is None:
                 self._settle(job, Decision(BLOCKED, reason=over))
                 return True
@@ -317,6 +319,8 @@ class Engine:
             occasion=str(job.record.get(OCCASION) or ""),
             digest=job.digest,
             named=self._named,
+            left_out=tuple(resolved.left_out),
+            parent=self._parent(resource, tree),
         )
         self._say_left_out(job.stream, resolved.left_out)
         later = [] if deleted else resolved.later
@@ -325,6 +329,16 @@ class Engine:
             return True
         job.done = job.done or verdict
         return None if self._park(job, later) else False
+
+    def _parent(self, resource: Resource, tree: Mapping[str, Tree]) -> Object | None:
+        """The invoice of a line, where it decides whether a permission is needed."""
+        name = tree.get(resource.within) if resource.within == "invoice" else None
+        if not name or permissions_of(resource) <= self._policy.allowed:
+            return None
+        if str(name).startswith(_PLANNED):
+            advances = "invoices.auto_advance" in self._policy.allowed
+            return {"status": "draft", "auto_advance": advances}
+        return self._objects.get(f"/v1/invoices/{name}")
 
     def _stamp(self, job: Job) -> dict[str, str]:
         resource, mode = job.kind.resource, self._policy.id_mode
@@ -496,7 +510,7 @@ class Engine:
             )
             sent = Delivered(answer.result or sent.result, answer.remembered)
         result, before = sent.result, decision.replaces
-        if wanted.resource.succeeded and result and not wanted.deleted:
+        if wanted.resource.succeeded and result and not wanted.deleted and self._may_replace(job):
             before = before or (result.get("metadata") or {}).get(REPLACES)
             if before and before != result["id"]:
                 self._succession.end(job.key, before, result)
@@ -509,6 +523,10 @@ class Engine:
         if request.method != "POST" or of_another:
             return []
         return expansions(wanted.resource, wanted.fields)
+
+    def _may_replace(self, job: Job) -> bool:
+        """Whether what metadata says of a predecessor may end it: anybody can write metadata."""
+        return f"{job.stream}.replace" in self._policy.allowed
 
     def _with_stamped_items(self, job: Job, request: Request) -> Request:
         items, source = request.params.get("items"), job.record.get("items")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from target_stripe_alloy.decision import ARCHIVE, IGNORE, Policy
+from target_stripe_alloy.forms import tree_from_form
 from target_stripe_alloy.images import Context
-from target_stripe_alloy.permissions import needed_by_request, tree_from_form
+from target_stripe_alloy.permissions import needed_by_request
 from target_stripe_alloy.resources import Resource
 
 DELETE_POLICY = "delete_policy="

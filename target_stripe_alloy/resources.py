@@ -40,23 +40,11 @@ MODIFIERS = frozenset(
         "validate",
     }
 )
-"""Parameters that say how something is written, not what: they go along, and never alone."""
+"""Parameters that say how something is written, not what: they go along with what is not free."""
 
 
 def _map(**values: Any) -> Mapping[str, Any]:
     return MappingProxyType(values)
-
-
-@dataclass(frozen=True)
-class Guard:
-    """What needs a permission in `allow_actions`, since it moves money or cannot be undone."""
-
-    action: str
-    on: tuple[str, ...] = (CREATE, UPDATE)
-    fields: frozenset[str] = frozenset()
-    """The parameters meant; none: any at all."""
-    unless: Callable[[Object, Object], bool] | None = None
-    """Given parameters and current object (or nothing): whether it is harmless here."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +78,8 @@ class Resource:
     """Parameter (`a.b`, `items.*.price`) → stream of the object it names."""
     needs: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
     """Parameter → value → what else a new one needs then; a tap may have to `expand` it."""
+    needs_one_of: tuple[str, ...] = ()
+    """Parameters of which a new one must have one."""
     later: frozenset[str] = frozenset()
     """References that may be set once the object exists: the other needs this one first."""
     ignored: frozenset[str] = frozenset()
@@ -100,7 +90,6 @@ class Resource:
     """Mends a copy of an object, or of a record, before it becomes parameters."""
     ended: Mapping[str, frozenset[str]] = field(default_factory=_map)
     """Field → values with which no copy is made."""
-    guards: tuple[Guard, ...] = ()
     always: Mapping[str, str] = field(default_factory=_map)
     """Sent with each update unless the record says otherwise."""
     read_as: Mapping[str, str] = field(default_factory=_map)
@@ -201,19 +190,6 @@ class Resource:
         return self.one.format(**{k: v for k, v in fields.items() if k != "id"}, id=object_id)
 
 
-def _sends_invoices(params: Object, current: Object) -> bool:
-    method = params.get("collection_method") or current.get("collection_method")
-    return bool(method == "send_invoice")
-
-
-def _off(name: str) -> Callable[[Object, Object], bool]:
-    return lambda params, _: params.get(name) in (None, "0", "false")
-
-
-def _nothing_at_first(name: str) -> Callable[[Object, Object], bool]:
-    return lambda params, current: not current and params.get(name) in (None, "0")
-
-
 def _set(*names: str) -> frozenset[str]:
     return frozenset(names)
 
@@ -235,7 +211,7 @@ RESOURCES: Sequence[Resource] = (
         "Price",
         create="PriceCreateParams",
         update="PriceUpdateParams",
-        references=_map(product="products"),
+        references=MappingProxyType({"product": "products", "recurring.meter": NOT_COPIED}),
         needs=_map(billing_scheme={"tiered": "tiers"}),
         reading=readings.price,
         archive=_map(active="false"),
@@ -251,6 +227,7 @@ RESOURCES: Sequence[Resource] = (
         references=MappingProxyType(
             {
                 "invoice_settings.default_payment_method": "payment_methods",
+                "invoice_settings.rendering_options.template": NOT_COPIED,
                 "default_source": NOT_COPIED,
                 "test_clock": NOT_COPIED,
             }
@@ -258,11 +235,6 @@ RESOURCES: Sequence[Resource] = (
         own_to_account=_set("next_invoice_sequence", "invoice_prefix"),
         read_as=_map(tax_ids="tax_id_data"),
         reading=readings.customer,
-        guards=(
-            Guard("delete", (DELETE,)),
-            Guard("balance", fields=_set("balance"), unless=_nothing_at_first("balance")),
-            Guard("source", fields=_set("source", "default_source")),
-        ),
         deletes=True,
     ),
     Resource(
@@ -271,7 +243,6 @@ RESOURCES: Sequence[Resource] = (
         why_not="a payment method is not made of what can be read of it: attach one by its id",
         update="PaymentMethodUpdateParams",
         references=_map(customer="customers"),
-        guards=(Guard("detach", (DELETE,)),),
         deletes=True,
         attached_to="customer",
         lane="customer",
@@ -286,28 +257,23 @@ RESOURCES: Sequence[Resource] = (
                 "customer": "customers",
                 "items.*.price": "prices",
                 "items.*.tax_rates": NOT_COPIED,
+                "items.*.discounts.*.discount": NOT_COPIED,
+                "items.*.current_trial.trial_offer": NOT_COPIED,
                 "default_payment_method": "payment_methods",
                 "default_source": NOT_COPIED,
                 "default_tax_rates": NOT_COPIED,
                 "discounts.*.discount": NOT_COPIED,
                 "on_behalf_of": NOT_COPIED,
                 "transfer_data": NOT_COPIED,
+                "automatic_tax.liability.account": NOT_COPIED,
+                "invoice_settings.issuer.account": NOT_COPIED,
+                "invoice_settings.account_tax_ids": NOT_COPIED,
             }
         ),
         ignored=_set("billing_cycle_anchor", "billing_schedules", "customer_account"),
         own_to_account=_set("billing_mode"),
         reading=readings.subscription,
-        ended=_map(status=_set("canceled", "incomplete_expired")),
-        guards=(
-            Guard("create", (CREATE,), unless=_sends_invoices),
-            Guard(
-                "items",
-                (UPDATE,),
-                _set("items", "add_invoice_items", "collection_method", "trial_end"),
-                unless=_sends_invoices,
-            ),
-            Guard("cancel", (DELETE,)),
-        ),
+        ended=_map(status=_set("canceled", "incomplete_expired", "incomplete", "paused", "unpaid")),
         deletes=True,
         actions=_map(
             cancel=Action(
@@ -328,18 +294,16 @@ RESOURCES: Sequence[Resource] = (
         create="SubscriptionItemCreateParams",
         update="SubscriptionItemUpdateParams",
         one="/v1/subscription_items/{id}",
-        references=_map(subscription="subscriptions", price="prices", tax_rates=NOT_COPIED),
+        references=MappingProxyType(
+            {
+                "subscription": "subscriptions",
+                "price": "prices",
+                "tax_rates": NOT_COPIED,
+                "discounts.*.discount": NOT_COPIED,
+            }
+        ),
         ignored=_set("plan", "current_trial"),
         reading=readings.subscription_item,
-        guards=(
-            Guard("create", (CREATE,)),
-            Guard(
-                "update",
-                (UPDATE,),
-                _set("price", "price_data", "quantity", "discounts", "tax_rates"),
-            ),
-            Guard("delete", (DELETE,)),
-        ),
         deletes=True,
         within="subscription",
         lane="subscription",
@@ -359,6 +323,9 @@ RESOURCES: Sequence[Resource] = (
                 "account_tax_ids": NOT_COPIED,
                 "discounts.*.discount": NOT_COPIED,
                 "on_behalf_of": NOT_COPIED,
+                "transfer_data": NOT_COPIED,
+                "issuer.account": NOT_COPIED,
+                "automatic_tax.liability.account": NOT_COPIED,
                 "shipping_cost": NOT_COPIED,
             }
         ),
@@ -369,7 +336,7 @@ RESOURCES: Sequence[Resource] = (
             "effective_at",
             "customer_account",
         ),
-        own_to_account=_set("issuer", "rendering"),
+        own_to_account=_set("rendering"),
         reading=readings.invoice,
         ended=_map(
             status=_set("paid", "void", "uncollectible"),
@@ -380,10 +347,6 @@ RESOURCES: Sequence[Resource] = (
                 "subscription_update",
                 "subscription_threshold",
             ),
-        ),
-        guards=(
-            Guard("auto_advance", fields=_set("auto_advance"), unless=_off("auto_advance")),
-            Guard("create_for_subscription", (CREATE,), _set("subscription")),
         ),
         deletes=True,
         actions=_map(
@@ -402,7 +365,12 @@ RESOURCES: Sequence[Resource] = (
         update="InvoiceLineItemUpdateParams",
         one="/v1/invoices/{invoice}/lines/{id}",
         references=MappingProxyType(
-            {"invoice": "invoices", "pricing.price": "prices", "tax_rates": NOT_COPIED}
+            {
+                "invoice": "invoices",
+                "pricing.price": "prices",
+                "tax_rates": NOT_COPIED,
+                "discounts.*.discount": NOT_COPIED,
+            }
         ),
         ignored=_set("tax_amounts", "invoice_item"),
         reading=readings.invoice_line_item,
@@ -423,8 +391,11 @@ RESOURCES: Sequence[Resource] = (
             }
         ),
         ignored=_set("customer_account", "payment_details", "hooks"),
-        ended=_map(status=_set("succeeded", "canceled", "processing", "requires_capture")),
-        guards=(Guard("confirm", (CREATE,), _set("confirm"), unless=_off("confirm")),),
+        ended=_map(
+            status=_set(
+                "succeeded", "canceled", "processing", "requires_capture", "requires_action"
+            )
+        ),
         actions=_map(
             confirm=Action(
                 "confirm",
@@ -460,7 +431,8 @@ RESOURCES: Sequence[Resource] = (
         update="RefundUpdateParams",
         references=_map(charge="charges", payment_intent="payment_intents", customer="customers"),
         reading=readings.refund,
-        guards=(Guard("create", (CREATE,)),),
+        ended=_map(status=_set("succeeded", "failed", "canceled")),
+        needs_one_of=("charge", "payment_intent"),
         actions=_map(cancel=Action("cancel", _set("requires_action"), _set("canceled"))),
         lane="charge payment_intent",
     ),
@@ -469,7 +441,6 @@ RESOURCES: Sequence[Resource] = (
         "Dispute",
         why_not="disputes are opened by the customer's bank",
         update="DisputeUpdateParams",
-        guards=(Guard("submit", fields=_set("submit"), unless=_off("submit")),),
         always=_map(submit="false"),
         shown_by=_map(submit="evidence_details.submission_count"),
         actions=_map(
@@ -482,7 +453,7 @@ RESOURCES: Sequence[Resource] = (
         create="PayoutCreateParams",
         update="PayoutUpdateParams",
         references=_map(destination=NOT_COPIED),
-        guards=(Guard("create", (CREATE,)),),
+        ended=_map(status=_set("paid", "failed", "canceled", "in_transit")),
         actions=_map(
             cancel=Action("cancel", _set("pending"), _set("canceled")),
             reverse=Action("reverse", _set("paid"), fills="reversed_by"),

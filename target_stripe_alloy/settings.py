@@ -24,22 +24,13 @@ from target_stripe_alloy.decision import (
     SKIP,
     Policy,
 )
-from target_stripe_alloy.resources import RESOURCES
+from target_stripe_alloy.permissions import ALLOWED
 
 TEST, LIVE = "test", "live"
 JOURNAL = "sqlite:///target-stripe-alloy.db"
 REJECTS = "target-stripe-alloy-rejects.jsonl"
 SHARED = ("api_key", "api_url", "api_version", "max_requests_per_second", "max_concurrency")
 """Settings that mean the same as the tap's."""
-
-ALLOWED = tuple(
-    sorted(
-        {f"{resource.stream}.{guard.action}" for resource in RESOURCES for guard in resource.guards}
-        | {f"{resource.stream}.{action}" for resource in RESOURCES for action in resource.actions}
-        | {f"{resource.stream}.replace" for resource in RESOURCES if resource.succeeded}
-    )
-)
-"""What `allow_actions` may contain."""
 
 
 def _choice(name: str, values: tuple[str, ...], title: str, description: str) -> th.Property[Any]:
@@ -242,4 +233,4 @@ def _check_mode(settings: TargetSettings) -> None:
         )
 
 
-__all__ = ["DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]
+__all__ = ["ALLOWED", "DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]

@@ -5,8 +5,6 @@ Each step looks at what is there, so that a run that was stopped between two of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from target_stripe_alloy.decision import REPLACES, Request
 from target_stripe_alloy.delivery import Delivery
 from target_stripe_alloy.images import trees_of
@@ -43,24 +41,22 @@ class Succession:
 
     def release(self, key: str, price: Object, archiving: Request) -> None:
         """Stripe archives no default price: its product has none from now on."""
-        self._pass_on(key, price, None, archiving.permissions)
+        self._pass_on(key, price, None, archiving.needs)
 
     def end(self, key: str, before: str, successor: Object) -> None:
         """Archive the price that has a successor; as a default price it is replaced first."""
         old = self._objects.get(f"/v1/prices/{before}")
         if old is None or not old["active"]:
             return
-        needed = (f"{STREAM}.replace",)
+        needed = frozenset({f"{STREAM}.replace"})
         self._pass_on(key, old, successor["id"], needed)
         params = {"active": "false"}
-        archive = Request("archive", "POST", f"/v1/prices/{before}", params, permissions=needed)
+        archive = Request("archive", "POST", f"/v1/prices/{before}", params, needs=needed)
         self._delivery.send(STREAM, key, archive, object_id=before)
 
-    def _pass_on(self, key: str, price: Object, heir: Tree, permissions: Sequence[str]) -> None:
+    def _pass_on(self, key: str, price: Object, heir: Tree, needs: frozenset[str]) -> None:
         path = f"/v1/products/{price['product']}"
         product = self._objects.get(path)
         if product and product.get("default_price") == price["id"]:
-            request = Request(
-                "default_price", "POST", path, {"default_price": heir}, permissions=permissions
-            )
+            request = Request("default_price", "POST", path, {"default_price": heir}, needs=needs)
             self._delivery.send(STREAM, key, request, object_id=product["id"])

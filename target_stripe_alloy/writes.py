@@ -135,8 +135,7 @@ def action_requests(wanted: Wanted, current: Object, base: Base | None) -> list[
         raise Unwritable(f"{ACTION}: cannot {wanted.action} one whose status is {status}")
     path = resource.path_of(current["id"], current)
     target = f"{path}/{action.suffix}" if action.suffix else path
-    name = f"{resource.stream}.{wanted.action}"
-    return [Request(wanted.action, action.method, target, effects=(effect,), permissions=(name,))]
+    return [Request(wanted.action, action.method, target, effects=(effect,))]
 
 
 def asked(wanted: Wanted) -> str | None:
