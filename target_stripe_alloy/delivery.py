@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from stripe_alloy import errors
 from stripe_alloy.errors import NotFound, RequestRefused, StripeError
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.decision import COPY, Request
-from target_stripe_alloy.identity import Keys
 from target_stripe_alloy.journal import (
     ABANDONED,
     DONE,
@@ -20,7 +19,9 @@ from target_stripe_alloy.journal import (
     Known,
     Outcome,
 )
+from target_stripe_alloy.journal_keys import metadata_in
 from target_stripe_alloy.objects import Objects
+from target_stripe_alloy.record_keys import Keys, described
 from target_stripe_alloy.reshape import pairs_of
 from target_stripe_alloy.resources import BY_STREAM, Object, Resource
 
@@ -74,7 +75,7 @@ class Delivery:
     def recover(self) -> None:
         """Find out what became of the writes that were under way when a run ended."""
         for intent in self._journal.unanswered():
-            what = f"{intent.kind} {intent.stream} {intent.key}"
+            what = f"{intent.kind} {intent.stream} {described(intent.key)}"
             if intent.method == "POST" and self._transport.now() - intent.made_at >= KEPT:
                 self._journal.answer(intent, Outcome(ABANDONED))
                 _logger.info("%s: under way too long ago to send it again; it is looked up", what)
@@ -130,10 +131,9 @@ class Delivery:
             return body
         if intent.kind not in MAKING or resource.within != "invoice":
             return None
-        fields = parse_qsl(intent.body, keep_blank_values=True)
-        stamp = {value for name, value in fields if "[metadata]" in name}
+        stamp = metadata_in(intent.body).items()
         for entry in self._objects.entries(resource, body["id"]):
-            if stamp <= set((entry.get("metadata") or {}).values()):
+            if stamp <= (entry.get("metadata") or {}).items():
                 return entry
         return None
 

@@ -28,13 +28,17 @@ from target_stripe_alloy.decision import (
     BLOCKED,
     CONFLICT,
     COPY,
+    CREATE,
     CREATED,
     DELETED,
     FAIL,
     OVERWRITE,
+    REJECT,
     REJECTED,
     REPLACES,
     SAME_ACCOUNT,
+    SKIP,
+    SKIPPED,
     Base,
     Decision,
     Policy,
@@ -42,7 +46,7 @@ from target_stripe_alloy.decision import (
     Wanted,
 )
 from target_stripe_alloy.delivery import Delivery, Unclear
-from target_stripe_alloy.identity import Identity, Keys, Missing
+from target_stripe_alloy.identity import PLANNED, Identity, Keys, Missing
 from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, is_deleted
 from target_stripe_alloy.journal import Journal, Known
 from target_stripe_alloy.lanes import Lanes, Watermark
@@ -54,9 +58,6 @@ from target_stripe_alloy.resources import ACTION, ORDER, Object
 from target_stripe_alloy.succession import Succession
 
 _logger = logging.getLogger(__name__)
-
-_PLANNED = "planned:"
-"""Begins the ids of objects that a dry run would create."""
 
 _TRIES = 3
 """Times that a record is begun again because nobody can tell what became of a write."""
@@ -99,7 +100,7 @@ class Engine:
         self._policy = policy
         self._dry_run = dry_run
         self._objects = Objects(transport, account)
-        self._identity = Identity(journal, self._objects, transport.now, policy.id_mode)
+        self._identity = Identity(journal, self._objects, transport.now, policy)
         self._delivery = Delivery(
             transport,
             journal,
@@ -124,10 +125,22 @@ class Engine:
             kept["deleted"] = True
         return blake2b(_encode(kept), digest_size=16, key=self._seed).digest()
 
+    def declare(self, kind: StreamKind) -> None:
+        """Note a stream that comes in this run: references to it are its key properties' now."""
+        stream = kind.resource.stream
+        self._identity.declare(stream, kind.keys)
+        with self._parked.lock:
+            waiting = [entry for entry in self._parked.by_missing if entry[0] == stream]
+            woken = [job for entry in waiting for job in self._parked.by_missing.pop(entry)]
+        self._resume(woken)
+
     def submit(self, jobs: Sequence[Job]) -> None:
         """Take records of one stream: settle what the journal proves, work on the others."""
         stream = jobs[0].stream
-        known = self._journal.recall_many(stream, list({job.key for job in jobs}))
+        keys = list({job.key for job in jobs})
+        known = self._journal.recall_many(stream, keys)
+        if self._identity.take_over(stream, [job for job in jobs if job.key not in known]):
+            known = self._journal.recall_many(stream, keys)
         touched: set[str] = set()
         proven = 0
         for job in jobs:
@@ -157,6 +170,11 @@ class Engine:
     def finish(self) -> None:
         """Work until nothing is left; what still waits is set aside."""
         self._lanes.drain()
+        with self._parked.lock:  # a stream may have been declared while they were set aside
+            left_over = [job for jobs in self._parked.by_missing.values() for job in jobs]
+            self._parked.by_missing.clear()
+        self._resume(left_over)
+        self._lanes.drain()
         left = {job.number: job for jobs in self._parked.by_missing.values() for job in jobs}
         self._parked.by_missing.clear()
         for job in sorted(left.values(), key=lambda job: (ORDER[job.stream], job.number)):
@@ -174,7 +192,10 @@ class Engine:
 
     def _park(self, job: Job, missing: Iterable[Missing]) -> None:
         with self._parked.lock:
-            waits = [entry for entry in missing if entry not in self._parked.arrived]
+            entries = list(missing)
+            came = {entry for entry in entries if entry in self._parked.arrived} - job.retried
+            waits = [entry for entry in entries if entry not in came]
+            job.retried |= came
             for entry in waits[:1]:  # woken, it looks for the others itself
                 self._parked.by_missing[entry].append(job)
         if not waits:
@@ -183,9 +204,13 @@ class Engine:
     def _learn(self, stream: str, key: str, object_id: str) -> None:
         self._identity.learn(stream, key, object_id)
         with self._parked.lock:
-            self._parked.arrived.add((stream, key))
-            woken = self._parked.by_missing.pop((stream, key), [])
-        for job in woken:
+            name = (stream, self._identity.reference(stream, key))
+            self._parked.arrived.add(name)
+            woken = self._parked.by_missing.pop(name, [])
+        self._resume(woken)
+
+    def _resume(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
             self._lanes.submit(job.lane, partial(self._work, job), group=job.stream, patient=False)
 
     def _give_up(self, job: Job) -> None:
@@ -197,7 +222,8 @@ class Engine:
         stuck = all(entry in self._parked.stuck for entry in missing) and not job.done
         why = "was not written" if stuck else "is not known and did not come"
         rest = "; the rest of it is written" if job.done else ""
-        reason = f"it refers to {names}, which {why}{rest}"
+        several = next(iter(resolved.ambiguous.values()), "")
+        reason = several or f"it refers to {names}, which {why}{rest}"
         self._settle(job, Decision(BLOCKED if stuck else REJECTED, reason=reason))
 
     # ------------------------------------------------------------------ one record
@@ -231,6 +257,10 @@ class Engine:
             tree = {name: it for name, it in tree.items() if name not in resource.own_to_account}
         resolved = self._identity.resolve(resource, tree)
         deleted = is_deleted(job.record)
+        if resolved.refused and not deleted:
+            reason = resolved.ambiguous[resolved.refused[0]]
+            self._settle(job, Decision(REJECTED, reason=reason))
+            return
         if resolved.missing and not deleted:
             over = self._policy.id_mode == COPY and ended(resource, fields)
             if over and self._identity.known(job.stream, job.key) is None:
@@ -238,23 +268,25 @@ class Engine:
             else:
                 self._park(job, resolved.missing)
             return
-        located = self._identity.locate(resource, job.key, tree, job.kind.keys)
-        current = None
-        if located and not located.startswith(_PLANNED):
-            current = self._objects.current(resource, located, tree, fields)
+        stamp = self._stamp(job)
+        if isinstance(tree.get("metadata"), dict):  # a record cannot make its object another's
+            tree["metadata"] |= {name: stamp[name] for name in stamp if name in tree["metadata"]}
+        found = self._identity.find(job, tree, fields)
+        job.matched = found.matched
         wanted = Wanted(
             resource,
             fields,
             tree,
             deleted=deleted,
             whole=job.kind.whole,
-            stamp=self._stamp(job),
+            stamp=stamp,
             object_id=job.key if self._policy.id_mode == COPY else None,
             action=job.record.get(ACTION),
+            creatable=job.kind.keys.by_match(job.record) and self._policy.on_missing == CREATE,
         )
         self._say_left_out(job.stream, resolved.left_out)
         later = [] if deleted else resolved.later
-        verdict = self._bring(job, wanted, located, current, later=bool(later))
+        verdict = self._bring(job, wanted, found.object_id, found.current, later=bool(later))
         if verdict:
             job.done = job.done or verdict
             self._park(job, later)
@@ -282,13 +314,17 @@ class Engine:
     ) -> str | None:
         """Plan and write. Returns the verdict if something is still to come, else settles."""
         known = self._journal.recall(job.stream, [job.key]).get(job.key)
-        base = known.image() if known else None
-        gone = located and current is None and base and not wanted.deleted
-        if gone and self._policy.id_mode != SAME_ACCOUNT:
-            if self._policy.on_conflict != OVERWRITE:
+        base = known.image() if known and self._is_of(job, known, located) else None
+        if current is None and not wanted.deleted:
+            gone = bool(located and base) and self._policy.id_mode != SAME_ACCOUNT
+            if gone and self._policy.on_conflict != OVERWRITE:
                 self._conflict(job, Decision(CONFLICT, reason="it was deleted in Stripe"))
                 return None
-            base = None
+            base = None if gone else base
+            left = self._without_object(job)
+            if left is not None:
+                self._settle(job, left)
+                return None
         theirs = theirs_of(wanted, current)
         unkeyed = wanted.tree.get("items")
         wanted = self._with_keyed_items(wanted, theirs)
@@ -299,26 +335,45 @@ class Engine:
             self._settle(job, decision)
         elif self._dry_run:
             if decision.verdict == CREATED:
-                self._learn(job.stream, job.key, f"{_PLANNED}{job.stream}:{job.key}")
+                self._learn(job.stream, job.key, f"{PLANNED}{job.stream}:{job.key}")
             self._settle(job, decision)
         else:
             return self._carry_out(job, wanted, decision, current, unkeyed, later=later)
         return None
 
+    def _is_of(self, job: Job, known: Known, located: str | None) -> bool:
+        """Whether an image is of the object that was found: a key may have moved to another one."""
+        by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
+        return by_id or located in (None, known.object_id)
+
+    def _without_object(self, job: Job) -> Decision | None:
+        """What becomes of a record without an object; None: `plan` says, it may be created."""
+        chosen = self._policy.on_missing
+        if not chosen and self._policy.id_mode == SAME_ACCOUNT and job.kind.keys.match:
+            chosen = REJECT
+        if chosen in ("", CREATE):
+            return None
+        carried = " and ".join(job.kind.keys.match)
+        missing = f"no object has its {carried}" if carried else "there is no such object"
+        verdict = SKIPPED if chosen == SKIP else REJECTED
+        return Decision(verdict, reason=f"{missing}, and `on_missing` is `{chosen}`")
+
     def _conflict(self, job: Job, decision: Decision) -> None:
         if self._policy.on_conflict == FAIL and not self._dry_run:
             raise ConflictStop(
-                f"{job.stream} {job.key}: {decision.reason}. Nothing was written to it; "
+                f"{job.stream} {job.label}: {decision.reason}. Nothing was written to it; "
                 "`on_conflict` says what to do about it."
             )
         self._settle(job, decision)
 
     def _settle(self, job: Job, decision: Decision, error: StripeError | None = None) -> None:
-        if decision.verdict in (REJECTED, BLOCKED, CONFLICT):
+        decision = replace(decision, matched=job.matched)
+        if decision.verdict in (REJECTED, BLOCKED, CONFLICT, SKIPPED):
             with self._parked.lock:
-                self._parked.stuck.add((job.stream, job.key))
+                name = self._identity.reference(job.stream, job.key)
+                self._parked.stuck.add((job.stream, name))
         names = job.kind.keys.properties
-        self._report.settled(job.stream, job.key, decision, job.record, error, names=names)
+        self._report.settled(job.stream, job.label, decision, job.record, error, names=names)
         self.watermark.settle(job.number)
 
     def _with_keyed_items(self, wanted: Wanted, theirs: Mapping[str, Tree]) -> Wanted:
@@ -330,7 +385,7 @@ class Engine:
         def rename(own: str) -> str | None:
             if self._policy.id_mode == SAME_ACCOUNT:
                 return own
-            found = self._identity.known(stream, own) or own
+            found = self._identity.named(stream, own) or own
             return found if found in held else None
 
         return replace(wanted, tree=key_items(wanted.tree, held, rename))
@@ -361,6 +416,8 @@ class Engine:
             return None
         acts = bool(wanted.action) and decision.verdict == CREATED
         self._remember(job, wanted, result, unkeyed, whole=not later and not acts)
+        if result:
+            self._identity.observe(job.stream, result)
         if result and (self._policy.id_mode != SAME_ACCOUNT or result["id"] != job.key):
             self._learn(job.stream, job.key, str(result["id"]))
         if acts:  # now that it is there

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -21,6 +21,8 @@ from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open
 from stripe_alloy.errors import AlloyError, SettingsError
 from stripe_alloy.written import KEY_PREFIX, meta, operations
 from target_stripe_alloy.decision import Base
+
+T = TypeVar("T")
 
 OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
 
@@ -140,6 +142,16 @@ class Journal:
         self._lock.close()
         self._engine.dispose()
         self._lock_engine.dispose()
+
+    # ------------------------------------------------------------------ for `journal_keys`
+
+    def do(self, act: Callable[[sa.Connection], T]) -> T:
+        """Run something in the journal's transaction, and wait until it is on the disk."""
+        return self._writer.do(act)
+
+    def tell(self, act: Callable[[sa.Connection], object]) -> None:
+        """Run something in the journal's transaction, before whatever is handed in later."""
+        self._writer.tell(act)
 
     # ------------------------------------------------------------------ intents
 
