@@ -11,21 +11,24 @@ from target_stripe_alloy.resources import Resource
 
 READ, CREATED, UPDATED, UNCHANGED = "read", "created", "updated", "unchanged"
 
-ARCHIVED, DELETED, CONFLICT, BLOCKED, REJECTED = (
+ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED = (
     "archived",
     "deleted",
+    "skipped",
     "conflict",
     "blocked",
     "rejected",
 )
 
-VERDICTS = (CREATED, UPDATED, UNCHANGED, ARCHIVED, DELETED, CONFLICT, BLOCKED, REJECTED)
+VERDICTS = (CREATED, UPDATED, UNCHANGED, ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED)
 
 SAME_ACCOUNT, COPY, EXTERNAL = "same_account", "copy", "external"
 
 FAIL, SKIP, OVERWRITE, MERGE = "fail", "skip", "overwrite", "merge"
 
 IGNORE, ARCHIVE = "ignore", "archive"
+
+CREATE, REJECT, OLDEST, NEWEST = "create", "reject", "oldest", "newest"
 
 NEW = "new:"
 """Begins the key of an item that Stripe does not have yet."""
@@ -43,6 +46,11 @@ class Policy:
     delete_policy: str = IGNORE
     allowed: frozenset[str] = frozenset()
     """Permissions: `invoices.finalize`."""
+    match_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stream → the fields by which its records' objects are found."""
+    on_missing: str = ""
+    """What becomes of a record without an object; empty: what `id_mode` says."""
+    on_several_matches: str = REJECT
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,8 @@ class Wanted:
     """Paths of references that name nothing in this account."""
     parent: dict[str, Any] | None = None
     """Of an invoice's line: the invoice as it is."""
+    creatable: bool = False
+    """Whether a new one may be created in `same_account`: it is found again by `match_by`."""
 
 
 @dataclass(frozen=True)
@@ -120,3 +130,5 @@ class Decision:
     """The price that ends with this decision."""
     heir: dict[str, Any] | None = None
     """The price that took its place already."""
+    matched: Mapping[str, str] | None = None
+    """How the record's object was found: `{"by": "email", "object": "cus_…"}`."""

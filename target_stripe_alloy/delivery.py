@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -14,7 +14,6 @@ from stripe_alloy import errors
 from stripe_alloy.errors import NotFound, RequestRefused, StripeError
 from stripe_alloy.transport import Answer, Params, Transport
 from target_stripe_alloy.decision import COPY, Request
-from target_stripe_alloy.identity import Keys
 from target_stripe_alloy.images import Context, Draft, is_complete, picture
 from target_stripe_alloy.journal import (
     ABANDONED,
@@ -26,7 +25,9 @@ from target_stripe_alloy.journal import (
     Known,
     Outcome,
 )
+from target_stripe_alloy.journal_keys import metadata_in
 from target_stripe_alloy.objects import Objects
+from target_stripe_alloy.record_keys import Keys
 from target_stripe_alloy.reshape import pairs_of
 from target_stripe_alloy.resources import BY_STREAM, Object, Resource
 
@@ -123,7 +124,7 @@ class Delivery:
             self._recover(intent)
 
     def _recover(self, intent: Intent) -> None:
-        what = f"{intent.kind} {intent.stream} {intent.key}"
+        what = f"{intent.kind} {intent.stream} {described(intent.key)}"
         context = _decode(intent.context) if intent.context else None
         lacking = self._listener.lacking(BY_STREAM[intent.stream], intent, context)
         if lacking:
@@ -216,10 +217,9 @@ class Delivery:
             return body
         if intent.kind not in MAKING or resource.within != "invoice":
             return None
-        fields = parse_qsl(intent.body, keep_blank_values=True)
-        stamp = {value for name, value in fields if "[metadata]" in name}
+        stamp = metadata_in(intent.body).items()
         for entry in self._objects.entries(resource, body["id"]):
-            if stamp <= set((entry.get("metadata") or {}).values()):
+            if stamp <= (entry.get("metadata") or {}).items():
                 return entry
         return None
 

@@ -28,13 +28,17 @@ from target_stripe_alloy.decision import (
     BLOCKED,
     CONFLICT,
     COPY,
+    CREATE,
     CREATED,
     DELETED,
     FAIL,
     OVERWRITE,
+    REJECT,
     REJECTED,
     REPLACES,
     SAME_ACCOUNT,
+    SKIP,
+    SKIPPED,
     Decision,
     Policy,
     Request,
@@ -42,10 +46,10 @@ from target_stripe_alloy.decision import (
 )
 from target_stripe_alloy.delivery import Delivered, Delivery, Unclear
 from target_stripe_alloy.effects import marks, traceless, without_mark
-from target_stripe_alloy.identity import Identity, Keys, Missing
+from target_stripe_alloy.identity import PLANNED, Identity, Keys, Missing
 from target_stripe_alloy.images import Context, Draft, picture
 from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, is_deleted
-from target_stripe_alloy.journal import Intent, Journal
+from target_stripe_alloy.journal import Intent, Journal, Known
 from target_stripe_alloy.lanes import Lanes, Ticket, Watermark
 from target_stripe_alloy.objects import Objects, expansions, theirs_of
 from target_stripe_alloy.permissions import permissions_of
@@ -60,9 +64,6 @@ from target_stripe_alloy.traces import Traces
 from target_stripe_alloy.writes import asked
 
 _logger = logging.getLogger(__name__)
-
-_PLANNED = "planned:"
-"""Begins the ids of objects that a dry run would create."""
 
 DIGESTS = 1
 """The version of what `fingerprint` makes; the journal of an earlier release has the same ones."""
@@ -111,7 +112,7 @@ class Engine:
         self._dry_run = dry_run
         self._named = named
         self._objects = Objects(transport, account)
-        self._identity = Identity(journal, self._objects, transport.now, policy.id_mode)
+        self._identity = Identity(journal, self._objects, transport.now, policy)
         self._delivery = Delivery(
             transport,
             journal,
@@ -142,10 +143,22 @@ class Engine:
         text = _encode(kept)
         return blake2b(text, digest_size=16, key=self._seed).digest(), len(text)
 
+    def declare(self, kind: StreamKind) -> None:
+        """Note a stream that comes in this run: references to it are its key properties' now."""
+        stream = kind.resource.stream
+        self._identity.declare(stream, kind.keys)
+        with self._parked.lock:
+            waiting = [entry for entry in self._parked.by_missing if entry[0] == stream]
+            woken = [job for entry in waiting for job in self._parked.by_missing.pop(entry)]
+        self._resume(woken)
+
     def submit(self, jobs: Sequence[Job]) -> None:
         """Take records of one stream: settle what the journal proves, work on the others."""
         stream, source = jobs[0].stream, jobs[0].kind.source
-        known = self._journal.recall_many(stream, list({job.key for job in jobs}), source)
+        keys = list({job.key for job in jobs})
+        known = self._journal.recall_many(stream, keys, source)
+        if self._identity.take_over(stream, [job for job in jobs if job.key not in known]):
+            known = self._journal.recall_many(stream, keys, source)
         touched: set[str] = set()
         proven = 0
         for job in jobs:
@@ -182,6 +195,8 @@ class Engine:
     def finish(self) -> None:
         """Work until nothing is left; what still waits is set aside."""
         self._lanes.drain()
+        self._resume(self._waiting())  # a stream may have been declared meanwhile
+        self._lanes.drain()
         while left := self._waiting():
             for job in sorted(left, key=lambda job: (ORDER[job.stream], job.number)):
                 self._spool.take(job)
@@ -210,20 +225,18 @@ class Engine:
 
     def learned(self, stream: str, key: str, object_id: str) -> None:
         """From now on a key means this object; the records that wait for it go on."""
-        if self._policy.id_mode == SAME_ACCOUNT:
-            return  # there an id is the object's own, always
         self._identity.learn(stream, key, object_id)
         with self._parked.lock:
-            self._parked.arrived.add((stream, key))
-            woken = self._parked.by_missing.pop((stream, key), [])
-        for job in woken:
-            self._lanes.resume(self._parked.tickets[job.number])
+            name = (stream, self._identity.reference(stream, key))
+            self._parked.arrived.add(name)
+            woken = self._parked.by_missing.pop(name, [])
+        self._resume(woken)
 
     def renamed(self, stream: str, key: str) -> str | None:
         """The id that an item of a record has here."""
         if self._policy.id_mode == SAME_ACCOUNT:
             return key
-        return self._identity.known(stream, key) or key
+        return self._identity.named(stream, key) or key
 
     def lacking(self, resource: Resource, intent: Intent, context: Context | None) -> list[str]:
         """The permissions that a write needs and that are not given now."""
@@ -240,6 +253,10 @@ class Engine:
                 self._parked.by_missing[entry].append(job)
         return not waits
 
+    def _resume(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            self._lanes.resume(self._parked.tickets[job.number])
+
     def _give_up(self, job: Job) -> None:
         resource = job.kind.resource
         tree = tree_for(resource, job.own_fields(), self._transport.now())
@@ -249,7 +266,8 @@ class Engine:
         stuck = all(entry in self._parked.stuck for entry in missing) and not job.done
         why = "was not written" if stuck else "is not known and did not come"
         rest = "; the rest of it is written" if job.done else ""
-        reason = f"it refers to {names}, which {why}{rest}"
+        several = next(iter(resolved.ambiguous.values()), "")
+        reason = several or f"it refers to {names}, which {why}{rest}"
         self._settle(job, Decision(BLOCKED if stuck else REJECTED, reason=reason))
 
     # ------------------------------------------------------------------ one record
@@ -297,23 +315,28 @@ class Engine:
             tree = {name: it for name, it in tree.items() if name not in resource.own_to_account}
         resolved = self._identity.resolve(resource, tree)
         deleted = is_deleted(job.record)
+        if resolved.refused and not deleted:
+            reason = resolved.ambiguous[resolved.refused[0]]
+            self._settle(job, Decision(REJECTED, reason=reason))
+            return True
         if resolved.missing and not deleted:
             over = self._policy.id_mode == COPY and why_no_copy(resource, fields, resolved.left_out)
             if over and self._identity.known(job.stream, job.key) is None:
                 self._settle(job, Decision(BLOCKED, reason=over))
                 return True
             return None if self._park(job, resolved.missing) else False
-        located = self._identity.locate(resource, job.key, tree, job.kind.keys)
-        current = None
-        if located and not located.startswith(_PLANNED):
-            current = self._objects.current(resource, located, tree, fields)
+        stamp = self._stamp(job)
+        if isinstance(tree.get("metadata"), dict):  # a record cannot make its object another's
+            tree["metadata"] |= {name: stamp[name] for name in stamp if name in tree["metadata"]}
+        found = self._identity.find(job, tree, fields)
+        job.matched = found.matched
         wanted = Wanted(
             resource,
             fields,
             tree,
             deleted=deleted,
             whole=job.kind.whole,
-            stamp=self._stamp(job),
+            stamp=stamp,
             object_id=job.key if self._policy.id_mode == COPY else None,
             action=job.record.get(ACTION),
             occasion=str(job.record.get(OCCASION) or ""),
@@ -321,10 +344,11 @@ class Engine:
             named=self._named,
             left_out=tuple(resolved.left_out),
             parent=self._parent(resource, tree),
+            creatable=job.kind.keys.by_match(job.record) and self._policy.on_missing == CREATE,
         )
         self._say_left_out(job.stream, resolved.left_out)
         later = [] if deleted else resolved.later
-        verdict = self._bring(job, wanted, located, current, later=bool(later))
+        verdict = self._bring(job, wanted, found.object_id, found.current, later=bool(later))
         if not verdict:
             return True
         job.done = job.done or verdict
@@ -335,7 +359,7 @@ class Engine:
         name = tree.get(resource.within) if resource.within == "invoice" else None
         if not name or permissions_of(resource) <= self._policy.allowed:
             return None
-        if str(name).startswith(_PLANNED):
+        if str(name).startswith(PLANNED):
             advances = "invoices.auto_advance" in self._policy.allowed
             return {"status": "draft", "auto_advance": advances}
         return self._objects.get(f"/v1/invoices/{name}")
@@ -363,12 +387,11 @@ class Engine:
     ) -> str | None:
         """Plan and write. Returns the verdict if something is still to come, else settles."""
         known = self._journal.recall(job.stream, [job.key], job.kind.source).get(job.key)
-        base = known.image() if known else None
-        gone = located and current is None and base and not wanted.deleted
-        if gone and self._policy.id_mode != SAME_ACCOUNT:
-            if self._policy.on_conflict != OVERWRITE:
-                self._conflict(job, Decision(CONFLICT, reason="it was deleted in Stripe"))
-                return None
+        base = known.image() if known and self._is_of(job, known, located) else None
+        if current is None and not wanted.deleted:
+            left = self._without_object(job, gone=bool(located and base))
+            if left is not None:
+                return self._leave(job, left)
             base = None
         wanted = replace(wanted, done=self._done_before(wanted, current))
         theirs = theirs_of(wanted, current)
@@ -377,17 +400,20 @@ class Engine:
         decision = plan(wanted, current, theirs, base, self._policy)
         if decision.replaces:
             decision = self._in_succession(decision, wanted, current)
-        if decision.verdict == CONFLICT:
-            self._conflict(job, decision)
-        elif decision.verdict in (REJECTED, BLOCKED):
-            self._settle(job, decision)
-        elif self._dry_run:
-            if decision.verdict == CREATED:
-                self.learned(job.stream, job.key, f"{_PLANNED}{job.stream}:{job.key}")
-            self._settle(job, decision)
-        else:
-            return self._carry_out(job, wanted, decision, current, unkeyed, later=later)
-        return None
+        if decision.verdict in (CONFLICT, REJECTED, BLOCKED) or self._dry_run:
+            return self._leave(job, decision)
+        return self._carry_out(job, wanted, decision, current, unkeyed, later=later)
+
+    def _leave(self, job: Job, decision: Decision) -> None:
+        """Settle a record without writing it; raises `ConflictStop` where that stops the run."""
+        if decision.verdict == CONFLICT and self._policy.on_conflict == FAIL and not self._dry_run:
+            raise ConflictStop(
+                f"{job.stream} {job.label}: {decision.reason}. Nothing was written to it; "
+                "`on_conflict` says what to do about it."
+            )
+        if decision.verdict == CREATED:
+            self.learned(job.stream, job.key, f"{PLANNED}{job.stream}:{job.key}")
+        self._settle(job, decision)
 
     def _done_before(self, wanted: Wanted, current: Object | None) -> frozenset[str]:
         """Effects on the object that are not to be repeated, wherever they are noted."""
@@ -414,22 +440,39 @@ class Engine:
             return Decision(BLOCKED, reason=reason)
         return replace(decision, requests=(), heir=heir)
 
-    def _conflict(self, job: Job, decision: Decision) -> None:
-        if self._policy.on_conflict == FAIL and not self._dry_run:
-            raise ConflictStop(
-                f"{job.stream} {job.key}: {decision.reason}. Nothing was written to it; "
-                "`on_conflict` says what to do about it."
-            )
-        self._settle(job, decision)
+    def _is_of(self, job: Job, known: Known, located: str | None) -> bool:
+        """Whether an image is of the object that was found: a key may have moved to another one."""
+        by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
+        return by_id or located in (None, known.object_id)
+
+    def _without_object(self, job: Job, *, gone: bool) -> Decision | None:
+        """What becomes of a record without an object; None: `plan` says, it may be created.
+
+        `gone` if it had one.
+        """
+        in_another = self._policy.id_mode != SAME_ACCOUNT
+        if gone and in_another and self._policy.on_conflict != OVERWRITE:
+            return Decision(CONFLICT, reason="it was deleted in Stripe")
+        chosen = self._policy.on_missing
+        if not chosen and self._policy.id_mode == SAME_ACCOUNT and job.kind.keys.match:
+            chosen = REJECT
+        if chosen in ("", CREATE):
+            return None
+        carried = " and ".join(job.kind.keys.match)
+        missing = f"no object has its {carried}" if carried else "there is no such object"
+        verdict = SKIPPED if chosen == SKIP else REJECTED
+        return Decision(verdict, reason=f"{missing}, and `on_missing` is `{chosen}`")
 
     def _settle(self, job: Job, decision: Decision, error: StripeError | None = None) -> None:
-        if decision.verdict in (REJECTED, BLOCKED, CONFLICT):
+        decision = replace(decision, matched=job.matched)
+        if decision.verdict in (REJECTED, BLOCKED, CONFLICT, SKIPPED):
             with self._parked.lock:
-                self._parked.stuck.add((job.stream, job.key))
+                name = self._identity.reference(job.stream, job.key)
+                self._parked.stuck.add((job.stream, name))
             if not self._dry_run:
                 self._journal.doubt(job.stream, job.key, job.kind.source)
         names = job.kind.keys.properties
-        self._report.settled(job.stream, job.key, decision, job.record, error, names=names)
+        self._report.settled(job.stream, job.label, decision, job.record, error, names=names)
         self.watermark.settle(job.number)
 
     def _with_keyed_items(self, wanted: Wanted, theirs: Mapping[str, Tree]) -> Wanted:
@@ -473,8 +516,7 @@ class Engine:
         result = sent.result
         if not sent.remembered:
             self._remember(job, wanted, result, draft)
-        if result:
-            self.learned(job.stream, job.key, str(result["id"]))
+        self._notice(job, result)
         if acts:  # now that it is there
             job.done = CREATED
             again = replace(wanted, tree={**wanted.tree, "items": unkeyed}) if unkeyed else wanted
@@ -484,6 +526,14 @@ class Engine:
         verdict = job.done if job.done and decision.verdict != DELETED else decision.verdict
         self._settle(job, replace(decision, verdict=verdict))
         return None
+
+    def _notice(self, job: Job, result: Object | None) -> None:
+        """Note the object of a record for the records to come."""
+        if result is None:
+            return
+        self._identity.observe(job.stream, result)
+        if self._policy.id_mode != SAME_ACCOUNT or result["id"] != job.key:
+            self.learned(job.stream, job.key, str(result["id"]))
 
     def _send_all(
         self,

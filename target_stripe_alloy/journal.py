@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -35,6 +35,8 @@ from target_stripe_alloy.journal_tables import (
     objects,
     prepare,
 )
+
+T = TypeVar("T")
 
 OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
 
@@ -170,6 +172,16 @@ class Journal:
         self._lock.close()
         self._engine.dispose()
         self._lock_engine.dispose()
+
+    # ------------------------------------------------------------------ for `journal_keys`
+
+    def do(self, act: Callable[[sa.Connection], T]) -> T:
+        """Run something in the journal's transaction, and wait until it is on the disk."""
+        return self._writer.do(act)
+
+    def tell(self, act: Callable[[sa.Connection], object]) -> None:
+        """Run something in the journal's transaction, before whatever is handed in later."""
+        self._writer.tell(act)
 
     # ------------------------------------------------------------------ intents
 

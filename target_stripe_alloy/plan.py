@@ -143,7 +143,7 @@ def _shown(value: Any) -> Tree:
 
 def _create(wanted: Wanted, policy: Policy) -> Decision:
     resource = wanted.resource
-    if policy.id_mode == SAME_ACCOUNT:
+    if policy.id_mode == SAME_ACCOUNT and not wanted.creatable:
         return Decision(REJECTED, reason="there is no such object, and `same_account` creates none")
     if not resource.create:
         return Decision(BLOCKED, reason=resource.why_not)
@@ -233,9 +233,8 @@ def _unknown(wanted: Wanted, policy: Policy) -> str:
     """What to say of fields of a user's own record that Stripe does not know; empty if none."""
     known = {*(wanted.resource.shape.fields or {}), *wanted.resource.read_as}
     names = [n for n, value in wanted.fields.items() if n not in known and value is not None]
-    return (
-        f"Stripe takes no {', '.join(names)} here" if names and policy.id_mode == EXTERNAL else ""
-    )
+    own = policy.id_mode == EXTERNAL or wanted.creatable
+    return f"Stripe takes no {', '.join(names)} here" if names and own else ""
 
 
 def _apply(

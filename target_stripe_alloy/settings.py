@@ -15,16 +15,22 @@ from tap_stripe_alloy.settings import MAX_CONCURRENCY, Settings, check_key, read
 from target_stripe_alloy.decision import (
     ARCHIVE,
     COPY,
+    CREATE,
     EXTERNAL,
     FAIL,
     IGNORE,
     MERGE,
+    NEWEST,
+    OLDEST,
     OVERWRITE,
+    REJECT,
     SAME_ACCOUNT,
     SKIP,
     Policy,
 )
+from target_stripe_alloy.matching import FIELDS
 from target_stripe_alloy.permissions import ALLOWED
+from target_stripe_alloy.resources import BY_STREAM
 
 TEST, LIVE = "test", "live"
 JOURNAL = "sqlite:///target-stripe-alloy.db"
@@ -84,6 +90,30 @@ DECLARED = th.PropertiesList(
         (IGNORE, ARCHIVE, "delete"),
         "Delete policy",
         "What a tombstone (`deleted: true`) does to the object.",
+    ),
+    th.Property(
+        "match_by",
+        th.ObjectType(additional_properties=th.ArrayType(th.StringType)),
+        default={},
+        title="Match by",
+        description="Stream → the fields by which a record without a Stripe id finds its object, "
+        'such as `{"customers": ["email"]}`: `email` of customers, `lookup_key` of prices, '
+        "`number` of invoices, or a metadata key (`metadata.crm_id`) of any.",
+    ),
+    th.Property(
+        "on_missing",
+        th.StringType,
+        allowed_values=[CREATE, SKIP, REJECT],
+        title="On missing",
+        description="What becomes of a record without an object: it is created, skipped, or "
+        "rejected. Default: `create`, in `same_account` `reject`.",
+    ),
+    _choice(
+        "on_several_matches",
+        (REJECT, OLDEST, NEWEST),
+        "On several matches",
+        "When several objects carry what a record is matched by: reject it, naming them, or take "
+        "the oldest or the newest.",
     ),
     th.Property(
         "allow_actions",
@@ -174,6 +204,9 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
             on_conflict=config.get("on_conflict") or FAIL,
             delete_policy=config.get("delete_policy") or IGNORE,
             allowed=_allowed(config.get("allow_actions") or ()),
+            match_by=_match_by(config.get("match_by") or {}),
+            on_missing=config.get("on_missing") or "",
+            on_several_matches=config.get("on_several_matches") or REJECT,
         ),
         dry_run=bool(config.get("dry_run")),
         journal=str(config.get("journal") or JOURNAL),
@@ -184,6 +217,7 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
         summary=config.get("summary") or None,
     )
     _check_mode(settings)
+    _check_matching(settings.policy)
     return settings
 
 
@@ -202,6 +236,42 @@ def _allowed(names: Any) -> frozenset[str]:
                 f"`allow_actions` names no action: {name!r}. Known: {', '.join(ALLOWED)}"
             )
     return frozenset(names)
+
+
+def _match_by(rules: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    for stream, fields in rules.items():
+        if stream not in BY_STREAM or not BY_STREAM[stream].writable:
+            raise SettingsError(f"`match_by` names no stream that can be written: {stream!r}")
+        if not fields or isinstance(fields, str):
+            raise SettingsError(f"`match_by`: {stream} needs a list of fields, got {fields!r}")
+        for name in fields:
+            _check_field(stream, name)
+    return {stream: tuple(dict.fromkeys(fields)) for stream, fields in rules.items()}
+
+
+def _check_field(stream: str, name: str) -> None:
+    outer, _, key = name.partition(".")
+    if name in FIELDS.get(stream, ()) or (outer == "metadata" and key):
+        return
+    safe = ", ".join((*FIELDS.get(stream, ()), "metadata.<key>"))
+    raise SettingsError(
+        f"`match_by`: {stream} cannot be matched by {name!r}: it is not unique, or Stripe has no "
+        f"exact list by it, so another object could be written. Use one of: {safe}"
+    )
+
+
+def _check_matching(policy: Policy) -> None:
+    if policy.match_by and policy.id_mode == COPY:
+        raise SettingsError(
+            "`match_by` does not go with `id_mode: copy`: a copy is found by its id there. Use "
+            "`same_account` (records without an id) or `external`"
+        )
+    creates = policy.on_missing == CREATE and policy.id_mode == SAME_ACCOUNT
+    if creates and not policy.match_by:
+        raise SettingsError(
+            "`on_missing: create` needs `match_by` in `same_account`: what is created could not be "
+            "found again. Set `match_by`, or use `id_mode: external`"
+        )
 
 
 def _account(config: Mapping[str, Any], name: str) -> str | None:

@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from stripe_alloy.errors import SettingsError
 from target_stripe_alloy.decision import EXTERNAL
-from target_stripe_alloy.identity import Keys
 from target_stripe_alloy.jobs import Job, StreamKind
+from target_stripe_alloy.record_keys import Keys, UnusableKey
 from target_stripe_alloy.resources import BY_STREAM
 
 if TYPE_CHECKING:
@@ -36,16 +36,18 @@ class StripeSink(RecordSink):
             )
         self._engine = target.engine
         self._report = target.report
-        external = target.settings.policy.id_mode == EXTERNAL
+        policy = target.settings.policy
+        external = policy.id_mode == EXTERNAL
         names = self.key_properties if external else ("id",)
         metadata = self.schema["properties"].get("metadata", {})
         self._kind = StreamKind(
             resource,
-            Keys(target.settings.policy.id_mode, names),
+            Keys(policy.id_mode, names, policy.match_by.get(resource.stream, ())),
             whole="properties" not in metadata,
         )
         self.source = self.stream_name
         """The stream's name before stream maps, of the record that comes next."""
+        self._engine.declare(self._kind)
         self._jobs: list[Job] = []
         self._size = 0
         self._since = 0.0
@@ -58,9 +60,15 @@ class StripeSink(RecordSink):
     @override
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
         self._report.read(self.stream_name)
-        key = self._kind.keys.of(record)
+        keys = self._kind.keys
+        try:
+            key = keys.of(record)
+            keys.match_values(record, present=True)
+        except UnusableKey as error:
+            self._engine.reject(self._kind, str(error), record)
+            return
         if key is None:
-            names = ", ".join(self._kind.keys.properties) or "the stream has no key properties"
+            names = ", ".join(keys.properties) or "the stream has no key properties"
             self._engine.reject(self._kind, f"it has no key: {names}", record)
             return
         number = self._engine.watermark.issue()
@@ -70,7 +78,7 @@ class StripeSink(RecordSink):
         if self._kind.source != self.source:
             self.flush()
             self._kind = replace(self._kind, source=self.source)
-        self._jobs.append(Job(self._kind, key, record, number, digest, size))
+        self._jobs.append(Job(self._kind, key, record, number, digest, keys.label(record), size))
         self._size += size
         if len(self._jobs) >= BATCH or self._size >= BATCH_BYTES:
             self.flush()

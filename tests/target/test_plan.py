@@ -105,7 +105,7 @@ def decide(
     *,
     allow: Iterable[str] = (),
     wanted: Mapping[str, Any] | None = None,
-    **policy: str,
+    **policy: Any,
 ) -> Decision:
     made = wanted_of(stream, record, current, **(wanted or {}))
     rules = Policy(allowed=frozenset(allow), **policy)
