@@ -27,7 +27,7 @@ from target_stripe_alloy.journal import (
 )
 from target_stripe_alloy.journal_keys import metadata_in
 from target_stripe_alloy.objects import Objects
-from target_stripe_alloy.record_keys import Keys
+from target_stripe_alloy.record_keys import Keys, described
 from target_stripe_alloy.reshape import pairs_of
 from target_stripe_alloy.resources import BY_STREAM, Object, Resource
 

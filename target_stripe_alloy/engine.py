@@ -391,7 +391,8 @@ class Engine:
         if current is None and not wanted.deleted:
             left = self._without_object(job, gone=bool(located and base))
             if left is not None:
-                return self._leave(job, left)
+                self._leave(job, left)
+                return None
             base = None
         wanted = replace(wanted, done=self._done_before(wanted, current))
         theirs = theirs_of(wanted, current)
@@ -401,7 +402,8 @@ class Engine:
         if decision.replaces:
             decision = self._in_succession(decision, wanted, current)
         if decision.verdict in (CONFLICT, REJECTED, BLOCKED) or self._dry_run:
-            return self._leave(job, decision)
+            self._leave(job, decision)
+            return None
         return self._carry_out(job, wanted, decision, current, unkeyed, later=later)
 
     def _leave(self, job: Job, decision: Decision) -> None:

@@ -65,7 +65,7 @@ def plan(
     decision = _plan(wanted, current, theirs, base, policy)
     if not wanted.deleted:
         return decision
-    return replace(decision, requests=[_by_policy(request) for request in decision.requests])
+    return replace(decision, requests=tuple(map(_by_policy, decision.requests)))
 
 
 def _by_policy(request: Request) -> Request:
