@@ -20,7 +20,7 @@ from tests.target.helpers import Message, record, schema, settings_for, write
 from tests.target.test_writing import client_of, one
 
 JOURNALS = Path(__file__).parents[1] / "fixtures/journals"
-USERS = {"id_mode": "external"}
+USERS = {"id_mode": "external", "allow_actions": ["payment_intents.create"]}
 DAY = 86_400.0
 
 
