@@ -240,7 +240,10 @@ class Engine:
             else:
                 self._park(job, resolved.missing)
             return
-        located = self._identity.locate(resource, job.key, tree, job.kind.keys)
+        planned = str(tree.get(resource.within)).startswith(_PLANNED)  # nothing is in it yet
+        located = None
+        if not planned:
+            located = self._identity.locate(resource, job.key, tree, job.kind.keys)
         current = None
         if located and not located.startswith(_PLANNED):
             current = self._objects.current(resource, located, tree, fields)
