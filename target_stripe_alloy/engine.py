@@ -46,7 +46,7 @@ from target_stripe_alloy.decision import (
 )
 from target_stripe_alloy.delivery import Delivered, Delivery, Unclear
 from target_stripe_alloy.effects import marks, traceless, without_mark
-from target_stripe_alloy.identity import PLANNED, Identity, Keys, Missing
+from target_stripe_alloy.identity import PLANNED, Found, Identity, Keys, Missing
 from target_stripe_alloy.images import Context, Draft, picture
 from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, is_deleted
 from target_stripe_alloy.journal import Intent, Journal, Known
@@ -328,7 +328,8 @@ class Engine:
         stamp = self._stamp(job)
         if isinstance(tree.get("metadata"), dict):  # a record cannot make its object another's
             tree["metadata"] |= {name: stamp[name] for name in stamp if name in tree["metadata"]}
-        found = self._identity.find(job, tree, fields)
+        planned = str(tree.get(resource.within)).startswith(PLANNED)  # nothing is in it yet
+        found = Found() if planned else self._identity.find(job, tree, fields)
         job.matched = found.matched
         wanted = Wanted(
             resource,

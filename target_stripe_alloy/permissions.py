@@ -153,10 +153,10 @@ def _classified(
     if node and node.rule:
         yield node.rule, path, leaf
         return
-    below = {rule.action: rule for rule in node.rules()} if node else {}
-    for rule in below.values():  # all that is below ends with it
+    inside = {rule.action: rule for rule in node.rules()} if node else {}
+    for rule in inside.values():  # all that is below ends with it
         yield rule, path, leaf
-    if covering or not below:
+    if covering or not inside:
         yield covering, path, leaf
 
 
