@@ -79,6 +79,18 @@ class Wanted:
     object_id: str | None = None
     """For a new object that brings its own id."""
     action: str | None = None
+    occasion: str = ""
+    """Tells an action from the same one before, where a record asks for it again."""
+    digest: bytes = b""
+    """Of the record."""
+    done: frozenset[str] = frozenset()
+    """Effects on the object that are not to be repeated; see `effects`."""
+    named: bool = True
+    """Whether the pipeline has a name: then what left the record is its own to unset."""
+    left_out: tuple[str, ...] = ()
+    """Paths of references that name nothing in this account."""
+    parent: dict[str, Any] | None = None
+    """Of an invoice's line: the invoice as it is."""
     creatable: bool = False
     """Whether a new one may be created in `same_account`: it is found again by `match_by`."""
 
@@ -91,6 +103,10 @@ class Request:
     method: str
     path: str
     params: Mapping[str, Tree] = field(default_factory=dict)
+    effects: Sequence[tuple[str, bool]] = ()
+    """Effects that no field will show, and whether each lasts; see `effects`."""
+    needs: frozenset[str] = frozenset()
+    """The names of `allow_actions` without which it is not sent."""
 
 
 @dataclass(frozen=True)
@@ -112,5 +128,7 @@ class Decision:
     reason: str = ""
     replaces: str | None = None
     """The price that ends with this decision."""
+    heir: dict[str, Any] | None = None
+    """The price that took its place already."""
     matched: Mapping[str, str] | None = None
     """How the record's object was found: `{"by": "email", "object": "cus_…"}`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,22 +29,14 @@ from target_stripe_alloy.decision import (
     Policy,
 )
 from target_stripe_alloy.matching import FIELDS
-from target_stripe_alloy.resources import BY_STREAM, RESOURCES
+from target_stripe_alloy.permissions import ALLOWED
+from target_stripe_alloy.resources import BY_STREAM
 
 TEST, LIVE = "test", "live"
 JOURNAL = "sqlite:///target-stripe-alloy.db"
 REJECTS = "target-stripe-alloy-rejects.jsonl"
 SHARED = ("api_key", "api_url", "api_version", "max_requests_per_second", "max_concurrency")
 """Settings that mean the same as the tap's."""
-
-ALLOWED = tuple(
-    sorted(
-        {f"{resource.stream}.{guard.action}" for resource in RESOURCES for guard in resource.guards}
-        | {f"{resource.stream}.{action}" for resource in RESOURCES for action in resource.actions}
-        | {f"{resource.stream}.replace" for resource in RESOURCES if resource.succeeded}
-    )
-)
-"""What `allow_actions` may contain."""
 
 
 def _choice(name: str, values: tuple[str, ...], title: str, description: str) -> th.Property[Any]:
@@ -145,6 +138,13 @@ DECLARED = th.PropertiesList(
         description="SQLAlchemy URL of the journal: a SQLite file, or PostgreSQL.",
     ),
     th.Property(
+        "pipeline",
+        th.StringType,
+        title="Pipeline",
+        description="A name for this pipeline: several that share a journal do not undo each "
+        "other's work. Default: Meltano's environment and extractor, if it runs there.",
+    ),
+    th.Property(
         "rejects",
         th.StringType,
         default=REJECTS,
@@ -183,6 +183,7 @@ class TargetSettings:
     policy: Policy
     dry_run: bool
     journal: str
+    pipeline: str | None
     rejects: str
     max_rejects: int | None
     plan: str | None
@@ -209,6 +210,7 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
         ),
         dry_run=bool(config.get("dry_run")),
         journal=str(config.get("journal") or JOURNAL),
+        pipeline=str(config.get("pipeline") or "") or _of_meltano(os.environ),
         rejects=str(config.get("rejects") or REJECTS),
         max_rejects=_number(config.get("max_rejects")),
         plan=config.get("plan") or None,
@@ -217,6 +219,14 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
     _check_mode(settings)
     _check_matching(settings.policy)
     return settings
+
+
+def _of_meltano(environment: Mapping[str, str]) -> str | None:
+    """The name of a Meltano pipeline, as its state id begins."""
+    extractor = environment.get("MELTANO_EXTRACTOR_NAME")
+    if not extractor:
+        return None
+    return f"{environment.get('MELTANO_ENVIRONMENT', '')}:{extractor}"
 
 
 def _allowed(names: Any) -> frozenset[str]:
@@ -293,4 +303,4 @@ def _check_mode(settings: TargetSettings) -> None:
         )
 
 
-__all__ = ["DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]
+__all__ = ["ALLOWED", "DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]
