@@ -197,7 +197,9 @@ def made(emulator: Emulator, stream: str) -> str:
         "invoices": {"customer": owner},
         "payment_intents": {"amount": 500, "currency": "eur", "customer": owner},
     }
-    return str(getattr(api, stream).create(fields[stream]).id)
+    found = str(getattr(api, stream).create(fields[stream]).id)
+    emulator.clock_advance(3600.0)
+    return found
 
 
 def fields_of(stream: str, owner: str) -> dict[str, Any]:
