@@ -40,7 +40,7 @@ class StripeSink(RecordSink):
         self._kind = StreamKind(
             resource,
             Keys(target.settings.policy.id_mode, names),
-            whole="properties" not in metadata,
+            whole=not isinstance(metadata, dict) or "properties" not in metadata,
         )
         self._jobs: list[Job] = []
         self._since = 0.0

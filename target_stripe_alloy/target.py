@@ -9,16 +9,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
 from types import FrameType
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 from singer_sdk import Target
-from singer_sdk.contrib.msgspec import MsgSpecReader
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
-from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.mapper import SameRecordTransform, StreamMap
 from typing_extensions import override
 
 from stripe_alloy.connect import Connection
@@ -26,7 +25,19 @@ from stripe_alloy.errors import PermissionMissing, SettingsError
 from stripe_alloy.program import run
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.engine import Engine
+from target_stripe_alloy.inherited import SETTINGS, WORKS, check_inherited
 from target_stripe_alloy.journal import Journal, Scope
+from target_stripe_alloy.messages import (
+    KeyMissing,
+    Message,
+    Reader,
+    SchemaMissing,
+    batch_records,
+    check_schema,
+    record_of,
+    state_of,
+    stream_of,
+)
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
@@ -39,21 +50,6 @@ PULSE = 1.0
 """Seconds after which held records go on, and states that are covered go out."""
 
 
-class Reader(MsgSpecReader):
-    """Reads messages, and tells when reading ends before its time."""
-
-    failed: Callable[[], None] | None = None
-
-    @override
-    def process_lines(self, file_input: IO[str] | None, callbacks: Any) -> Any:
-        try:
-            return super().process_lines(file_input or sys.stdin, callbacks)
-        except BaseException:
-            if self.failed:
-                self.failed()
-            raise
-
-
 class TargetStripeAlloy(Target):
     """Brings records into Stripe: planned, journaled, exactly once."""
 
@@ -64,6 +60,7 @@ class TargetStripeAlloy(Target):
     message_reader_class = Reader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
+        PluginCapabilities.BATCH,
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
@@ -78,6 +75,19 @@ class TargetStripeAlloy(Target):
         reader = self.message_reader
         assert isinstance(reader, Reader)  # noqa: S101 - the class says so
         reader.failed = self._abort
+
+    @override
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        check_inherited(self.config)
+        return super()._validate_config(raise_errors=raise_errors)
+
+    @classmethod
+    @override
+    def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
+        super().append_builtin_config(config_jsonschema)
+        for name, setting in SETTINGS.items():
+            if setting.outcome != WORKS:
+                config_jsonschema["properties"].pop(name, None)
 
     # ------------------------------------------------------------------ what it works with
 
@@ -160,45 +170,60 @@ class TargetStripeAlloy(Target):
     # ------------------------------------------------------------------ messages
 
     @override
-    def _process_record_message(self, message_dict: dict[str, Any]) -> None:
-        self._assert_line_requires(message_dict, requires={"stream", "record"})
-        name = message_dict["stream"]
-        if name not in self.mapper.stream_maps:
-            self._assert_sink_exists(name)
+    def _process_record_message(self, message_dict: Message) -> None:
+        self._process_record(stream_of(message_dict), record_of(message_dict))
+
+    @override
+    def _process_batch_message(self, message_dict: Message) -> None:
+        name = stream_of(message_dict)
+        self._maps_of(name)
+        for record in batch_records(message_dict):
+            self._process_record(name, record)
+
+    def _maps_of(self, name: str) -> Sequence[StreamMap]:
+        try:
+            return self.mapper.stream_maps[name]
+        except KeyError:
+            raise SchemaMissing(f"the stream {name!r} has no SCHEMA yet") from None
+
+    def _process_record(self, name: str, source: Message) -> None:
         with self._lock:
-            for stream_map in self.mapper.stream_maps[name]:
-                record = message_dict["record"]
+            for stream_map in self._maps_of(name):
+                record: Message | None = source
                 if not isinstance(stream_map, SameRecordTransform):
-                    record = stream_map.transform(copy.copy(record))
+                    record = stream_map.transform(copy.copy(source))
                 if record is None:
                     continue
-                self._assert_sink_exists(stream_map.stream_alias)
                 sink = self._sinks_active[stream_map.stream_alias]
-                sink._singer_validate_message(record)  # noqa: SLF001 - as the SDK does
+                missing = [key for key in sink.key_properties if key not in record]
+                if missing:
+                    lacking = ", ".join(missing)
+                    raise KeyMissing(f"a record of {name!r} lacks its key properties: {lacking}")
                 sink.process_record(record, {})
                 sink.record_counter_metric.increment()
             self._emit_states()
 
     @override
-    def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
+    def _process_schema_message(self, message_dict: Message) -> None:
+        check_schema(message_dict)
         with self._lock:
             super()._process_schema_message(message_dict)
             for sink in self._sinks_to_clear:
                 self._flush(sink)
 
     @override
-    def _process_activate_version_message(self, message_dict: dict[str, Any]) -> None:
+    def _process_activate_version_message(self, message_dict: Message) -> None:
         # What a listing no longer holds may be anything: only a tombstone deletes.
         self.logger.debug("ACTIVATE_VERSION is passed over")
 
     @override
-    def _process_state_message(self, message_dict: dict[str, Any]) -> None:
-        self._assert_line_requires(message_dict, requires={"value"})
+    def _process_state_message(self, message_dict: Message) -> None:
+        value = state_of(message_dict)
         with self._lock:
             number = self.engine.watermark.last
             if self._states and self._states[-1][0] == number:
                 self._states.pop()
-            self._states.append((number, message_dict["value"]))
+            self._states.append((number, value))
             self._emit_states()
 
     def _emit_states(self) -> None:
