@@ -43,7 +43,7 @@ from target_stripe_alloy.decision import (
 )
 from target_stripe_alloy.delivery import Delivery, Unclear
 from target_stripe_alloy.identity import Identity, Keys, Missing
-from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, is_deleted
+from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, action_of, is_deleted
 from target_stripe_alloy.journal import Journal, Known
 from target_stripe_alloy.lanes import Lanes, Watermark
 from target_stripe_alloy.objects import Objects, theirs_of
@@ -250,7 +250,7 @@ class Engine:
             whole=job.kind.whole,
             stamp=self._stamp(job),
             object_id=job.key if self._policy.id_mode == COPY else None,
-            action=job.record.get(ACTION),
+            action=action_of(job.record),
         )
         self._say_left_out(job.stream, resolved.left_out)
         later = [] if deleted else resolved.later

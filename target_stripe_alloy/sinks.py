@@ -12,6 +12,7 @@ from stripe_alloy.errors import SettingsError
 from target_stripe_alloy.decision import EXTERNAL
 from target_stripe_alloy.identity import Keys
 from target_stripe_alloy.jobs import Job, StreamKind
+from target_stripe_alloy.reshape import Unwritable
 from target_stripe_alloy.resources import BY_STREAM
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ class StripeSink(RecordSink):
         number = self._engine.watermark.issue()
         if not self._jobs:
             self._since = time.monotonic()
-        self._jobs.append(Job(self._kind, key, record, number, self._engine.digest(record)))
+        try:
+            digest = self._engine.digest(record)
+        except Unwritable:
+            digest = b""  # it is like no record before, and will be rejected in its turn
+        self._jobs.append(Job(self._kind, key, record, number, digest))
         if len(self._jobs) >= BATCH:
             self.flush()
 
