@@ -71,6 +71,14 @@ class Wanted:
     object_id: str | None = None
     """For a new object that brings its own id."""
     action: str | None = None
+    occasion: str = ""
+    """Tells an action from the same one before, where a record asks for it again."""
+    digest: bytes = b""
+    """Of the record."""
+    done: frozenset[str] = frozenset()
+    """Effects on the object that are not to be repeated; see `effects`."""
+    named: bool = True
+    """Whether the pipeline has a name: then what left the record is its own to unset."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,10 @@ class Request:
     method: str
     path: str
     params: Mapping[str, Tree] = field(default_factory=dict)
+    effects: Sequence[tuple[str, bool]] = ()
+    """Effects that no field will show, and whether each lasts; see `effects`."""
+    permissions: Sequence[str] = ()
+    """What `allow_actions` had to contain; asked again before the request is sent a second time."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +114,5 @@ class Decision:
     reason: str = ""
     replaces: str | None = None
     """The price that ends with this decision."""
+    heir: dict[str, Any] | None = None
+    """The price that took its place already."""

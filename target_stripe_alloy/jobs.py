@@ -9,7 +9,7 @@ from typing import Any
 from tap_stripe_alloy.shape import ADDED
 from target_stripe_alloy.identity import Keys
 from target_stripe_alloy.reshape import Unwritable, unix_seconds_of
-from target_stripe_alloy.resources import ACTION, Resource
+from target_stripe_alloy.resources import ACTION, OCCASION, Resource
 
 ADDED_FIELDS = frozenset(ADDED)
 
@@ -27,6 +27,8 @@ class StreamKind:
     keys: Keys
     whole: bool
     """Whether `metadata` comes whole: its schema names no keys."""
+    source: str = ""
+    """The stream's name before stream maps."""
 
 
 @dataclass
@@ -38,6 +40,8 @@ class Job:
     record: Mapping[str, Any]
     number: int
     digest: bytes
+    size: int = 0
+    """Bytes of the record as JSON."""
     done: str = ""
     """What became of it so far, while it waits for a reference that comes later."""
 
@@ -47,13 +51,20 @@ class Job:
         return self.kind.resource.stream
 
     @property
-    def lane(self) -> str:
-        """Whose writes must not meet these."""
-        name = self.kind.resource.lane
-        owner = self.record.get(name) if name else None
-        if isinstance(owner, dict):
-            owner = owner.get("id")
-        return str(owner or self.key)
+    def line(self) -> str:
+        """Names the records that are of one key: they are written in the order they came."""
+        return f"{self.stream} {self.key}"
+
+    def locks(self) -> list[str]:
+        """Return what Stripe locks for a write: the object, and what it belongs to."""
+        names = [self.key]
+        for name in self.kind.resource.lane.split():
+            owner = self.record.get(name)
+            if isinstance(owner, dict):
+                owner = owner.get("id")
+            if owner:
+                names.append(str(owner))
+        return list(dict.fromkeys(names))
 
     def own_fields(self) -> dict[str, Any]:
         """The record without what taps and the SDK add, and without the user's own key.
@@ -67,7 +78,7 @@ class Job:
         return {
             name: value
             for name, value in self.record.items()
-            if name not in out and not name.startswith(SDC) and name != ACTION
+            if name not in out and not name.startswith(SDC) and name not in (ACTION, OCCASION)
             if value is not None or name not in unasked
         }
 

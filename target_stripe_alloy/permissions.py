@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import parse_qsl
 
 from target_stripe_alloy.decision import Policy, Wanted
 from target_stripe_alloy.reshape import Tree
 from target_stripe_alloy.resources import Object, Resource
+
+
+def tree_from_form(body: str) -> dict[str, Tree]:
+    """Stand-in."""
+    return dict(parse_qsl(body, keep_blank_values=True))
 
 
 def action_forbidden(wanted: Wanted, policy: Policy) -> str:
@@ -35,3 +41,17 @@ def missing_permission(
         if name not in policy.allowed:
             return f"`allow_actions` does not contain {name}"
     return ""
+
+
+def needed_by_request(
+    resource: Resource, kind: str, params: Mapping[str, Tree], current: Object | None = None
+) -> frozenset[str]:
+    """Stand-in until the list of what moves money is there."""
+    if kind in resource.actions:
+        return frozenset({f"{resource.stream}.{kind}"})
+    operation = {"create": "create", "replace": "create", "update": "update"}.get(kind, "delete")
+    return frozenset(
+        f"{resource.stream}.{guard.action}"
+        for guard in resource.guards
+        if operation in guard.on and (not guard.fields or guard.fields & params.keys())
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,8 @@ from target_stripe_alloy.decision import (
     Request,
     Wanted,
 )
-from target_stripe_alloy.permissions import action_forbidden, missing_permission
+from target_stripe_alloy.permissions import action_forbidden, missing_permission, needed_by_request
+from target_stripe_alloy.recovery import DELETE_POLICY
 from target_stripe_alloy.reshape import Tree, Unwritable, at, is_empty, leaves
 from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Object, Resource
 from target_stripe_alloy.writes import (
@@ -42,7 +43,7 @@ from target_stripe_alloy.writes import (
     modifiers,
     new_params,
     refusals,
-    sent,
+    update_request,
     whole_of,
 )
 
@@ -51,6 +52,28 @@ def plan(
     wanted: Wanted, current: Object | None, theirs: Tree, base: Base | None, policy: Policy
 ) -> Decision:
     """Decide. `theirs` is `current` as a tree; `current` is None where nothing is there."""
+    decision = _plan(wanted, current, theirs, base, policy)
+    requests = tuple(
+        replace(request, permissions=_permissions(wanted, request, current, policy))
+        for request in decision.requests
+    )
+    return replace(decision, requests=requests)
+
+
+def _permissions(
+    wanted: Wanted, request: Request, current: Object | None, policy: Policy
+) -> list[str]:
+    """What allowed a request: it is asked again if the request must be sent a second time."""
+    needed = needed_by_request(wanted.resource, request.kind, request.params, current)
+    names = sorted(needed & policy.allowed)
+    if wanted.deleted:
+        names.append(f"{DELETE_POLICY}{ARCHIVE if request.kind == 'archive' else 'delete'}")
+    return names
+
+
+def _plan(
+    wanted: Wanted, current: Object | None, theirs: Tree, base: Base | None, policy: Policy
+) -> Decision:
     try:
         if wanted.deleted:
             return _end(wanted, current, policy)
@@ -167,9 +190,18 @@ def _update(
     if frozen:
         return _replacement(wanted, current, theirs, found, policy)
     decision = _apply(wanted, current, theirs, found, base, policy)
-    if kept and not decision.reason:
-        return replace(decision, reason=f"{', '.join(kept)} stays as it is in Stripe")
-    return decision
+    if decision.reason:
+        return decision
+    return replace(decision, reason=_stays(kept, found.left))
+
+
+def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
+    """What is not written though the record says so; empty if all is."""
+    notes = [f"{', '.join(kept)} stays as it is in Stripe"] if kept else []
+    if left:
+        names = ", ".join(f"metadata.{name}" for name in left)
+        notes.append(f"{names} left the record and stays: `pipeline` would say that it is its own")
+    return "; ".join(notes)
 
 
 def _conflict(found: Comparison, theirs: Tree, wanted: Wanted) -> Decision:
@@ -219,7 +251,7 @@ def _apply(
     path = resource.path_of(current["id"], current)
     requests = [step for step in steps if step.kind == "attach"]
     if params:
-        requests.append(Request("update", "POST", path, sent(params, theirs)))
+        requests.append(update_request(wanted, path, params, current, theirs))
     requests += [step for step in steps if step.kind != "attach"]  # updates are for attached ones
     requests += [Request(kind, method, f"{path}{end}", dict(e)) for kind, method, end, e in entries]
     requests += acting

@@ -21,6 +21,8 @@ Object = dict[str, Any]
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 ACTION = "_action"
 """The field of a record that asks for an action, such as `finalize`; a status never does."""
+OCCASION = "_action_id"
+"""The field that tells an action from the same one before: May's reminder from June's."""
 
 NOT_COPIED = ""
 """In `references`: ids of things that no record can bring into another account."""
@@ -86,6 +88,10 @@ class Action:
     when: frozenset[str]
     done: frozenset[str] = frozenset()
     method: str = "POST"
+    event: str = ""
+    """The type of the event that alone tells that it happened, where no status does."""
+    fills: str = ""
+    """The field that is filled once it happened, where no status tells."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class Resource:
     deletes: bool = False
     actions: Mapping[str, Action] = field(default_factory=_map)
     lane: str = ""
-    """The field that names whose writes must not meet: Stripe locks that object."""
+    """Fields, with spaces between them, that name whose writes must not meet: Stripe locks it."""
     within: str = ""
     """The field that names the object this one is inside of."""
     succeeded: bool = False
@@ -405,7 +411,7 @@ RESOURCES: Sequence[Resource] = (
         actions=_map(
             finalize=Action("finalize", _set("draft"), _set("open", "paid")),
             pay=Action("pay", _set("draft", "open"), _set("paid")),
-            send=Action("send", _set("draft", "open")),
+            send=Action("send", _set("draft", "open"), event="invoice.sent"),
             void=Action("void", _set("open", "uncollectible"), _set("void")),
             mark_uncollectible=Action("mark_uncollectible", _set("open"), _set("uncollectible")),
         ),
@@ -478,7 +484,7 @@ RESOURCES: Sequence[Resource] = (
         reading=readings.refund,
         guards=(Guard("create", (CREATE,)),),
         actions=_map(cancel=Action("cancel", _set("requires_action"), _set("canceled"))),
-        lane="charge",
+        lane="charge payment_intent",
     ),
     Resource(
         "disputes",
@@ -500,7 +506,7 @@ RESOURCES: Sequence[Resource] = (
         guards=(Guard("create", (CREATE,)),),
         actions=_map(
             cancel=Action("cancel", _set("pending"), _set("canceled")),
-            reverse=Action("reverse", _set("paid")),
+            reverse=Action("reverse", _set("paid"), fills="reversed_by"),
         ),
     ),
     Resource("events", "Event", why_not="events are Stripe's own", writable=False),

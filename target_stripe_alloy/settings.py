@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,13 @@ DECLARED = th.PropertiesList(
         description="SQLAlchemy URL of the journal: a SQLite file, or PostgreSQL.",
     ),
     th.Property(
+        "pipeline",
+        th.StringType,
+        title="Pipeline",
+        description="A name for this pipeline: several that share a journal do not undo each "
+        "other's work. Default: Meltano's environment and extractor, if it runs there.",
+    ),
+    th.Property(
         "rejects",
         th.StringType,
         default=REJECTS,
@@ -154,6 +162,7 @@ class TargetSettings:
     policy: Policy
     dry_run: bool
     journal: str
+    pipeline: str | None
     rejects: str
     max_rejects: int | None
     plan: str | None
@@ -177,6 +186,7 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
         ),
         dry_run=bool(config.get("dry_run")),
         journal=str(config.get("journal") or JOURNAL),
+        pipeline=str(config.get("pipeline") or "") or _of_meltano(os.environ),
         rejects=str(config.get("rejects") or REJECTS),
         max_rejects=_number(config.get("max_rejects")),
         plan=config.get("plan") or None,
@@ -184,6 +194,14 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
     )
     _check_mode(settings)
     return settings
+
+
+def _of_meltano(environment: Mapping[str, str]) -> str | None:
+    """The name of a Meltano pipeline, as its state id begins."""
+    extractor = environment.get("MELTANO_EXTRACTOR_NAME")
+    if not extractor:
+        return None
+    return f"{environment.get('MELTANO_ENVIRONMENT', '')}:{extractor}"
 
 
 def _allowed(names: Any) -> frozenset[str]:

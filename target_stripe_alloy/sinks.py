@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk.sinks import RecordSink
@@ -12,7 +13,6 @@ from stripe_alloy.errors import SettingsError
 from target_stripe_alloy.decision import EXTERNAL
 from target_stripe_alloy.identity import Keys
 from target_stripe_alloy.jobs import Job, StreamKind
-from target_stripe_alloy.reshape import Unwritable
 from target_stripe_alloy.resources import BY_STREAM
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BATCH = 250
 """Records that are looked up in the journal at a time."""
+BATCH_BYTES = 8 << 20
 
 
 class StripeSink(RecordSink):
@@ -43,7 +44,10 @@ class StripeSink(RecordSink):
             Keys(target.settings.policy.id_mode, names),
             whole=not isinstance(metadata, dict) or "properties" not in metadata,
         )
+        self.source = self.stream_name
+        """The stream's name before stream maps, of the record that comes next."""
         self._jobs: list[Job] = []
+        self._size = 0
         self._since = 0.0
 
     @override
@@ -62,16 +66,17 @@ class StripeSink(RecordSink):
         number = self._engine.watermark.issue()
         if not self._jobs:
             self._since = time.monotonic()
-        try:
-            digest = self._engine.digest(record)
-        except Unwritable:
-            digest = b""  # it is like no record before, and will be rejected in its turn
-        self._jobs.append(Job(self._kind, key, record, number, digest))
-        if len(self._jobs) >= BATCH:
+        digest, size = self._engine.fingerprint(record)
+        if self._kind.source != self.source:
+            self.flush()
+            self._kind = replace(self._kind, source=self.source)
+        self._jobs.append(Job(self._kind, key, record, number, digest, size))
+        self._size += size
+        if len(self._jobs) >= BATCH or self._size >= BATCH_BYTES:
             self.flush()
 
     def flush(self, *, older_than: float = 0.0) -> None:
         """Hand on what is held, if it is held for so many seconds."""
         if self._jobs and time.monotonic() - self._since >= older_than:
-            jobs, self._jobs = self._jobs, []
+            jobs, self._jobs, self._size = self._jobs, [], 0
             self._engine.submit(jobs)

@@ -11,7 +11,7 @@ from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.writes import items
 from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import given, metadata, tell
-from stripe_alloy.emulator.writes.lines import take_pending
+from stripe_alloy.emulator.writes.lines import new_item, take_pending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,8 +49,20 @@ def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     if "discounts" in params:
         ids = discounted(ledger, subscription, params["discounts"])
         ledger.change(subscription, discounts=ids)
+    _add_fees(ledger, subscription, params)
     _first_invoice(ledger, subscription, method, params)
     return subscription
+
+
+def _add_fees(ledger: Ledger, subscription: JSON, params: JSON) -> None:
+    """`add_invoice_items`: each becomes an invoice item, on the subscription's next invoice."""
+    for entry in params.get("add_invoice_items") or ():
+        fee = {name: value for name, value in entry.items() if name not in ("price", "period")}
+        if entry.get("price"):
+            fee["pricing"] = {"price": entry["price"]}
+        new_item(
+            ledger, subscription["customer"], None, {**fee, "subscription": subscription["id"]}
+        )
 
 
 def _trial(ledger: Ledger, params: JSON) -> int | None:
@@ -137,6 +149,7 @@ def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
             subscription, pause_collection={"resumes_at": None, **params["pause_collection"]}
         )
     _dates(ledger, subscription, params)
+    _add_fees(ledger, subscription, params)
     _retry_trial(ledger, subscription, params)
     if "discounts" in params:
         found = discounted(ledger, subscription, params["discounts"])
