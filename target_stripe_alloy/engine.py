@@ -43,7 +43,7 @@ from target_stripe_alloy.delivery import Delivered, Delivery, Unclear
 from target_stripe_alloy.effects import marks, traceless, without_mark
 from target_stripe_alloy.identity import Identity, Keys, Missing
 from target_stripe_alloy.images import Context, Draft, picture
-from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, action_of, is_deleted
+from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, action_of, is_deleted
 from target_stripe_alloy.journal import Intent, Journal
 from target_stripe_alloy.lanes import Lanes, Ticket, Watermark
 from target_stripe_alloy.objects import Objects, expansions, theirs_of
@@ -64,6 +64,7 @@ _PLANNED = "planned:"
 
 DIGESTS = 1
 """The version of what `fingerprint` makes; the journal of an earlier release has the same ones."""
+SUPERSEDED = "a newer record with its key was written since: remove this line"
 _TRIES = 3
 """Times that a record is begun again because nobody can tell what became of a write."""
 
@@ -169,11 +170,10 @@ class Engine:
         if self._lanes.submit(ticket):
             self._spool.put(job)
 
-    def reject(self, kind: StreamKind, reason: str, record: Mapping[str, Any]) -> None:
+    def reject(self, job: Job, reason: str) -> None:
         """Set aside a record that cannot even be looked at."""
-        decision = Decision(REJECTED, reason=reason)
-        stream, names = kind.resource.stream, kind.keys.properties
-        self._report.settled(stream, "", decision, record, names=names)
+        decision, origin = Decision(REJECTED, reason=reason), job.origin(self._journal.run)
+        self._report.settled(job.stream, "", decision, job.record, origin=origin)
 
     def recover(self) -> None:
         """Find out what became of the writes that were under way when a run ended."""
@@ -366,6 +366,7 @@ class Engine:
         decision = plan(wanted, current, theirs, base, self._policy)
         if decision.replaces:
             decision = self._in_succession(decision, wanted, current)
+        decision = self._unless_superseded(job, decision)
         if decision.verdict == CONFLICT:
             self._conflict(job, decision)
         elif decision.verdict in (REJECTED, BLOCKED):
@@ -377,6 +378,15 @@ class Engine:
         else:
             return self._carry_out(job, wanted, decision, current, unkeyed, later=later)
         return None
+
+    def _unless_superseded(self, job: Job, decision: Decision) -> Decision:
+        """The decision, unless a newer record was written since the one that is replayed came."""
+        if job.position is None or not (decision.requests or decision.verdict == CONFLICT):
+            return decision
+        newest = self._journal.position_of(job.stream, job.key)
+        if newest is None or newest <= job.position:
+            return decision
+        return Decision(REJECTED, reason=SUPERSEDED)
 
     def _done_before(self, wanted: Wanted, current: Object | None) -> frozenset[str]:
         """Effects on the object that are not to be repeated, wherever they are noted."""
@@ -417,8 +427,8 @@ class Engine:
                 self._parked.stuck.add((job.stream, job.key))
             if not self._dry_run:
                 self._journal.doubt(job.stream, job.key, job.kind.source)
-        names = job.kind.keys.properties
-        self._report.settled(job.stream, job.key, decision, job.record, error, names=names)
+        origin = job.origin(self._journal.run)
+        self._report.settled(job.stream, job.key, decision, job.record, error, origin=origin)
         self.watermark.settle(job.number)
 
     def _with_keyed_items(self, wanted: Wanted, theirs: Mapping[str, Tree]) -> Wanted:
@@ -540,6 +550,7 @@ class Engine:
         return Draft(
             source=job.kind.source,
             number=job.number,
+            position=job.position,
             names=sorted({*wanted.fields, *wanted.tree}),
             ours=ours,
             fixed=fixed,

@@ -8,6 +8,7 @@ from typing import Any
 
 from tap_stripe_alloy.shape import ADDED
 from target_stripe_alloy.identity import Keys
+from target_stripe_alloy.rejects import Origin, Position
 from target_stripe_alloy.reshape import Unwritable, unix_seconds_of
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
 
@@ -42,6 +43,10 @@ class Job:
     digest: bytes
     size: int = 0
     """Bytes of the record as JSON."""
+    place: int | None = None
+    """Its place in the file of rejects that it is replayed from."""
+    position: Position | None = None
+    """When it came first, if it is replayed."""
     done: str = ""
     """What became of it so far, while it waits for a reference that comes later."""
 
@@ -49,6 +54,16 @@ class Job:
     def stream(self) -> str:
         """The stream's name."""
         return self.kind.resource.stream
+
+    def origin(self, run: int) -> Origin:
+        """Return where the record comes from; `run` is the number of this run."""
+        return Origin(
+            self.kind.source,
+            self.kind.keys.properties,
+            self.kind.whole,
+            self.position or (run, self.number),
+            self.place,
+        )
 
     @property
     def line(self) -> str:

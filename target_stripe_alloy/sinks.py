@@ -61,7 +61,8 @@ class StripeSink(RecordSink):
         key = self._kind.keys.of(record)
         if key is None:
             names = ", ".join(self._kind.keys.properties) or "the stream has no key properties"
-            self._engine.reject(self._kind, f"it has no key: {names}", record)
+            nameless = Job(self._kind, "", record, self._engine.watermark.last, b"")
+            self._engine.reject(nameless, f"it has no key: {names}")
             return
         number = self._engine.watermark.issue()
         if not self._jobs:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import FrameType
 from typing import Any, ClassVar
@@ -24,7 +24,9 @@ from stripe_alloy.program import run
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.accounts import account_id, adopt, identity_of
 from target_stripe_alloy.engine import Engine
+from target_stripe_alloy.identity import Keys
 from target_stripe_alloy.inherited import SETTINGS, WORKS, check_inherited
+from target_stripe_alloy.jobs import Job, StreamKind
 from target_stripe_alloy.journal import Journal, Scope
 from target_stripe_alloy.messages import (
     KeyMissing,
@@ -38,7 +40,9 @@ from target_stripe_alloy.messages import (
     stream_of,
 )
 from target_stripe_alloy.objects import Objects
+from target_stripe_alloy.rejects import Entry, Origin, RejectContext, Sorted, sort_lines
 from target_stripe_alloy.report import Report
+from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
 
@@ -66,6 +70,9 @@ class TargetStripeAlloy(Target):
     ]
     exit_code: ClassVar[int] = 0
     """Of the last run that went through."""
+
+    collect: Callable[[Origin, Mapping[str, Any]], None] | None = None
+    """Takes what is rejected, in place of the file."""
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
@@ -122,7 +129,16 @@ class TargetStripeAlloy(Target):
             max_rejects=settings.max_rejects,
             plan=settings.plan,
             dry_run=settings.dry_run,
+            summary=settings.summary,
+            context=lambda: self.reject_context,
+            collect=self.collect,
         )
+
+    @property
+    def reject_context(self) -> RejectContext:
+        """What the records of this run are meant for."""
+        scope = self._journal.scope
+        return RejectContext(scope.account, "live" if scope.live else "test", scope.id_mode)
 
     @cached_property
     def _journal(self) -> Journal:
@@ -254,6 +270,40 @@ class TargetStripeAlloy(Target):
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 self.report.progress()
+
+    # ------------------------------------------------------------------ a replay
+
+    def replay(self, lines: list[bytes]) -> Sorted:
+        """Write rejected records again, in the order they came; returns which could be."""
+        try:
+            found = sort_lines(lines, self.reject_context)
+            kinds: dict[Any, StreamKind] = {}
+            for place, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
+                name = (entry.stream, entry.source, tuple(entry.key_properties), entry.whole)
+                keys = Keys(entry.id_mode, entry.key_properties)
+                resource = BY_STREAM[entry.stream]
+                kind = kinds.setdefault(
+                    name, StreamKind(resource, keys, whole=entry.whole, source=entry.source)
+                )
+                self._replay_record(kind, place, entry)
+                self.engine.check()
+        except BaseException:
+            self._abort()
+            raise
+        self.process_endofpipe()
+        return found
+
+    def _replay_record(self, kind: StreamKind, place: int, entry: Entry) -> None:
+        self.report.read(entry.stream)
+        key = kind.keys.of(entry.record)
+        engine = self.engine
+        number = engine.watermark.issue() if key else engine.watermark.last
+        digest, size = engine.fingerprint(entry.record)
+        job = Job(kind, key or "", entry.record, number, digest, size, place, entry.position)
+        if key is None:
+            engine.reject(job, f"it has no key: {', '.join(kind.keys.properties)}")
+        else:
+            engine.submit([job])
 
     # ------------------------------------------------------------------ the end
 
