@@ -25,6 +25,10 @@ class Shape:
     items: Shape | None = None
     values: Shape | None = None  # of a map with free keys
     clearable: bool = False
+    doc: str = ""
+    """What Stripe says of the parameter."""
+    is_time: bool = False
+    """Whether an integer is Unix seconds; set by whoever knows."""
 
     def merge(self, other: Shape) -> Shape:
         """A union of two shapes."""
@@ -35,6 +39,7 @@ class Shape:
         self.fields = self.fields or other.fields
         self.items = self.items or other.items
         self.values = self.values or other.values
+        self.doc = self.doc or other.doc
         return self
 
 
@@ -53,6 +58,7 @@ def union(one: Shape, other: Shape) -> Shape:
         union(one.items, other.items) if one.items and other.items else one.items or other.items,
         one.values or other.values,
         one.clearable or other.clearable,
+        "\n".join(dict.fromkeys(filter(None, (one.doc, other.doc)))),
     )
 
 
@@ -87,10 +93,13 @@ class _Reader:
 
     def of_class(self, name: str) -> Shape:
         if name not in self._done:
-            shape = self._done[name] = Shape(fields={})
-            for node in self._classes[name].body:
+            shape = self._done[name] = Shape()
+            shape.fields = {}
+            body = self._classes[name].body
+            for node, after in zip(body, [*body[1:], None], strict=True):
                 if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                     self._add(shape, node.target.id, node.annotation)
+                    shape.fields[node.target.id].doc = _text_of(after)
             self._functional(shape, name)
         return self._done[name]
 
@@ -144,6 +153,13 @@ class _Reader:
 
 def _literal(values: list[str]) -> Shape:
     return Shape(literals=[value for value in values if value], clearable="" in values)
+
+
+def _text_of(node: ast.stmt | None) -> str:
+    """The text that documents the field before it."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return str(node.value.value).strip()
+    return ""
 
 
 def _head(node: ast.expr) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import itertools
-import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from stripe_alloy.errors import AlloyError
 from stripe_alloy.program import run
+from target_stripe_alloy.configs import merged
+from target_stripe_alloy.json_lines import encoded, lines_in, rewrite_lines
+from target_stripe_alloy.rejects import Origin, Sorted
 from target_stripe_alloy.target import TargetStripeAlloy
 
+_logger = logging.getLogger(__name__)
+
 ASIDE = ".replaying"
-"""Ends the name of the file whose records are being written once more."""
+"""Ends the name of the file in which earlier releases kept what they replayed."""
+_MAPPING = frozenset({"stream_maps", "stream_map_config", "faker_config"})
+"""Settings that a replay does without: records are in the file as mapped."""
 
 
 def plan(configs: Sequence[str], messages: IO[str], output: str | None) -> int:
@@ -29,46 +33,76 @@ def plan(configs: Sequence[str], messages: IO[str], output: str | None) -> int:
 def replay(configs: Sequence[str], file: str) -> int:
     """Write rejected records again; returns the exit code.
 
-    Stopped on its way, it goes on with the same records: what is written already is unchanged.
+    Only the lines of records that are written now leave the file. Stopped on its way, it changes
+    nothing: the next replay finds what is written already unchanged.
     """
-    source = Path(file)
-    aside = source.with_name(source.name + ASIDE)
-    try:
-        held = aside if aside.exists() else source
-        text = "".join(json.dumps(message) + "\n" for message in _messages(held))
-    except AlloyError as error:
-        TargetStripeAlloy.logger.critical("%s", error)
-        return 1
-    if held == source:
-        source.rename(aside)
-    code = _run(configs, {"rejects": file}, io.StringIO(text))
-    if code in (0, TargetStripeAlloy.exit_code):
+    path, codes = Path(file), [0]
+
+    def work() -> None:
+        _take_back(path)
+        codes.append(_replay(configs, path))
+
+    return _guarded(work) or codes[-1]
+
+
+def _replay(configs: Sequence[str], path: Path) -> int:
+    config = {k: v for k, v in merged(configs).items() if k not in _MAPPING}
+    target = TargetStripeAlloy(config={**config, "rejects": str(path)})
+    again: dict[int, Mapping[str, Any]] = {}
+
+    def collect(origin: Origin, line: Mapping[str, Any]) -> None:
+        if origin.place is not None:
+            again[origin.place] = {k: v for k, v in line.items() if k != "record"}
+
+    target.collect = collect
+    lines = lines_in(path)
+    found = target.replay(lines)
+    for why, number in found.refused.items():
+        _logger.error("%s: lines that stay, since they are %s: %d", path, why, number)
+    if not target.settings.dry_run:
+        _settle(path, lines, found, again)
+    return 1 if found.refused else TargetStripeAlloy.exit_code
+
+
+def _settle(
+    path: Path, lines: list[bytes], found: Sorted, again: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Take out the lines that are written; give the others their new reason.
+
+    What was appended or edited meanwhile is another line, and stays.
+    """
+    outcomes: dict[bytes, deque[bytes | None]] = defaultdict(deque)
+    for place, entry in found.entries.items():
+        told = again.get(place)
+        left = encoded({**told, "record": entry.record}) if told else None
+        outcomes[lines[place]].append(left)
+
+    def changed(now: list[bytes]) -> list[bytes]:
+        left = (outcomes[line].popleft() if outcomes.get(line) else line for line in now)
+        return [line for line in left if line is not None]
+
+    rewrite_lines(path, changed)
+
+
+def _take_back(path: Path) -> None:
+    """Put the lines that an earlier release left aside when it was stopped into the file again."""
+    aside = path.with_name(path.name + ASIDE)
+    if aside.exists():
+        older = lines_in(aside)
+        path.touch(mode=0o600)
+        rewrite_lines(path, lambda now: [*(line for line in older if line not in now), *now])
         aside.unlink()
-        source.touch()
-    return code
-
-
-def _messages(file: Path) -> Iterator[dict[str, Any]]:
-    """Rejected records as Singer messages."""
-    try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        entries = [(line["stream"], tuple(line["key_properties"]), line) for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
-        raise AlloyError(f"{file} is no file of rejected records: {error!r}") from None
-    for (stream, names), group in itertools.groupby(entries, key=lambda entry: entry[:2]):
-        schema = {"type": "object", "properties": {}}
-        yield {"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": list(names)}
-        for _, _, line in group:
-            yield {"type": "RECORD", "stream": stream, "record": line["record"]}
 
 
 def _run(configs: Sequence[str], more: dict[str, Any], messages: IO[str]) -> int:
     def work() -> None:
-        config: dict[str, Any] = {}
-        for file in configs:
-            config.update(json.loads(Path(file).read_text(encoding="utf-8")))
-        TargetStripeAlloy(config={**config, **more}).listen(messages)
+        TargetStripeAlloy(config={**merged(configs), **more}).listen(messages)
 
+    return _guarded(work)
+
+
+def _guarded(work: Callable[[], None]) -> int:
+    """Do something; returns the exit code of what it did, or of its error."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("singer_sdk").setLevel(logging.WARNING)
     TargetStripeAlloy.exit_code = 0

@@ -48,7 +48,7 @@ from target_stripe_alloy.delivery import Delivered, Delivery, Unclear
 from target_stripe_alloy.effects import marks, traceless, without_mark
 from target_stripe_alloy.identity import PLANNED, Found, Identity, Keys, Missing
 from target_stripe_alloy.images import Context, Draft, picture
-from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, is_deleted
+from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, action_of, is_deleted
 from target_stripe_alloy.journal import Intent, Journal, Known
 from target_stripe_alloy.lanes import Lanes, Ticket, Watermark
 from target_stripe_alloy.objects import Objects, expansions, theirs_of
@@ -67,6 +67,7 @@ _logger = logging.getLogger(__name__)
 
 DIGESTS = 1
 """The version of what `fingerprint` makes; the journal of an earlier release has the same ones."""
+SUPERSEDED = "a newer record with its key was written since: remove this line"
 _TRIES = 3
 """Times that a record is begun again because nobody can tell what became of a write."""
 
@@ -138,8 +139,11 @@ class Engine:
         What tap and SDK add does not count.
         """
         kept = {k: v for k, v in record.items() if k not in ADDED_FIELDS and not k.startswith(SDC)}
-        if is_deleted(record):
-            kept["deleted"] = True
+        try:
+            if is_deleted(record):
+                kept["deleted"] = True
+        except Unwritable:
+            kept["deleted"] = None  # like no record before: it is rejected in its turn
         text = _encode(kept)
         return blake2b(text, digest_size=16, key=self._seed).digest(), len(text)
 
@@ -181,11 +185,10 @@ class Engine:
         if self._lanes.submit(ticket):
             self._spool.put(job)
 
-    def reject(self, kind: StreamKind, reason: str, record: Mapping[str, Any]) -> None:
+    def reject(self, job: Job, reason: str) -> None:
         """Set aside a record that cannot even be looked at."""
-        decision = Decision(REJECTED, reason=reason)
-        stream, names = kind.resource.stream, kind.keys.properties
-        self._report.settled(stream, "", decision, record, names=names)
+        decision, origin = Decision(REJECTED, reason=reason), job.origin(self._journal.run)
+        self._report.settled(job.stream, "", decision, job.record, origin=origin)
 
     def recover(self) -> None:
         """Find out what became of the writes that were under way when a run ended."""
@@ -339,7 +342,7 @@ class Engine:
             whole=job.kind.whole,
             stamp=stamp,
             object_id=job.key if self._policy.id_mode == COPY else None,
-            action=job.record.get(ACTION),
+            action=action_of(job.record),
             occasion=str(job.record.get(OCCASION) or ""),
             digest=job.digest,
             named=self._named,
@@ -402,6 +405,7 @@ class Engine:
         decision = plan(wanted, current, theirs, base, self._policy)
         if decision.replaces:
             decision = self._in_succession(decision, wanted, current)
+        decision = self._unless_superseded(job, decision)
         if decision.verdict in (CONFLICT, REJECTED, BLOCKED) or self._dry_run:
             self._leave(job, decision)
             return None
@@ -417,6 +421,15 @@ class Engine:
         if decision.verdict == CREATED:
             self.learned(job.stream, job.key, f"{PLANNED}{job.stream}:{job.key}")
         self._settle(job, decision)
+
+    def _unless_superseded(self, job: Job, decision: Decision) -> Decision:
+        """The decision, unless a newer record was written since the one that is replayed came."""
+        if job.position is None or not (decision.requests or decision.verdict == CONFLICT):
+            return decision
+        newest = self._journal.position_of(job.stream, job.key)
+        if newest is None or newest <= job.position:
+            return decision
+        return Decision(REJECTED, reason=SUPERSEDED)
 
     def _done_before(self, wanted: Wanted, current: Object | None) -> frozenset[str]:
         """Effects on the object that are not to be repeated, wherever they are noted."""
@@ -474,8 +487,8 @@ class Engine:
                 self._parked.stuck.add((job.stream, name))
             if not self._dry_run:
                 self._journal.doubt(job.stream, job.key, job.kind.source)
-        names = job.kind.keys.properties
-        self._report.settled(job.stream, job.label, decision, job.record, error, names=names)
+        origin = job.origin(self._journal.run)
+        self._report.settled(job.stream, job.label, decision, job.record, error, origin=origin)
         self.watermark.settle(job.number)
 
     def _with_keyed_items(self, wanted: Wanted, theirs: Mapping[str, Tree]) -> Wanted:
@@ -608,6 +621,7 @@ class Engine:
         return Draft(
             source=job.kind.source,
             number=job.number,
+            position=job.position,
             names=sorted({*wanted.fields, *wanted.tree}),
             ours=ours,
             fixed=fixed,

@@ -29,6 +29,8 @@ class Draft(msgspec.Struct, frozen=True):
     fixed: Mapping[str, Any]
     digest: bytes | None = None
     """Of the record, if it is done with this request."""
+    position: tuple[int, int] | None = None
+    """Of a record that is replayed."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -56,6 +58,7 @@ def picture(
     known: dict[str, Any] = {
         "source": draft.source,
         "number": draft.number,
+        "position": draft.position,
         "digest": draft.digest,
     }
     if result is None:

@@ -8,11 +8,16 @@ from typing import Any
 
 from tap_stripe_alloy.shape import ADDED
 from target_stripe_alloy.record_keys import Keys, canonical
+from target_stripe_alloy.rejects import Origin, Position
+from target_stripe_alloy.reshape import Unwritable, unix_seconds_of
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
 
 ADDED_FIELDS = frozenset(ADDED)
 
 SDC = "_sdc_"
+DELETED_AT = "_sdc_deleted_at"
+_FIRST_DELETION, _LAST_DELETION = 946_684_800, 4_102_444_800
+"""Unix seconds of 2000-01-01 and 2100-01-01."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class Job:
     """Its key for eyes."""
     size: int = 0
     """Bytes of the record as JSON."""
+    place: int | None = None
+    """Its place in the file of rejects that it is replayed from."""
+    position: Position | None = None
+    """When it came first, if it is replayed."""
     done: str = ""
     """What became of it so far, while it waits for a reference that comes later."""
     matched: Mapping[str, str] | None = None
@@ -55,6 +64,16 @@ class Job:
     def stream(self) -> str:
         """The stream's name."""
         return self.kind.resource.stream
+
+    def origin(self, run: int) -> Origin:
+        """Return where the record comes from; `run` is the number of this run."""
+        return Origin(
+            self.kind.source,
+            self.kind.keys.properties,
+            self.kind.whole,
+            self.position or (run, self.number),
+            self.place,
+        )
 
     @property
     def line(self) -> str:
@@ -102,5 +121,41 @@ class Job:
 
 
 def is_deleted(record: Mapping[str, Any]) -> bool:
-    """Whether a record is a tombstone."""
-    return record.get("deleted") is True or record.get("_sdc_deleted_at") is not None
+    """Tell whether a record is a tombstone: `deleted: true`, or a `_sdc_deleted_at` that is a time.
+
+    What CSV files hold for NULL and false makes none. Raises `Unwritable` for anything else, since
+    deleting what was not meant cannot be undone.
+    """
+    deleted, when = record.get("deleted"), record.get(DELETED_AT)
+    if not _says_no(deleted) and deleted is not True:
+        raise Unwritable("deleted: must be true or false")
+    if not _says_no(when) and not _is_moment(when):
+        raise Unwritable(f"{DELETED_AT}: must be the time of the deletion, or nothing")
+    return deleted is True or not _says_no(when)
+
+
+def _says_no(value: Any) -> bool:
+    return value is None or value is False or (isinstance(value, str) and value in ("", "false"))
+
+
+def _is_moment(value: Any) -> bool:
+    """Tell whether a value is a time at which something may have been deleted.
+
+    That excludes the first and the last day of calendars, which many programs write for NULL, and
+    numbers that are truth values, or milliseconds.
+    """
+    try:
+        seconds = unix_seconds_of(value)
+    except ValueError:
+        return False
+    return _FIRST_DELETION <= seconds < _LAST_DELETION
+
+
+def action_of(record: Mapping[str, Any]) -> str | None:
+    """Return the action that a record asks for, None for none; raises `Unwritable`."""
+    action = record.get(ACTION)
+    if action is None or action == "":
+        return None
+    if not isinstance(action, str):
+        raise Unwritable(f"{ACTION}: must be the name of an action")
+    return action

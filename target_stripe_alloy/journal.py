@@ -281,6 +281,18 @@ class Journal:
             found |= self.recall(stream, keys[start : start + MOST], source)
         return found
 
+    def position_of(self, stream: str, key: str) -> Position | None:
+        """Return the position of the newest record of a key that was written."""
+        columns = (images.c.run, images.c.number)
+        query = sa.select(*columns).where(*self._of(images, stream, key))
+        newest = query.order_by(*(column.desc() for column in columns)).limit(1)
+
+        def read(connection: sa.Connection) -> Position | None:
+            row = connection.execute(newest).first()
+            return None if row is None or row[0] is None else (row[0], row[1])
+
+        return self._writer.do(read)
+
     def keep(self, known: Sequence[Known]) -> None:
         """Remember; not before `close` or the next call that waits is it on the disk."""
         entries = list(known)
@@ -318,7 +330,8 @@ class Journal:
             if entry.has_image:
                 place = {"pipeline": self._pipeline, "source": entry.source}
                 image = {"digest": entry.digest, "base": entry.base}
-                drawn.append({**row, **place, **image, "run": self.run, "number": entry.number})
+                run, number = entry.position or (self.run, entry.number)
+                drawn.append({**row, **place, **image, "run": run, "number": number})
         for rows in ids.values():
             upsert(connection, objects, ("scope", "stream", "key"), rows)
         upsert(connection, images, ("scope", "pipeline", "source", "stream", "key"), drawn)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from tap_stripe_alloy.records import unix_seconds
+from target_stripe_alloy.reshape import unix_seconds_of
 
 Object = dict[str, Any]
 
@@ -68,7 +68,8 @@ def _whole(value: Any) -> int | None:
         number = Decimal(str(value))
     except InvalidOperation:
         return None
-    return int(number) if number.is_finite() and number == int(number) else None
+    small = number.is_finite() and number.adjusted() <= 40  # digits: it is made an integer
+    return int(number) if small and number == int(number) else None
 
 
 def customer(source: Object, _: float) -> None:
@@ -153,9 +154,7 @@ def _discount(entry: Any) -> Any:
 
 
 def _is_past(value: Any, now: float) -> bool:
-    if isinstance(value, str):
-        try:
-            value = unix_seconds(value)
-        except ValueError:
-            return False
-    return isinstance(value, (int, float)) and value <= now
+    try:
+        return unix_seconds_of(value) <= now
+    except ValueError:
+        return False  # it is none: the record is rejected for it

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import threading
-import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
-
-import msgspec
+from typing import Any
 
 from stripe_alloy.errors import AlloyError, StripeError, without_secrets
 from target_stripe_alloy.decision import (
@@ -26,47 +22,14 @@ from target_stripe_alloy.decision import (
     Change,
     Decision,
 )
+from target_stripe_alloy.json_lines import JsonLines, check_writable, replace_file
+from target_stripe_alloy.rejects import Origin, RejectContext, reject_line
 
 _logger = logging.getLogger(__name__)
 
 _SIGNS = {"created": "+", "deleted": "-", "archived": "-", "updated": "~", "skipped": "="}
-REASON = "reason"
 TOLD = 20
 """Records of a stream and verdict that are logged one by one; the files hold all."""
-
-
-class JsonLines:
-    """A file that is appended to, one JSON object a line, on the disk before `add` returns."""
-
-    def __init__(self, path: str, setting: str, *, anew: bool = False) -> None:
-        self._setting, self._path = setting, Path(path)
-        self._lock = threading.Lock()
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(
-                self._path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND), 0o600
-            )
-            self._file: IO[bytes] = os.fdopen(descriptor, "ab")
-        except OSError as error:
-            raise AlloyError(f"`{setting}`: {path} cannot be written: {error.strerror}") from None
-
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Append a line."""
-        text = msgspec.json.encode(line, enc_hook=str) + b"\n"
-        try:
-            with self._lock:
-                self._file.write(text)
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            raise AlloyError(
-                f"`{self._setting}`: {self._path} cannot be written: {error.strerror}"
-            ) from None
-
-    def close(self) -> None:
-        """Close the file; what could not be written was told before."""
-        with contextlib.suppress(OSError):
-            self._file.close()
 
 
 class Report:
@@ -79,7 +42,14 @@ class Report:
         max_rejects: int | None,
         plan: str | None,
         dry_run: bool,
+        summary: str | None = None,
+        context: Callable[[], RejectContext] | None = None,
+        collect: Callable[[Origin, Mapping[str, Any]], None] | None = None,
     ) -> None:
+        """`collect` takes the lines of a replay, whose records are in the file already."""
+        for path, setting in ((rejects, "rejects"), (plan, "plan"), (summary, "summary")):
+            if path:
+                check_writable(path, setting)
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._lock = threading.Lock()
         self._max = max_rejects
@@ -88,6 +58,8 @@ class Report:
         self._told: Counter[tuple[str, str]] = Counter()
         self._rejects_path = rejects
         self._rejects: JsonLines | None = None
+        self._context = context
+        self._collect = collect
         self._plan = JsonLines(plan, "plan", anew=True) if plan else None
 
     @property
@@ -112,12 +84,9 @@ class Report:
         record: Mapping[str, Any],
         error: StripeError | None = None,
         *,
-        names: Sequence[str] = ("id",),
+        origin: Origin | None = None,
     ) -> None:
-        """Count a record, and write it down where somebody must look at it.
-
-        `names` are its stream's key properties.
-        """
+        """Count a record, and write it down where somebody must look at it."""
         verdict = decision.verdict
         with self._lock:
             self.counts[stream][verdict] += 1
@@ -128,7 +97,7 @@ class Report:
             self._plan.add(_planned(stream, key, decision))
         if verdict in (REJECTED, BLOCKED, CONFLICT):
             if not self._dry_run:
-                self._reject(stream, key, decision, record, error, names)
+                self._reject(stream, key, decision, record, error, origin or Origin())
             self._tell(stream, key, decision, told, logging.WARNING)
         elif verdict != UNCHANGED and self._dry_run:
             self._tell(stream, key, decision, told, logging.INFO)
@@ -151,27 +120,17 @@ class Report:
         decision: Decision,
         record: Mapping[str, Any],
         error: StripeError | None,
-        names: Sequence[str],
+        origin: Origin,
     ) -> None:
+        context = self._context() if self._context else RejectContext()
+        line = reject_line(stream, key, decision, record, error, origin, context)
+        if self._collect:
+            self._collect(origin, line)
+            return
         with self._lock:
             if self._rejects is None:
                 self._rejects = JsonLines(self._rejects_path, "rejects")
-        failure = error.failure if error else None
-        self._rejects.add(
-            {
-                "stream": stream,
-                "key": key,
-                "key_properties": list(names),
-                "verdict": decision.verdict,
-                REASON: without_secrets(decision.reason),
-                "status": failure.status if failure else None,
-                "code": (failure.code or failure.type) if failure else None,
-                "param": failure.param if failure else None,
-                "request_id": failure.request_id if failure else None,
-                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "record": record,
-            }
-        )
+        self._rejects.add(line)
 
     def summary(self) -> dict[str, dict[str, int]]:
         """Counts by stream: read, and what became of it."""
@@ -200,11 +159,21 @@ class Report:
 
 
 def _write_json(path: Path, content: Any) -> None:
+    text = (json.dumps(content, indent=2) + "\n").encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n")
+        if path.exists() and not path.is_file():  # such as /dev/stdout
+            path.write_bytes(text)
+        else:
+            replace_file(path.resolve(), text, mode=0o666 & ~_umask())
     except OSError as error:
         raise AlloyError(f"`summary`: {path} cannot be written: {error.strerror}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
@@ -213,7 +182,7 @@ def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
         "key": key,
         "verdict": decision.verdict,
         "matched": decision.matched,
-        REASON: decision.reason,
+        "reason": decision.reason,
         "changes": [
             {"field": change.field, "before": change.before, "after": change.after}
             for change in decision.changes

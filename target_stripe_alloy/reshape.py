@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +21,18 @@ Path = tuple[str, ...]
 
 _INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
+)
+_FRACTION = re.compile(r"\.[0-9]+")
+_NOT_WHOLE = re.compile(r"\.0*[1-9]")
+_TIME_WANTED = "expected RFC 3339, such as 2026-01-31T00:00:00Z, or Unix seconds"
+_SECONDS = ((-(10**10), 0), (100_000, 10_000_000), (100_000_000, 253_402_300_800))
+"""What numbers may be Unix seconds: small ones are days or years, larger ones milliseconds, and
+those of eight digits are dates."""
+_DIGITS = 40
+_LARGEST = 2**63 - 1
 
 
 class Unwritable(ValueError):
@@ -55,29 +68,103 @@ def _of_hash(value: Mapping[str, Any], shape: Shape, path: str) -> Tree:
         }
     if shape.values is not None:
         values = shape.values
-        return {str(k): tree_of(inner, values, f"{path}.{k}") for k, inner in value.items()}
+        return {str(k): _of_entry(inner, values, f"{path}.{k}") for k, inner in value.items()}
     if "string" in shape.scalars and isinstance(value.get("id"), str):
         return value["id"]  # expanded; it is sent as its id
     raise Unwritable(f"{path}: expected {_expected(shape)}, got an object")
 
 
+def _of_entry(value: Any, shape: Shape, path: str) -> Tree:
+    """An entry of a map; an object there is never a reference."""
+    if isinstance(value, dict) and shape.fields is None and shape.values is None:
+        raise Unwritable(f"{path}: expected {_expected(shape)}, got an object")
+    return tree_of(value, shape, path)
+
+
 def _text(value: Any, shape: Shape, path: str) -> str:
+    """A scalar as it is sent: exactly what the value says, or `Unwritable`."""
     if not (shape.scalars or shape.literals):
-        raise Unwritable(f"{path}: expected {_expected(shape)}, got {value!r}")
+        raise Unwritable(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
+    if isinstance(value, str):
+        return _of_text(value, shape, path)
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return _of_truth(value, shape, path)
     if isinstance(value, (int, float, Decimal)):
-        return digits(value)
-    if not isinstance(value, str):
-        raise Unwritable(f"{path}: expected {_expected(shape)}, got {type(value).__name__}")
+        return _of_number(Decimal(str(value)), shape, path)
+    raise Unwritable(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
+
+
+def _of_text(value: str, shape: Shape, path: str) -> str:
+    """Text, or what it says where another type is meant; `refusal` finds what does not fit."""
     if value in shape.literals:
         return value
-    if "integer" in shape.scalars and not _INTEGER.fullmatch(value):
-        moment = _as_time(value)
-        return value if moment is None else str(moment)
-    if "string" not in shape.scalars and _NUMBER.fullmatch(value):
-        return digits(Decimal(value))
+    if shape.is_time:
+        return str(_seconds(value, shape, path))
+    if "integer" in shape.scalars or (
+        "string" not in shape.scalars and shape.scalars & {"number", "decimal"}
+    ):
+        return _of_number(Decimal(value), shape, path) if _NUMBER.fullmatch(value) else value
     return value
+
+
+def _of_truth(value: bool, shape: Shape, path: str) -> str:
+    if shape.is_time or (shape.scalars and not shape.scalars & {"boolean", "string"}):
+        raise Unwritable(f"{path}: must be {_expected(shape)}, got a boolean")
+    return "true" if value else "false"
+
+
+def _of_number(value: Decimal, shape: Shape, path: str) -> str:
+    if not value.is_finite() or (value and abs(value.adjusted()) > _DIGITS):
+        raise Unwritable(f"{path}: no number that Stripe takes")
+    if shape.is_time:
+        return str(_seconds(value, shape, path))
+    if shape.scalars & {"string", "number", "decimal"} or not shape.scalars:
+        return digits(value)
+    if "integer" not in shape.scalars:
+        raise Unwritable(f"{path}: must be {_expected(shape)}, got a number")
+    if value != value.to_integral_value() or abs(value) > _LARGEST:
+        raise Unwritable(f"{path}: must be an integer of at most 64 bits")
+    return str(int(value))
+
+
+def _seconds(value: str | Decimal, shape: Shape, path: str) -> int:
+    try:
+        return unix_seconds_of(value, exact=True)
+    except ValueError as error:
+        others = "".join(f", or {literal!r}" for literal in shape.literals)
+        raise Unwritable(f"{path}: must be a time: {error}{others}") from None
+
+
+def unix_seconds_of(value: Any, *, exact: bool = False) -> int:
+    """Return a time as Unix seconds: RFC 3339 (UTC where no zone is given), or a number of seconds.
+
+    Raises ValueError for what is neither, for numbers that are days, dates or milliseconds rather
+    than seconds, and, if `exact`, for fractions of a second.
+    """
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        if not _TIME.fullmatch(value):
+            raise ValueError(_TIME_WANTED)
+        if exact and _NOT_WHOLE.search(value):
+            raise ValueError("whole seconds are wanted")
+        return unix_seconds(_FRACTION.sub("", value).replace("z", "Z"))
+    text = "" if isinstance(value, bool) else str(value)
+    if not isinstance(value, (str, int, float, Decimal)) or not text:
+        raise ValueError(_TIME_WANTED)
+    number = Decimal(text)
+    if not number.is_finite() or not any(low <= number < high for low, high in _SECONDS):
+        raise ValueError("a number must be Unix seconds, not milliseconds, days or a date")
+    if exact and number != number.to_integral_value():
+        raise ValueError("whole seconds are wanted")
+    return int(number)
+
+
+def _kind(value: Any) -> str:
+    """Name the type of a value, as JSON has it."""
+    if isinstance(value, (dict, list, tuple)):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool):
+        return "a boolean"
+    return "a text" if isinstance(value, str) else "a number"
 
 
 def digits(number: float | Decimal) -> str:
@@ -87,10 +174,13 @@ def digits(number: float | Decimal) -> str:
     ('0.0000001', '100', '1.5')
     """
     text = str(number) if isinstance(number, int) else format(Decimal(str(number)), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
 
 
 def _expected(shape: Shape) -> str:
+    if shape.is_time:
+        return "a time"
     if shape.fields is not None or shape.values is not None:
         return "an object"
     return "a list" if shape.items is not None else " or ".join(sorted(shape.scalars)) or "text"
@@ -177,6 +267,20 @@ def shape_at(shape: Shape, path: Path) -> Shape:
     return shape
 
 
+def with_time(shape: Shape, path: Path) -> Shape:
+    """Return a copy of a shape in which the integer at a path is a time; `*` is any entry."""
+    if not path:
+        return replace(shape, is_time=True)
+    name, rest = path[0], path[1:]
+    if name != "*":
+        fields = dict(shape.fields or {})
+        return replace(shape, fields={**fields, name: with_time(fields[name], rest)})
+    if shape.items is not None:
+        return replace(shape, items=with_time(shape.items, rest))
+    assert shape.values is not None  # noqa: S101 - the reviewed list names no other
+    return replace(shape, values=with_time(shape.values, rest))
+
+
 def reaches(shape: Shape, path: Path) -> bool:
     """Whether a parameter of this shape stands at a path."""
     for name in path:
@@ -239,7 +343,7 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict) != isinstance(other, dict):
         return _named(one, other)
     if isinstance(one, str) and type(other) is int:
-        return _as_time(one) == other
+        return _integer_of(one) == other
     if isinstance(one, Decimal) and isinstance(other, float):
         return float(one) == other
     return bool(one == other)
@@ -253,9 +357,12 @@ def _named(one: Any, other: Any) -> bool:
     )
 
 
-def _as_time(text: str) -> int | None:
+def _integer_of(text: str) -> int | None:
+    """The integer or the time that a text says."""
+    if _INTEGER.fullmatch(text):
+        return int(text) if len(text) <= _DIGITS else None
     try:
-        return unix_seconds(text)
+        return unix_seconds_of(text)
     except ValueError:
         return None
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import resources as files
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from stripe_alloy.params import Shape, shape_of, union
 from tap_stripe_alloy.shape import generated
 from tap_stripe_alloy.streams import BY_NAME
 from target_stripe_alloy import readings
-from target_stripe_alloy.reshape import Path
+from target_stripe_alloy.reshape import Path, with_time
 
 Object = dict[str, Any]
 CREATE, UPDATE, DELETE = "create", "update", "delete"
@@ -41,6 +44,24 @@ MODIFIERS = frozenset(
     }
 )
 """Parameters that say how something is written, not what: they go along with what is not free."""
+
+
+INTEGERS = "integer_parameters.json"
+"""Classes each integer parameter as a time or as a number; reviewed, a test compares it."""
+
+
+@cache
+def integer_parameters() -> Mapping[str, Sequence[str]]:
+    """Read the reviewed list: `times` and `numbers`, each `stream.path`, `*` for any entry."""
+    text = files.files("target_stripe_alloy").joinpath(INTEGERS).read_bytes()
+    return msgspec.json.decode(text, type=dict[str, list[str]])
+
+
+def _times_of(stream: str) -> Iterator[Path]:
+    for label in integer_parameters()["times"]:
+        name, _, path = label.partition(".")
+        if name == stream:
+            yield tuple(path.split("."))
 
 
 def _map(**values: Any) -> Mapping[str, Any]:
@@ -154,7 +175,10 @@ class Resource:
     def shape(self) -> Shape:
         """All parameters, those of an update where both have one."""
         more = {name: Shape(scalars={"string"}) for name in (self.attached_to, self.within) if name}
-        return union(Shape(fields={**more, **self.created}), Shape(fields=dict(self.updated)))
+        shape = union(Shape(fields={**more, **self.created}), Shape(fields=dict(self.updated)))
+        for path in _times_of(self.stream):
+            shape = with_time(shape, path)
+        return shape
 
     @cached_property
     def readable(self) -> frozenset[str]:

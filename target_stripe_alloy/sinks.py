@@ -43,7 +43,7 @@ class StripeSink(RecordSink):
         self._kind = StreamKind(
             resource,
             Keys(policy.id_mode, names, policy.match_by.get(resource.stream, ())),
-            whole="properties" not in metadata,
+            whole=not isinstance(metadata, dict) or "properties" not in metadata,
         )
         self.source = self.stream_name
         """The stream's name before stream maps, of the record that comes next."""
@@ -70,11 +70,11 @@ class StripeSink(RecordSink):
             key = keys.of(record)
             keys.match_values(record, present=True)
         except UnusableKey as error:
-            self._engine.reject(self._kind, str(error), record)
+            self._set_aside(record, str(error))
             return
         if key is None:
             names = ", ".join(keys.properties) or "the stream has no key properties"
-            self._engine.reject(self._kind, f"it has no key: {names}", record)
+            self._set_aside(record, f"it has no key: {names}")
             return
         number = self._engine.watermark.issue()
         if not self._jobs:
@@ -87,6 +87,10 @@ class StripeSink(RecordSink):
         self._size += size
         if len(self._jobs) >= BATCH or self._size >= BATCH_BYTES:
             self.flush()
+
+    def _set_aside(self, record: dict[str, Any], why: str) -> None:
+        job = Job(self._kind, "", record, self._engine.watermark.last, b"")
+        self._engine.reject(job, why)
 
     def flush(self, *, older_than: float = 0.0) -> None:
         """Hand on what is held, if it is held for so many seconds."""

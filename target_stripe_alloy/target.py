@@ -9,15 +9,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import FrameType
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 from singer_sdk import Target
-from singer_sdk.contrib.msgspec import MsgSpecReader
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
-from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.mapper import SameRecordTransform, StreamMap
 from typing_extensions import override
 
 from stripe_alloy.connect import Connection
@@ -25,9 +24,25 @@ from stripe_alloy.program import run
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.accounts import account_id, adopt, identity_of
 from target_stripe_alloy.engine import Engine
+from target_stripe_alloy.inherited import SETTINGS, WORKS, check_inherited
+from target_stripe_alloy.jobs import Job, StreamKind
 from target_stripe_alloy.journal import Journal, Scope
+from target_stripe_alloy.messages import (
+    KeyMissing,
+    Message,
+    Reader,
+    SchemaMissing,
+    batch_records,
+    check_schema,
+    record_of,
+    state_of,
+    stream_of,
+)
 from target_stripe_alloy.objects import Objects
+from target_stripe_alloy.record_keys import Keys, UnusableKey
+from target_stripe_alloy.rejects import Entry, Origin, RejectContext, Sorted, sort_lines
 from target_stripe_alloy.report import Report
+from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
 
@@ -37,21 +52,6 @@ REJECTED_EXIT = 3
 """The exit code of a run that went through and had to reject records."""
 PULSE = 1.0
 """Seconds after which held records go on, and states that are covered go out."""
-
-
-class Reader(MsgSpecReader):
-    """Reads messages, and tells when reading ends before its time."""
-
-    failed: Callable[[], None] | None = None
-
-    @override
-    def process_lines(self, file_input: IO[str] | None, callbacks: Any) -> Any:
-        try:
-            return super().process_lines(file_input or sys.stdin, callbacks)
-        except BaseException:
-            if self.failed:
-                self.failed()
-            raise
 
 
 class TargetStripeAlloy(Target):
@@ -64,11 +64,15 @@ class TargetStripeAlloy(Target):
     message_reader_class = Reader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
+        PluginCapabilities.BATCH,
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
     exit_code: ClassVar[int] = 0
     """Of the last run that went through."""
+
+    collect: Callable[[Origin, Mapping[str, Any]], None] | None = None
+    """Takes what is rejected, in place of the file."""
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
@@ -78,6 +82,19 @@ class TargetStripeAlloy(Target):
         reader = self.message_reader
         assert isinstance(reader, Reader)  # noqa: S101 - the class says so
         reader.failed = self._abort
+
+    @override
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        check_inherited(self.config)
+        return super()._validate_config(raise_errors=raise_errors)
+
+    @classmethod
+    @override
+    def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
+        super().append_builtin_config(config_jsonschema)
+        for name, setting in SETTINGS.items():
+            if setting.outcome != WORKS:
+                config_jsonschema["properties"].pop(name, None)
 
     # ------------------------------------------------------------------ what it works with
 
@@ -112,7 +129,16 @@ class TargetStripeAlloy(Target):
             max_rejects=settings.max_rejects,
             plan=settings.plan,
             dry_run=settings.dry_run,
+            summary=settings.summary,
+            context=lambda: self.reject_context,
+            collect=self.collect,
         )
+
+    @property
+    def reject_context(self) -> RejectContext:
+        """What the records of this run are meant for."""
+        scope = self._journal.scope
+        return RejectContext(scope.account, "live" if scope.live else "test", scope.id_mode)
 
     @cached_property
     def _journal(self) -> Journal:
@@ -153,47 +179,62 @@ class TargetStripeAlloy(Target):
     # ------------------------------------------------------------------ messages
 
     @override
-    def _process_record_message(self, message_dict: dict[str, Any]) -> None:
-        self._assert_line_requires(message_dict, requires={"stream", "record"})
-        name = message_dict["stream"]
-        if name not in self.mapper.stream_maps:
-            self._assert_sink_exists(name)
+    def _process_record_message(self, message_dict: Message) -> None:
+        self._process_record(stream_of(message_dict), record_of(message_dict))
+
+    @override
+    def _process_batch_message(self, message_dict: Message) -> None:
+        name = stream_of(message_dict)
+        self._maps_of(name)
+        for record in batch_records(message_dict):
+            self._process_record(name, record)
+
+    def _maps_of(self, name: str) -> Sequence[StreamMap]:
+        try:
+            return self.mapper.stream_maps[name]
+        except KeyError:
+            raise SchemaMissing(f"the stream {name!r} has no SCHEMA yet") from None
+
+    def _process_record(self, name: str, source: Message) -> None:
         with self._lock:
-            for stream_map in self.mapper.stream_maps[name]:
-                record = message_dict["record"]
+            for stream_map in self._maps_of(name):
+                record: Message | None = source
                 if not isinstance(stream_map, SameRecordTransform):
-                    record = stream_map.transform(copy.copy(record))
+                    record = stream_map.transform(copy.copy(source))
                 if record is None:
                     continue
-                self._assert_sink_exists(stream_map.stream_alias)
                 sink = self._sinks_active[stream_map.stream_alias]
                 assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
                 sink.source = name
-                sink._singer_validate_message(record)  # noqa: SLF001 - as the SDK does
+                missing = [key for key in sink.key_properties if key not in record]
+                if missing:
+                    lacking = ", ".join(missing)
+                    raise KeyMissing(f"a record of {name!r} lacks its key properties: {lacking}")
                 sink.process_record(record, {})
                 sink.record_counter_metric.increment()
             self._emit_states()
 
     @override
-    def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
+    def _process_schema_message(self, message_dict: Message) -> None:
+        check_schema(message_dict)
         with self._lock:
             super()._process_schema_message(message_dict)
             for sink in self._sinks_to_clear:
                 self._flush(sink)
 
     @override
-    def _process_activate_version_message(self, message_dict: dict[str, Any]) -> None:
+    def _process_activate_version_message(self, message_dict: Message) -> None:
         # What a listing no longer holds may be anything: only a tombstone deletes.
         self.logger.debug("ACTIVATE_VERSION is passed over")
 
     @override
-    def _process_state_message(self, message_dict: dict[str, Any]) -> None:
-        self._assert_line_requires(message_dict, requires={"value"})
+    def _process_state_message(self, message_dict: Message) -> None:
+        value = state_of(message_dict)
         with self._lock:
             number = self.engine.watermark.last
             if self._states and self._states[-1][0] == number:
                 self._states.pop()
-            self._states.append((number, message_dict["value"]))
+            self._states.append((number, value))
             self._emit_states()
 
     def _emit_states(self) -> None:
@@ -229,6 +270,49 @@ class TargetStripeAlloy(Target):
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 self.report.progress()
+
+    # ------------------------------------------------------------------ a replay
+
+    def replay(self, lines: list[bytes]) -> Sorted:
+        """Write rejected records again, in the order they came; returns which could be."""
+        try:
+            found = sort_lines(lines, self.reject_context)
+            kinds: dict[Any, StreamKind] = {}
+            for place, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
+                name = (entry.stream, entry.source, tuple(entry.key_properties), entry.whole)
+                if name not in kinds:
+                    kinds[name] = self._kind_of(entry)
+                    self.engine.declare(kinds[name])
+                self._replay_record(kinds[name], place, entry)
+                self.engine.check()
+        except BaseException:
+            self._abort()
+            raise
+        self.process_endofpipe()
+        return found
+
+    def _kind_of(self, entry: Entry) -> StreamKind:
+        match = self.settings.policy.match_by.get(entry.stream, ())
+        keys = Keys(entry.id_mode, entry.key_properties, match)
+        resource = BY_STREAM[entry.stream]
+        return StreamKind(resource, keys, whole=entry.whole, source=entry.source)
+
+    def _replay_record(self, kind: StreamKind, place: int, entry: Entry) -> None:
+        self.report.read(entry.stream)
+        engine, record, why = self.engine, entry.record, "it has no key"
+        try:
+            key = kind.keys.of(record)
+            kind.keys.match_values(record, present=True)
+        except UnusableKey as error:
+            key, why = None, str(error)
+        number = engine.watermark.issue() if key else engine.watermark.last
+        digest, size = engine.fingerprint(record)
+        label = kind.keys.label(record) if key else ""
+        job = Job(kind, key or "", record, number, digest, label, size, place, entry.position)
+        if key is None:
+            engine.reject(job, why)
+        else:
+            engine.submit([job])
 
     # ------------------------------------------------------------------ the end
 

@@ -97,10 +97,14 @@ class Command:
     folder: Path
 
     def start(self, messages: Iterable[Message], **settings: Any) -> subprocess.Popen[bytes]:
+        text = "".join(json.dumps(message) + "\n" for message in messages)
+        return self.start_on(text.encode(), **settings)
+
+    def start_on(self, content: bytes, **settings: Any) -> subprocess.Popen[bytes]:
         config, lines = self.folder / "config.json", self.folder / "input.jsonl"
         merged = settings_for(self.emulator, self.folder, **{**EXTERNAL, **settings})
         config.write_text(json.dumps(merged))
-        lines.write_text("".join(json.dumps(message) + "\n" for message in messages))
+        lines.write_bytes(content)
         return subprocess.Popen(
             [sys.executable, "-c", QUICK, "--config", config, "--input", lines],
             stdout=subprocess.PIPE,
@@ -116,6 +120,9 @@ class Command:
 
     def run(self, messages: Iterable[Message], **settings: Any) -> Ended:
         return self.end(self.start(messages, **settings))
+
+    def feed(self, content: bytes, **settings: Any) -> Ended:
+        return self.end(self.start_on(content, **settings))
 
 
 @pytest.fixture

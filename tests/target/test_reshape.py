@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -29,11 +30,12 @@ from target_stripe_alloy.reshape import (
     tree_of,
     unwritable,
 )
-from target_stripe_alloy.resources import BY_STREAM, RESOURCES
+from target_stripe_alloy.resources import BY_STREAM, RESOURCES, integer_parameters
 
 NOW = 1_000_000.0
 TEXT = Shape(scalars={"string"})
 INTEGER = Shape(scalars={"integer"})
+TIME = Shape(scalars={"integer"}, is_time=True)
 DECIMAL = Shape(scalars={"decimal"})
 WRITABLE = tuple(resource.stream for resource in RESOURCES if resource.writable)
 
@@ -48,6 +50,14 @@ hashes = st.dictionaries(words, trees, max_size=4)
 
 def tree(stream: str, **fields: Any) -> dict[str, Tree]:
     return tree_for(BY_STREAM[stream], fields, NOW)
+
+
+def wrong(value: Any, shape: Shape) -> str:
+    """Why a value is no parameter of this shape; empty if it is one."""
+    try:
+        return refusal(tree_of(value, shape, "x"), shape) or ""
+    except Unwritable as error:
+        return str(error)
 
 
 # ---------------------------------------------------------------------- leaves
@@ -94,9 +104,117 @@ def test_a_truth_value_is_a_word() -> None:
     assert tree_of([True, False], Shape(items=Shape(scalars={"boolean"}))) == ["true", "false"]
 
 
-@pytest.mark.parametrize("time", ["1970-01-01T00:01:00Z", "1970-01-01T01:01:00+01:00", 60, "60"])
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2026-01-31T00:01:00Z",
+        "2026-01-31 00:01:00+00:00",
+        "2026-01-31T01:01:00.000+01:00",
+        "2026-01-31T00:01:00",  # without a zone it is UTC
+        "2026-01-31T00:01",
+        1_769_817_660,
+        1_769_817_660.0,
+        Decimal("1769817660.00"),
+        "1769817660",
+        "1769817660.0",
+    ],
+)
 def test_a_time_is_unix_seconds(time: Any) -> None:
-    assert tree_of(time, INTEGER) == "60"
+    assert tree_of(time, TIME) == "1769817660"
+
+
+def test_a_date_is_its_first_second_in_utc() -> None:
+    assert tree_of("2026-01-31", TIME) == "1769817600"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "soon", "31.01.2026", "01/31/2026", "20260131", "2026-01", "2026-W05-6", "2026-02-30",
+        "0000-00-00", "2026-01-31T25:00:00Z", " 2026-01-31", "2026-01-31T00:00:00.5Z", "1e9",
+        20_260_131, 14, 2026, True, 1_769_817_660_000, "1769817660000", 1_769_817_660.5,
+        float("nan"), float("inf"), Decimal("1E+999999999"), 10**30, [1_769_817_660],
+    ],
+)  # fmt: skip
+def test_what_is_no_time_is_refused(value: Any) -> None:
+    with pytest.raises(Unwritable, match=r"^when: "):
+        tree_of(value, TIME, "when")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10, "10"), (-10, "-10"), (10.0, "10"), (Decimal("1E+1"), "10"), ("10", "10"),
+        ("10.0", "10"), ("010", "10"), ("-0", "0"), (-0.0, "0"), (2**63 - 1, str(2**63 - 1)),
+    ],
+)  # fmt: skip
+def test_an_integer_is_exact(value: Any, text: str) -> None:
+    assert tree_of(value, INTEGER) == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-01-31", "2026-01-31T00:00:00Z", "10.5", 10.5, Decimal("0.1"), True, False, " 10 ",
+        "1e3", "+10", "1,000", "1_000", "0x10", "\u0661\u0660", "10\n", "NaN", "Infinity", "true",
+        float("nan"), float("inf"), 2**63, "9" * 30, "9" * 99, Decimal("1E+999999999"), [10],
+        {"id": 10}, {"id": "10", "object": "x"},
+    ],
+)  # fmt: skip
+def test_what_is_no_integer_is_refused(value: Any) -> None:
+    assert wrong(value, INTEGER)
+
+
+@pytest.mark.parametrize("value", [True, float("nan"), Decimal("1E+99"), Decimal("1E-99")])
+def test_what_is_no_decimal_is_refused(value: Any) -> None:
+    with pytest.raises(Unwritable):
+        tree_of(value, DECIMAL)
+
+
+@pytest.mark.parametrize("value", [1, 0, 1.0, "True", "FALSE", "0", "1", "yes", "f", "2026-01-31"])
+def test_only_true_and_false_are_truth_values(value: Any) -> None:
+    assert "must be boolean" in wrong(value, Shape(scalars={"boolean"}))
+
+
+def test_no_object_is_a_reference_in_metadata() -> None:
+    with pytest.raises(Unwritable, match=r"metadata\.k: expected string, got an object"):
+        tree("customers", metadata={"k": {"id": "cus_1", "object": "customer"}})
+
+
+# ---------------------------------------------------------------------- which integers are times
+
+
+def integers(shape: Shape, path: str) -> Iterator[tuple[str, Shape]]:
+    if "integer" in shape.scalars:
+        yield path, shape
+    for name, inner in (shape.fields or {}).items():
+        yield from integers(inner, f"{path}.{name}")
+    for entries in (shape.items, shape.values):
+        if entries is not None:
+            yield from integers(entries, f"{path}.*")
+
+
+def all_integers() -> dict[str, Shape]:
+    return {p: shape for name in WRITABLE for p, shape in integers(BY_STREAM[name].shape, name)}
+
+
+def test_every_integer_parameter_is_a_time_or_a_number() -> None:
+    listed = integer_parameters()
+    labels = [*listed["times"], *listed["numbers"]]
+    assert sorted(labels) == sorted(all_integers())
+
+
+def test_the_times_are_those_that_stripe_calls_so() -> None:
+    said = re.compile(r"timestamp|\bunix\b", re.IGNORECASE)
+    named = re.compile(r"(_at|_date|\.start|\.end|timestamp)$")
+    found = {p for p, shape in all_integers().items() if said.search(shape.doc) or named.search(p)}
+    assert found == set(integer_parameters()["times"])
+
+
+def test_a_time_is_known_where_it_stands() -> None:
+    assert {p for p, shape in all_integers().items() if shape.is_time} == set(
+        integer_parameters()["times"]
+    )
 
 
 def test_a_time_stays_text_where_text_is_meant() -> None:

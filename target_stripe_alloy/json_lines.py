@@ -1,0 +1,176 @@
+"""Files that several processes may append to and rewrite: a line is there whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from stripe_alloy.errors import AlloyError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: one process at a time
+    fcntl = None
+
+_logger = logging.getLogger(__name__)
+
+
+encoded = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode
+
+
+def check_writable(path: str, setting: str) -> None:
+    """Raise `AlloyError` if no file can be written there; creates no file."""
+    file = Path(path)
+    folder = next(parent for parent in file.absolute().parents if parent.exists())
+    if file.is_dir():
+        raise _unwritable(path, setting, "it is a directory")
+    if not folder.is_dir():
+        raise _unwritable(path, setting, f"{folder} is not a directory")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise _unwritable(path, setting, "permission denied")
+
+
+def _unwritable(path: object, setting: str, why: str | None) -> AlloyError:
+    return AlloyError(f"`{setting}`: {path} cannot be written: {why}")
+
+
+class JsonLines:
+    """A file that is appended to, one JSON object a line, on the disk before `add` returns."""
+
+    def __init__(self, path: str, setting: str, *, anew: bool = False) -> None:
+        self._setting, self._path = setting, Path(path)
+        self._lock = threading.Lock()
+        with self._errors():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = _opened(self._path)
+            if anew and _is_regular(self._descriptor):
+                os.ftruncate(self._descriptor, 0)
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Append a line; raises `AlloyError`, and leaves no part of it, if it does not fit."""
+        text = encoded(line) + b"\n"
+        with self._lock, self._errors():
+            while True:
+                with _locked(self._descriptor):
+                    if self._is_current():
+                        self._append(text)
+                        return
+                os.close(self._descriptor)  # somebody replaced the file
+                self._descriptor = _opened(self._path)
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _unwritable(self._path, self._setting, error.strerror) from None
+
+    def _is_current(self) -> bool:
+        if not _is_regular(self._descriptor):
+            return True
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
+    def _append(self, text: bytes) -> None:
+        size = os.fstat(self._descriptor).st_size if _is_regular(self._descriptor) else 0
+        if size and not _ends_a_line(self._path, size):
+            _logger.warning("%s ends amid a line, which stays as it is", self._path)
+            text = b"\n" + text
+        try:
+            _write(self._descriptor, text)
+        except BaseException:
+            if _is_regular(self._descriptor):
+                os.ftruncate(self._descriptor, size)
+            raise
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _is_regular(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+def _ends_a_line(path: Path, size: int) -> bool:
+    with path.open("rb") as file:
+        file.seek(size - 1)
+        return file.read(1) == b"\n"
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Put a file in the place of another at once: nobody sees a part of it. Raises OSError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            _write(descriptor, content)
+        finally:
+            os.close(descriptor)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def rewrite_lines(path: Path, changed: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Replace the lines of a file while nobody appends to it. Raises OSError.
+
+    `changed` gets all lines that are there now, without their ends.
+    """
+    path = path.resolve()
+    while True:
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            with _locked(descriptor):
+                if not os.path.samestat(path.stat(), os.fstat(descriptor)):
+                    continue  # another one rewrote it meanwhile
+                lines = lines_in(path)
+                left = changed(lines)
+                if left != lines:
+                    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+                    replace_file(path, b"".join(line + b"\n" for line in left), mode=mode)
+                return
+        finally:
+            os.close(descriptor)
+
+
+def lines_in(path: Path) -> list[bytes]:
+    """Read the lines of a file, without their ends; empty ones are none. Raises OSError."""
+    return [line for line in path.read_bytes().split(b"\n") if line.strip()]

@@ -1,0 +1,206 @@
+"""Reads Singer messages and BATCH files.
+
+What is malformed is refused in one line that names its place and shows nothing of its contents.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import IO, Any
+
+import msgspec
+from singer_sdk.contrib.msgspec import MsgSpecReader
+from singer_sdk.exceptions import MissingKeyPropertiesError, RecordsWithoutSchemaException
+from singer_sdk.helpers._batch import BatchFileFormat, StorageTarget
+from singer_sdk.singerlib.exceptions import InvalidInputLine
+from typing_extensions import override
+
+from stripe_alloy.errors import AlloyError
+
+Message = dict[str, Any]
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+
+_BATCH_ERRORS = (OSError, EOFError, zlib.error, ImportError, ValueError, TypeError)
+"""What opening and reading a batch file raises, whatever storage it is on."""
+
+
+class MessageError(AlloyError, InvalidInputLine):
+    """A message that is malformed: the tap must be corrected."""
+
+
+class SchemaMissing(MessageError, RecordsWithoutSchemaException):
+    """Records came before the SCHEMA of their stream."""
+
+
+class KeyMissing(MessageError, MissingKeyPropertiesError):
+    """A record lacks a key property."""
+
+
+class Reader(MsgSpecReader):
+    """Reads messages, and calls `failed` when reading ends before its time."""
+
+    failed: Callable[[], None] | None = None
+
+    @override
+    def process_lines(self, file_input: IO[str] | None, callbacks: Any) -> Any:
+        try:
+            return _process(file_input or sys.stdin, callbacks)
+        except BaseException:
+            if self.failed:
+                self.failed()
+            raise
+
+
+def _process(lines: Iterable[str], callbacks: Mapping[str, Callable[[Message], None]]) -> Any:
+    counts: Counter[str] = Counter()
+    number = 0
+    try:
+        for line in lines:
+            number += 1
+            message = decoded(line)
+            kind = message.get("type")
+            if not isinstance(kind, str) or kind not in callbacks:
+                known = ", ".join(str(getattr(name, "value", name)) for name in callbacks)
+                raise MessageError(f"`type` is none of {known}")
+            callbacks[kind](message)
+            counts[kind] += 1
+    except UnicodeError:
+        raise MessageError(f"The input is not UTF-8 somewhere after line {number}") from None
+    except MessageError as error:
+        raise type(error)(f"Line {number} of the input: {error}") from None
+    return counts
+
+
+def decoded(line: str | bytes) -> Message:
+    """Decode a line that must be a JSON object; raises `MessageError`."""
+    try:
+        found = _decode(line)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise MessageError("it is not JSON, or not all of it") from None
+    if not isinstance(found, dict):
+        raise MessageError(f"it must be a JSON object, and is {_kind(found)}")
+    return found
+
+
+def stream_of(message: Message) -> str:
+    """Get the stream's name; raises `MessageError`."""
+    name = message.get("stream")
+    if not isinstance(name, str) or not name:
+        raise MessageError(f"{message['type']}: `stream` must be a name")
+    return name
+
+
+def record_of(message: Message) -> Message:
+    """Get the record of a RECORD; raises `MessageError`."""
+    record = message.get("record")
+    if not isinstance(record, dict):
+        raise MessageError(f"RECORD: `record` must be an object, and is {_kind(record)}")
+    return record
+
+
+def state_of(message: Message) -> Message:
+    """Get the value of a STATE; raises `MessageError`."""
+    value = message.get("value")
+    if not isinstance(value, dict):
+        raise MessageError(f"STATE: `value` must be an object, and is {_kind(value)}")
+    return value
+
+
+def check_schema(message: Message) -> None:
+    """Raise `MessageError` if a SCHEMA cannot be meant: its key properties must be in it."""
+    name, schema = stream_of(message), message.get("schema")
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict):
+        raise MessageError(f"SCHEMA of {name!r}: `schema` must be an object with `properties`")
+    keys = message.get("key_properties")
+    if keys is not None and not _are_names(keys):
+        raise MessageError(f"SCHEMA of {name!r}: `key_properties` must be a list of names")
+    missing = [key for key in keys or () if key not in properties]
+    if missing:
+        raise MessageError(
+            f"SCHEMA of {name!r}: the key properties {', '.join(missing)} are not in the schema"
+        )
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+
+
+def _kind(value: Any) -> str:
+    """Name the JSON type of a value."""
+    if value is None or isinstance(value, bool):
+        return "null or missing" if value is None else "a boolean"
+    names: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
+    return names.get(type(value), "a number")
+
+
+# ---------------------------------------------------------------------- BATCH
+
+
+def batch_records(message: Message) -> Iterator[Message]:
+    """Read the records of a BATCH, one at a time, in the order of its files.
+
+    Raises `MessageError` on an encoding other than JSON lines, plain or compressed with gzip, on a
+    file that cannot be read to its end, and on a line that is no record.
+    """
+    compressed = _is_compressed(message.get("encoding"))
+    manifest = message.get("manifest")
+    if not _are_names(manifest):
+        raise MessageError("BATCH: `manifest` must be a list of the files' URLs")
+    for url in manifest or ():
+        yield from _records_of(url, compressed=compressed)
+
+
+def _is_compressed(encoding: Any) -> bool:
+    if not isinstance(encoding, dict):
+        raise MessageError("BATCH: `encoding` must be an object that names the `format`")
+    form, compression = encoding.get("format"), encoding.get("compression")
+    if form != BatchFileFormat.JSONL:
+        raise MessageError(
+            f"BATCH: files of the format {form!r} cannot be read, only 'jsonl': "
+            "change the tap's `batch_config`"
+        )
+    if compression not in (None, "none", "gzip"):
+        raise MessageError(
+            f"BATCH: files with the compression {compression!r} cannot be read, only 'gzip' or "
+            "'none': change the tap's `batch_config`"
+        )
+    unknown = ", ".join(sorted(encoding.keys() - {"format", "compression"}))
+    if unknown:
+        raise MessageError(f"BATCH: `encoding` says {unknown}, which is not known here")
+    return bool(compression == "gzip")
+
+
+def _records_of(url: str, *, compressed: bool) -> Iterator[Message]:
+    lines = _lines_of(url, compressed=compressed)
+    number = 0
+    while True:
+        try:
+            line = next(lines, None)
+        except _BATCH_ERRORS as error:
+            why = getattr(error, "strerror", None) or error
+            raise MessageError(f"BATCH: {url} cannot be read: {why}") from None
+        if line is None:
+            return
+        number += 1
+        try:
+            record = decoded(line)
+        except MessageError as error:
+            raise MessageError(f"BATCH: line {number} of {url}: {error}") from None
+        yield record
+
+
+def _lines_of(url: str, *, compressed: bool) -> Iterator[bytes]:
+    folder, name = StorageTarget.split_url(url)
+    with StorageTarget.from_url(folder).open(name) as file:
+        if compressed:
+            with gzip.open(file) as unpacked:
+                yield from unpacked
+        else:
+            yield from file

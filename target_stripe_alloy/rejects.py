@@ -1,0 +1,143 @@
+"""Lines of the rejects file: a record that was not written, and all that writing it again needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from stripe_alloy.errors import StripeError, without_secrets
+from target_stripe_alloy.decision import Decision
+from target_stripe_alloy.resources import BY_STREAM
+
+Position = tuple[int, int]
+"""(run, number) of a record: the order in which records came."""
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_NAMES = frozenset({"stream", "key_properties", "verdict", "reason", "record"})
+"""What the lines of all releases hold."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a record comes from."""
+
+    source: str = ""
+    """The stream's name before stream maps."""
+    key_properties: tuple[str, ...] = ("id",)
+    whole: bool = True
+    """Whether its metadata came whole."""
+    position: Position = (0, 0)
+    place: int | None = None
+    """Of a record that is replayed, its place in the file."""
+
+
+class RejectContext(msgspec.Struct, frozen=True):
+    """What the records of a run were meant for."""
+
+    account: str = ""
+    mode: str = ""
+    id_mode: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A line of a rejects file, as far as a replay needs it; `record` is as mapped."""
+
+    stream: str
+    source: str
+    key_properties: list[str]
+    account: str
+    mode: str
+    id_mode: str
+    whole: bool
+    position: Position
+    record: dict[str, Any]
+
+    @property
+    def context(self) -> RejectContext:
+        """What the record was meant for."""
+        return RejectContext(self.account, self.mode, self.id_mode)
+
+
+@dataclass
+class Sorted:
+    """The lines of a file: what can be replayed in a context, and why the others cannot."""
+
+    entries: dict[int, Entry] = field(default_factory=dict)
+    """By their place in the file."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Reason → number of lines."""
+
+
+def reject_line(
+    stream: str,
+    key: str,
+    decision: Decision,
+    record: Mapping[str, Any],
+    error: StripeError | None,
+    origin: Origin,
+    context: RejectContext,
+) -> dict[str, Any]:
+    """Return the line for a record that was not written."""
+    failure = error.failure if error else None
+    return {
+        "stream": stream,
+        "key": key,
+        "key_properties": list(origin.key_properties),
+        "verdict": decision.verdict,
+        "reason": without_secrets(decision.reason),
+        "status": failure.status if failure else None,
+        "code": (failure.code or failure.type) if failure else None,
+        "param": failure.param if failure else None,
+        "request_id": failure.request_id if failure else None,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "account": context.account,
+        "mode": context.mode,
+        "id_mode": context.id_mode,
+        "source": origin.source,
+        "whole": origin.whole,
+        "position": list(origin.position),
+        "record": record,
+    }
+
+
+def sort_lines(lines: list[bytes], context: RejectContext) -> Sorted:
+    """Find the lines whose records can be written in a context."""
+    found = Sorted()
+    for place, line in enumerate(lines):
+        entry = _entry_of(line)
+        why = entry if isinstance(entry, str) else _misfit(entry.context, context)
+        if why:
+            found.refused[why] = found.refused.get(why, 0) + 1
+        elif isinstance(entry, Entry):
+            found.entries[place] = entry
+    return found
+
+
+def _entry_of(line: bytes) -> Entry | str:
+    try:
+        older = _decode(line)
+        entry = msgspec.convert(older, Entry)
+    except msgspec.ValidationError:
+        if isinstance(older, dict) and older.keys() >= _NAMES and "account" not in older:
+            return (
+                "of an earlier release, which did not note what they were meant for: let the tap "
+                "send their records again"
+            )
+        return "not lines of a rejects file, or damaged"
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return "torn, or not JSON"
+    return entry if entry.stream in BY_STREAM else f"of an unknown stream, {entry.stream!r}"
+
+
+def _misfit(theirs: RejectContext, ours: RejectContext) -> str:
+    names = {"account": "`api_key` or `account_id`", "mode": "`mode`", "id_mode": "`id_mode`"}
+    for name, setting in names.items():
+        there, here = getattr(theirs, name), getattr(ours, name)
+        if there != here:
+            return f"meant for {name} {there}, and this is {here}: change {setting} to replay them"
+    return ""

@@ -1,0 +1,108 @@
+"""What the target inherits from the Singer SDK: each part is decided, or this fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from singer_sdk.helpers import capabilities as sdk
+from singer_sdk.io_base import SingerMessageType
+
+from stripe_alloy.emulator import Emulator
+from stripe_alloy.errors import SettingsError
+from target_stripe_alloy.inherited import (
+    CAPABILITIES,
+    IGNORED,
+    MESSAGES,
+    OPTIONS,
+    REFUSED,
+    SETTINGS,
+    WORKS,
+)
+from target_stripe_alloy.settings import DECLARED
+from target_stripe_alloy.target import TargetStripeAlloy
+from tests.target.helpers import record, schema, state, write
+
+
+def about() -> dict[str, Any]:
+    result = CliRunner().invoke(TargetStripeAlloy.cli, ["--about", "--format", "json"])
+    found: dict[str, Any] = json.loads(result.output)
+    return found
+
+
+def sdk_settings() -> set[str]:
+    """The settings of all that the SDK can build into a plugin."""
+    tables = [value for value in vars(sdk).values() if isinstance(value, dict)]
+    return {name for table in tables for name in table.get("properties", ())}
+
+
+def test_every_message_type_is_decided() -> None:
+    assert {kind.value for kind in SingerMessageType} == set(MESSAGES)
+
+
+def test_every_setting_of_the_sdk_is_decided() -> None:
+    assert sdk_settings() == set(SETTINGS)
+
+
+def test_every_capability_of_the_sdk_is_decided() -> None:
+    known = {c.value for c in (*sdk.PluginCapabilities, *sdk.TargetCapabilities)}
+    assert known == set(CAPABILITIES)
+
+
+def test_every_option_of_the_command_is_decided() -> None:
+    command = TargetStripeAlloy.get_singer_command()
+    assert isinstance(command, click.Command)
+    assert {parameter.opts[0] for parameter in command.params} == set(OPTIONS)
+
+
+def test_only_what_works_is_offered() -> None:
+    offered = about()
+    own = {setting for setting in DECLARED.to_dict()["properties"] if setting not in SETTINGS}
+    works = {name for name, setting in SETTINGS.items() if setting.outcome == WORKS}
+    assert set(offered["settings"]["properties"]) == own | works
+    assert set(offered["capabilities"]) == {n for n, how in CAPABILITIES.items() if how == WORKS}
+
+
+ASKS: dict[str, Any] = {
+    "load_method": "overwrite",
+    "hard_delete": True,
+    "flattening_enabled": True,
+    "batch_config": {"storage": {"root": "file:///tmp"}},
+}
+
+
+@pytest.mark.parametrize("name", [n for n, how in SETTINGS.items() if how.outcome == REFUSED])
+def test_what_is_refused_stops_the_run(account: Emulator, tmp_path: Path, name: str) -> None:
+    asked: dict[str, Any] = {name: ASKS[name]}
+    with pytest.raises(SettingsError, match=f"^`{name}` is not offered by this target: "):
+        write(account, tmp_path, [schema("customers")], **asked)
+
+
+@pytest.mark.parametrize("name", [n for n, how in SETTINGS.items() if how.outcome == IGNORED])
+def test_what_has_no_effect_is_named(
+    account: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    found = account.ids("customers")[0]
+    messages = [schema("customers"), record("customers", id=found, name="New"), state(done=True)]
+    setting: dict[str, Any] = {name: 1}
+    run = write(account, tmp_path, messages, **setting)
+    assert f"`{name}` has no effect" in caplog.text
+    assert [write.params for write in run.writes] == [{"name": ["New"]}]
+
+
+@pytest.mark.parametrize("value", ["append-only", "upsert", None])
+def test_a_load_method_that_asks_for_nothing_passes(
+    account: Emulator, tmp_path: Path, value: str | None
+) -> None:
+    write(account, tmp_path, [schema("customers"), state(done=True)], load_method=value)
+
+
+def test_activate_version_deletes_nothing(account: Emulator, tmp_path: Path) -> None:
+    version = {"type": "ACTIVATE_VERSION", "stream": "customers", "version": 1}
+    messages = [schema("customers"), version, state(done=True)]
+    run = write(account, tmp_path, messages, delete_policy="delete")
+    assert (run.writes, run.states) == ([], [{"done": True}])
