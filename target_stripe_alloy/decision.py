@@ -30,6 +30,9 @@ IGNORE, ARCHIVE = "ignore", "archive"
 NEW = "new:"
 """Begins the key of an item that Stripe does not have yet."""
 
+PLANNED = "planned:"
+"""Begins the ids of objects that a dry run would create."""
+
 REPLACES = "stripe_alloy_replaces"
 """Metadata of a price: the id of the price whose amount it changes."""
 
@@ -102,3 +105,7 @@ class Decision:
     reason: str = ""
     replaces: str | None = None
     """The price that ends with this decision."""
+    withheld: Sequence[Request] = ()
+    """What a blocked record would send if `allow_actions` held everything; only in a plan."""
+    preview: Mapping[str, Any] | None = None
+    """What Stripe says that it will invoice; only in a plan, see `preview.py`."""

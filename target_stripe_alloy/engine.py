@@ -32,6 +32,7 @@ from target_stripe_alloy.decision import (
     DELETED,
     FAIL,
     OVERWRITE,
+    PLANNED,
     REJECTED,
     REPLACES,
     SAME_ACCOUNT,
@@ -48,15 +49,14 @@ from target_stripe_alloy.journal import Journal, Known
 from target_stripe_alloy.lanes import Lanes, Watermark
 from target_stripe_alloy.objects import Objects, theirs_of
 from target_stripe_alloy.plan import ended, plan
+from target_stripe_alloy.preview import Previews
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.reshape import Tree, Unwritable
 from target_stripe_alloy.resources import ACTION, ORDER, Object
+from target_stripe_alloy.settings import ALLOWED
 from target_stripe_alloy.succession import Succession
 
 _logger = logging.getLogger(__name__)
-
-_PLANNED = "planned:"
-"""Begins the ids of objects that a dry run would create."""
 
 _TRIES = 3
 """Times that a record is begun again because nobody can tell what became of a write."""
@@ -92,7 +92,9 @@ class Engine:
         account: str | None,
         workers: int,
         dry_run: bool,
+        previews: Previews | None = None,
     ) -> None:
+        self._previews = previews
         self._transport = transport
         self._journal = journal
         self._report = report
@@ -240,7 +242,7 @@ class Engine:
             return
         located = self._identity.locate(resource, job.key, tree, job.kind.keys)
         current = None
-        if located and not located.startswith(_PLANNED):
+        if located and not located.startswith(PLANNED):
             current = self._objects.current(resource, located, tree, fields)
         wanted = Wanted(
             resource,
@@ -293,13 +295,17 @@ class Engine:
         unkeyed = wanted.tree.get("items")
         wanted = self._with_keyed_items(wanted, theirs)
         decision = plan(wanted, current, theirs, base, self._policy)
+        if self._previews:
+            everything = replace(self._policy, allowed=frozenset(ALLOWED))
+            allowed = partial(plan, wanted, current, theirs, base, everything)
+            decision = self._previews.of(job.stream, job.key, decision, current, allowed)
         if decision.verdict == CONFLICT:
             self._conflict(job, decision)
         elif decision.verdict in (REJECTED, BLOCKED):
             self._settle(job, decision)
         elif self._dry_run:
             if decision.verdict == CREATED:
-                self._learn(job.stream, job.key, f"{_PLANNED}{job.stream}:{job.key}")
+                self._learn(job.stream, job.key, f"{PLANNED}{job.stream}:{job.key}")
             self._settle(job, decision)
         else:
             return self._carry_out(job, wanted, decision, current, unkeyed, later=later)

@@ -16,6 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from stripe_alloy.errors import AlloyError, StripeError, without_secrets
+from target_stripe_alloy import preview
 from target_stripe_alloy.decision import (
     BLOCKED,
     CONFLICT,
@@ -89,6 +90,7 @@ class Report:
         self._rejects_path = rejects
         self._rejects: JsonLines | None = None
         self._plan = JsonLines(plan, "plan", anew=True) if plan else None
+        self._totals = preview.Totals()
 
     @property
     def rejected(self) -> int:
@@ -122,6 +124,7 @@ class Report:
         with self._lock:
             self.counts[stream][verdict] += 1
             self._rejected += verdict == REJECTED
+            self._totals.add(decision.preview, blocked=verdict == BLOCKED)
             self._told[stream, verdict] += 1
             told = self._told[stream, verdict]
         if self._plan and verdict != UNCHANGED:
@@ -192,6 +195,8 @@ class Report:
         for stream, of in counts.items():
             told = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
             _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, told)
+        for line in self._totals.lines():
+            _logger.info("plan: %s", line)
         for file in (self._rejects, self._plan):
             if file:
                 file.close()
@@ -208,7 +213,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
-    return {
+    planned: dict[str, Any] = {
         "stream": stream,
         "key": key,
         "verdict": decision.verdict,
@@ -221,6 +226,13 @@ def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
             {"method": request.method, "path": request.path} for request in decision.requests
         ],
     }
+    if decision.withheld:
+        planned["withheld"] = [
+            {"method": request.method, "path": request.path} for request in decision.withheld
+        ]
+    if decision.preview:
+        planned["preview"] = decision.preview
+    return planned
 
 
 def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
@@ -230,6 +242,8 @@ def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
     yield f"{sign} {stream} {key} {decision.verdict}{reason}"
     for change in decision.changes:
         yield f"    {_line(change)}"
+    for line in preview.lines_of(decision.preview) if decision.preview else ():
+        yield f"    {line}"
 
 
 def _line(change: Change) -> str:

@@ -106,7 +106,16 @@ DECLARED = th.PropertiesList(
         th.BooleanType,
         default=False,
         title="Dry run",
-        description="Plan and tell, send nothing but GETs, leave the journal's images as they are.",
+        description="Plan and tell, send nothing but GETs and previews of invoices, leave the "
+        "journal's images as they are.",
+    ),
+    th.Property(
+        "preview",
+        th.BooleanType,
+        default=True,
+        title="Preview",
+        description="In a plan, ask Stripe what a new subscription, or a change of one, will "
+        "invoice: one request a record.",
     ),
     th.Property(
         "journal",
@@ -153,6 +162,7 @@ class TargetSettings:
     expected_account_id: str | None
     policy: Policy
     dry_run: bool
+    preview: bool
     journal: str
     rejects: str
     max_rejects: int | None
@@ -176,6 +186,7 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
             allowed=_allowed(config.get("allow_actions") or ()),
         ),
         dry_run=bool(config.get("dry_run")),
+        preview=config.get("preview") is not False,
         journal=str(config.get("journal") or JOURNAL),
         rejects=str(config.get("rejects") or REJECTS),
         max_rejects=_number(config.get("max_rejects")),

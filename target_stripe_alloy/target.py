@@ -27,6 +27,7 @@ from stripe_alloy.program import run
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.engine import Engine
 from target_stripe_alloy.journal import Journal, Scope
+from target_stripe_alloy.preview import Previews
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
@@ -100,7 +101,7 @@ class TargetStripeAlloy(Target):
 
     @property
     def transport(self) -> Transport:
-        """The way to Stripe; in a dry run it refuses whatever is not a GET."""
+        """The way to Stripe; in a dry run it only reads, which a preview does too."""
         return self._connection.transport
 
     @cached_property
@@ -132,10 +133,16 @@ class TargetStripeAlloy(Target):
             account=settings.account_id,
             workers=settings.shared.max_concurrency,
             dry_run=settings.dry_run,
+            previews=self._previews(),
         )
         engine.recover()
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         return engine
+
+    def _previews(self) -> Previews | None:
+        settings = self.settings
+        wanted = settings.dry_run and settings.preview
+        return Previews(self.transport, settings.account_id) if wanted else None
 
     def _account(self) -> str:
         """The id of the account that is written to; refuses one that is not meant."""

@@ -12,7 +12,7 @@ from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.writes import items
 from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import given, metadata, tell
-from stripe_alloy.emulator.writes.lines import take_pending
+from stripe_alloy.emulator.writes.lines import new_item, take_pending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,19 @@ def begin(ledger: Ledger, customer: JSON, params: JSON, name: str = "items") -> 
     if "discounts" in params:
         ids = discounted(ledger, subscription, params["discounts"])
         ledger.change(subscription, discounts=ids)
+    _add_fees(ledger, subscription, params)
     return subscription
+
+
+def _add_fees(ledger: Ledger, subscription: JSON, params: JSON) -> None:
+    """`add_invoice_items`: each becomes an invoice item, on the subscription's next invoice."""
+    for entry in params.get("add_invoice_items") or ():
+        fee = {name: value for name, value in entry.items() if name not in ("price", "period")}
+        if entry.get("price"):
+            fee["pricing"] = {"price": entry["price"]}
+        new_item(
+            ledger, subscription["customer"], None, {**fee, "subscription": subscription["id"]}
+        )
 
 
 def _anchor(ledger: Ledger, params: JSON, price: JSON) -> int:
@@ -193,6 +205,7 @@ def change(ledger: Ledger, subscription: JSON, params: JSON, name: str = "items"
             subscription, pause_collection={"resumes_at": None, **params["pause_collection"]}
         )
     _dates(ledger, subscription, params)
+    _add_fees(ledger, subscription, params)
     _retry_trial(ledger, subscription, params)
     if "discounts" in params:
         found = discounted(ledger, subscription, params["discounts"])
