@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -71,6 +71,10 @@ class Answer:
     """On Stripe's clock, Unix seconds: no later than when Stripe read the data."""
     seconds: float
     """From sending to the last byte, without waiting for a turn."""
+    replayed: bool = False
+    """Whether Stripe gave the stored answer to an earlier request with the same idempotency key."""
+    tries: int = 1
+    """Sends that it took; a second one may be answered with what the first one did."""
 
 
 def endpoint_of(method: str, path: str) -> str:
@@ -241,7 +245,15 @@ class Transport:
             headers["Idempotency-Key"] = idempotency_key
         if method == "POST" and not idempotency_key and not preview:
             return self._send(method, path, params, headers, account, decode)
-        return self._retrying(self._send, method, path, params, headers, account, decode)
+        tries = 0
+
+        def send() -> Answer:
+            nonlocal tries
+            tries += 1
+            return self._send(method, path, params, headers, account, decode)
+
+        answer = self._retrying(send)
+        return answer if tries == 1 else replace(answer, tries=tries)
 
     def _send(
         self,
@@ -270,7 +282,8 @@ class Transport:
         received_at = time.time()
         self._read_clock(response, received_at)
         request_id = response.headers.get("Request-Id")
-        return Answer(body, request_id, sent_at + self._skew, received_at - sent_at)
+        seconds = received_at - sent_at
+        return Answer(body, request_id, sent_at + self._skew, seconds, _replayed(response))
 
     def _exchange(
         self, method: str, path: str, params: Params | str, headers: Mapping[str, str]

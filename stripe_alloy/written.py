@@ -34,6 +34,7 @@ operations = sa.Table(
     sa.Column("request_id", sa.String(80)),
     sa.Column("object_id", sa.String(255)),
     sa.Column("error", sa.Text),
+    sa.Column("context", sa.LargeBinary),
     sa.Index("stripe_alloy_open", "scope", "status"),
     sa.Index("stripe_alloy_by_idempotency_key", "idempotency_key"),
 )

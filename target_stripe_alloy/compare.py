@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from target_stripe_alloy.decision import COPY, NEW, REPLACES, Base, Policy, Wanted
+from target_stripe_alloy.effects import MARK, effect_of, is_unnamed, traceless
 from target_stripe_alloy.reshape import (
     Path,
     Tree,
     alike,
     at,
+    has,
     is_empty,
     leaves,
     put,
@@ -29,6 +31,8 @@ class Comparison:
 
     changed: dict[Path, Tree] = field(default_factory=dict)
     conflicts: list[Path] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    """Keys of metadata that left the record and stay, since nobody says that they are its own."""
 
     def leave_theirs(self) -> list[str]:
         """Give up what conflicts; its names."""
@@ -56,35 +60,66 @@ def compare(wanted: Wanted, theirs: Tree, base: Base | None) -> Comparison:
     """Where a record differs from the object, by its own doing."""
     found = Comparison()
     resource = wanted.resource
-    only_new = resource.write_only - resource.updated.keys()
-    out = only_new | MODIFIERS | {name for name in resource.always if name in resource.write_only}
-    for path, ours in leaves(dict(wanted.tree)):
-        same_as_ever = path[0] in out and resource.always.get(path[0], ours) == ours
-        if same_as_ever or alike(ours, at(theirs, path)) or path == ("metadata",):
+    effects = traceless(resource)
+    out = (resource.write_only - resource.updated.keys()) | MODIFIERS | effects
+    for path, ours in leaves(_without_done_items(wanted)):
+        if path[0] in out or alike(ours, at(theirs, path)) or path == ("metadata",):
             continue
         _weigh(found, path, ours, theirs, base)
-    for path in _removed(wanted, theirs, base):
+    for name in sorted(effects & wanted.tree.keys()):
+        if _is_wanted(wanted, name, base):
+            found.changed[(name,)] = wanted.tree[name]
+    for path in _removed(wanted, theirs, base, found):
         _weigh(found, path, None, theirs, base)
     return found
 
 
+def _is_wanted(wanted: Wanted, name: str, base: Base | None) -> bool:
+    """Whether an effect is to be had that no field of the object will show."""
+    ours = wanted.tree[name]
+    if is_empty(ours) or wanted.resource.always.get(name) == ours:
+        return False
+    if effect_of(name, ours) in wanted.done:
+        return False
+    return base is None or not alike(at(base.ours, (name,)), ours)
+
+
+def _without_done_items(wanted: Wanted) -> dict[str, Tree]:
+    """The tree without the items that were added before and are known by no name."""
+    items = wanted.tree.get("items")
+    if not isinstance(items, dict):
+        return dict(wanted.tree)
+    kept = {
+        key: item
+        for key, item in items.items()
+        if not (
+            key.startswith(NEW) and is_unnamed(item) and effect_of("items", item) in wanted.done
+        )
+    }
+    return {**wanted.tree, "items": kept}
+
+
 def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: Base | None) -> None:
-    """Three ways: what did not change here is theirs; what changed here and there conflicts."""
+    """Three ways: what did not change here is theirs; what changed here and there conflicts.
+
+    A leaf that the record did not have last time changed, also if it is null now.
+    """
     if base is not None and path[0] in base.ours:
-        if alike(at(base.ours, path), ours):
+        if has(base.ours, path) and alike(at(base.ours, path), ours):
             return
         if not alike(at(base.theirs, path), at(theirs, path)):
             found.conflicts.append(path)
     found.changed[path] = ours
 
 
-def _removed(wanted: Wanted, theirs: Tree, base: Base | None) -> Iterator[Path]:
+def _removed(wanted: Wanted, theirs: Tree, base: Base | None, found: Comparison) -> Iterator[Path]:
     """Keys that the record held last time and no longer does: of whole metadata, of items.
 
-    Metadata that is null goes whole, but for what tells whose object it is.
+    Metadata that is null goes whole, but for what tells whose object it is. Where the pipeline has
+    no name, a key that goes while another one comes may be that of another pipeline: it stays.
     """
     if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
-        ours_not = {REPLACES, *wanted.stamp}
+        ours_not = {REPLACES, MARK, *wanted.stamp}
         yield from (("metadata", k) for k in at(theirs, ("metadata",)) or {} if k not in ours_not)
     if base is None:
         return
@@ -95,9 +130,11 @@ def _removed(wanted: Wanted, theirs: Tree, base: Base | None) -> Iterator[Path]:
             and isinstance(before, dict)
             and (wanted.whole or name == "items")
         ):
-            for key in before.keys() - ours.keys():
-                if not is_empty(at(theirs, (name, key))):
-                    yield (name, key)
+            gone = {k for k in before.keys() - ours.keys() if not is_empty(at(theirs, (name, k)))}
+            if name == "metadata" and not wanted.named and ours.keys() - before.keys():
+                found.left += sorted(gone)
+            else:
+                yield from ((name, key) for key in sorted(gone))
     yield from _removed_inside(wanted, theirs, base)
 
 

@@ -11,15 +11,16 @@ from target_stripe_alloy.resources import Resource
 
 READ, CREATED, UPDATED, UNCHANGED = "read", "created", "updated", "unchanged"
 
-ARCHIVED, DELETED, CONFLICT, BLOCKED, REJECTED = (
+ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED = (
     "archived",
     "deleted",
+    "skipped",
     "conflict",
     "blocked",
     "rejected",
 )
 
-VERDICTS = (CREATED, UPDATED, UNCHANGED, ARCHIVED, DELETED, CONFLICT, BLOCKED, REJECTED)
+VERDICTS = (CREATED, UPDATED, UNCHANGED, ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED)
 
 SAME_ACCOUNT, COPY, EXTERNAL = "same_account", "copy", "external"
 
@@ -27,11 +28,10 @@ FAIL, SKIP, OVERWRITE, MERGE = "fail", "skip", "overwrite", "merge"
 
 IGNORE, ARCHIVE = "ignore", "archive"
 
+CREATE, REJECT, OLDEST, NEWEST = "create", "reject", "oldest", "newest"
+
 NEW = "new:"
 """Begins the key of an item that Stripe does not have yet."""
-
-PLANNED = "planned:"
-"""Begins the ids of objects that a dry run would create."""
 
 REPLACES = "stripe_alloy_replaces"
 """Metadata of a price: the id of the price whose amount it changes."""
@@ -46,6 +46,11 @@ class Policy:
     delete_policy: str = IGNORE
     allowed: frozenset[str] = frozenset()
     """Permissions: `invoices.finalize`."""
+    match_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stream → the fields by which its records' objects are found."""
+    on_missing: str = ""
+    """What becomes of a record without an object; empty: what `id_mode` says."""
+    on_several_matches: str = REJECT
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,20 @@ class Wanted:
     object_id: str | None = None
     """For a new object that brings its own id."""
     action: str | None = None
+    occasion: str = ""
+    """Tells an action from the same one before, where a record asks for it again."""
+    digest: bytes = b""
+    """Of the record."""
+    done: frozenset[str] = frozenset()
+    """Effects on the object that are not to be repeated; see `effects`."""
+    named: bool = True
+    """Whether the pipeline has a name: then what left the record is its own to unset."""
+    left_out: tuple[str, ...] = ()
+    """Paths of references that name nothing in this account."""
+    parent: dict[str, Any] | None = None
+    """Of an invoice's line: the invoice as it is."""
+    creatable: bool = False
+    """Whether a new one may be created in `same_account`: it is found again by `match_by`."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +103,10 @@ class Request:
     method: str
     path: str
     params: Mapping[str, Tree] = field(default_factory=dict)
+    effects: Sequence[tuple[str, bool]] = ()
+    """Effects that no field will show, and whether each lasts; see `effects`."""
+    needs: frozenset[str] = frozenset()
+    """The names of `allow_actions` without which it is not sent."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +132,7 @@ class Decision:
     """What a blocked record would send if `allow_actions` held everything; only in a plan."""
     preview: Mapping[str, Any] | None = None
     """What Stripe says that it will invoice; only in a plan, see `preview.py`."""
+    heir: dict[str, Any] | None = None
+    """The price that took its place already."""
+    matched: Mapping[str, str] | None = None
+    """How the record's object was found: `{"by": "email", "object": "cus_…"}`."""

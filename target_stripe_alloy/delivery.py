@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from urllib.parse import parse_qsl, urlencode
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+from urllib.parse import urlencode
+
+import msgspec
 
 from stripe_alloy import errors
 from stripe_alloy.errors import NotFound, RequestRefused, StripeError
-from stripe_alloy.transport import Transport
+from stripe_alloy.transport import Answer, Params, Transport
 from target_stripe_alloy.decision import COPY, Request
-from target_stripe_alloy.identity import Keys
+from target_stripe_alloy.images import Context, Draft, is_complete, picture
 from target_stripe_alloy.journal import (
     ABANDONED,
     DONE,
     FAILED,
+    Effect,
     Intent,
     Journal,
     Known,
     Outcome,
 )
+from target_stripe_alloy.journal_keys import metadata_in
 from target_stripe_alloy.objects import Objects
+from target_stripe_alloy.record_keys import Keys
 from target_stripe_alloy.reshape import pairs_of
 from target_stripe_alloy.resources import BY_STREAM, Object, Resource
 
@@ -37,13 +44,39 @@ _NOT_DONE = (
 )
 """Refused before anything was done."""
 
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Context).decode
+
 
 class Unclear(Exception):
-    """Stripe repeats a failure it once answered with: whether the write worked must be read."""
+    """Whether the write worked must be read: Stripe repeats an old failure, or another's answer."""
+
+
+class Listener(Protocol):
+    """What the deliveries of a run ask, and tell."""
+
+    def learned(self, stream: str, key: str, object_id: str) -> None:
+        """An object came to be."""
+
+    def renamed(self, stream: str, key: str) -> str | None:
+        """The id that an item of a record has in Stripe."""
+
+    def lacking(self, resource: Resource, intent: Intent, context: Context | None) -> list[str]:
+        """The permissions that a write needs and that are not given now."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A write that worked."""
+
+    result: Object | None
+    """The stream's object as it is now, if the answer has it."""
+    remembered: bool
+    """Whether the journal has the record's image already."""
 
 
 class Delivery:
-    """Writes of one account; `learned` is told the ids of what came to be."""
+    """Writes of one account."""
 
     def __init__(
         self,
@@ -53,40 +86,68 @@ class Delivery:
         *,
         account: str | None,
         id_mode: str,
-        learned: Callable[[Known], None],
+        listener: Listener,
     ) -> None:
         self._transport = transport
         self._journal = journal
         self._objects = objects
         self._account = account
         self._id_mode = id_mode
-        self._learned = learned
+        self._listener = listener
 
-    def send(self, stream: str, key: str, request: Request) -> Object | None:
-        """Write; the stream's object as it is now, if the answer holds it.
+    def send(
+        self,
+        stream: str,
+        key: str,
+        request: Request,
+        *,
+        object_id: str | None = None,
+        draft: Draft | None = None,
+        expand: Params = (),
+    ) -> Delivered:
+        """Write; raises `Unclear`, or the `StripeError` of the refusal or the outage.
 
-        Raises `Unclear`, or the `StripeError` of the refusal or the outage.
+        `draft` is the image of the record once this request is done, `expand` how it is read.
         """
-        body = urlencode(list(pairs_of(dict(request.params))))
-        intent = self._journal.intend(stream, key, request.kind, request.method, request.path, body)
-        return self._deliver(intent)
+        body = urlencode([*pairs_of(dict(request.params)), *expand]) if request.params else ""
+        if request.method == "POST" and not request.params:
+            body = urlencode(expand)
+        context = Context(sorted(request.needs), request.effects, object_id, draft)
+        intent = self._journal.intend(
+            stream, key, request.kind, request.method, request.path, body, _encode(context)
+        )
+        return self._deliver(intent, context, again=False)
 
     def recover(self) -> None:
         """Find out what became of the writes that were under way when a run ended."""
         for intent in self._journal.unanswered():
-            what = f"{intent.kind} {intent.stream} {intent.key}"
-            if intent.method == "POST" and self._transport.now() - intent.made_at >= KEPT:
-                self._journal.answer(intent, Outcome(ABANDONED))
-                _logger.info("%s: under way too long ago to send it again; it is looked up", what)
-                continue
-            try:
-                self._deliver(intent)
-            except (RequestRefused, Unclear) as error:
-                _logger.warning("%s: sent again after a stop, and refused: %s", what, error)
-            else:
-                _logger.info("%s: sent again after a stop", what)
+            self._recover(intent)
 
-    def _deliver(self, intent: Intent) -> Object | None:
+    def _recover(self, intent: Intent) -> None:
+        what = f"{intent.kind} {intent.stream} {described(intent.key)}"
+        context = _decode(intent.context) if intent.context else None
+        lacking = self._listener.lacking(BY_STREAM[intent.stream], intent, context)
+        if lacking:
+            self._journal.answer(intent, Outcome(ABANDONED))
+            _logger.warning(
+                "%s: blocked. It was under way when a run ended, and is not sent again: "
+                "%s is not allowed any more. Whether Stripe did it is read when its record comes",
+                what,
+                ", ".join(lacking),
+            )
+            return
+        if intent.method == "POST" and self._transport.now() - intent.made_at >= KEPT:
+            self._journal.answer(intent, Outcome(ABANDONED))
+            _logger.info("%s: under way too long ago to send it again; it is looked up", what)
+            return
+        try:
+            self._deliver(intent, context or Context(), again=True)
+        except (RequestRefused, Unclear) as error:
+            _logger.warning("%s: sent again after a stop, and refused: %s", what, error)
+        else:
+            _logger.info("%s: sent again after a stop", what)
+
+    def _deliver(self, intent: Intent, context: Context, *, again: bool) -> Delivered:
         post = intent.method == "POST"
         try:
             answer = self._transport.request(
@@ -97,22 +158,48 @@ class Delivery:
                 idempotency_key=intent.idempotency_key if post else None,
             )
         except StripeError as error:
-            self._not_done(intent, error)
-            return None
-        result = self._made(BY_STREAM[intent.stream], answer.body, intent)
-        known = self._known(intent, result)
-        outcome = Outcome(DONE, 200, answer.request_id, result["id"] if result else None)
-        self._journal.answer(intent, outcome, known)
-        for entry in known:
-            self._learned(entry)
-        return result
+            return self._not_done(intent, context, error)
+        if answer.replayed and answer.tries == 1 and not again:
+            # Not ours: nothing was sent with this key before. So nothing was done now either.
+            self._journal.answer(intent, Outcome(ABANDONED, 200, answer.request_id))
+            raise Unclear(f"Stripe answered a new request with an old answer {answer.request_id}")
+        return self._done(intent, context, answer)
 
-    def _not_done(self, intent: Intent, error: StripeError) -> None:
+    def _done(self, intent: Intent, context: Context, answer: Answer) -> Delivered:
+        resource = BY_STREAM[intent.stream]
+        result = self._made(resource, answer.body, intent)
+        known, remembered = self._known(resource, intent, context, result)
+        self._note(intent, context, known, result, Outcome(DONE, 200, answer.request_id))
+        for entry in known:
+            if entry.anew:
+                self._listener.learned(entry.stream, entry.key, str(entry.object_id))
+        return Delivered(result, remembered)
+
+    def _note(
+        self,
+        intent: Intent,
+        context: Context,
+        known: Sequence[Known],
+        result: Object | None,
+        outcome: Outcome,
+    ) -> None:
+        """Note the answer, and all that it means, in one transaction."""
+        object_id = result["id"] if result else context.object_id
+        effects = [
+            Effect(intent.stream, object_id, name, lasting)
+            for name, lasting in context.effects
+            if object_id
+        ]
+        self._journal.answer(intent, replace(outcome, object_id=object_id), known, effects)
+
+    def _not_done(self, intent: Intent, context: Context, error: StripeError) -> Delivered:
         failure = error.failure
         if isinstance(error, NotFound) and intent.method == "DELETE":
             # It worked the first time, or somebody else was faster.
-            self._journal.answer(intent, Outcome(DONE, failure.status, failure.request_id))
-            return
+            known = self._known(BY_STREAM[intent.stream], intent, context, None)[0]
+            outcome = Outcome(DONE, failure.status, failure.request_id)
+            self._note(intent, context, known, None, outcome)
+            return Delivered(None, bool(known))
         if isinstance(error, errors.StripeUnavailable) and failure.replayed:
             self._journal.answer(intent, Outcome(ABANDONED, failure.status, failure.request_id))
             raise Unclear(str(failure)) from None
@@ -130,20 +217,36 @@ class Delivery:
             return body
         if intent.kind not in MAKING or resource.within != "invoice":
             return None
-        fields = parse_qsl(intent.body, keep_blank_values=True)
-        stamp = {value for name, value in fields if "[metadata]" in name}
+        stamp = metadata_in(intent.body).items()
         for entry in self._objects.entries(resource, body["id"]):
-            if stamp <= set((entry.get("metadata") or {}).values()):
+            if stamp <= (entry.get("metadata") or {}).items():
                 return entry
         return None
 
-    def _known(self, intent: Intent, result: Object | None) -> list[Known]:
+    def _known(
+        self, resource: Resource, intent: Intent, context: Context, result: Object | None
+    ) -> tuple[list[Known], bool]:
+        """What to keep of a record, and whether its image is in it."""
+        draft = context.draft
+        deleted = bool(draft) and intent.method == "DELETE"
+        known = Known(intent.stream, intent.key, result["id"] if result else None)
+        drawn = bool(draft and (deleted or (result and is_complete(result))))
+        if draft and drawn:
+            known = picture(
+                draft,
+                resource,
+                intent.key,
+                None if deleted else result,
+                lambda own: self._listener.renamed(resource.contains, own),
+            )
         if result is None or intent.kind not in MAKING:
+            return ([known] if drawn else []), drawn
+        return [replace(known, anew=True), *self._inside(resource, result)], drawn
+
+    def _inside(self, resource: Resource, result: Object) -> list[Known]:
+        """The items that came to be with a copied subscription."""
+        if not resource.contains or self._id_mode != COPY:
             return []
-        known = [Known(intent.stream, intent.key, result["id"])]
-        inside = BY_STREAM[intent.stream].contains
-        if inside and self._id_mode == COPY:
-            keys = Keys(COPY, ())
-            stamped = [(keys.stamp_of(e), e["id"]) for e in result["items"]["data"]]
-            known += [Known(inside, key, made) for key, made in stamped if key]
-        return known
+        keys = Keys(COPY, ())
+        stamped = [(keys.stamp_of(e), e["id"]) for e in result["items"]["data"]]
+        return [Known(resource.contains, key, made, anew=True) for key, made in stamped if key]

@@ -21,43 +21,53 @@ from stripe_alloy.errors import (
     StripeError,
 )
 from stripe_alloy.transport import Transport
-from target_stripe_alloy import journal as journals
 from target_stripe_alloy.compare import key_items, parts_fixed, tree_for
+from target_stripe_alloy.copies import why_no_copy
 from target_stripe_alloy.decision import (
     ARCHIVE,
     BLOCKED,
     CONFLICT,
     COPY,
+    CREATE,
     CREATED,
     DELETED,
     FAIL,
     OVERWRITE,
-    PLANNED,
+    REJECT,
     REJECTED,
     REPLACES,
     SAME_ACCOUNT,
-    Base,
+    SKIP,
+    SKIPPED,
     Decision,
     Policy,
     Request,
     Wanted,
 )
-from target_stripe_alloy.delivery import Delivery, Unclear
-from target_stripe_alloy.identity import Identity, Keys, Missing
+from target_stripe_alloy.delivery import Delivered, Delivery, Unclear
+from target_stripe_alloy.effects import marks, traceless, without_mark
+from target_stripe_alloy.identity import PLANNED, Identity, Keys, Missing
+from target_stripe_alloy.images import Context, Draft, picture
 from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, is_deleted
-from target_stripe_alloy.journal import Journal, Known
-from target_stripe_alloy.lanes import Lanes, Watermark
-from target_stripe_alloy.objects import Objects, theirs_of
-from target_stripe_alloy.plan import ended, plan
+from target_stripe_alloy.journal import Intent, Journal, Known
+from target_stripe_alloy.lanes import Lanes, Ticket, Watermark
+from target_stripe_alloy.objects import Objects, expansions, theirs_of
+from target_stripe_alloy.permissions import ALLOWED, permissions_of
+from target_stripe_alloy.plan import plan
 from target_stripe_alloy.preview import Previews
+from target_stripe_alloy.recovery import withdrawn
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.reshape import Tree, Unwritable
-from target_stripe_alloy.resources import ACTION, ORDER, Object
-from target_stripe_alloy.settings import ALLOWED
+from target_stripe_alloy.resources import ACTION, OCCASION, ORDER, Object, Resource
+from target_stripe_alloy.spool import Spool
 from target_stripe_alloy.succession import Succession
+from target_stripe_alloy.traces import Traces
+from target_stripe_alloy.writes import asked
 
 _logger = logging.getLogger(__name__)
 
+DIGESTS = 1
+"""The version of what `fingerprint` makes; the journal of an earlier release has the same ones."""
 _TRIES = 3
 """Times that a record is begun again because nobody can tell what became of a write."""
 
@@ -74,6 +84,8 @@ class _Parked:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     by_missing: dict[Missing, list[Job]] = field(default_factory=lambda: defaultdict(list))
+    tickets: dict[int, Ticket] = field(default_factory=dict)
+    """By the numbers of the records that are not settled yet."""
     arrived: set[Missing] = field(default_factory=set)
     stuck: set[Missing] = field(default_factory=set)
     """Records that were not written: whoever refers to them cannot be either."""
@@ -92,6 +104,7 @@ class Engine:
         account: str | None,
         workers: int,
         dry_run: bool,
+        named: bool = True,
         previews: Previews | None = None,
     ) -> None:
         self._previews = previews
@@ -100,50 +113,76 @@ class Engine:
         self._report = report
         self._policy = policy
         self._dry_run = dry_run
+        self._named = named
         self._objects = Objects(transport, account)
-        self._identity = Identity(journal, self._objects, transport.now, policy.id_mode)
+        self._identity = Identity(journal, self._objects, transport.now, policy)
         self._delivery = Delivery(
             transport,
             journal,
             self._objects,
             account=account,
             id_mode=policy.id_mode,
-            learned=lambda known: self._learn(known.stream, known.key, str(known.object_id)),
+            listener=self,
         )
         self._succession = Succession(self._objects, self._delivery)
+        self._traces = Traces(transport, account)
+        self._spool = Spool(_encode)
         self._lanes = Lanes(workers)
         self._parked = _Parked()
         self._left_out: set[tuple[str, str]] = set()
-        self._seed = f"{journals.VERSION}{policy.delete_policy}".encode()
+        self._seed = f"{DIGESTS}{policy.delete_policy}".encode()
         self.watermark = Watermark()
 
     # ------------------------------------------------------------------ records come in
 
-    def digest(self, record: Mapping[str, Any]) -> bytes:
-        """What makes a record the same as last time: all but what tap and SDK add."""
+    def fingerprint(self, record: Mapping[str, Any]) -> tuple[bytes, int]:
+        """Return what makes a record the same as last time, and its bytes as JSON.
+
+        What tap and SDK add does not count.
+        """
         kept = {k: v for k, v in record.items() if k not in ADDED_FIELDS and not k.startswith(SDC)}
         if is_deleted(record):
             kept["deleted"] = True
-        return blake2b(_encode(kept), digest_size=16, key=self._seed).digest()
+        text = _encode(kept)
+        return blake2b(text, digest_size=16, key=self._seed).digest(), len(text)
+
+    def declare(self, kind: StreamKind) -> None:
+        """Note a stream that comes in this run: references to it are its key properties' now."""
+        stream = kind.resource.stream
+        self._identity.declare(stream, kind.keys)
+        with self._parked.lock:
+            waiting = [entry for entry in self._parked.by_missing if entry[0] == stream]
+            woken = [job for entry in waiting for job in self._parked.by_missing.pop(entry)]
+        self._resume(woken)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Take records of one stream: settle what the journal proves, work on the others."""
-        stream = jobs[0].stream
-        known = self._journal.recall_many(stream, list({job.key for job in jobs}))
+        stream, source = jobs[0].stream, jobs[0].kind.source
+        keys = list({job.key for job in jobs})
+        known = self._journal.recall_many(stream, keys, source)
+        if self._identity.take_over(stream, [job for job in jobs if job.key not in known]):
+            known = self._journal.recall_many(stream, keys, source)
         touched: set[str] = set()
         proven = 0
         for job in jobs:
             row = known.get(job.key)
-            idle = job.key not in touched and not self._lanes.busy(job.lane)
+            idle = job.key not in touched and not self._lanes.busy(job.line)
             if idle and row is not None and row.digest == job.digest:
                 proven += 1
                 self.watermark.settle(job.number)
                 continue
             touched.add(job.key)
-            self._lanes.submit(job.lane, partial(self._work, job), group=job.stream)
+            self._hand_in(job)
         if proven:
             self._report.unchanged(stream, proven)
         self._lanes.raise_failure()
+
+    def _hand_in(self, job: Job) -> None:
+        ticket = Ticket(job.line, job.locks(), partial(self._work, job), job.stream, job.size)
+        with self._parked.lock:
+            self._parked.tickets[job.number] = ticket
+        if self._lanes.submit(ticket):
+            self._spool.put(job)
 
     def reject(self, kind: StreamKind, reason: str, record: Mapping[str, Any]) -> None:
         """Set aside a record that cannot even be looked at."""
@@ -159,10 +198,22 @@ class Engine:
     def finish(self) -> None:
         """Work until nothing is left; what still waits is set aside."""
         self._lanes.drain()
-        left = {job.number: job for jobs in self._parked.by_missing.values() for job in jobs}
-        self._parked.by_missing.clear()
-        for job in sorted(left.values(), key=lambda job: (ORDER[job.stream], job.number)):
-            self._give_up(job)
+        self._resume(self._waiting())  # a stream may have been declared meanwhile
+        self._lanes.drain()
+        while left := self._waiting():
+            for job in sorted(left, key=lambda job: (ORDER[job.stream], job.number)):
+                self._spool.take(job)
+                self._give_up(job)
+                self._lanes.release(self._parked.tickets.pop(job.number))
+            self._lanes.drain()
+        if not self._dry_run:
+            self._journal.end_well()
+
+    def _waiting(self) -> list[Job]:
+        with self._parked.lock:
+            left = {job.number: job for jobs in self._parked.by_missing.values() for job in jobs}
+            self._parked.by_missing.clear()
+        return list(left.values())
 
     def check(self) -> None:
         """Raise what stopped the work, if anything did."""
@@ -171,24 +222,43 @@ class Engine:
     def close(self) -> None:
         """Begin nothing more, wait for what is under way."""
         self._lanes.close()
+        self._spool.close()
+
+    # ------------------------------------------------------------------ what the delivery asks
+
+    def learned(self, stream: str, key: str, object_id: str) -> None:
+        """From now on a key means this object; the records that wait for it go on."""
+        self._identity.learn(stream, key, object_id)
+        with self._parked.lock:
+            name = (stream, self._identity.reference(stream, key))
+            self._parked.arrived.add(name)
+            woken = self._parked.by_missing.pop(name, [])
+        self._resume(woken)
+
+    def renamed(self, stream: str, key: str) -> str | None:
+        """The id that an item of a record has here."""
+        if self._policy.id_mode == SAME_ACCOUNT:
+            return key
+        return self._identity.named(stream, key) or key
+
+    def lacking(self, resource: Resource, intent: Intent, context: Context | None) -> list[str]:
+        """The permissions that a write needs and that are not given now."""
+        return withdrawn(resource, intent.kind, intent.body, context, self._policy)
 
     # ------------------------------------------------------------------ records that wait
 
-    def _park(self, job: Job, missing: Iterable[Missing]) -> None:
+    def _park(self, job: Job, missing: Iterable[Missing]) -> bool:
+        """Let a record wait; returns whether it is to be tried again at once instead."""
         with self._parked.lock:
             waits = [entry for entry in missing if entry not in self._parked.arrived]
             for entry in waits[:1]:  # woken, it looks for the others itself
+                self._spool.put(job)
                 self._parked.by_missing[entry].append(job)
-        if not waits:
-            self._lanes.submit(job.lane, partial(self._work, job), group=job.stream, patient=False)
+        return not waits
 
-    def _learn(self, stream: str, key: str, object_id: str) -> None:
-        self._identity.learn(stream, key, object_id)
-        with self._parked.lock:
-            self._parked.arrived.add((stream, key))
-            woken = self._parked.by_missing.pop((stream, key), [])
-        for job in woken:
-            self._lanes.submit(job.lane, partial(self._work, job), group=job.stream, patient=False)
+    def _resume(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            self._lanes.resume(self._parked.tickets[job.number])
 
     def _give_up(self, job: Job) -> None:
         resource = job.kind.resource
@@ -199,22 +269,18 @@ class Engine:
         stuck = all(entry in self._parked.stuck for entry in missing) and not job.done
         why = "was not written" if stuck else "is not known and did not come"
         rest = "; the rest of it is written" if job.done else ""
-        reason = f"it refers to {names}, which {why}{rest}"
+        several = next(iter(resolved.ambiguous.values()), "")
+        reason = several or f"it refers to {names}, which {why}{rest}"
         self._settle(job, Decision(BLOCKED if stuck else REJECTED, reason=reason))
 
     # ------------------------------------------------------------------ one record
 
-    def _work(self, job: Job) -> None:
+    def _work(self, job: Job) -> bool:
+        """Work on a record; returns whether it is done with, rather than waits for another."""
+        self._spool.take(job)
         try:
-            for _ in range(_TRIES):
-                try:
-                    self._try(job)
-                except Unclear as error:
-                    self._identity.look_again(job.stream)
-                    reason = f"Stripe keeps failing with it, {_TRIES} times: {error}"
-                else:
-                    return
-            self._settle(job, Decision(REJECTED, reason=reason))
+            while (done := self._try_often(job)) is None:
+                pass  # what it was to wait for has come meanwhile
         except Unwritable as error:
             self._settle(job, Decision(REJECTED, reason=str(error)))
         except Conflict:
@@ -225,41 +291,81 @@ class Engine:
             raise PermissionMissing(replace(error.failure, message=message)) from None
         except RequestRefused as error:
             self._settle(job, Decision(REJECTED, reason=str(error.failure)), error)
+        else:
+            if not done:
+                return False
+        with self._parked.lock:
+            self._parked.tickets.pop(job.number, None)
+        return True
 
-    def _try(self, job: Job) -> None:
+    def _try_often(self, job: Job) -> bool | None:
+        """Try a record anew as long as nobody can tell what became of a write; see `_try`."""
+        for _ in range(_TRIES):
+            try:
+                return self._try(job)
+            except Unclear as error:
+                self._identity.look_again(job.stream)
+                self._traces.look_again()
+                reason = f"Stripe keeps failing with it, {_TRIES} times: {error}"
+        self._settle(job, Decision(REJECTED, reason=reason))
+        return True
+
+    def _try(self, job: Job) -> bool | None:
+        """Returns whether the record is settled; None if it is to be tried again at once."""
         resource, fields = job.kind.resource, job.own_fields()
-        tree = tree_for(resource, fields, self._transport.now())
+        tree = without_mark(tree_for(resource, fields, self._transport.now()))
         if self._policy.id_mode == COPY:
             tree = {name: it for name, it in tree.items() if name not in resource.own_to_account}
         resolved = self._identity.resolve(resource, tree)
         deleted = is_deleted(job.record)
+        if resolved.refused and not deleted:
+            reason = resolved.ambiguous[resolved.refused[0]]
+            self._settle(job, Decision(REJECTED, reason=reason))
+            return True
         if resolved.missing and not deleted:
-            over = self._policy.id_mode == COPY and ended(resource, fields)
+            over = self._policy.id_mode == COPY and why_no_copy(resource, fields, resolved.left_out)
             if over and self._identity.known(job.stream, job.key) is None:
                 self._settle(job, Decision(BLOCKED, reason=over))
-            else:
-                self._park(job, resolved.missing)
-            return
-        located = self._identity.locate(resource, job.key, tree, job.kind.keys)
-        current = None
-        if located and not located.startswith(PLANNED):
-            current = self._objects.current(resource, located, tree, fields)
+                return True
+            return None if self._park(job, resolved.missing) else False
+        stamp = self._stamp(job)
+        if isinstance(tree.get("metadata"), dict):  # a record cannot make its object another's
+            tree["metadata"] |= {name: stamp[name] for name in stamp if name in tree["metadata"]}
+        found = self._identity.find(job, tree, fields)
+        job.matched = found.matched
         wanted = Wanted(
             resource,
             fields,
             tree,
             deleted=deleted,
             whole=job.kind.whole,
-            stamp=self._stamp(job),
+            stamp=stamp,
             object_id=job.key if self._policy.id_mode == COPY else None,
             action=job.record.get(ACTION),
+            occasion=str(job.record.get(OCCASION) or ""),
+            digest=job.digest,
+            named=self._named,
+            left_out=tuple(resolved.left_out),
+            parent=self._parent(resource, tree),
+            creatable=job.kind.keys.by_match(job.record) and self._policy.on_missing == CREATE,
         )
         self._say_left_out(job.stream, resolved.left_out)
         later = [] if deleted else resolved.later
-        verdict = self._bring(job, wanted, located, current, later=bool(later))
-        if verdict:
-            job.done = job.done or verdict
-            self._park(job, later)
+        verdict = self._bring(job, wanted, found.object_id, found.current, later=bool(later))
+        if not verdict:
+            return True
+        job.done = job.done or verdict
+        return None if self._park(job, later) else False
+
+    def _parent(self, resource: Resource, tree: Mapping[str, Tree]) -> Object | None:
+        """The invoice of a line, where it decides whether a permission is needed."""
+        name = tree.get(resource.within) if resource.within == "invoice" else None
+        if not name or permissions_of(resource) <= self._policy.allowed:
+            return None
+        if str(name).startswith(PLANNED):
+            advances = "invoices.auto_advance" in self._policy.allowed
+            return {"status": "draft", "auto_advance": advances}
+        return self._objects.get(f"/v1/invoices/{name}")
 
     def _stamp(self, job: Job) -> dict[str, str]:
         resource, mode = job.kind.resource, self._policy.id_mode
@@ -283,14 +389,14 @@ class Engine:
         later: bool,
     ) -> str | None:
         """Plan and write. Returns the verdict if something is still to come, else settles."""
-        known = self._journal.recall(job.stream, [job.key]).get(job.key)
-        base = known.image() if known else None
-        gone = located and current is None and base and not wanted.deleted
-        if gone and self._policy.id_mode != SAME_ACCOUNT:
-            if self._policy.on_conflict != OVERWRITE:
-                self._conflict(job, Decision(CONFLICT, reason="it was deleted in Stripe"))
-                return None
+        known = self._journal.recall(job.stream, [job.key], job.kind.source).get(job.key)
+        base = known.image() if known and self._is_of(job, known, located) else None
+        if current is None and not wanted.deleted:
+            left = self._without_object(job, gone=bool(located and base))
+            if left is not None:
+                return self._leave(job, left)
             base = None
+        wanted = replace(wanted, done=self._done_before(wanted, current))
         theirs = theirs_of(wanted, current)
         unkeyed = wanted.tree.get("items")
         wanted = self._with_keyed_items(wanted, theirs)
@@ -299,32 +405,81 @@ class Engine:
             everything = replace(self._policy, allowed=frozenset(ALLOWED))
             allowed = partial(plan, wanted, current, theirs, base, everything)
             decision = self._previews.of(job.stream, job.key, decision, current, allowed)
-        if decision.verdict == CONFLICT:
-            self._conflict(job, decision)
-        elif decision.verdict in (REJECTED, BLOCKED):
-            self._settle(job, decision)
-        elif self._dry_run:
-            if decision.verdict == CREATED:
-                self._learn(job.stream, job.key, f"{PLANNED}{job.stream}:{job.key}")
-            self._settle(job, decision)
-        else:
-            return self._carry_out(job, wanted, decision, current, unkeyed, later=later)
-        return None
+        if decision.replaces:
+            decision = self._in_succession(decision, wanted, current)
+        if decision.verdict in (CONFLICT, REJECTED, BLOCKED) or self._dry_run:
+            return self._leave(job, decision)
+        return self._carry_out(job, wanted, decision, current, unkeyed, later=later)
 
-    def _conflict(self, job: Job, decision: Decision) -> None:
-        if self._policy.on_conflict == FAIL and not self._dry_run:
+    def _leave(self, job: Job, decision: Decision) -> None:
+        """Settle a record without writing it; raises `ConflictStop` where that stops the run."""
+        if decision.verdict == CONFLICT and self._policy.on_conflict == FAIL and not self._dry_run:
             raise ConflictStop(
-                f"{job.stream} {job.key}: {decision.reason}. Nothing was written to it; "
+                f"{job.stream} {job.label}: {decision.reason}. Nothing was written to it; "
                 "`on_conflict` says what to do about it."
             )
+        if decision.verdict == CREATED:
+            self.learned(job.stream, job.key, f"{PLANNED}{job.stream}:{job.key}")
         self._settle(job, decision)
 
+    def _done_before(self, wanted: Wanted, current: Object | None) -> frozenset[str]:
+        """Effects on the object that are not to be repeated, wherever they are noted."""
+        resource = wanted.resource
+        items = wanted.tree.get("items")
+        asks = wanted.action or traceless(resource) & wanted.tree.keys() or items
+        if current is None or not asks:
+            return frozenset()
+        done = self._journal.effects_of(resource.stream, current["id"]) | marks(resource, current)
+        if wanted.action and wanted.action in resource.actions:
+            done |= self._traces.of(resource.actions[wanted.action], wanted, current, done)
+        return done
+
+    def _in_succession(
+        self, decision: Decision, wanted: Wanted, current: Object | None
+    ) -> Decision:
+        """The decision, unless the price has a successor that is not what the record wants."""
+        heir = self._succession.successor(str(decision.replaces), current)
+        if heir is None:
+            return decision
+        (request,) = decision.requests
+        if not self._succession.is_as_wanted(wanted.resource, request, heir):
+            reason = f"{heir['id']} took its place: write to that one"
+            return Decision(BLOCKED, reason=reason)
+        return replace(decision, requests=(), heir=heir)
+
+    def _is_of(self, job: Job, known: Known, located: str | None) -> bool:
+        """Whether an image is of the object that was found: a key may have moved to another one."""
+        by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
+        return by_id or located in (None, known.object_id)
+
+    def _without_object(self, job: Job, *, gone: bool) -> Decision | None:
+        """What becomes of a record without an object; None: `plan` says, it may be created.
+
+        `gone` if it had one.
+        """
+        in_another = self._policy.id_mode != SAME_ACCOUNT
+        if gone and in_another and self._policy.on_conflict != OVERWRITE:
+            return Decision(CONFLICT, reason="it was deleted in Stripe")
+        chosen = self._policy.on_missing
+        if not chosen and self._policy.id_mode == SAME_ACCOUNT and job.kind.keys.match:
+            chosen = REJECT
+        if chosen in ("", CREATE):
+            return None
+        carried = " and ".join(job.kind.keys.match)
+        missing = f"no object has its {carried}" if carried else "there is no such object"
+        verdict = SKIPPED if chosen == SKIP else REJECTED
+        return Decision(verdict, reason=f"{missing}, and `on_missing` is `{chosen}`")
+
     def _settle(self, job: Job, decision: Decision, error: StripeError | None = None) -> None:
-        if decision.verdict in (REJECTED, BLOCKED, CONFLICT):
+        decision = replace(decision, matched=job.matched)
+        if decision.verdict in (REJECTED, BLOCKED, CONFLICT, SKIPPED):
             with self._parked.lock:
-                self._parked.stuck.add((job.stream, job.key))
+                name = self._identity.reference(job.stream, job.key)
+                self._parked.stuck.add((job.stream, name))
+            if not self._dry_run:
+                self._journal.doubt(job.stream, job.key, job.kind.source)
         names = job.kind.keys.properties
-        self._report.settled(job.stream, job.key, decision, job.record, error, names=names)
+        self._report.settled(job.stream, job.label, decision, job.record, error, names=names)
         self.watermark.settle(job.number)
 
     def _with_keyed_items(self, wanted: Wanted, theirs: Mapping[str, Tree]) -> Wanted:
@@ -334,10 +489,8 @@ class Engine:
         held = theirs.get("items") or {}
 
         def rename(own: str) -> str | None:
-            if self._policy.id_mode == SAME_ACCOUNT:
-                return own
-            found = self._identity.known(stream, own) or own
-            return found if found in held else None
+            found = self.renamed(stream, own)
+            return found if self._policy.id_mode == SAME_ACCOUNT or found in held else None
 
         return replace(wanted, tree=key_items(wanted.tree, held, rename))
 
@@ -353,8 +506,10 @@ class Engine:
         *,
         later: bool,
     ) -> str | None:
+        acts = bool(wanted.action) and decision.verdict == CREATED
+        draft = self._draft(job, wanted, unkeyed, whole=not later and not acts)
         try:
-            result = self._send_all(job, wanted, decision, current)
+            sent = self._send_all(job, wanted, decision, current, draft)
         except Conflict:
             raise
         except RequestRefused as error:
@@ -365,10 +520,10 @@ class Engine:
                 return self._carry_out(job, wanted, instead, current, None, later=False)
             self._settle(job, Decision(REJECTED, reason=str(error.failure)), error)
             return None
-        acts = bool(wanted.action) and decision.verdict == CREATED
-        self._remember(job, wanted, result, unkeyed, whole=not later and not acts)
-        if result and (self._policy.id_mode != SAME_ACCOUNT or result["id"] != job.key):
-            self._learn(job.stream, job.key, str(result["id"]))
+        result = sent.result
+        if not sent.remembered:
+            self._remember(job, wanted, result, draft)
+        self._notice(job, result)
         if acts:  # now that it is there
             job.done = CREATED
             again = replace(wanted, tree={**wanted.tree, "items": unkeyed}) if unkeyed else wanted
@@ -379,27 +534,56 @@ class Engine:
         self._settle(job, replace(decision, verdict=verdict))
         return None
 
+    def _notice(self, job: Job, result: Object | None) -> None:
+        """Note the object of a record for the records to come."""
+        if result is None:
+            return
+        self._identity.observe(job.stream, result)
+        if self._policy.id_mode != SAME_ACCOUNT or result["id"] != job.key:
+            self.learned(job.stream, job.key, str(result["id"]))
+
     def _send_all(
-        self, job: Job, wanted: Wanted, decision: Decision, current: Object | None
-    ) -> Object | None:
-        result = current
-        for planned in decision.requests:
+        self,
+        job: Job,
+        wanted: Wanted,
+        decision: Decision,
+        current: Object | None,
+        draft: Draft,
+    ) -> Delivered:
+        sent = Delivered(decision.heir or current, remembered=False)
+        for number, planned in enumerate(decision.requests):
             request = planned
             if request.kind == "create":
                 request = self._with_stamped_items(job, request)
             if request.kind == "archive" and wanted.resource.succeeded and current:
-                self._succession.release(job.key, current)
-            if decision.replaces:
-                result = self._succession.successor(decision.replaces, current)
-                if result is not None:
-                    continue
-            result = self._delivery.send(job.stream, job.key, request) or result
-        before = decision.replaces
-        if wanted.resource.succeeded and result and not wanted.deleted:
+                self._succession.release(job.key, current, request)
+            answer = self._delivery.send(
+                job.stream,
+                job.key,
+                request,
+                object_id=current["id"] if current else None,
+                draft=_so_far(draft, wanted, decision.requests[number:]),
+                expand=self._expand(wanted, request),
+            )
+            sent = Delivered(answer.result or sent.result, answer.remembered)
+        result, before = sent.result, decision.replaces
+        if wanted.resource.succeeded and result and not wanted.deleted and self._may_replace(job):
             before = before or (result.get("metadata") or {}).get(REPLACES)
             if before and before != result["id"]:
                 self._succession.end(job.key, before, result)
-        return result
+        return sent
+
+    @staticmethod
+    def _expand(wanted: Wanted, request: Request) -> list[tuple[str, str]]:
+        """What is expanded in the answer, so that it shows what reading the object shows."""
+        of_another = request.path.endswith("/add_lines") or request.kind.startswith("add ")
+        if request.method != "POST" or of_another:
+            return []
+        return expansions(wanted.resource, wanted.fields)
+
+    def _may_replace(self, job: Job) -> bool:
+        """Whether what metadata says of a predecessor may end it: anybody can write metadata."""
+        return f"{job.stream}.replace" in self._policy.allowed
 
     def _with_stamped_items(self, job: Job, request: Request) -> Request:
         items, source = request.params.get("items"), job.record.get("items")
@@ -415,26 +599,57 @@ class Engine:
 
     # ------------------------------------------------------------------ what was done
 
-    def _remember(
-        self, job: Job, wanted: Wanted, result: Object | None, unkeyed: Tree, *, whole: bool
-    ) -> None:
-        """Keep what record and object hold now that they agree."""
-        digest = job.digest if whole else None
-        if result is None or wanted.deleted:
-            object_id = result["id"] if result else None
-            self._journal.keep([Known(job.stream, job.key, object_id, digest)])
-            return
-        result = self._objects.whole(wanted.resource, result)
-        theirs = theirs_of(wanted, result)
-        if isinstance(unkeyed, list):
-            again = replace(wanted, tree={**wanted.tree, "items": unkeyed})
-            wanted = self._with_keyed_items(again, theirs)
-        ours = dict(wanted.tree)
-        if wanted.action and whole:
-            ours[ACTION] = wanted.action
+    def _draft(self, job: Job, wanted: Wanted, unkeyed: Tree, *, whole: bool) -> Draft:
+        """The image of a record, once it is written; `whole` if nothing is still to come."""
+        ours: dict[str, Tree] | None = None if wanted.deleted else dict(wanted.tree)
+        if ours is not None and isinstance(unkeyed, list):
+            ours["items"] = unkeyed
+        if ours is not None and wanted.action and whole:
+            ours[ACTION] = asked(wanted)
         fixed = {}
         if self._policy.id_mode != COPY:
             fixed = {".".join(path): value for path, value in parts_fixed(wanted)}
-        base = Base(ours, {k: v for k, v in theirs.items() if k in ours}, fixed)
-        known = Known(job.stream, job.key, result["id"], digest, journals.encode(base))
+        return Draft(
+            source=job.kind.source,
+            number=job.number,
+            names=sorted({*wanted.fields, *wanted.tree}),
+            ours=ours,
+            fixed=fixed,
+            digest=job.digest if whole else None,
+        )
+
+    def _remember(self, job: Job, wanted: Wanted, result: Object | None, draft: Draft) -> None:
+        """Keep what record and object hold now that they agree."""
+        if result is not None and not wanted.deleted:
+            result = self._objects.whole(wanted.resource, result)
+            if self._policy.id_mode == SAME_ACCOUNT and result["id"] != job.key:
+                result = None  # another one took its place, with the values that the record has
+        known = picture(
+            draft,
+            wanted.resource,
+            job.key,
+            None if wanted.deleted else result,
+            lambda own: self.renamed(wanted.resource.contains, own),
+        )
+        if wanted.deleted and result:
+            known = replace(known, object_id=result["id"])
+        elif result is None and self._policy.id_mode == SAME_ACCOUNT:
+            known = replace(known, object_id=job.key)
         self._journal.keep([known])
+
+
+def _so_far(draft: Draft, wanted: Wanted, requests: Sequence[Request]) -> Draft | None:
+    """The image once the first of the requests is done; None if it says too little of the record.
+
+    The image of a price that another one replaces follows when its place is taken.
+    """
+    first, *rest = requests
+    if first.kind == "replace" and draft.ours is not None and wanted.object_id is None:
+        return None
+    if not rest:
+        return draft
+    if first.kind != "update" or draft.ours is None:
+        return None
+    still = {wanted.resource.attached_to, ACTION}
+    ours = {name: tree for name, tree in draft.ours.items() if name not in still}
+    return msgspec.structs.replace(draft, ours=ours, digest=None)

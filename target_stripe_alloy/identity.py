@@ -1,18 +1,32 @@
-"""Which object a record means: by the journal, by its own id, by the stamp in its metadata."""
+"""Which object a record means: by its id, by the journal, by a stamp, by `match_by`."""
 
 from __future__ import annotations
 
 import logging
-import re
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from tap_stripe_alloy.streams import BY_NAME
-from target_stripe_alloy.decision import COPY, EXTERNAL, SAME_ACCOUNT
-from target_stripe_alloy.journal import Journal, Known
+from target_stripe_alloy.decision import COPY, EXTERNAL, SAME_ACCOUNT, Policy
+from target_stripe_alloy.jobs import Job, is_deleted
+from target_stripe_alloy.journal import Journal
+from target_stripe_alloy.journal_keys import JournalKeys
+from target_stripe_alloy.matching import Matches, carries
 from target_stripe_alloy.objects import Objects
-from target_stripe_alloy.reshape import Path, Tree, is_empty
+from target_stripe_alloy.record_keys import (
+    COPY_OF,
+    KEY_TYPES,
+    Keys,
+    UnusableKey,
+    described,
+    form_of,
+    is_named_by,
+    readings_of,
+    reference_to,
+    text_of,
+    values_of,
+)
+from target_stripe_alloy.reshape import Path, Tree, at, is_empty
 from target_stripe_alloy.resources import (
     BY_STREAM,
     COPIED,
@@ -21,36 +35,63 @@ from target_stripe_alloy.resources import (
     Resource,
     reference_paths,
 )
+from target_stripe_alloy.stamps import Stamps, successor_of
+from target_stripe_alloy.stripe_ids import is_stripe_id
+
+__all__ = ["COPY_OF", "KEY_TYPES", "Found", "Identity", "Keys", "Missing", "Resolved"]
 
 _logger = logging.getLogger(__name__)
 
-COPY_OF = "stripe_alloy_copy_of"
-"""Metadata of a copy: the id of the object it was made from."""
-OVERLAP = 300.0
-"""Seconds that listings of stamped objects overlap."""
-_STRIPE_ID = re.compile(r"[a-z]{2,8}_\w+")
+PLANNED = "planned:"
+"""Begins the ids of objects that a dry run would create."""
+_TRIES = 3
+"""Times that a match is looked up again because the object no longer carries it."""
 
 Missing = tuple[str, str]
-"""(stream, key) of a record that has not been seen yet."""
+"""(stream, key) of a record that has not been seen yet; in `external` as others refer to it."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record's object."""
+
+    object_id: str | None = None
+    by: str = ""
+    """`id`, `journal`, `stamp`, `lookup_key`, or the fields of `match_by`."""
+    current: Object | None = None
+    """The object as it is now; None where it is gone, or only planned."""
+
+    @property
+    def matched(self) -> dict[str, str] | None:
+        """For plan and log."""
+        known = self.object_id and not self.object_id.startswith(PLANNED)
+        return {"by": self.by, "object": str(self.object_id)} if known else None
 
 
 class Identity:
     """Ids of records and of what they refer to. Thread-safe."""
 
     def __init__(
-        self, journal: Journal, objects: Objects, clock: Callable[[], float], id_mode: str
+        self, journal: Journal, objects: Objects, clock: Callable[[], float], policy: Policy
     ) -> None:
         self._journal = journal
+        self._names = JournalKeys(journal)
         self._objects = objects
-        self._clock = clock
-        self._mode = id_mode
+        self._mode = policy.id_mode
+        self._matches = Matches(objects, policy.on_several_matches)
+        self._stamps = Stamps(journal, self._names, objects, clock)
         self._ids: dict[Missing, str] = {}
+        self._declared: dict[str, set[tuple[str, ...]]] = {}
         self._absent: set[Missing] = set()
-        self._indexed: set[str] = set()
-        self._locks: dict[str, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._forms: dict[Missing, str] = {}
+        self._proofs: dict[tuple[str, str, str], bool] = {}
 
     # ------------------------------------------------------------------ what is known
+
+    def declare(self, stream: str, keys: Keys) -> None:
+        """Note the key properties that a stream has in this run."""
+        if keys.properties:
+            self._declared.setdefault(stream, set()).add(tuple(sorted(keys.properties)))
 
     def learn(self, stream: str, key: str, object_id: str) -> None:
         """From now on this key means that object."""
@@ -68,26 +109,141 @@ class Identity:
 
     def look_again(self, stream: str) -> None:
         """Trust nothing that was found absent: a write may have worked unseen."""
-        self._indexed.discard(stream)
+        self._stamps.look_again(stream)
+        self._matches.look_again(stream)
         self._absent = {entry for entry in self._absent if entry[0] != stream}
+
+    def observe(self, stream: str, source: Object) -> None:
+        """Note an object as a write left it."""
+        self._matches.observe(stream, source)
+
+    def reference(self, stream: str, key: str) -> str:
+        """How other records name a key."""
+        if self._mode != EXTERNAL:
+            return key
+        return self._forms.get((stream, key)) or reference_to(key)
 
     # ------------------------------------------------------------------ a record's own object
 
-    def locate(
-        self, resource: Resource, key: str, wanted: Mapping[str, Any], keys: Keys
-    ) -> str | None:
-        """The id of a record's object; None if there is none, as far as can be known."""
-        found = self.known(resource.stream, key)
-        if found is not None or self._mode == SAME_ACCOUNT:
-            return found or key
+    def find(self, job: Job, tree: Mapping[str, Tree], fields: Mapping[str, Any]) -> Found:
+        """A record's object, read right now. Raises `UnusableKey` where several are meant."""
+        keys = job.kind.keys
+        if keys.by_match(job.record):
+            return self._matched(job, tree, fields)
+        if self._mode == SAME_ACCOUNT:
+            return Found(job.key, "id", self._read(job, job.key, tree, fields))
+        if self._mode == EXTERNAL:
+            self._note_reference(job)
+        found = self._by_journal(job, tree, fields) or self._anew(job, tree, fields, ())
+        if keys.match and found.current is None and not self._only_ends(job):
+            return self._matched(job, tree, fields, otherwise=found)
+        return found
+
+    def _note_reference(self, job: Job) -> None:
+        values = job.kind.keys.values(job.record) or {}
+        form = form_of("|".join(map(text_of, values.values())))
+        if len(values) > 1 or form != reference_to(job.key):
+            self._forms[job.stream, job.key] = form
+        self._names.note(job.stream, form, job.key)
+
+    def _only_ends(self, job: Job) -> bool:
+        """Whether a tombstone does not say what its object could be matched by."""
+        keys = job.kind.keys
+        said = keys.match_values(job.record, present=True)
+        return is_deleted(job.record) and len(said) < len(keys.match)
+
+    def _read(
+        self, job: Job, object_id: str, tree: Mapping[str, Tree], fields: Mapping[str, Any]
+    ) -> Object | None:
+        if object_id.startswith(PLANNED):
+            return None
+        return self._objects.current(job.kind.resource, object_id, tree, fields)
+
+    def _by_journal(
+        self, job: Job, tree: Mapping[str, Tree], fields: Mapping[str, Any]
+    ) -> Found | None:
+        """The object that the journal has for a key, unless it carries another one's stamp."""
+        resource, keys = job.kind.resource, job.kind.keys
+        found = self.known(job.stream, job.key)
+        if found is None:
+            return None
+        current = self._read(job, found, tree, fields)
+        if current is None:
+            return Found(found, "journal")
+        fits = keys.fits(job.record, current)
+        if fits is False and not self._shared(resource, tree):
+            self._ids.pop((job.stream, job.key), None)
+            return self._anew(job, tree, fields, (found,))
+        if fits is None and keys.match and not self._still(job, current):
+            return self._matched(job, tree, fields, otherwise=Found(found, "journal", current))
+        heir = successor_of(self._objects, resource, current)
+        if heir is not None and keys.fits(job.record, heir) is not False:
+            return Found(heir["id"], "journal", self._read(job, heir["id"], tree, fields))
+        return Found(found, "journal", current)
+
+    def _shared(self, resource: Resource, tree: Mapping[str, Tree]) -> bool:
+        """Whether an object may be that of several records: prices by their lookup key."""
+        return self._mode == COPY and (
+            resource.found_by == "id"
+            or (resource.found_by == "lookup_key" and bool(tree.get("lookup_key")))
+        )
+
+    def _still(self, job: Job, current: Object) -> bool:
+        """Whether an object that was matched carries what it was matched by, now or then."""
+        wanted = job.kind.keys.match_values(job.record, present=True)
+        if carries(current, wanted):
+            return True
+        known = self._journal.recall(job.stream, [job.key]).get(job.key)
+        base = known.image() if known else None
+        if base is None:
+            return False
+        then = {name: at(base.theirs, tuple(name.split(".", 1))) for name in wanted}
+        return all(then.values()) and carries(current, then)
+
+    def _anew(
+        self,
+        job: Job,
+        tree: Mapping[str, Tree],
+        fields: Mapping[str, Any],
+        without: tuple[str, ...],
+    ) -> Found:
+        """The object of a key that the journal does not have, or has the wrong one for."""
+        resource, key = job.kind.resource, job.key
         if self._mode == COPY and resource.found_by == "id":
-            return self._same_id(resource, key)
-        if self._mode == COPY and resource.found_by == "lookup_key" and wanted.get("lookup_key"):
-            held = self._objects.list(resource.path, [("lookup_keys[]", str(wanted["lookup_key"]))])
-            return next((str(price["id"]) for price in held), None)
-        return self._stamped(resource, key, wanted, keys)
+            current = self._read(job, key, tree, fields)
+            return Found(key, "id", current) if current else Found()
+        if self._mode == COPY and resource.found_by == "lookup_key" and tree.get("lookup_key"):
+            asked = [("lookup_keys[]", str(tree["lookup_key"]))]
+            for price in self._objects.list(resource.path, asked):
+                return Found(price["id"], "lookup_key", self._read(job, price["id"], tree, fields))
+            return Found()
+        for found in self._stamped(job, tree):
+            current = None if found in without else self._read(job, found, tree, fields)
+            if (
+                current
+                and job.kind.keys.fits(job.record, current)
+                and not self._of_rival(job, current)
+            ):
+                return Found(found, "stamp", current)
+        return Found()
+
+    def _stamped(self, job: Job, tree: Mapping[str, Tree]) -> Iterable[str]:
+        resource, keys = job.kind.resource, job.kind.keys
+        if not resource.create:
+            return ()
+        if resource.within:
+            parent = tree.get(resource.within)
+            entries = self._objects.entries(resource, str(parent)) if parent else iter(())
+            return [e["id"] for e in entries if keys.fits(job.record, e)]
+        return self._stamps.of(resource, keys, keys.stamps_for(job.record, job.key))
+
+    def _of_rival(self, job: Job, current: Object) -> bool:
+        """Whether an object is known to be that of another key that its stamp may mean as well."""
+        others = [key for key in job.kind.keys.rivals(current) if key != job.key]
+        return any(self.known(job.stream, key) == current["id"] for key in others)
 
     def _same_id(self, resource: Resource, key: str) -> str | None:
+        """The id itself, if it is there; asked once a run for all that refer to it."""
         if (resource.stream, key) in self._absent:
             return None
         if self._objects.get(f"{resource.path}/{key}") is None:
@@ -95,46 +251,70 @@ class Identity:
             return None
         return key
 
-    def _stamped(
-        self, resource: Resource, key: str, wanted: Mapping[str, Any], keys: Keys
-    ) -> str | None:
-        if not resource.create:
-            return None
-        if resource.within:
-            parent = wanted.get(resource.within)
-            entries = self._objects.entries(resource, str(parent)) if parent else iter(())
-            return next((e["id"] for e in entries if keys.stamp_of(e) == key), None)
-        with self._lock:
-            lock = self._locks.setdefault(resource.stream, threading.Lock())
-        with lock:
-            if resource.stream not in self._indexed:
-                self._index(resource, keys)
-                self._indexed.add(resource.stream)
-        return self._ids.get((resource.stream, key))
+    # ------------------------------------------------------------------ matches
 
-    def _index(self, resource: Resource, keys: Keys) -> None:
-        """List what was created since the last time; each stamp tells whose copy it is."""
-        since = self._journal.indexed_until(resource.stream)
-        until = self._clock()
-        params: list[tuple[str, str]] = list(BY_NAME[resource.stream].list_params)
-        if since is not None:
-            params.append(("created[gte]", str(int(since - OVERLAP))))
-        found: dict[str, str] = {}
-        for entry in self._objects.list(resource.path, params):
-            stamp = keys.stamp_of(entry)
-            if stamp is None:
-                continue
-            if stamp in found:
-                _logger.warning(
-                    "%s %s and %s both carry the key %r: the older one is meant",
-                    resource.stream, found[stamp], entry["id"], stamp,
-                )  # fmt: skip
-            found[stamp] = entry["id"]
-        held = self._journal.recall_many(resource.stream, list(found))
-        new = [Known(resource.stream, k, i) for k, i in found.items() if k not in held]
-        self._journal.index(resource.stream, until, new)
-        for entry_known in new:
-            self._ids[resource.stream, entry_known.key] = str(entry_known.object_id)
+    def _matched(
+        self,
+        job: Job,
+        tree: Mapping[str, Tree],
+        fields: Mapping[str, Any],
+        otherwise: Found | None = None,
+    ) -> Found:
+        """The object that carries what a record is matched by; `otherwise` where none does."""
+        planned = self._ids.get((job.stream, job.key), "")
+        if planned.startswith(PLANNED):
+            return Found(planned)
+        wanted = job.kind.keys.match_values(job.record)
+        by = ", ".join(wanted)
+        for _ in range(_TRIES):
+            if otherwise and otherwise.current is not None:
+                ids = self._matches.candidates(job.kind.resource, wanted, tree)
+                if otherwise.object_id in ids:
+                    return otherwise
+            found = self._matches.find(job.kind.resource, wanted, tree)
+            if found is None:
+                return otherwise or Found()
+            current = self._read(job, found, tree, fields)
+            if current is not None and carries(current, wanted):
+                return Found(found, by, current)
+            self._matches.look_again(job.stream)
+        raise UnusableKey(f"`match_by`: what has its {by} changes again and again: try later")
+
+    # ------------------------------------------------------------------ rows of earlier releases
+
+    def take_over(self, stream: str, jobs: Iterable[Job]) -> bool:
+        """Give keys the rows that an earlier release kept of them, where that is proven.
+
+        Returns whether there were any.
+        """
+        if self._mode != EXTERNAL:
+            return False
+        mine = {job.key: job for job in jobs if job.kind.keys.properties}
+        joined = {text for job in mine.values() for text in _joined_before(job)}
+        rows = self._names.older(stream, sorted(joined))
+        stamps = self._names.stamps_of(stream, rows) if rows else {}
+        taken = False
+        for key, job in mine.items():
+            for text in _joined_before(job):
+                if text in rows and self._proven(job, rows[text], stamps.get(text)):
+                    self._names.take_over(stream, text, key)
+                    del rows[text]
+                    taken = True
+                    break
+        return taken
+
+    def _proven(self, job: Job, object_id: str, stamp: Mapping[str, str] | None) -> bool:
+        """Whether a row is of the same properties: by what created the object, or by its stamp."""
+        keys, resource = job.kind.keys, job.kind.resource
+        if stamp is not None and keys.fits(job.record, {"metadata": stamp}):
+            return True
+        current = self._retrieved(resource, object_id)
+        return current is not None and keys.fits(job.record, current) is True
+
+    def _retrieved(self, resource: Resource, object_id: str) -> Object | None:
+        if resource.within == "invoice":  # Stripe lists lines, and retrieves none
+            return None
+        return self._objects.get(resource.path_of(object_id, {}))
 
     # ------------------------------------------------------------------ references
 
@@ -155,38 +335,111 @@ class Identity:
     def _one(
         self, holder: Any, name: Any, stream: str, path: str, resolved: Resolved, *, later: bool
     ) -> None:
-        key = holder[name]
-        if is_empty(key) or (stream and not isinstance(key, str)):
+        text = holder[name]
+        if is_empty(text) or (stream and not isinstance(text, str)):
             return
-        found = self._reference(stream, key) if stream else None
-        if self._mode == EXTERNAL and found is None and (not stream or _STRIPE_ID.fullmatch(key)):
-            return  # an id of Stripe's own
-        if found is not None:
-            holder[name] = found
+        meant = self._meant(stream, text) if stream else {}
+        missing = (stream, form_of(text) if self._mode == EXTERNAL else text)
+        if len(meant) > 1:
+            keys = " or ".join(sorted(meant.values()))
+            resolved.ambiguous[missing] = f"its {path} may mean {stream} {keys}"
+            if stream in self._declared:
+                resolved.refused.append(missing)
+        elif self._mode == EXTERNAL and not meant and (not stream or is_stripe_id(stream, text)):
+            return
+        if len(meant) == 1:
+            holder[name] = next(iter(meant))
         elif self._mode == COPY and (stream == NOT_COPIED or stream not in COPIED):
             del holder[name]
             resolved.left_out.append(path)
         elif later:
             del holder[name]
-            resolved.later.append((stream, key))
+            resolved.later.append(missing)
         else:
-            resolved.missing.append((stream, key))
+            resolved.missing.append(missing)
 
-    def _reference(self, stream: str, key: str) -> str | None:
-        found = self.known(stream, key)
-        resource = BY_STREAM[stream]
-        if found is None and self._mode == COPY and resource.found_by == "id":
-            return self._same_id(resource, key)
-        return found
+    def named(self, stream: str, text: str) -> str | None:
+        """The object that a reference means; None if none is known, or several are."""
+        meant = self._meant(stream, text)
+        return next(iter(meant)) if len(meant) == 1 else None
+
+    def _meant(self, stream: str, text: str) -> dict[str, str]:
+        """The objects that a reference may mean: id → the key, for a message."""
+        if self._mode != EXTERNAL:
+            found = self.known(stream, text)
+            if found is None and self._mode == COPY and BY_STREAM[stream].found_by == "id":
+                found = self._same_id(BY_STREAM[stream], text)
+            return {found: text} if found else {}
+        found_by_id: dict[str, str] = {}
+        for key in self._candidates(stream, text):
+            found = self.known(stream, key)
+            if found:
+                found_by_id.setdefault(found, described(key))
+        older = self._of_older(stream, text)
+        if older:
+            found_by_id.setdefault(older, f"{text} (of an earlier release)")
+        return found_by_id
+
+    def _candidates(self, stream: str, text: str) -> Iterator[str]:
+        """The keys that a reference may mean, those with the key properties of this run."""
+        declared = self._declared.get(stream)
+        for names in declared or ():
+            if len(names) == 1:
+                yield from readings_of(names[0], text)
+        if declared and all(len(names) == 1 for names in declared):
+            return
+        for key in self._names.named(stream, form_of(text)):
+            values = values_of(key)
+            mine = not declared or values is None or tuple(sorted(values)) in declared
+            if mine and is_named_by(key, text):
+                yield key
+
+    def _of_older(self, stream: str, text: str) -> str | None:
+        """The object that an earlier release knew by this text, if the same property is meant."""
+        found = self._names.older(stream, [text]).get(text)
+        declared = self._declared.get(stream)
+        if found is None or declared is None:
+            return found
+        entry = (stream, text, found)
+        if entry not in self._proofs:
+            self._proofs[entry] = any(
+                _carries_values(stamp, names, text)
+                for stamp in self._stamps_of_older(stream, text, found)
+                for names in declared
+            )
+        return found if self._proofs[entry] else None
+
+    def _stamps_of_older(
+        self, stream: str, text: str, object_id: str
+    ) -> Iterator[Mapping[str, str]]:
+        yield self._names.stamps_of(stream, {text: object_id}).get(text) or {}
+        current = self._retrieved(BY_STREAM[stream], object_id)
+        yield (current or {}).get("metadata") or {}
 
 
+@dataclass
 class Resolved:
     """What became of a record's references."""
 
-    def __init__(self) -> None:
-        self.missing: list[Missing] = []
-        self.later: list[Missing] = []
-        self.left_out: list[str] = []
+    missing: list[Missing] = field(default_factory=list)
+    later: list[Missing] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    ambiguous: dict[Missing, str] = field(default_factory=dict)
+    """What may mean several: why."""
+    refused: list[Missing] = field(default_factory=list)
+    """Those of `ambiguous` that no record to come can settle."""
+
+
+def _joined_before(job: Job) -> list[str]:
+    """A record's key as releases up to cb5f45d had it: as it came, or as equal numbers are now."""
+    values = job.kind.keys.values(job.record) or {}
+    came = "|".join(str(job.record[name]) for name in values)
+    return list(dict.fromkeys([came, "|".join(map(text_of, values.values()))]))
+
+
+def _carries_values(stamp: Mapping[str, str], names: Sequence[str], text: str) -> bool:
+    held = [stamp.get(name) for name in names]
+    return all(held) and sorted(map(str, held)) == sorted(text.split("|"))
 
 
 def _places(tree: Tree, path: Path) -> Iterator[tuple[Any, Any]]:
@@ -205,32 +458,3 @@ def _places(tree: Tree, path: Path) -> Iterator[tuple[Any, Any]]:
             yield from _places(tree[name], rest)
         else:
             yield tree, name
-
-
-class Keys:
-    """A stream's key: what identifies a record, and how it is stamped on an object."""
-
-    def __init__(self, id_mode: str, properties: Sequence[str]) -> None:
-        self._external = id_mode == EXTERNAL
-        self.properties = tuple(properties) if self._external else ("id",)
-        self._join: Callable[[list[str]], str] = "|".join
-
-    def of(self, record: Mapping[str, Any]) -> str | None:
-        """The key of a record; None if it has none."""
-        values = [record.get(name) for name in self.properties]
-        if not values or any(value is None or value == "" for value in values):
-            return None
-        return self._join([str(value) for value in values])
-
-    def stamp(self, record: Mapping[str, Any]) -> dict[str, str]:
-        """The metadata that tells whose object a new one is."""
-        if self._external:
-            return {name: str(record[name]) for name in self.properties}
-        return {COPY_OF: str(record["id"])}
-
-    def stamp_of(self, source: Object) -> str | None:
-        """The key that an object is stamped with."""
-        metadata = source.get("metadata") or {}
-        names = self.properties if self._external else (COPY_OF,)
-        values = [metadata.get(name) for name in names]
-        return self._join([str(v) for v in values]) if values and all(values) else None

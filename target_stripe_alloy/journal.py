@@ -1,6 +1,10 @@
-"""The journal: what was about to be sent, what came back, which object is whose.
+"""The journal: requests about to be sent, their answers, the object of each record.
 
 What several workers hand it at a time goes into one transaction: `stripe_alloy.database`.
+
+Version 2 keeps the *image* of a record (digest and base) apart from the object's id, for each
+pipeline and each stream as it came, so that two pipelines do not undo each other's work. It notes
+*effects*, what a request did that no field of the object shows, in the transaction of the answer.
 """
 
 from __future__ import annotations
@@ -9,45 +13,32 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 
 from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
 from stripe_alloy.errors import AlloyError, SettingsError
-from stripe_alloy.written import KEY_PREFIX, meta, operations
+from stripe_alloy.written import KEY_PREFIX, operations
 from target_stripe_alloy.decision import Base
+from target_stripe_alloy.journal_tables import (
+    VERSION,
+    effects,
+    identities,
+    images,
+    indexed,
+    journals,
+    objects,
+    prepare,
+)
+
+T = TypeVar("T")
 
 OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
-
-_journals = sa.Table(
-    "stripe_alloy_journal",
-    meta,
-    sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("version", sa.Integer, nullable=False),
-)
-_objects = sa.Table(
-    "stripe_alloy_objects",
-    meta,
-    sa.Column("scope", sa.String(120), primary_key=True),
-    sa.Column("stream", sa.String(60), primary_key=True),
-    sa.Column("key", sa.String(500), primary_key=True),
-    sa.Column("object_id", sa.String(255)),
-    sa.Column("digest", sa.LargeBinary),
-    sa.Column("base", sa.LargeBinary),
-)
-_indexed = sa.Table(
-    "stripe_alloy_indexed",
-    meta,
-    sa.Column("scope", sa.String(120), primary_key=True),
-    sa.Column("stream", sa.String(60), primary_key=True),
-    sa.Column("until", sa.Float, nullable=False),
-)
-VERSION = 1
 
 
 class JournalError(AlloyError):
@@ -65,7 +56,12 @@ class Scope:
     @property
     def name(self) -> str:
         """As the journal's rows hold it."""
-        return f"{self.account}/{'live' if self.live else 'test'}/{self.id_mode}"
+        return f"{self.world}/{self.id_mode}"
+
+    @property
+    def world(self) -> str:
+        """Account and mode: what is done there is done, however records are identified."""
+        return f"{self.account}/{'live' if self.live else 'test'}"
 
 
 @dataclass(frozen=True)
@@ -81,21 +77,48 @@ class Intent:
     body: str
     idempotency_key: str
     made_at: float
+    context: bytes | None = None
+    """What completes the record once the answer is there; see `delivery.Context`."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a request did to an object that no field of it shows, such as a mail that was sent."""
+
+    stream: str
+    object_id: str
+    name: str
+    lasting: bool
+
+
+Position = tuple[int, int]
+"""(run, number) of a record: the order in which records came."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the journal knows of a record's object."""
+    """What the journal knows of a record: its object, and the image that a pipeline has of it."""
 
     stream: str
     key: str
     object_id: str | None
     digest: bytes | None = None
     base: bytes | None = None
+    source: str = ""
+    number: int = 0
+    anew: bool = False
+    """Whether the object is another one than before, of which no pipeline has an image."""
+    position: Position | None = None
+    """Of the record that the image is of; only where the journal tells."""
 
     def image(self) -> Base | None:
         """The base image."""
         return msgspec.json.decode(self.base, type=Base) if self.base else None
+
+    @property
+    def has_image(self) -> bool:
+        """Whether there is more than an id."""
+        return self.digest is not None or self.base is not None
 
 
 @dataclass(frozen=True)
@@ -117,16 +140,25 @@ def encode(base: Base) -> bytes:
 class Journal:
     """Open it once a run: it refuses a second one."""
 
-    def __init__(self, url: str, scope: Scope, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        url: str,
+        scope: Scope,
+        *,
+        pipeline: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.scope = scope
+        self._pipeline = pipeline
         self._clock = clock
         self._engine, self._lock_engine = _engines(url)
         self._counter = threading.Lock()
+        self._nonce = uuid.uuid4().hex
         try:
             self._lock = _hold(self._lock_engine, url)
             try:
                 with self._engine.begin() as connection:
-                    self._id, self._seq = _prepare(connection)
+                    self.run, self._seq = _prepare(connection)
             except BaseException:
                 self._lock.close()
                 raise
@@ -141,33 +173,62 @@ class Journal:
         self._engine.dispose()
         self._lock_engine.dispose()
 
+    # ------------------------------------------------------------------ for `journal_keys`
+
+    def do(self, act: Callable[[sa.Connection], T]) -> T:
+        """Run something in the journal's transaction, and wait until it is on the disk."""
+        return self._writer.do(act)
+
+    def tell(self, act: Callable[[sa.Connection], object]) -> None:
+        """Run something in the journal's transaction, before whatever is handed in later."""
+        self._writer.tell(act)
+
     # ------------------------------------------------------------------ intents
 
-    def intend(self, stream: str, key: str, kind: str, method: str, path: str, body: str) -> Intent:
-        """Note what is about to be sent; it is on the disk when this returns."""
+    def intend(
+        self,
+        stream: str,
+        key: str,
+        kind: str,
+        method: str,
+        path: str,
+        body: str,
+        context: bytes | None = None,
+    ) -> Intent:
+        """Note what is about to be sent; it is on the disk when this returns.
+
+        The idempotency key holds a random part of this run: a journal that was put back from a copy
+        counts from where it was, and must not make a key that Stripe has an answer to.
+        """
         with self._counter:
             self._seq += 1
             seq = self._seq
-        parts = (self._id, self.scope.name, stream, key, kind, str(seq))
+        parts = (self._nonce, self.scope.name, stream, key, kind, str(seq))
         digest = sha256("\n".join(parts).encode()).hexdigest()
-        intent = Intent(
-            seq, stream, key, kind, method, path, body, KEY_PREFIX + digest[:40], self._clock()
-        )
+        made = KEY_PREFIX + digest[:40]
+        intent = Intent(seq, stream, key, kind, method, path, body, made, self._clock(), context)
         row = {name: getattr(intent, name) for name in Intent.__dataclass_fields__}
         row |= {"scope": self.scope.name, "status": OPEN}
         self._writer.do(lambda c: c.execute(operations.insert(), row))
         return intent
 
-    def answer(self, intent: Intent, outcome: Outcome, known: Iterable[Known] = ()) -> None:
+    def answer(
+        self,
+        intent: Intent,
+        outcome: Outcome,
+        known: Iterable[Known] = (),
+        effects_done: Iterable[Effect] = (),
+    ) -> None:
         """Note what came of it, together with what is known by it."""
         where = operations.c.seq == intent.seq
         values = {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__}
-        rows = [self._row(entry) for entry in known]
+        entries, done = list(known), [self._effect_row(effect) for effect in effects_done]
 
         def note(connection: sa.Connection) -> None:
             update = operations.update().where(where)
             connection.execute(update.values(answered_at=self._clock(), **values))
-            self._keep(connection, rows)
+            self._keep(connection, entries)
+            upsert(connection, effects, ("scope", "stream", "object_id", "effect"), done)
 
         self._writer.do(note)
 
@@ -183,57 +244,175 @@ class Journal:
 
     # ------------------------------------------------------------------ objects
 
-    def recall(self, stream: str, keys: Sequence[str]) -> dict[str, Known]:
-        """What is known of these keys."""
-        columns = _objects.c
-        query = sa.select(columns.key, columns.object_id, columns.digest, columns.base).where(
-            columns.scope == self.scope.name,
-            columns.stream == stream,
-            columns.key.in_(sa.bindparam("keys", expanding=True)),
+    def recall(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, Known]:
+        """What is known of these keys; images are those of this pipeline and this source."""
+        mine = sa.and_(
+            images.c.scope == objects.c.scope,
+            images.c.stream == objects.c.stream,
+            images.c.key == objects.c.key,
+            images.c.pipeline == self._pipeline,
+            images.c.source == source,
+        )
+        query = (
+            sa.select(
+                objects.c.key,
+                objects.c.object_id,
+                *(objects.c.digest, objects.c.base),
+                *(images.c.digest, images.c.base, images.c.run, images.c.number),
+            )
+            .select_from(objects.outerjoin(images, mine))
+            .where(
+                objects.c.scope == self.scope.name,
+                objects.c.stream == stream,
+                objects.c.key.in_(sa.bindparam("keys", expanding=True)),
+            )
         )
 
         def read(connection: sa.Connection) -> dict[str, Known]:
             rows = connection.execute(query, {"keys": list(keys)})
-            return {key: Known(stream, key, *rest) for key, *rest in rows}
+            return {row[0]: _known(stream, source, *row) for row in rows}
 
         return self._writer.do(read)
 
-    def recall_many(self, stream: str, keys: Sequence[str]) -> dict[str, Known]:
+    def recall_many(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, Known]:
         """The same for any number of keys."""
         found: dict[str, Known] = {}
         for start in range(0, len(keys), MOST):
-            found |= self.recall(stream, keys[start : start + MOST])
+            found |= self.recall(stream, keys[start : start + MOST], source)
         return found
 
     def keep(self, known: Sequence[Known]) -> None:
         """Remember; not before `close` or the next call that waits is it on the disk."""
-        rows = [self._row(entry) for entry in known]
-        self._writer.tell(lambda c: self._keep(c, rows))
+        entries = list(known)
+        self._writer.tell(lambda c: self._keep(c, entries))
 
-    def _row(self, known: Known) -> dict[str, Any]:
-        row = {name: getattr(known, name) for name in Known.__dataclass_fields__}
-        return row | {"scope": self.scope.name}
+    def doubt(self, stream: str, key: str, source: str) -> None:
+        """Forget that a record is the same as last time: another one came, and was not written."""
+        where = [images.c.source == source, images.c.pipeline == self._pipeline]
+        mine = sa.and_(*self._of(images, stream, key), *where)
+        older = sa.and_(*self._of(objects, stream, key))
 
-    def _keep(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
-        upsert(connection, _objects, ("scope", "stream", "key"), rows)
+        def forget(connection: sa.Connection) -> None:
+            connection.execute(images.update().where(mine).values(digest=None))
+            connection.execute(objects.update().where(older).values(digest=None))
+
+        self._writer.tell(forget)
+
+    def _of(self, table: sa.Table, stream: str, key: str) -> list[sa.ColumnElement[bool]]:
+        columns = table.c
+        return [columns.scope == self.scope.name, columns.stream == stream, columns.key == key]
+
+    def _keep(self, connection: sa.Connection, entries: Sequence[Known]) -> None:
+        scope = {"scope": self.scope.name}
+        for entry in entries:
+            if entry.anew:
+                connection.execute(
+                    images.delete().where(*self._of(images, entry.stream, entry.key))
+                )
+        ids: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+        drawn = []
+        for entry in entries:
+            row = {**scope, "stream": entry.stream, "key": entry.key}
+            older = {"digest": None, "base": None} if entry.has_image or entry.anew else {}
+            ids[bool(older)].append({**row, "object_id": entry.object_id, **older})
+            if entry.has_image:
+                place = {"pipeline": self._pipeline, "source": entry.source}
+                image = {"digest": entry.digest, "base": entry.base}
+                drawn.append({**row, **place, **image, "run": self.run, "number": entry.number})
+        for rows in ids.values():
+            upsert(connection, objects, ("scope", "stream", "key"), rows)
+        upsert(connection, images, ("scope", "pipeline", "source", "stream", "key"), drawn)
+
+    # ------------------------------------------------------------------ effects
+
+    def effects_of(self, stream: str, object_id: str) -> frozenset[str]:
+        """Effects on an object that are not to be repeated.
+
+        One that is not lasting counts only if an earlier run noted it, which did not end well: then
+        the record that asked for it comes again.
+        """
+        columns = effects.c
+        query = sa.select(columns.effect).where(
+            columns.scope == self.scope.world,
+            columns.stream == stream,
+            columns.object_id == object_id,
+            sa.or_(columns.lasting, columns.run != self.run),
+        )
+        return self._writer.do(lambda c: frozenset(row[0] for row in c.execute(query)))
+
+    def end_well(self) -> None:
+        """Forget the effects that do not last: this pipeline's records are all settled."""
+        columns = effects.c
+        mine = [columns.scope == self.scope.world, columns.pipeline == self._pipeline]
+        self._writer.do(
+            lambda c: c.execute(effects.delete().where(*mine, sa.not_(columns.lasting)))
+        )
+
+    def _effect_row(self, effect: Effect) -> dict[str, Any]:
+        return {
+            "scope": self.scope.world,
+            "stream": effect.stream,
+            "object_id": effect.object_id,
+            "effect": effect.name,
+            "lasting": effect.lasting,
+            "pipeline": self._pipeline,
+            "run": self.run,
+            "at": self._clock(),
+        }
+
+    # ------------------------------------------------------------------ accounts
+
+    def account_of(self, identity: str) -> str | None:
+        """The account of the scopes that an identity was found to belong to."""
+        query = sa.select(identities.c.account).where(identities.c.identity == identity)
+        return self._writer.do(lambda c: c.execute(query).scalar())
+
+    def identify(self, identity: str, account: str) -> None:
+        """Note to which account of the scopes an identity belongs, and work on it from now on."""
+        row = {"identity": identity, "account": account}
+        self._writer.do(lambda c: upsert(c, identities, ("identity",), [row]))
+        self.scope = replace(self.scope, account=account)
+
+    def accounts(self) -> list[str]:
+        """The accounts that the journal has objects of, in this mode."""
+        mode = "live" if self.scope.live else "test"
+        query = sa.select(objects.c.scope).distinct()
+
+        def read(connection: sa.Connection) -> list[str]:
+            parts = [str(row[0]).split("/") for row in connection.execute(query)]
+            return sorted({part[0] for part in parts if part[1] == mode})
+
+        return self._writer.do(read)
+
+    def sample(self, account: str, stream: str, number: int) -> list[str]:
+        """Ids of some objects of an account."""
+        scope = replace(self.scope, account=account).world
+        query = (
+            sa.select(objects.c.object_id)
+            .distinct()
+            .where(objects.c.scope.startswith(f"{scope}/", autoescape=True))
+            .where(objects.c.stream == stream, objects.c.object_id.is_not(None))
+            .limit(number)
+        )
+        return self._writer.do(lambda c: [str(row[0]) for row in c.execute(query)])
 
     # ------------------------------------------------------------------ the index of stamps
 
     def indexed_until(self, stream: str) -> float | None:
         """Until when (created, Unix seconds) stamped objects are all known."""
-        query = sa.select(_indexed.c.until).where(
-            _indexed.c.scope == self.scope.name, _indexed.c.stream == stream
+        query = sa.select(indexed.c.until).where(
+            indexed.c.scope == self.scope.name, indexed.c.stream == stream
         )
         return self._writer.do(lambda c: c.execute(query).scalar())
 
     def index(self, stream: str, until: float, known: Sequence[Known]) -> None:
         """Note stamped objects, and until when they are now all known."""
-        rows = [self._row(entry) for entry in known]
+        entries = list(known)
         mark = {"scope": self.scope.name, "stream": stream, "until": until}
 
         def note(connection: sa.Connection) -> None:
-            self._keep(connection, rows)
-            upsert(connection, _indexed, ("scope", "stream"), [mark])
+            self._keep(connection, entries)
+            upsert(connection, indexed, ("scope", "stream"), [mark])
 
         self._writer.do(note)
 
@@ -280,19 +459,38 @@ def _hold(engine: sa.Engine, url: str) -> sa.Connection:
     raise SettingsError(f"Another run is writing with the journal {shown}: wait until it is done")
 
 
-def _prepare(connection: sa.Connection) -> tuple[str, int]:
-    """Make the tables; the journal's id and its last sequence number."""
-    meta.create_all(connection)
-    for index in operations.indexes:  # of a journal that is older than one of them
-        index.create(connection, checkfirst=True)
-    row = connection.execute(sa.select(_journals)).first()
-    if row is None:
-        made = {"id": uuid.uuid4().hex, "version": VERSION}
-        connection.execute(_journals.insert(), made)
-        return str(made["id"]), 0
-    if row.version > VERSION:
+def _prepare(connection: sa.Connection) -> tuple[int, int]:
+    """Bring the tables up to date; the number of this run and the last sequence number."""
+    exists = sa.inspect(connection).has_table(journals.name)
+    version = connection.execute(sa.select(journals.c.version)).scalar() if exists else None
+    if version is not None and version > VERSION:
         raise SettingsError(
-            f"The journal is of version {row.version}, this release knows {VERSION}: upgrade"
+            f"The journal is of version {version}, this release knows {VERSION}: upgrade"
         )
+    prepare(connection)
+    before = connection.execute(sa.select(journals.c.run)).scalar() or 0
+    run = max(before + 1, int(time.time() * 1000))
+    if version is None:
+        made = {"id": uuid.uuid4().hex, "version": VERSION, "run": run}
+        connection.execute(journals.insert(), made)
+    else:
+        connection.execute(journals.update().values(version=VERSION, run=run))
     last = connection.execute(sa.select(sa.func.max(operations.c.seq))).scalar()
-    return str(row.id), int(last or 0)
+    return run, int(last or 0)
+
+
+def _known(
+    stream: str,
+    source: str,
+    key: str,
+    object_id: str | None,
+    older_digest: bytes | None,
+    older_base: bytes | None,
+    digest: bytes | None,
+    base: bytes | None,
+    run: int | None,
+    number: int | None,
+) -> Known:
+    if run is None or number is None:
+        return Known(stream, key, object_id, older_digest, older_base, source)
+    return Known(stream, key, object_id, digest, base, source, position=(run, number))

@@ -1,32 +1,59 @@
-"""Who works on what, and when: many records at a time, those of one object one after another."""
+"""The order of work: many records at a time, those of one key and those of one object in turn."""
 
 from __future__ import annotations
 
 import heapq
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-AHEAD = 10_000
+MAX_WAITING = 10_000
 """Jobs that may wait; whoever hands in more waits himself. So many, since a tap sends one stream
 after the other, and Stripe's limits are by endpoint: only with several streams at hand can the
 account's whole limit be used."""
+MAX_WAITING_BYTES = 64 << 20
+"""Bytes of records that may wait, whatever their number."""
 
-Job = Callable[[], None]
+Act = Callable[[], bool]
+"""Does the work; returns whether the record is done with. One that is not waits for `resume`."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A job's place in line."""
+
+    key: str
+    """The record's own key: only the first job of a key works, until its record is done with."""
+    locks: Sequence[str]
+    """What Stripe locks for a write: of those that share one, one works at a time."""
+    act: Act
+    group: str = ""
+    size: int = 0
+    counted: bool = False
+    running: bool = False
+    paused: bool = False
+    woken: bool = False
+    """Whether `resume` came before the job had paused."""
 
 
 class Lanes:
-    """Runs jobs in threads: those of one lane in the order they came, all groups alike.
+    """Runs jobs in threads: those of one key in the order they came, all groups alike.
 
-    The first error stops everything: what waits is dropped, what runs ends, `raise_failure` tells.
+    A job goes two steps: it waits until it is the first of its key, then until it is the first of
+    each of its locks. One that pauses keeps its key and leaves its locks, so that what it waits for
+    can be written. The first error stops everything: what waits is dropped, what runs ends,
+    `raise_failure` tells.
     """
 
     def __init__(self, workers: int) -> None:
         self._change = threading.Condition()
-        self._lanes: dict[str, deque[tuple[str, Job]]] = {}
-        self._ready: dict[str, deque[tuple[str, Job]]] = {}
+        self._keys: dict[str, deque[Ticket]] = {}
+        self._locks: dict[str, deque[Ticket]] = {}
+        self._ready: dict[str, deque[Ticket]] = {}
         self._running: Counter[str] = Counter()
         self._count = 0
+        self._bytes = 0
         self._failure: BaseException | None = None
         self._stopped = False
         self._threads = [
@@ -36,26 +63,50 @@ class Lanes:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, lane: str, job: Job, *, group: str = "", patient: bool = True) -> None:
-        """Hand in a job; waits while too many do, unless it comes from a worker."""
+    def submit(self, ticket: Ticket) -> bool:
+        """Hand in a job; waits while too many do. Returns whether a paused one is before it.
+
+        What waits behind a paused one does not count: the reader must go on to what that waits for.
+        """
         with self._change:
-            while patient and self._count >= AHEAD and not self._stopped:
+            while self._is_full() and not self._stopped:
                 self._change.wait()
             if self._stopped:
-                return
-            self._count += 1
-            if lane in self._lanes:
-                self._lanes[lane].append((group, job))
-                return
-            self._lanes[lane] = deque()
-            self._make_ready(lane, group, job)
+                return False
+            line = self._keys.setdefault(ticket.key, deque())
+            line.append(ticket)
+            if line[0].paused:
+                return True
+            self._count_in(ticket)
+            if line[0] is ticket:
+                self._enter(ticket)
+            return False
 
-    def busy(self, lane: str) -> bool:
-        """Whether something of the lane waits or runs."""
-        return lane in self._lanes
+    def resume(self, ticket: Ticket) -> None:
+        """Let a paused job work again, before the others of its key."""
+        with self._change:
+            if self._stopped:
+                return
+            if ticket.running:
+                ticket.woken = True
+                return
+            ticket.paused = False
+            for waiting in self._keys[ticket.key]:
+                self._count_in(waiting)
+            self._enter(ticket)
+
+    def release(self, ticket: Ticket) -> None:
+        """Give up on a paused job; the next one of its key may work."""
+        with self._change:
+            if not self._stopped:
+                self._end(ticket)
+
+    def busy(self, key: str) -> bool:
+        """Whether a job of the key waits, runs or is paused."""
+        return key in self._keys
 
     def drain(self) -> None:
-        """Wait until nothing is left to do."""
+        """Wait until nothing is left to do but what is paused."""
         with self._change:
             while self._count and not self._stopped:
                 self._change.wait()
@@ -80,11 +131,66 @@ class Lanes:
         if self._failure is not None:
             raise self._failure
 
-    def _make_ready(self, lane: str, group: str, job: Job) -> None:
-        self._ready.setdefault(group, deque()).append((lane, job))
-        self._change.notify()
+    # ------------------------------------------------------------------ with the lock
 
-    def _take(self) -> tuple[str, str, Job] | None:
+    def _is_full(self) -> bool:
+        return self._count >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES
+
+    def _count_in(self, ticket: Ticket) -> None:
+        if not ticket.counted:
+            ticket.counted = True
+            self._count += 1
+            self._bytes += ticket.size
+
+    def _count_out(self, ticket: Ticket) -> None:
+        if ticket.counted:
+            ticket.counted = False
+            self._count -= 1
+            self._bytes -= ticket.size
+
+    def _enter(self, ticket: Ticket) -> None:
+        """Get in line for the locks."""
+        for name in ticket.locks:
+            self._locks.setdefault(name, deque()).append(ticket)
+        self._check(ticket)
+
+    def _check(self, ticket: Ticket) -> None:
+        if all(self._locks[name][0] is ticket for name in ticket.locks):
+            self._ready.setdefault(ticket.group, deque()).append(ticket)
+            self._change.notify()
+
+    def _leave(self, ticket: Ticket) -> None:
+        """Give the locks to the next ones."""
+        following = []
+        for name in ticket.locks:
+            line = self._locks[name]
+            line.popleft()
+            if line:
+                following.append(line[0])
+            else:
+                del self._locks[name]
+        for waiting in dict.fromkeys(following):
+            self._check(waiting)
+
+    def _pause(self, ticket: Ticket) -> None:
+        ticket.paused = True
+        for waiting in self._keys[ticket.key]:
+            self._count_out(waiting)
+
+    def _end(self, ticket: Ticket) -> None:
+        self._count_out(ticket)
+        line = self._keys[ticket.key]
+        line.popleft()
+        if not line:
+            del self._keys[ticket.key]
+            return
+        for waiting in line:
+            self._count_in(waiting)
+        self._enter(line[0])
+
+    # ------------------------------------------------------------------ the threads
+
+    def _take(self) -> Ticket | None:
         """The next job, of the group that the fewest work for; None at the end."""
         with self._change:
             while not self._ready and not self._stopped:
@@ -93,30 +199,33 @@ class Lanes:
                 return None
             group = min(self._ready, key=lambda name: self._running[name])
             queue = self._ready[group]
-            lane, job = queue.popleft()
+            ticket = queue.popleft()
             if not queue:
                 del self._ready[group]
             self._running[group] += 1
-            return group, lane, job
+            ticket.running, ticket.woken = True, False
+            return ticket
 
     def _work(self) -> None:
-        while taken := self._take():
-            group, lane, job = taken
+        while ticket := self._take():
+            done = True
             try:
-                job()
+                done = ticket.act()
             except BaseException as error:  # noqa: BLE001 - it is raised again in the main thread
                 self.stop(error)
-            self._done(group, lane)
+            self._after(ticket, done=done)
 
-    def _done(self, group: str, lane: str) -> None:
+    def _after(self, ticket: Ticket, *, done: bool) -> None:
         with self._change:
-            self._count -= 1
-            self._running[group] -= 1
-            queue = self._lanes[lane]
-            if queue:
-                self._make_ready(lane, *queue.popleft())
+            self._running[ticket.group] -= 1
+            ticket.running = False
+            self._leave(ticket)
+            if done:
+                self._end(ticket)
+            elif ticket.woken:
+                self._enter(ticket)
             else:
-                del self._lanes[lane]
+                self._pause(ticket)
             self._change.notify_all()
 
 

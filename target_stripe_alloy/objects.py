@@ -13,8 +13,8 @@ from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Get
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.shape import nested_lists, stream_schema
-from target_stripe_alloy.compare import tree_for
 from target_stripe_alloy.decision import Wanted
+from target_stripe_alloy.images import trees_of
 from target_stripe_alloy.reshape import Tree
 from target_stripe_alloy.resources import Object, Resource
 
@@ -61,14 +61,7 @@ class Objects:
                 return None
             entries = self.entries(resource, invoice)
             return next((entry for entry in entries if entry["id"] == object_id), None)
-        # Whatever takes this one's place must have all of it.
-        wanted = resource.on_request
-        if not resource.succeeded:
-            wanted &= fields.keys()
-        expand = [("expand[]", name) for name in sorted(wanted)]
-        if _holds_objects(fields.get("discounts")):
-            expand.append(("expand[]", "discounts"))
-        found = self.get(resource.path_of(object_id, fields), expand)
+        found = self.get(resource.path_of(object_id, fields), expansions(resource, fields))
         return self.whole(resource, found) if found else None
 
     def whole(self, resource: Resource, source: Object) -> Object:
@@ -92,19 +85,29 @@ class Objects:
 
 
 def theirs_of(wanted: Wanted, current: Object | None) -> dict[str, Tree]:
-    """An object as a tree: what the record speaks of, its items by their ids."""
+    """Return an object as a tree: what the record speaks of, its items by their ids."""
     if current is None:
         return {}
     resource = wanted.resource
     names = {*wanted.fields, *wanted.tree, *resource.archive, *_DECIDING}
     if resource.succeeded:
         names |= current.keys()  # a successor takes over all of it
-    fields = {name: value for name, value in current.items() if name in names}
-    theirs = tree_for(resource, fields, 0.0)
-    entries = theirs.get("items")
-    if isinstance(entries, list):
-        theirs["items"] = {e["id"]: {k: v for k, v in e.items() if k != "id"} for e in entries}
-    return theirs
+    return trees_of(resource, sorted(names), current)
+
+
+def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the expansions with which an object is read, before and after it is written.
+
+    Both alike: what only one of them shows would look like somebody else's change.
+    """
+    # Whatever takes this one's place must have all of it.
+    wanted = resource.on_request
+    if not resource.succeeded:
+        wanted &= fields.keys()
+    expand = [("expand[]", name) for name in sorted(wanted)]
+    if _holds_objects(fields.get("discounts")):
+        expand.append(("expand[]", "discounts"))
+    return expand
 
 
 @cache

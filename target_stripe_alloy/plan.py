@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from target_stripe_alloy.compare import Comparison, compare, is_frozen, not_to_be_changed
+from target_stripe_alloy.copies import why_ended, why_no_change, why_no_copy
 from target_stripe_alloy.decision import (
     ARCHIVE,
     ARCHIVED,
     BLOCKED,
     CONFLICT,
+    COPY,
     CREATED,
     DELETED,
     EXTERNAL,
@@ -30,7 +32,16 @@ from target_stripe_alloy.decision import (
     Request,
     Wanted,
 )
-from target_stripe_alloy.permissions import action_forbidden, missing_permission
+from target_stripe_alloy.permissions import (
+    Needs,
+    action_needs,
+    entry_needs,
+    lacking,
+    merged,
+    moves_money,
+    needs_of,
+)
+from target_stripe_alloy.recovery import DELETE_POLICY
 from target_stripe_alloy.reshape import Tree, Unwritable, at, is_empty, leaves
 from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Object, Resource
 from target_stripe_alloy.writes import (
@@ -42,7 +53,7 @@ from target_stripe_alloy.writes import (
     modifiers,
     new_params,
     refusals,
-    sent,
+    update_request,
     whole_of,
 )
 
@@ -51,6 +62,21 @@ def plan(
     wanted: Wanted, current: Object | None, theirs: Tree, base: Base | None, policy: Policy
 ) -> Decision:
     """Decide. `theirs` is `current` as a tree; `current` is None where nothing is there."""
+    decision = _plan(wanted, current, theirs, base, policy)
+    if not wanted.deleted:
+        return decision
+    return replace(decision, requests=[_by_policy(request) for request in decision.requests])
+
+
+def _by_policy(request: Request) -> Request:
+    """A tombstone's request: before it is sent a second time `delete_policy` is asked again."""
+    policy = ARCHIVE if request.kind == "archive" else DELETE
+    return replace(request, needs=request.needs | {f"{DELETE_POLICY}{policy}"})
+
+
+def _plan(
+    wanted: Wanted, current: Object | None, theirs: Tree, base: Base | None, policy: Policy
+) -> Decision:
     try:
         if wanted.deleted:
             return _end(wanted, current, policy)
@@ -74,13 +100,14 @@ def _end(wanted: Wanted, current: Object | None, policy: Policy) -> Decision:
         return _archive(wanted, current)
     if not resource.deletes:
         return Decision(BLOCKED, reason=f"{resource.stream} cannot be deleted")
-    missing = missing_permission(resource, DELETE, {}, current, policy)
+    needs = needs_of(resource, DELETE, {}, current)
+    missing = lacking(needs, policy)
     if missing:
         return Decision(BLOCKED, reason=missing)
     if resource.attached_to:
-        return _detach(wanted, current, DELETED)
+        return _detach(wanted, current, needs)
     path = resource.path_of(current["id"], current)
-    return Decision(DELETED, (Request("delete", "DELETE", path),))
+    return Decision(DELETED, (Request("delete", "DELETE", path, needs=frozenset(needs)),))
 
 
 def _archive(wanted: Wanted, current: Object) -> Decision:
@@ -99,14 +126,15 @@ def _archive(wanted: Wanted, current: Object) -> Decision:
     return Decision(ARCHIVED, (request,), changes)
 
 
-def _detach(wanted: Wanted, current: Object, verdict: str) -> Decision:
+def _detach(wanted: Wanted, current: Object, needs: Needs) -> Decision:
     resource = wanted.resource
     held = current.get(resource.attached_to)
     if not held:
         return Decision(UNCHANGED, reason="it is detached already")
     path = f"{resource.path}/{current['id']}/detach"
     changes = [Change(resource.attached_to, held, None)]
-    return Decision(verdict, (Request("detach", "POST", path),), changes)
+    request = Request("detach", "POST", path, needs=frozenset(needs))
+    return Decision(DELETED, (request,), changes)
 
 
 def _shown(value: Any) -> Tree:
@@ -115,38 +143,47 @@ def _shown(value: Any) -> Tree:
 
 def _create(wanted: Wanted, policy: Policy) -> Decision:
     resource = wanted.resource
-    if policy.id_mode == SAME_ACCOUNT:
+    if policy.id_mode == SAME_ACCOUNT and not wanted.creatable:
         return Decision(REJECTED, reason="there is no such object, and `same_account` creates none")
     if not resource.create:
         return Decision(BLOCKED, reason=resource.why_not)
-    over = ended(resource, wanted.fields) or _unknown(wanted, policy)
+    over = _not_made(wanted, policy)
     if over:
         return Decision(BLOCKED, reason=over)
     params = new_params(wanted)
-    needed = resource.needed | resource.also_needed(params)
-    lacking = sorted(needed - params.keys())
-    if resource.within and is_empty(wanted.tree.get(resource.within)):
-        lacking.append(resource.within)
-    if lacking:
-        return Decision(REJECTED, reason=f"a new one needs {', '.join(lacking)}")
+    absent = _absent(wanted, params)
+    if absent:
+        return Decision(REJECTED, reason=f"a new one needs {', '.join(absent)}")
     wrong = "; ".join(refusals(params, resource))
     if wrong:
         return Decision(REJECTED, reason=wrong)
-    missing = missing_permission(resource, CREATE, params, {}, policy) or action_forbidden(
-        wanted, policy
-    )
+    needs = needs_of(resource, CREATE, params, parent=wanted.parent)
+    missing = lacking(merged(needs, action_needs(wanted)), policy)
     if missing:
         return Decision(BLOCKED, reason=missing)
     changes = [Change(".".join(path), None, leaf) for path, leaf in leaves(params)]
-    return Decision(CREATED, (create_request(wanted, params),), changes)
+    request = replace(create_request(wanted, params), needs=frozenset(needs))
+    return Decision(CREATED, (request,), changes)
 
 
-def ended(resource: Resource, fields: Mapping[str, Any]) -> str:
-    """Why no copy is made of a record whose life is over; empty if it is not."""
-    for name, values in resource.ended.items():
-        if fields.get(name) in values:
-            return f"its {name} is {fields[name]}: nothing of it goes on in a copy"
-    return ""
+def _not_made(wanted: Wanted, policy: Policy) -> str:
+    """Why no object is made of a record, whatever is allowed; empty if one is."""
+    resource = wanted.resource
+    if policy.id_mode == COPY:
+        return why_no_copy(resource, dict(wanted.fields), wanted.left_out)
+    return why_ended(resource, wanted.fields) or _unknown(wanted, policy)
+
+
+def _absent(wanted: Wanted, params: Mapping[str, Tree]) -> list[str]:
+    """What a new one lacks that it must have."""
+    resource = wanted.resource
+    needed = resource.needed | resource.also_needed(params)
+    absent = sorted(needed - params.keys())
+    if resource.within and is_empty(wanted.tree.get(resource.within)):
+        absent.append(resource.within)
+    if resource.needs_one_of and not params.keys() & set(resource.needs_one_of):
+        absent.append(" or ".join(resource.needs_one_of))
+    return absent
 
 
 def _update(
@@ -164,12 +201,24 @@ def _update(
     kept = found.leave_theirs() if policy.on_conflict == MERGE else []
     if found.conflicts and (not found.changed or policy.on_conflict not in (OVERWRITE, MERGE)):
         return _conflict(found, theirs, wanted)
+    incomplete = why_no_change(resource, {path[0] for path in found.changed}, wanted.left_out)
+    if incomplete:
+        return Decision(BLOCKED, reason=incomplete)
     if frozen:
         return _replacement(wanted, current, theirs, found, policy)
     decision = _apply(wanted, current, theirs, found, base, policy)
-    if kept and not decision.reason:
-        return replace(decision, reason=f"{', '.join(kept)} stays as it is in Stripe")
-    return decision
+    if decision.reason:
+        return decision
+    return replace(decision, reason=_stays(kept, found.left))
+
+
+def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
+    """What is not written though the record says so; empty if all is."""
+    notes = [f"{', '.join(kept)} stays as it is in Stripe"] if kept else []
+    if left:
+        names = ", ".join(f"metadata.{name}" for name in left)
+        notes.append(f"{names} left the record and stays: `pipeline` would say that it is its own")
+    return "; ".join(notes)
 
 
 def _conflict(found: Comparison, theirs: Tree, wanted: Wanted) -> Decision:
@@ -184,9 +233,8 @@ def _unknown(wanted: Wanted, policy: Policy) -> str:
     """What to say of fields of a user's own record that Stripe does not know; empty if none."""
     known = {*(wanted.resource.shape.fields or {}), *wanted.resource.read_as}
     names = [n for n, value in wanted.fields.items() if n not in known and value is not None]
-    return (
-        f"Stripe takes no {', '.join(names)} here" if names and policy.id_mode == EXTERNAL else ""
-    )
+    own = policy.id_mode == EXTERNAL or wanted.creatable
+    return f"Stripe takes no {', '.join(names)} here" if names and own else ""
 
 
 def _apply(
@@ -204,25 +252,28 @@ def _apply(
     entries = list(entry_requests(wanted, current, base))
     if not params and not steps and not acting and not entries:
         return Decision(UNCHANGED)
+    mine = _mine(resource, found)
+    how = modifiers(wanted, UPDATE) if moves_money(resource, mine) else {}
     if params:
-        params = {**resource.always, **modifiers(wanted, UPDATE), **params}
+        params = {**resource.always, **how, **params}
     wrong = list(refusals({**params, **found.tree()}, resource))
     if wrong:
         return Decision(REJECTED, reason="; ".join(wrong))
-    why = missing_permission(resource, UPDATE, params, current, policy) if params else ""
-    if any(step.kind == "detach" for step in steps):
-        why = why or missing_permission(resource, DELETE, {}, current, policy)
-    if acting:
-        why = why or action_forbidden(wanted, policy)
+    path = resource.path_of(current["id"], current)
+    needs = needs_of(resource, UPDATE, {**how, **mine}, current, wanted.parent)
+    updates = [(update_request(wanted, path, params, current, theirs), needs)] if params else []
+    around = [(step, _needs_of_step(resource, step)) for step in steps]
+    planned = [
+        *(step for step in around if step[0].kind == "attach"),
+        *updates,
+        *(step for step in around if step[0].kind != "attach"),  # updates are for attached ones
+        *(_entry(resource, path, *entry) for entry in entries),
+        *((request, action_needs(wanted)) for request in acting),
+    ]
+    why = lacking(merged(*(needed for _, needed in planned)), policy)
     if why:
         return Decision(BLOCKED, reason=why)
-    path = resource.path_of(current["id"], current)
-    requests = [step for step in steps if step.kind == "attach"]
-    if params:
-        requests.append(Request("update", "POST", path, sent(params, theirs)))
-    requests += [step for step in steps if step.kind != "attach"]  # updates are for attached ones
-    requests += [Request(kind, method, f"{path}{end}", dict(e)) for kind, method, end, e in entries]
-    requests += acting
+    requests = [replace(request, needs=frozenset(needed)) for request, needed in planned]
     changes = [
         Change(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
     ]
@@ -234,16 +285,35 @@ def _apply(
     return Decision(UPDATED, requests, changes)
 
 
+def _mine(resource: Resource, found: Comparison) -> dict[str, Tree]:
+    """What changes, without what goes along unchanged in the same hash."""
+    return {name: tree for name, tree in found.tree().items() if name in resource.updated}
+
+
+def _entry(
+    resource: Resource, path: str, kind: str, method: str, end: str, entry: Mapping[str, Tree]
+) -> tuple[Request, Needs]:
+    request = Request(kind, method, f"{path}{end}", dict(entry))
+    return request, entry_needs(resource, kind, entry)
+
+
+def _needs_of_step(resource: Resource, step: Request) -> Needs:
+    if step.kind == "detach":
+        return needs_of(resource, DELETE, {})
+    return needs_of(resource, UPDATE, step.params)
+
+
 def _replacement(
     wanted: Wanted, current: Object, theirs: Tree, found: Comparison, policy: Policy
 ) -> Decision:
     """A changed amount is a new price that takes over the lookup key."""
     resource = wanted.resource
-    name = f"{resource.stream}.replace"
-    if name not in policy.allowed:
+    replacing: Needs = {f"{resource.stream}.replace": []}
+    needs = merged(needs_of(resource, UPDATE, _mine(resource, found), current), replacing)
+    missing = lacking(needs, policy)
+    if missing:
         changed = ", ".join(sorted(".".join(p) for p in found.changed if p[0] in resource.frozen))
-        reason = f"{changed} cannot be changed, and `allow_actions` does not contain {name}"
-        return Decision(BLOCKED, reason=reason)
+        return Decision(BLOCKED, reason=f"{changed} cannot be changed, and {missing}")
     params = whole_of(theirs, found, resource)
     if params.get("lookup_key"):
         params["transfer_lookup_key"] = "true"
@@ -253,5 +323,5 @@ def _replacement(
     if wrong:
         return Decision(REJECTED, reason="; ".join(wrong))
     changes = [Change(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
-    request = Request("replace", "POST", resource.path, params)
+    request = Request("replace", "POST", resource.path, params, needs=frozenset(needs))
     return Decision(UPDATED, (request,), changes, replaces=current["id"])

@@ -24,7 +24,9 @@ from stripe_alloy.errors import (
 )
 from stripe_alloy.params import Shape, shape_of
 from stripe_alloy.transport import PREVIEW_PATH, Transport
-from target_stripe_alloy.decision import BLOCKED, PLANNED, Decision, Request
+from target_stripe_alloy.decision import BLOCKED, Decision, Request
+from target_stripe_alloy.identity import PLANNED
+from target_stripe_alloy.record_keys import reference_to
 from target_stripe_alloy.reshape import Tree, is_empty, pairs_of
 from target_stripe_alloy.resources import Object
 
@@ -245,12 +247,13 @@ def _is_planned(leaf: Tree) -> bool:
 
 
 def _planned(tree: Tree) -> Iterator[str]:
-    """What a tree names that is only planned, as `prices basic`."""
+    """What a tree names that is only planned, as `prices p1`."""
     if isinstance(tree, (dict, list)):
         for inner in tree.values() if isinstance(tree, dict) else tree:
             yield from _planned(inner)
     elif _is_planned(tree):
-        yield tree[len(PLANNED) :].replace(":", " ", 1)
+        stream, _, key = tree[len(PLANNED) :].partition(":")
+        yield f"{stream} {reference_to(key)}"
 
 
 def customer_details(params: Mapping[str, Tree]) -> Tree:

@@ -30,7 +30,7 @@ from target_stripe_alloy.decision import (
 
 _logger = logging.getLogger(__name__)
 
-_SIGNS = {"created": "+", "deleted": "-", "archived": "-", "updated": "~"}
+_SIGNS = {"created": "+", "deleted": "-", "archived": "-", "updated": "~", "skipped": "="}
 REASON = "reason"
 TOLD = 20
 """Records of a stream and verdict that are logged one by one; the files hold all."""
@@ -217,6 +217,7 @@ def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
         "stream": stream,
         "key": key,
         "verdict": decision.verdict,
+        "matched": decision.matched,
         REASON: decision.reason,
         "changes": [
             {"field": change.field, "before": change.before, "after": change.after}
@@ -239,11 +240,19 @@ def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
     """A decision as a diff: what is there, what comes."""
     sign = _SIGNS.get(decision.verdict, "!")
     reason = f": {without_secrets(decision.reason)}" if decision.reason else ""
-    yield f"{sign} {stream} {key} {decision.verdict}{reason}"
+    yield f"{sign} {stream} {key}{_matched(decision)} {decision.verdict}{reason}"
     for change in decision.changes:
         yield f"    {_line(change)}"
     for line in preview.lines_of(decision.preview) if decision.preview else ():
         yield f"    {line}"
+
+
+def _matched(decision: Decision) -> str:
+    """How the object was found, unless the key is its id."""
+    matched = decision.matched
+    if not matched or matched["by"] == "id":
+        return ""
+    return f" ({matched['object']}, by {matched['by']})"
 
 
 def _line(change: Change) -> str:

@@ -120,6 +120,13 @@ def at(tree: Tree, path: Path) -> Tree:
     return tree
 
 
+def has(tree: Tree, path: Path) -> bool:
+    """Whether anything stands at a path, be it nothing."""
+    *above, last = path
+    holder = at(tree, tuple(above))
+    return isinstance(holder, dict) and last in holder
+
+
 def put(tree: dict[str, Tree], path: Path, leaf: Tree) -> None:
     """Set what stands at a path."""
     for name in path[:-1]:

@@ -18,6 +18,8 @@ Object = dict[str, Any]
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 ACTION = "_action"
 """The field of a record that asks for an action, such as `finalize`; a status never does."""
+OCCASION = "_action_id"
+"""The field that tells an action from the same one before: May's reminder from June's."""
 
 NOT_COPIED = ""
 """In `references`: ids of things that no record can bring into another account."""
@@ -38,23 +40,11 @@ MODIFIERS = frozenset(
         "validate",
     }
 )
-"""Parameters that say how something is written, not what: they go along, and never alone."""
+"""Parameters that say how something is written, not what: they go along with what is not free."""
 
 
 def _map(**values: Any) -> Mapping[str, Any]:
     return MappingProxyType(values)
-
-
-@dataclass(frozen=True)
-class Guard:
-    """What needs a permission in `allow_actions`, since it moves money or cannot be undone."""
-
-    action: str
-    on: tuple[str, ...] = (CREATE, UPDATE)
-    fields: frozenset[str] = frozenset()
-    """The parameters meant; none: any at all."""
-    unless: Callable[[Object, Object], bool] | None = None
-    """Given parameters and current object (or nothing): whether it is harmless here."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +55,10 @@ class Action:
     when: frozenset[str]
     done: frozenset[str] = frozenset()
     method: str = "POST"
+    event: str = ""
+    """The type of the event that alone tells that it happened, where no status does."""
+    fills: str = ""
+    """The field that is filled once it happened, where no status tells."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +78,8 @@ class Resource:
     """Parameter (`a.b`, `items.*.price`) → stream of the object it names."""
     needs: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
     """Parameter → value → what else a new one needs then; a tap may have to `expand` it."""
+    needs_one_of: tuple[str, ...] = ()
+    """Parameters of which a new one must have one."""
     later: frozenset[str] = frozenset()
     """References that may be set once the object exists: the other needs this one first."""
     ignored: frozenset[str] = frozenset()
@@ -94,7 +90,6 @@ class Resource:
     """Mends a copy of an object, or of a record, before it becomes parameters."""
     ended: Mapping[str, frozenset[str]] = field(default_factory=_map)
     """Field → values with which no copy is made."""
-    guards: tuple[Guard, ...] = ()
     always: Mapping[str, str] = field(default_factory=_map)
     """Sent with each update unless the record says otherwise."""
     read_as: Mapping[str, str] = field(default_factory=_map)
@@ -103,8 +98,10 @@ class Resource:
     archive: Mapping[str, str] = field(default_factory=_map)
     deletes: bool = False
     actions: Mapping[str, Action] = field(default_factory=_map)
+    shown_by: Mapping[str, str] = field(default_factory=_map)
+    """Parameter that is `true` or not → path of the count of how often it was."""
     lane: str = ""
-    """The field that names whose writes must not meet: Stripe locks that object."""
+    """Fields, with spaces between them, that name whose writes must not meet: Stripe locks it."""
     within: str = ""
     """The field that names the object this one is inside of."""
     succeeded: bool = False
@@ -193,19 +190,6 @@ class Resource:
         return self.one.format(**{k: v for k, v in fields.items() if k != "id"}, id=object_id)
 
 
-def _sends_invoices(params: Object, current: Object) -> bool:
-    method = params.get("collection_method") or current.get("collection_method")
-    return bool(method == "send_invoice")
-
-
-def _off(name: str) -> Callable[[Object, Object], bool]:
-    return lambda params, _: params.get(name) in (None, "0", "false")
-
-
-def _nothing_at_first(name: str) -> Callable[[Object, Object], bool]:
-    return lambda params, current: not current and params.get(name) in (None, "0")
-
-
 def _set(*names: str) -> frozenset[str]:
     return frozenset(names)
 
@@ -227,7 +211,7 @@ RESOURCES: Sequence[Resource] = (
         "Price",
         create="PriceCreateParams",
         update="PriceUpdateParams",
-        references=_map(product="products"),
+        references=MappingProxyType({"product": "products", "recurring.meter": NOT_COPIED}),
         needs=_map(billing_scheme={"tiered": "tiers"}),
         reading=readings.price,
         archive=_map(active="false"),
@@ -243,6 +227,7 @@ RESOURCES: Sequence[Resource] = (
         references=MappingProxyType(
             {
                 "invoice_settings.default_payment_method": "payment_methods",
+                "invoice_settings.rendering_options.template": NOT_COPIED,
                 "default_source": NOT_COPIED,
                 "test_clock": NOT_COPIED,
             }
@@ -250,11 +235,6 @@ RESOURCES: Sequence[Resource] = (
         own_to_account=_set("next_invoice_sequence", "invoice_prefix"),
         read_as=_map(tax_ids="tax_id_data"),
         reading=readings.customer,
-        guards=(
-            Guard("delete", (DELETE,)),
-            Guard("balance", fields=_set("balance"), unless=_nothing_at_first("balance")),
-            Guard("source", fields=_set("source", "default_source")),
-        ),
         deletes=True,
     ),
     Resource(
@@ -263,7 +243,6 @@ RESOURCES: Sequence[Resource] = (
         why_not="a payment method is not made of what can be read of it: attach one by its id",
         update="PaymentMethodUpdateParams",
         references=_map(customer="customers"),
-        guards=(Guard("detach", (DELETE,)),),
         deletes=True,
         attached_to="customer",
         lane="customer",
@@ -278,28 +257,23 @@ RESOURCES: Sequence[Resource] = (
                 "customer": "customers",
                 "items.*.price": "prices",
                 "items.*.tax_rates": NOT_COPIED,
+                "items.*.discounts.*.discount": NOT_COPIED,
+                "items.*.current_trial.trial_offer": NOT_COPIED,
                 "default_payment_method": "payment_methods",
                 "default_source": NOT_COPIED,
                 "default_tax_rates": NOT_COPIED,
                 "discounts.*.discount": NOT_COPIED,
                 "on_behalf_of": NOT_COPIED,
                 "transfer_data": NOT_COPIED,
+                "automatic_tax.liability.account": NOT_COPIED,
+                "invoice_settings.issuer.account": NOT_COPIED,
+                "invoice_settings.account_tax_ids": NOT_COPIED,
             }
         ),
         ignored=_set("billing_cycle_anchor", "billing_schedules", "customer_account"),
         own_to_account=_set("billing_mode"),
         reading=readings.subscription,
-        ended=_map(status=_set("canceled", "incomplete_expired")),
-        guards=(
-            Guard("create", (CREATE,), unless=_sends_invoices),
-            Guard(
-                "items",
-                (UPDATE,),
-                _set("items", "add_invoice_items", "collection_method", "trial_end"),
-                unless=_sends_invoices,
-            ),
-            Guard("cancel", (DELETE,)),
-        ),
+        ended=_map(status=_set("canceled", "incomplete_expired", "incomplete", "paused", "unpaid")),
         deletes=True,
         actions=_map(
             cancel=Action(
@@ -320,18 +294,16 @@ RESOURCES: Sequence[Resource] = (
         create="SubscriptionItemCreateParams",
         update="SubscriptionItemUpdateParams",
         one="/v1/subscription_items/{id}",
-        references=_map(subscription="subscriptions", price="prices", tax_rates=NOT_COPIED),
+        references=MappingProxyType(
+            {
+                "subscription": "subscriptions",
+                "price": "prices",
+                "tax_rates": NOT_COPIED,
+                "discounts.*.discount": NOT_COPIED,
+            }
+        ),
         ignored=_set("plan", "current_trial"),
         reading=readings.subscription_item,
-        guards=(
-            Guard("create", (CREATE,)),
-            Guard(
-                "update",
-                (UPDATE,),
-                _set("price", "price_data", "quantity", "discounts", "tax_rates"),
-            ),
-            Guard("delete", (DELETE,)),
-        ),
         deletes=True,
         within="subscription",
         lane="subscription",
@@ -351,6 +323,9 @@ RESOURCES: Sequence[Resource] = (
                 "account_tax_ids": NOT_COPIED,
                 "discounts.*.discount": NOT_COPIED,
                 "on_behalf_of": NOT_COPIED,
+                "transfer_data": NOT_COPIED,
+                "issuer.account": NOT_COPIED,
+                "automatic_tax.liability.account": NOT_COPIED,
                 "shipping_cost": NOT_COPIED,
             }
         ),
@@ -361,7 +336,7 @@ RESOURCES: Sequence[Resource] = (
             "effective_at",
             "customer_account",
         ),
-        own_to_account=_set("issuer", "rendering"),
+        own_to_account=_set("rendering"),
         reading=readings.invoice,
         ended=_map(
             status=_set("paid", "void", "uncollectible"),
@@ -373,15 +348,11 @@ RESOURCES: Sequence[Resource] = (
                 "subscription_threshold",
             ),
         ),
-        guards=(
-            Guard("auto_advance", fields=_set("auto_advance"), unless=_off("auto_advance")),
-            Guard("create_for_subscription", (CREATE,), _set("subscription")),
-        ),
         deletes=True,
         actions=_map(
             finalize=Action("finalize", _set("draft"), _set("open", "paid")),
             pay=Action("pay", _set("draft", "open"), _set("paid")),
-            send=Action("send", _set("draft", "open")),
+            send=Action("send", _set("draft", "open"), event="invoice.sent"),
             void=Action("void", _set("open", "uncollectible"), _set("void")),
             mark_uncollectible=Action("mark_uncollectible", _set("open"), _set("uncollectible")),
         ),
@@ -394,7 +365,12 @@ RESOURCES: Sequence[Resource] = (
         update="InvoiceLineItemUpdateParams",
         one="/v1/invoices/{invoice}/lines/{id}",
         references=MappingProxyType(
-            {"invoice": "invoices", "pricing.price": "prices", "tax_rates": NOT_COPIED}
+            {
+                "invoice": "invoices",
+                "pricing.price": "prices",
+                "tax_rates": NOT_COPIED,
+                "discounts.*.discount": NOT_COPIED,
+            }
         ),
         ignored=_set("tax_amounts", "invoice_item"),
         reading=readings.invoice_line_item,
@@ -415,8 +391,11 @@ RESOURCES: Sequence[Resource] = (
             }
         ),
         ignored=_set("customer_account", "payment_details", "hooks"),
-        ended=_map(status=_set("succeeded", "canceled", "processing", "requires_capture")),
-        guards=(Guard("confirm", (CREATE,), _set("confirm"), unless=_off("confirm")),),
+        ended=_map(
+            status=_set(
+                "succeeded", "canceled", "processing", "requires_capture", "requires_action"
+            )
+        ),
         actions=_map(
             confirm=Action(
                 "confirm",
@@ -452,17 +431,18 @@ RESOURCES: Sequence[Resource] = (
         update="RefundUpdateParams",
         references=_map(charge="charges", payment_intent="payment_intents", customer="customers"),
         reading=readings.refund,
-        guards=(Guard("create", (CREATE,)),),
+        ended=_map(status=_set("succeeded", "failed", "canceled")),
+        needs_one_of=("charge", "payment_intent"),
         actions=_map(cancel=Action("cancel", _set("requires_action"), _set("canceled"))),
-        lane="charge",
+        lane="charge payment_intent",
     ),
     Resource(
         "disputes",
         "Dispute",
         why_not="disputes are opened by the customer's bank",
         update="DisputeUpdateParams",
-        guards=(Guard("submit", fields=_set("submit"), unless=_off("submit")),),
         always=_map(submit="false"),
+        shown_by=_map(submit="evidence_details.submission_count"),
         actions=_map(
             close=Action("close", _set("needs_response", "warning_needs_response"), _set("lost"))
         ),
@@ -473,10 +453,10 @@ RESOURCES: Sequence[Resource] = (
         create="PayoutCreateParams",
         update="PayoutUpdateParams",
         references=_map(destination=NOT_COPIED),
-        guards=(Guard("create", (CREATE,)),),
+        ended=_map(status=_set("paid", "failed", "canceled", "in_transit")),
         actions=_map(
             cancel=Action("cancel", _set("pending"), _set("canceled")),
-            reverse=Action("reverse", _set("paid")),
+            reverse=Action("reverse", _set("paid"), fills="reversed_by"),
         ),
     ),
     Resource("events", "Event", why_not="events are Stripe's own", writable=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,31 +15,28 @@ from tap_stripe_alloy.settings import MAX_CONCURRENCY, Settings, check_key, read
 from target_stripe_alloy.decision import (
     ARCHIVE,
     COPY,
+    CREATE,
     EXTERNAL,
     FAIL,
     IGNORE,
     MERGE,
+    NEWEST,
+    OLDEST,
     OVERWRITE,
+    REJECT,
     SAME_ACCOUNT,
     SKIP,
     Policy,
 )
-from target_stripe_alloy.resources import RESOURCES
+from target_stripe_alloy.matching import FIELDS
+from target_stripe_alloy.permissions import ALLOWED
+from target_stripe_alloy.resources import BY_STREAM
 
 TEST, LIVE = "test", "live"
 JOURNAL = "sqlite:///target-stripe-alloy.db"
 REJECTS = "target-stripe-alloy-rejects.jsonl"
 SHARED = ("api_key", "api_url", "api_version", "max_requests_per_second", "max_concurrency")
 """Settings that mean the same as the tap's."""
-
-ALLOWED = tuple(
-    sorted(
-        {f"{resource.stream}.{guard.action}" for resource in RESOURCES for guard in resource.guards}
-        | {f"{resource.stream}.{action}" for resource in RESOURCES for action in resource.actions}
-        | {f"{resource.stream}.replace" for resource in RESOURCES if resource.succeeded}
-    )
-)
-"""What `allow_actions` may contain."""
 
 
 def _choice(name: str, values: tuple[str, ...], title: str, description: str) -> th.Property[Any]:
@@ -94,6 +92,30 @@ DECLARED = th.PropertiesList(
         "What a tombstone (`deleted: true`) does to the object.",
     ),
     th.Property(
+        "match_by",
+        th.ObjectType(additional_properties=th.ArrayType(th.StringType)),
+        default={},
+        title="Match by",
+        description="Stream → the fields by which a record without a Stripe id finds its object, "
+        'such as `{"customers": ["email"]}`: `email` of customers, `lookup_key` of prices, '
+        "`number` of invoices, or a metadata key (`metadata.crm_id`) of any.",
+    ),
+    th.Property(
+        "on_missing",
+        th.StringType,
+        allowed_values=[CREATE, SKIP, REJECT],
+        title="On missing",
+        description="What becomes of a record without an object: it is created, skipped, or "
+        "rejected. Default: `create`, in `same_account` `reject`.",
+    ),
+    _choice(
+        "on_several_matches",
+        (REJECT, OLDEST, NEWEST),
+        "On several matches",
+        "When several objects carry what a record is matched by: reject it, naming them, or take "
+        "the oldest or the newest.",
+    ),
+    th.Property(
         "allow_actions",
         th.ArrayType(th.StringType),
         default=[],
@@ -123,6 +145,13 @@ DECLARED = th.PropertiesList(
         default=JOURNAL,
         title="Journal",
         description="SQLAlchemy URL of the journal: a SQLite file, or PostgreSQL.",
+    ),
+    th.Property(
+        "pipeline",
+        th.StringType,
+        title="Pipeline",
+        description="A name for this pipeline: several that share a journal do not undo each "
+        "other's work. Default: Meltano's environment and extractor, if it runs there.",
     ),
     th.Property(
         "rejects",
@@ -164,6 +193,7 @@ class TargetSettings:
     dry_run: bool
     preview: bool
     journal: str
+    pipeline: str | None
     rejects: str
     max_rejects: int | None
     plan: str | None
@@ -184,17 +214,30 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
             on_conflict=config.get("on_conflict") or FAIL,
             delete_policy=config.get("delete_policy") or IGNORE,
             allowed=_allowed(config.get("allow_actions") or ()),
+            match_by=_match_by(config.get("match_by") or {}),
+            on_missing=config.get("on_missing") or "",
+            on_several_matches=config.get("on_several_matches") or REJECT,
         ),
         dry_run=bool(config.get("dry_run")),
         preview=config.get("preview") is not False,
         journal=str(config.get("journal") or JOURNAL),
+        pipeline=str(config.get("pipeline") or "") or _of_meltano(os.environ),
         rejects=str(config.get("rejects") or REJECTS),
         max_rejects=_number(config.get("max_rejects")),
         plan=config.get("plan") or None,
         summary=config.get("summary") or None,
     )
     _check_mode(settings)
+    _check_matching(settings.policy)
     return settings
+
+
+def _of_meltano(environment: Mapping[str, str]) -> str | None:
+    """The name of a Meltano pipeline, as its state id begins."""
+    extractor = environment.get("MELTANO_EXTRACTOR_NAME")
+    if not extractor:
+        return None
+    return f"{environment.get('MELTANO_ENVIRONMENT', '')}:{extractor}"
 
 
 def _allowed(names: Any) -> frozenset[str]:
@@ -204,6 +247,42 @@ def _allowed(names: Any) -> frozenset[str]:
                 f"`allow_actions` names no action: {name!r}. Known: {', '.join(ALLOWED)}"
             )
     return frozenset(names)
+
+
+def _match_by(rules: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    for stream, fields in rules.items():
+        if stream not in BY_STREAM or not BY_STREAM[stream].writable:
+            raise SettingsError(f"`match_by` names no stream that can be written: {stream!r}")
+        if not fields or isinstance(fields, str):
+            raise SettingsError(f"`match_by`: {stream} needs a list of fields, got {fields!r}")
+        for name in fields:
+            _check_field(stream, name)
+    return {stream: tuple(dict.fromkeys(fields)) for stream, fields in rules.items()}
+
+
+def _check_field(stream: str, name: str) -> None:
+    outer, _, key = name.partition(".")
+    if name in FIELDS.get(stream, ()) or (outer == "metadata" and key):
+        return
+    safe = ", ".join((*FIELDS.get(stream, ()), "metadata.<key>"))
+    raise SettingsError(
+        f"`match_by`: {stream} cannot be matched by {name!r}: it is not unique, or Stripe has no "
+        f"exact list by it, so another object could be written. Use one of: {safe}"
+    )
+
+
+def _check_matching(policy: Policy) -> None:
+    if policy.match_by and policy.id_mode == COPY:
+        raise SettingsError(
+            "`match_by` does not go with `id_mode: copy`: a copy is found by its id there. Use "
+            "`same_account` (records without an id) or `external`"
+        )
+    creates = policy.on_missing == CREATE and policy.id_mode == SAME_ACCOUNT
+    if creates and not policy.match_by:
+        raise SettingsError(
+            "`on_missing: create` needs `match_by` in `same_account`: what is created could not be "
+            "found again. Set `match_by`, or use `id_mode: external`"
+        )
 
 
 def _account(config: Mapping[str, Any], name: str) -> str | None:
@@ -235,4 +314,4 @@ def _check_mode(settings: TargetSettings) -> None:
         )
 
 
-__all__ = ["DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]
+__all__ = ["ALLOWED", "DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk.sinks import RecordSink
@@ -10,8 +11,8 @@ from typing_extensions import override
 
 from stripe_alloy.errors import SettingsError
 from target_stripe_alloy.decision import EXTERNAL
-from target_stripe_alloy.identity import Keys
 from target_stripe_alloy.jobs import Job, StreamKind
+from target_stripe_alloy.record_keys import Keys, UnusableKey
 from target_stripe_alloy.resources import BY_STREAM
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BATCH = 250
 """Records that are looked up in the journal at a time."""
+BATCH_BYTES = 8 << 20
 
 
 class StripeSink(RecordSink):
@@ -34,15 +36,20 @@ class StripeSink(RecordSink):
             )
         self._engine = target.engine
         self._report = target.report
-        external = target.settings.policy.id_mode == EXTERNAL
+        policy = target.settings.policy
+        external = policy.id_mode == EXTERNAL
         names = self.key_properties if external else ("id",)
         metadata = self.schema["properties"].get("metadata", {})
         self._kind = StreamKind(
             resource,
-            Keys(target.settings.policy.id_mode, names),
+            Keys(policy.id_mode, names, policy.match_by.get(resource.stream, ())),
             whole="properties" not in metadata,
         )
+        self.source = self.stream_name
+        """The stream's name before stream maps, of the record that comes next."""
+        self._engine.declare(self._kind)
         self._jobs: list[Job] = []
+        self._size = 0
         self._since = 0.0
 
     @override
@@ -53,20 +60,31 @@ class StripeSink(RecordSink):
     @override
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
         self._report.read(self.stream_name)
-        key = self._kind.keys.of(record)
+        keys = self._kind.keys
+        try:
+            key = keys.of(record)
+            keys.match_values(record, present=True)
+        except UnusableKey as error:
+            self._engine.reject(self._kind, str(error), record)
+            return
         if key is None:
-            names = ", ".join(self._kind.keys.properties) or "the stream has no key properties"
+            names = ", ".join(keys.properties) or "the stream has no key properties"
             self._engine.reject(self._kind, f"it has no key: {names}", record)
             return
         number = self._engine.watermark.issue()
         if not self._jobs:
             self._since = time.monotonic()
-        self._jobs.append(Job(self._kind, key, record, number, self._engine.digest(record)))
-        if len(self._jobs) >= BATCH:
+        digest, size = self._engine.fingerprint(record)
+        if self._kind.source != self.source:
+            self.flush()
+            self._kind = replace(self._kind, source=self.source)
+        self._jobs.append(Job(self._kind, key, record, number, digest, keys.label(record), size))
+        self._size += size
+        if len(self._jobs) >= BATCH or self._size >= BATCH_BYTES:
             self.flush()
 
     def flush(self, *, older_than: float = 0.0) -> None:
         """Hand on what is held, if it is held for so many seconds."""
         if self._jobs and time.monotonic() - self._since >= older_than:
-            jobs, self._jobs = self._jobs, []
+            jobs, self._jobs, self._size = self._jobs, [], 0
             self._engine.submit(jobs)

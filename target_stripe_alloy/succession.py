@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from target_stripe_alloy.decision import REPLACES, Request
 from target_stripe_alloy.delivery import Delivery
-from target_stripe_alloy.objects import Objects
-from target_stripe_alloy.reshape import Tree
-from target_stripe_alloy.resources import Object
+from target_stripe_alloy.images import trees_of
+from target_stripe_alloy.objects import Objects, expansions
+from target_stripe_alloy.reshape import Tree, alike, at, leaves
+from target_stripe_alloy.resources import Object, Resource
 
 STREAM = "prices"
+_ITS_OWN = frozenset({"metadata", "transfer_lookup_key", "active"})
+"""Parameters of a new price in which it may differ from what the record wants."""
 
 
 class Succession:
@@ -27,22 +30,33 @@ class Succession:
         prices = self._objects.list("/v1/prices", [("product", str(product))])
         return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == before), None)
 
-    def release(self, key: str, price: Object) -> None:
+    def is_as_wanted(self, resource: Resource, request: Request, heir: Object) -> bool:
+        """Whether a price that took another one's place is the one that would be made now."""
+        whole = self._objects.get(f"/v1/prices/{heir['id']}", expansions(resource, heir)) or heir
+        theirs = trees_of(resource, sorted(request.params), whole)
+        wanted = {k: v for k, v in request.params.items() if k not in _ITS_OWN}
+        # Another one may have its lookup key by now.
+        wanted.pop("lookup_key", None)
+        return all(alike(leaf, at(theirs, path)) for path, leaf in leaves(wanted))
+
+    def release(self, key: str, price: Object, archiving: Request) -> None:
         """Stripe archives no default price: its product has none from now on."""
-        self._pass_on(key, price, None)
+        self._pass_on(key, price, None, archiving.needs)
 
     def end(self, key: str, before: str, successor: Object) -> None:
         """Archive the price that has a successor; as a default price it is replaced first."""
         old = self._objects.get(f"/v1/prices/{before}")
         if old is None or not old["active"]:
             return
-        self._pass_on(key, old, successor["id"])
-        archive = Request("archive", "POST", f"/v1/prices/{before}", {"active": "false"})
-        self._delivery.send(STREAM, key, archive)
+        needed = frozenset({f"{STREAM}.replace"})
+        self._pass_on(key, old, successor["id"], needed)
+        params = {"active": "false"}
+        archive = Request("archive", "POST", f"/v1/prices/{before}", params, needs=needed)
+        self._delivery.send(STREAM, key, archive, object_id=before)
 
-    def _pass_on(self, key: str, price: Object, heir: Tree) -> None:
+    def _pass_on(self, key: str, price: Object, heir: Tree, needs: frozenset[str]) -> None:
         path = f"/v1/products/{price['product']}"
         product = self._objects.get(path)
         if product and product.get("default_price") == price["id"]:
-            request = Request("default_price", "POST", path, {"default_price": heir})
-            self._delivery.send(STREAM, key, request)
+            request = Request("default_price", "POST", path, {"default_price": heir}, needs=needs)
+            self._delivery.send(STREAM, key, request, object_id=product["id"])

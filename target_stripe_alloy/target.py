@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import cached_property
-from hashlib import blake2b
 from types import FrameType
 from typing import IO, Any, ClassVar
 
@@ -22,11 +21,12 @@ from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
 from stripe_alloy.connect import Connection
-from stripe_alloy.errors import PermissionMissing, SettingsError
 from stripe_alloy.program import run
 from stripe_alloy.transport import Transport
+from target_stripe_alloy.accounts import account_id, adopt, identity_of
 from target_stripe_alloy.engine import Engine
 from target_stripe_alloy.journal import Journal, Scope
+from target_stripe_alloy.objects import Objects
 from target_stripe_alloy.preview import Previews
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
@@ -118,8 +118,20 @@ class TargetStripeAlloy(Target):
     @cached_property
     def _journal(self) -> Journal:
         settings = self.settings
-        scope = Scope(self._account(), settings.live, settings.policy.id_mode)
-        return Journal(settings.journal, scope, clock=self.transport.now)
+        found = account_id(self.transport, settings.account_id, settings.expected_account_id)
+        identity = identity_of(found, settings.shared.api_key)
+        journal = Journal(
+            settings.journal,
+            Scope(identity, settings.live, settings.policy.id_mode),
+            pipeline=settings.pipeline or "",
+            clock=self.transport.now,
+        )
+        try:
+            adopt(journal, identity, Objects(self.transport, settings.account_id))
+        except BaseException:
+            journal.close()
+            raise
+        return journal
 
     @cached_property
     def engine(self) -> Engine:
@@ -133,6 +145,7 @@ class TargetStripeAlloy(Target):
             account=settings.account_id,
             workers=settings.shared.max_concurrency,
             dry_run=settings.dry_run,
+            named=bool(settings.pipeline),
             previews=self._previews(),
         )
         engine.recover()
@@ -143,26 +156,6 @@ class TargetStripeAlloy(Target):
         settings = self.settings
         wanted = settings.dry_run and settings.preview
         return Previews(self.transport, settings.account_id) if wanted else None
-
-    def _account(self) -> str:
-        """The id of the account that is written to; refuses one that is not meant."""
-        expected = self.settings.expected_account_id
-        try:
-            body = self.transport.get("/v1/account", account=self.settings.account_id).body
-        except PermissionMissing as error:
-            if expected:
-                raise SettingsError(
-                    f"`expected_account_id` cannot be checked: the key may not read the account "
-                    f"({error.failure.message}). Grant it, or use another key"
-                ) from None
-            key = self.settings.shared.api_key.encode()
-            return self.settings.account_id or f"key:{blake2b(key, digest_size=8).hexdigest()}"
-        found = str(body["id"])
-        if expected and found != expected:
-            raise SettingsError(
-                f"The key writes to {found}, `expected_account_id` is {expected}: refused"
-            )
-        return found
 
     # ------------------------------------------------------------------ messages
 
@@ -181,6 +174,8 @@ class TargetStripeAlloy(Target):
                     continue
                 self._assert_sink_exists(stream_map.stream_alias)
                 sink = self._sinks_active[stream_map.stream_alias]
+                assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
+                sink.source = name
                 sink._singer_validate_message(record)  # noqa: SLF001 - as the SDK does
                 sink.process_record(record, {})
                 sink.record_counter_metric.increment()

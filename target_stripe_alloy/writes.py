@@ -9,6 +9,7 @@ from typing import Any
 from stripe_alloy.params import Shape
 from target_stripe_alloy.compare import Comparison
 from target_stripe_alloy.decision import NEW, Base, Request, Wanted
+from target_stripe_alloy.effects import effects_of, marked, of_action, of_replay
 from target_stripe_alloy.reshape import (
     Path,
     Tree,
@@ -23,7 +24,7 @@ from target_stripe_alloy.reshape import (
     shape_at,
     tree_of,
 )
-from target_stripe_alloy.resources import ACTION, MODIFIERS, UPDATE, Object, Resource
+from target_stripe_alloy.resources import ACTION, MODIFIERS, UPDATE, Action, Object, Resource
 
 
 def new_params(wanted: Wanted) -> dict[str, Tree]:
@@ -36,8 +37,9 @@ def new_params(wanted: Wanted) -> dict[str, Tree]:
     }
     if wanted.object_id and "id" in known:
         params["id"] = wanted.object_id
-    if wanted.stamp:
-        params["metadata"] = {**params.get("metadata", {}), **wanted.stamp}
+    marks = marked(wanted.resource, effects_of(wanted.resource, params, _items(wanted)), None)
+    if wanted.stamp or marks:
+        params["metadata"] = {**params.get("metadata", {}), **wanted.stamp, **marks}
     if isinstance(params.get("items"), dict):
         params["items"] = [
             {name: value for name, value in entry.items() if name != "id"}
@@ -46,14 +48,33 @@ def new_params(wanted: Wanted) -> dict[str, Tree]:
     return params
 
 
+def _items(wanted: Wanted) -> Mapping[str, Tree] | None:
+    items = wanted.tree.get("items")
+    return items if isinstance(items, dict) else None
+
+
 def create_request(wanted: Wanted, params: Mapping[str, Tree]) -> Request:
     """The request that makes a new one; a line is added to its invoice."""
     resource = wanted.resource
+    effects = tuple((name, True) for name in effects_of(resource, params, _items(wanted)))
     if resource.within != "invoice":
         path = resource.one.replace("/{id}", "") or resource.path
-        return Request("create", "POST", path, params)
+        return Request("create", "POST", path, params, effects)
     path = f"/v1/invoices/{wanted.tree['invoice']}/add_lines"
-    return Request("create", "POST", path, {"lines": [dict(params)]})
+    return Request("create", "POST", path, {"lines": [dict(params)]}, effects)
+
+
+def update_request(
+    wanted: Wanted, path: str, params: Mapping[str, Tree], current: Object, theirs: Tree
+) -> Request:
+    """The request that changes an object; what it leaves no trace of is named in its metadata."""
+    changed = dict(params)
+    effects = tuple(effects_of(wanted.resource, changed, changed.get("items")))
+    marks = marked(wanted.resource, effects, current)
+    if marks:
+        changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
+    lasting = tuple((name, True) for name in effects)
+    return Request("update", "POST", path, sent(changed, theirs), lasting)
 
 
 def entry_requests(
@@ -99,7 +120,7 @@ def attachment(wanted: Wanted, current: Object, found: Comparison) -> list[Reque
 
 def action_requests(wanted: Wanted, current: Object, base: Base | None) -> list[Request]:
     """The request that a record asks for, unless it was made; raises `Unwritable`."""
-    if not wanted.action or (base and base.ours.get(ACTION) == wanted.action):
+    if not wanted.action or (base and base.ours.get(ACTION) == asked(wanted)):
         return []
     resource = wanted.resource
     action = resource.actions.get(wanted.action)
@@ -107,13 +128,30 @@ def action_requests(wanted: Wanted, current: Object, base: Base | None) -> list[
         known = ", ".join(resource.actions) or "none"
         raise Unwritable(f"{ACTION}: {resource.stream} know no {wanted.action!r}, but: {known}")
     status = current.get("status")
-    if status in action.done:
+    effect = _effect(wanted, action)
+    if status in action.done or current.get(action.fills) or effect[0] in wanted.done:
         return []
     if status not in action.when:
         raise Unwritable(f"{ACTION}: cannot {wanted.action} one whose status is {status}")
     path = resource.path_of(current["id"], current)
     target = f"{path}/{action.suffix}" if action.suffix else path
-    return [Request(wanted.action, action.method, target)]
+    return [Request(wanted.action, action.method, target, effects=(effect,))]
+
+
+def asked(wanted: Wanted) -> str | None:
+    """Return the action as the base image keeps it: with the occasion, where the record has one."""
+    return f"{wanted.action}:{wanted.occasion}" if wanted.occasion else wanted.action
+
+
+def _effect(wanted: Wanted, action: Action) -> tuple[str, bool]:
+    """Return the name of an action's effect, and whether it lasts.
+
+    What a status shows may happen again, but not for the sake of a record that comes again.
+    """
+    assert wanted.action  # noqa: S101 - asked before
+    if action.event:
+        return of_action(wanted.action, wanted.occasion), True
+    return of_replay(wanted.action, wanted.digest), False
 
 
 def modifiers(wanted: Wanted, operation: str) -> dict[str, Tree]:

@@ -27,6 +27,7 @@ from target_stripe_alloy.decision import (
     Wanted,
 )
 from target_stripe_alloy.objects import theirs_of
+from target_stripe_alloy.permissions import permissions_of
 from target_stripe_alloy.plan import plan
 from target_stripe_alloy.reshape import Tree, Unwritable, is_empty, pairs_of
 from target_stripe_alloy.resources import ACTION, BY_STREAM, RESOURCES, Object
@@ -104,7 +105,7 @@ def decide(
     *,
     allow: Iterable[str] = (),
     wanted: Mapping[str, Any] | None = None,
-    **policy: str,
+    **policy: Any,
 ) -> Decision:
     made = wanted_of(stream, record, current, **(wanted or {}))
     rules = Policy(allowed=frozenset(allow), **policy)
@@ -380,7 +381,9 @@ def test_null_is_no_change_where_nothing_is() -> None:
 
 def test_no_discounts_clear_the_discounts() -> None:
     current = {**SUBSCRIPTION, "discounts": ["di_1"]}
-    decision = decide("subscriptions", {"discounts": []}, current)
+    decision = decide(
+        "subscriptions", {"discounts": []}, current, allow=["subscriptions.discounts"]
+    )
     assert list(pairs_of(sent_by(decision))) == [("discounts", "")]
 
 
@@ -451,12 +454,17 @@ OTHER_PRICE = [{**ITEMS[0], "price": "price_9"}]
     ("stream", "record", "current", "permission"),
     [
         ("customers", {"balance": 5}, {**CUSTOMER, "balance": 0}, "balance"),
-        ("customers", {"default_source": "card_2"}, CUSTOMER, "source"),
-        ("subscriptions", {"items": OTHER_PRICE}, CHARGED, "items"),
-        ("subscriptions", {"trial_end": "now"}, CHARGED, "items"),
-        ("subscriptions", {"collection_method": "charge_automatically"}, SUBSCRIPTION, "items"),
-        ("subscription_items", {"quantity": 4}, ITEM, "update"),
-        ("subscription_items", {"price": "price_9"}, ITEM, "update"),
+        ("customers", {"default_source": "card_2"}, CUSTOMER, "source (for default_source)"),
+        ("subscriptions", {"items": OTHER_PRICE}, CHARGED, "items (for items.price)"),
+        ("subscriptions", {"trial_end": "now"}, CHARGED, "items (for trial_end)"),
+        (
+            "subscriptions",
+            {"collection_method": "charge_automatically"},
+            SUBSCRIPTION,
+            "items (for collection_method)",
+        ),
+        ("subscription_items", {"quantity": 4}, ITEM, "update (for quantity)"),
+        ("subscription_items", {"price": "price_9"}, ITEM, "update (for price)"),
         ("invoices", {"auto_advance": True}, INVOICE, "auto_advance"),
         ("invoices", {ACTION: "finalize"}, INVOICE, "finalize"),
         ("invoices", {ACTION: "pay"}, INVOICE, "pay"),
@@ -476,11 +484,11 @@ def test_what_moves_money_needs_its_permission(
     stream: str, record: Object, current: Object, permission: str
 ) -> None:
     current = {"id": "x_1", **current}
-    name = f"{stream}.{permission}"
+    name = f"{stream}.{permission.partition(' ')[0]}"
     others = {f"{stream}.{action}" for action in BY_STREAM[stream].actions} - {name}
     decision = decide(stream, record, current, allow=others)
     assert (decision.verdict, decision.requests) == (BLOCKED, ())
-    assert decision.reason == f"`allow_actions` does not contain {name}"
+    assert decision.reason == f"`allow_actions` does not contain {stream}.{permission}"
     assert decide(stream, record, current, allow=[*others, name]).verdict == UPDATED
 
 
@@ -500,12 +508,12 @@ def test_what_moves_money_needs_its_permission(
 def test_what_would_move_money_is_not_created_unasked(stream: str, record: Object) -> None:
     decision = decide(stream, record, None, id_mode="external")
     assert (decision.verdict, decision.requests) == (BLOCKED, ())
-    every = [f"{stream}.{guard.action}" for guard in BY_STREAM[stream].guards]
+    every = permissions_of(BY_STREAM[stream])
     assert decide(stream, record, None, id_mode="external", allow=every).verdict == CREATED
 
 
-def test_items_of_a_subscription_that_is_invoiced_need_no_permission() -> None:
-    assert decide("subscriptions", {"items": OTHER_PRICE}, SUBSCRIPTION).verdict == UPDATED
+def test_items_of_a_subscription_that_is_invoiced_need_their_permission_too() -> None:
+    assert decide("subscriptions", {"items": OTHER_PRICE}, SUBSCRIPTION).verdict == BLOCKED
 
 
 def test_a_blocked_part_blocks_the_whole_record() -> None:
@@ -558,7 +566,10 @@ def changed_items(draw: st.DrawFn) -> list[Object]:
 
 
 def decide_items(items: list[Object], current: Object, base: Base | None) -> Decision:
-    return decide("subscriptions", {"items": items}, current, base, on_conflict="overwrite")
+    allow = ("subscriptions.items",)
+    return decide(
+        "subscriptions", {"items": items}, current, base, allow=allow, on_conflict="overwrite"
+    )
 
 
 HELD = base_of("subscriptions", {"items": ITEMS}, SUBSCRIPTION)
@@ -635,7 +646,7 @@ def test_an_item_that_is_gone_is_not_added_again() -> None:
 
 def test_a_new_subscription_has_items_without_ids() -> None:
     record = {"customer": "cus_1", "items": ITEMS, "collection_method": "send_invoice"}
-    decision = decide("subscriptions", record, None, id_mode="copy")
+    decision = decide("subscriptions", record, None, id_mode="copy", allow=["subscriptions.create"])
     assert sent_by(decision)["items"] == [
         {"price": "price_1", "quantity": "3"},
         {"price": "price_2", "quantity": "1"},
@@ -829,9 +840,13 @@ def test_an_unknown_action_is_rejected() -> None:
 # ---------------------------------------------------------------------- attaching
 
 
+ATTACH = ("payment_methods.attach",)
+
+
 def test_a_payment_method_is_attached() -> None:
     current: Object = {"id": "pm_1", "customer": None}
-    (request,) = decide("payment_methods", {"customer": "cus_1"}, current).requests
+    decision = decide("payment_methods", {"customer": "cus_1"}, current, allow=ATTACH)
+    (request,) = decision.requests
     assert (request.path, request.params) == (
         "/v1/payment_methods/pm_1/attach",
         {"customer": "cus_1"},
@@ -841,7 +856,8 @@ def test_a_payment_method_is_attached() -> None:
 def test_a_payment_method_is_attached_before_it_is_updated() -> None:
     current: Object = {"id": "pm_1", "customer": None, "metadata": {}}
     record = {"customer": "cus_1", "metadata": {"k": "v"}}
-    kinds = [request.kind for request in decide("payment_methods", record, current).requests]
+    decision = decide("payment_methods", record, current, allow=ATTACH)
+    kinds = [request.kind for request in decision.requests]
     assert kinds == ["attach", "update"]
 
 

@@ -18,7 +18,8 @@ from stripe_alloy.emulator.clock import DAY, SEED_END
 from stripe_alloy.errors import SettingsError
 from stripe_alloy.limits import Budget
 from stripe_alloy.transport import PREVIEW_PATH, Transport
-from target_stripe_alloy.decision import PLANNED, Request
+from target_stripe_alloy.decision import Request
+from target_stripe_alloy.identity import PLANNED
 from target_stripe_alloy.preview import (
     NoQuestion,
     Question,

@@ -1,0 +1,81 @@
+"""Pure: from a record and the answer to its request to the image that the journal keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from target_stripe_alloy.compare import key_items, tree_for
+from target_stripe_alloy.decision import Base
+from target_stripe_alloy.journal import Known, encode
+from target_stripe_alloy.reshape import Tree
+from target_stripe_alloy.resources import Object, Resource
+
+Rename = Callable[[str], str | None]
+"""The id that an item of a record has in Stripe; None if it has none."""
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """An image but for what the answer will say; the journal keeps it beside the request."""
+
+    source: str
+    number: int
+    names: Sequence[str]
+    """The fields that the record and its parameters have."""
+    ours: Mapping[str, Tree] | None
+    """What the record holds, as trees, `items` as a list; None for a tombstone: no base remains."""
+    fixed: Mapping[str, Any]
+    digest: bytes | None = None
+    """Of the record, if it is done with this request."""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What completes a record, and what must hold before its request is sent again."""
+
+    permissions: Sequence[str] = ()
+    """What `allow_actions` must contain; `delete_policy` with a value is one as well."""
+    effects: Sequence[tuple[str, bool]] = ()
+    """Names of effects, and whether each is lasting."""
+    object_id: str | None = None
+    """The object that is written to, if there is one already."""
+    draft: Draft | None = None
+
+
+def is_complete(result: Object) -> bool:
+    """Whether the lists inside an answer hold all their entries."""
+    inside = [value for value in result.values() if isinstance(value, dict)]
+    return not any(value.get("object") == "list" and value.get("has_more") for value in inside)
+
+
+def picture(
+    draft: Draft, resource: Resource, key: str, result: Object | None, rename: Rename
+) -> Known:
+    """Return what to keep of a record whose request was answered with `result`."""
+    known: dict[str, Any] = {
+        "source": draft.source,
+        "number": draft.number,
+        "digest": draft.digest,
+    }
+    if result is None:
+        return Known(resource.stream, key, None, **known)
+    if draft.ours is None:
+        return Known(resource.stream, key, result["id"], **known)
+    theirs = trees_of(resource, draft.names, result)
+    ours = dict(draft.ours)
+    if isinstance(ours.get("items"), list):
+        ours = key_items(ours, theirs.get("items") or {}, rename)
+    base = Base(ours, {k: v for k, v in theirs.items() if k in ours}, draft.fixed)
+    return Known(resource.stream, key, result["id"], base=encode(base), **known)
+
+
+def trees_of(resource: Resource, names: Sequence[str], current: Object) -> dict[str, Tree]:
+    """Return an object as a tree: the named fields, its items by their ids."""
+    chosen = set(names)
+    fields = {name: value for name, value in current.items() if name in chosen}
+    theirs = tree_for(resource, fields, 0.0)
+    entries = theirs.get("items")
+    if isinstance(entries, list):
+        theirs["items"] = {e["id"]: {k: v for k, v in e.items() if k != "id"} for e in entries}
+    return theirs

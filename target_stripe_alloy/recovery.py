@@ -1,0 +1,38 @@
+"""Pure: what a request that was under way when a run ended needs before it is sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from target_stripe_alloy.decision import ARCHIVE, IGNORE, Policy
+from target_stripe_alloy.forms import tree_from_form
+from target_stripe_alloy.images import Context
+from target_stripe_alloy.permissions import needed_by_request
+from target_stripe_alloy.resources import Resource
+
+DELETE_POLICY = "delete_policy="
+"""Begins the name of what a tombstone's request needs."""
+
+
+def withdrawn(
+    resource: Resource, kind: str, body: str, context: Context | None, policy: Policy
+) -> list[str]:
+    """Return what a request needs that the settings do not allow now.
+
+    A journal of version 1 did not keep what was needed: then the request itself tells, and what
+    depends on the object counts as needed.
+    """
+    if context is not None:
+        needed: Collection[str] = context.permissions
+    else:
+        needed = needed_by_request(resource, kind, tree_from_form(body))
+        if kind in ("delete", "archive"):
+            needed |= {DELETE_POLICY + kind}
+    return sorted(name for name in needed if not _is_allowed(name, policy))
+
+
+def _is_allowed(name: str, policy: Policy) -> bool:
+    if not name.startswith(DELETE_POLICY):
+        return name in policy.allowed
+    wanted = name.removeprefix(DELETE_POLICY)
+    return policy.delete_policy != IGNORE and wanted in (policy.delete_policy, ARCHIVE)

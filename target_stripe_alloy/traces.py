@@ -1,0 +1,78 @@
+"""Reads from Stripe's events what no field of an object shows: that we did something already."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from stripe_alloy.transport import Transport
+from stripe_alloy.written import KEY_PREFIX
+from target_stripe_alloy.decision import Wanted
+from target_stripe_alloy.effects import of_action
+from target_stripe_alloy.resources import Action, Object
+
+SLACK = 60
+"""Seconds by which an event may be dated before its object."""
+
+
+class Traces:
+    """Events of some types that were caused by requests of this target, newest first. Thread-safe.
+
+    Stripe lists events of the last 30 days. Each type is listed once a run, no further back than
+    the oldest object that was asked about.
+    """
+
+    def __init__(self, transport: Transport, account: str | None) -> None:
+        self._transport = transport
+        self._account = account
+        self._lock = threading.Lock()
+        self._lists: dict[str, _Listed] = {}
+
+    def look_again(self) -> None:
+        """Forget what was listed: more may have happened since."""
+        with self._lock:
+            self._lists.clear()
+
+    def of(
+        self, action: Action, wanted: Wanted, current: Object, done: frozenset[str]
+    ) -> frozenset[str]:
+        """Return the effect of an action that only an event shows, if it was ours and was had.
+
+        Raises the `StripeError` of a key that may not read events: nobody could tell then.
+        """
+        effect = of_action(str(wanted.action), wanted.occasion)
+        if not action.event or effect in done or wanted.occasion:
+            return frozenset()
+        since = int(current.get("created") or 0) - SLACK
+        with self._lock:
+            listed = self._lists.get(action.event)
+            if listed is None:
+                events = self._transport.walk(
+                    "/v1/events", [("type", action.event)], account=self._account
+                )
+                listed = self._lists[action.event] = _Listed(events)
+            listed.reach(since)
+        return frozenset({effect} if current["id"] in listed.ours else ())
+
+
+class _Listed:
+    """The part of a list of events that was read so far."""
+
+    def __init__(self, events: Iterator[dict[str, Any]]) -> None:
+        self._events = events
+        self._reached: float = float("inf")
+        self.ours: set[str] = set()
+        """Ids of the objects of events that our requests caused."""
+
+    def reach(self, since: float) -> None:
+        """Read back to a time, Unix seconds."""
+        while self._reached >= since:
+            event = next(self._events, None)
+            if event is None:
+                self._reached = float("-inf")
+                return
+            self._reached = event["created"]
+            request = event.get("request") or {}
+            if str(request.get("idempotency_key") or "").startswith(KEY_PREFIX):
+                self.ours.add(event["data"]["object"]["id"])

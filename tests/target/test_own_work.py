@@ -1,0 +1,320 @@
+"""A pipeline undoes nobody's work but its own, and takes nobody's work for its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stripe
+
+from stripe_alloy import transport
+from stripe_alloy.emulator import Emulator
+from stripe_alloy.errors import StripeUnavailable
+from tests.target.helpers import Message, record, schema, write
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "ATTEMPTS", 2)
+    monkeypatch.setattr(transport, "BASE_DELAY", 0.001)
+    monkeypatch.setattr(transport, "MAX_DELAY", 0.01)
+
+
+def client_of(emulator: Emulator) -> stripe.StripeClient:
+    return stripe.StripeClient(emulator.api_key, base_addresses={"api": emulator.url})
+
+
+def one(emulator: Emulator, kind: str, object_id: str) -> dict[str, Any]:
+    return next(found for found in emulator.objects(kind) if found["id"] == object_id)
+
+
+def customer(emulator: Emulator) -> str:
+    return str(emulator.objects("customers")[0]["id"])
+
+
+def metadata(emulator: Emulator, object_id: str) -> dict[str, str]:
+    return dict(one(emulator, "customers", object_id)["metadata"])
+
+
+def row(found: str, **fields: Any) -> list[Message]:
+    return [schema("customers"), record("customers", id=found, **fields)]
+
+
+# ---------------------------------------------------------------------- W8: whose base image
+
+
+@pytest.mark.parametrize("names", [("one", "two"), (None, None)])
+def test_two_pipelines_on_one_journal_leave_each_others_keys(
+    account: Emulator, tmp_path: Path, names: tuple[str | None, str | None]
+) -> None:
+    found = customer(account)
+    for tier in ("gold", "gold", "silver"):
+        for pipeline, key in zip(names, ("crm_tier", "usage"), strict=True):
+            named = {"pipeline": pipeline} if pipeline else {}
+            write(account, tmp_path, row(found, metadata={key: tier}), **named)
+    held = metadata(account, found)
+    assert (held["crm_tier"], held["usage"]) == ("silver", "silver")
+    last = [
+        write(account, tmp_path, row(found, metadata={key: "silver"}), **named)
+        for key, named in (
+            ("crm_tier", {"pipeline": names[0]} if names[0] else {}),
+            ("usage", {"pipeline": names[1]} if names[1] else {}),
+        )
+    ]
+    assert [run.writes for run in last] == [[], []]
+
+
+def test_two_streams_of_one_pipeline_leave_each_others_keys(
+    account: Emulator, tmp_path: Path
+) -> None:
+    found = customer(account)
+    maps = {"stream_maps": {"crm": {"__alias__": "customers"}, "usage": {"__alias__": "customers"}}}
+    for _ in range(2):
+        for name in ("crm", "usage"):
+            messages = [schema(name), record(name, id=found, metadata={name: "1"})]
+            write(account, tmp_path, messages, pipeline="p", **maps)
+    held = metadata(account, found)
+    assert (held["crm"], held["usage"]) == ("1", "1")
+
+
+def test_a_named_pipeline_unsets_what_it_renamed(account: Emulator, tmp_path: Path) -> None:
+    found = customer(account)
+    for key in ("old", "new"):
+        write(account, tmp_path, row(found, metadata={key: "1"}), pipeline="p")
+    held = metadata(account, found)
+    assert ("old" in held, held["new"]) == (False, "1")
+
+
+# ---------------------------------------------------------------------- W9: absent and null
+
+
+def test_a_key_that_becomes_null_is_cleared(account: Emulator, tmp_path: Path) -> None:
+    found = customer(account)
+    client_of(account).v1.customers.update(found, {"metadata": {"foo": "theirs"}})
+    write(account, tmp_path, row(found, metadata={"score": 1}))
+    write(account, tmp_path, row(found, metadata={"score": 1, "foo": None}))
+    assert "foo" not in metadata(account, found)
+
+
+def test_a_part_of_an_address_that_becomes_null_is_cleared(
+    account: Emulator, tmp_path: Path
+) -> None:
+    found = customer(account)
+    address: Any = {"line1": "1 Road", "line2": "Flat 2", "country": "DE"}
+    client_of(account).v1.customers.update(found, {"address": address})
+    write(account, tmp_path, row(found, address={"line1": "1 Road"}))
+    write(account, tmp_path, row(found, address={"line1": "1 Road", "line2": None}))
+    assert one(account, "customers", found)["address"]["line2"] is None
+
+
+# ---------------------------------------------------------------------- W12: keys of a copy
+
+
+def test_a_journal_that_was_put_back_makes_new_keys(account: Emulator, tmp_path: Path) -> None:
+    found = customer(account)
+    write(account, tmp_path, row(found, name="A"))
+    shutil.copy(tmp_path / "journal.db", tmp_path / "copy.db")
+    first = write(account, tmp_path, row(found, name="B"))
+    client_of(account).v1.customers.update(found, {"name": "A"})
+    for file in tmp_path.glob("journal.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "copy.db", tmp_path / "journal.db")
+    again = write(account, tmp_path, row(found, name="B"))
+    assert one(account, "customers", found)["name"] == "B"
+    keys = {write.idempotency_key for write in (*first.writes, *again.writes)}
+    assert len(keys) == 2
+
+
+# ---------------------------------------------------------------------- W13: alike expansions
+
+
+def test_tiers_that_change_are_no_conflict(empty: Emulator, tmp_path: Path) -> None:
+    def tiers(up_to: int) -> list[Message]:
+        return [
+            schema("products", "sku"),
+            record("products", sku="p", name="P"),
+            schema("prices", "code"),
+            record(
+                "prices",
+                code="t",
+                product="p",
+                currency="usd",
+                billing_scheme="tiered",
+                tiers_mode="graduated",
+                recurring={"interval": "month"},
+                tiers=[
+                    {"up_to": up_to, "unit_amount": 100},
+                    {"up_to": None, "unit_amount": 50},
+                ],
+            ),
+        ]
+
+    settings: Any = {"id_mode": "external", "allow_actions": ["prices.replace"]}
+    write(empty, tmp_path, tiers(2), **settings)
+    run = write(empty, tmp_path, tiers(3), **settings)
+    assert run.counts("prices") == {"read": 1, "updated": 1}
+    active = [price for price in empty.objects("prices") if price["active"]]
+    assert len(active) == 1
+    assert write(empty, tmp_path, tiers(3), **settings).writes == []
+
+
+def test_currency_options_that_are_written_are_no_conflict(
+    account: Emulator, tmp_path: Path
+) -> None:
+    price = next(p for p in account.objects("prices") if p["currency"] == "usd" and p["active"])
+    for amount in (500, 600, 700):
+        options = {"eur": {"unit_amount": amount}}
+        message = record("prices", id=price["id"], currency_options=options)
+        run = write(account, tmp_path, [schema("prices"), message])
+        assert run.counts("prices") == {"read": 1, "updated": 1}
+
+
+# ---------------------------------------------------------------------- W14: asked again
+
+
+def test_a_refund_that_was_under_way_is_not_sent_when_it_is_not_allowed_any_more(
+    account: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    charge = next(
+        c["id"] for c in account.objects("charges") if c["paid"] and not c["amount_refunded"]
+    )
+    messages = [schema("refunds", "no"), record("refunds", no="R1", charge=charge, amount=50)]
+    before = account.count("refund")
+    account.faults.add("cut_before", "/v1/refunds", method="POST", times=None)
+    with pytest.raises(StripeUnavailable):
+        write(account, tmp_path, messages, id_mode="external", allow_actions=["refunds.create"])
+    account.faults.clear()
+    for rows in ([schema("refunds", "no")], messages):
+        write(account, tmp_path, [*rows, *row(customer(account))], id_mode="external")
+    assert account.count("refund") == before
+    assert "refunds.create is not allowed any more" in caplog.text
+
+
+def test_a_deletion_that_was_under_way_is_not_sent_under_another_policy(
+    account: Emulator, tmp_path: Path
+) -> None:
+    found = client_of(account).v1.products.create({"name": "P"}).id
+    gone = [schema("products"), record("products", id=found, deleted=True)]
+    account.faults.add("cut_before", f"/v1/products/{found}", method="DELETE", times=None)
+    with pytest.raises(StripeUnavailable):
+        write(account, tmp_path, gone, delete_policy="delete")
+    account.faults.clear()
+    write(account, tmp_path, gone)
+    assert found in account.ids("products")
+
+
+# ---------------------------------------------------------------------- one key, one object
+
+
+def test_records_of_one_key_are_one_object_whatever_they_belong_to(
+    account: Emulator, tmp_path: Path
+) -> None:
+    charge = next(
+        c
+        for c in account.objects("charges")
+        if c["paid"] and c["payment_intent"] and not c["amount_refunded"] and c["amount"] > 200
+    )
+    rows = [
+        record("refunds", no="R9", charge=charge["id"], amount=50),
+        record("refunds", no="R9", payment_intent=charge["payment_intent"], amount=50),
+    ]
+    before = account.count("refund")
+    account.faults.add("delay", "/v1/refunds", method="POST", seconds=0.3)
+    write(
+        account,
+        tmp_path,
+        [schema("refunds", "no"), *rows],
+        id_mode="external",
+        allow_actions=["refunds.create"],
+    )
+    assert account.count("refund") == before + 1
+
+
+def test_a_record_that_waits_holds_back_the_next_of_its_key(
+    empty: Emulator, tmp_path: Path
+) -> None:
+    """The first version waits for its customer; the second must not be overwritten by it."""
+    messages = [
+        schema("invoices", "no"),
+        record("invoices", no="7", customer="late", description="first"),
+        record("invoices", no="7", description="second"),
+        schema("customers", "crm"),
+        record("customers", crm="late", name="A"),
+    ]
+    run = write(empty, tmp_path, messages, id_mode="external")
+    (invoice,) = empty.objects("invoices")
+    assert invoice["description"] == "second"
+    assert run.counts("invoices") == {"read": 2, "created": 1, "updated": 1}
+
+
+def test_many_records_behind_one_that_waits_do_not_stop_the_run(
+    empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("target_stripe_alloy.lanes.MAX_WAITING", 5)
+    waiting = [record("invoices", no="7", customer="late", description=str(n)) for n in range(20)]
+    messages = [
+        schema("invoices", "no"),
+        *waiting,
+        schema("customers", "crm"),
+        record("customers", crm="late", name="A"),
+    ]
+    write(empty, tmp_path, messages, id_mode="external")
+    (invoice,) = empty.objects("invoices")
+    assert invoice["description"] == "19"
+
+
+# ---------------------------------------------------------------------- W3: an id is its own
+
+
+def replaced(emulator: Emulator, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A price whose amount was changed, and the one in its place."""
+    old = next(p for p in emulator.objects("prices") if p["active"] and p["unit_amount"])
+    changed = record("prices", id=old["id"], unit_amount=old["unit_amount"] + 100)
+    write(emulator, folder, [schema("prices"), changed], allow_actions=["prices.replace"])
+    new = next(
+        p
+        for p in emulator.objects("prices")
+        if (p["metadata"] or {}).get("stripe_alloy_replaces") == old["id"]
+    )
+    return old, new
+
+
+def test_after_a_replacement_an_id_is_still_its_own(account: Emulator, tmp_path: Path) -> None:
+    old, new = replaced(account, tmp_path)
+    write(account, tmp_path, [schema("prices"), record("prices", id=old["id"], nickname="legacy")])
+    assert one(account, "prices", old["id"])["nickname"] == "legacy"
+    assert one(account, "prices", new["id"])["nickname"] == new["nickname"]
+
+
+def test_after_a_replacement_a_tombstone_ends_the_old_one(
+    account: Emulator, tmp_path: Path
+) -> None:
+    old, new = replaced(account, tmp_path)
+    gone = [schema("prices"), record("prices", id=old["id"], deleted=True)]
+    write(account, tmp_path, gone, delete_policy="archive")
+    assert one(account, "prices", new["id"])["active"] is True
+
+
+def test_after_a_replacement_the_old_row_changes_nothing(account: Emulator, tmp_path: Path) -> None:
+    old, _ = replaced(account, tmp_path)
+    before = account.count("price")
+    held = one(account, "prices", old["id"])
+    run = write(
+        account,
+        tmp_path,
+        [schema("prices"), {"type": "RECORD", "stream": "prices", "record": held}],
+        allow_actions=["prices.replace"],
+    )
+    assert run.writes == []
+    assert account.count("price") == before
+
+
+def test_a_third_amount_under_the_old_id_is_blocked(account: Emulator, tmp_path: Path) -> None:
+    old, new = replaced(account, tmp_path)
+    third = record("prices", id=old["id"], unit_amount=old["unit_amount"] + 777)
+    run = write(account, tmp_path, [schema("prices"), third], allow_actions=["prices.replace"])
+    assert run.writes == []
+    assert run.counts("prices") == {"read": 1, "blocked": 1}
+    assert new["id"] in run.rejects[0]["reason"]

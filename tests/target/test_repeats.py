@@ -1,0 +1,240 @@
+"""What leaves no trace is done once: however the run ends, whoever's key it is, with any journal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stripe
+
+from stripe_alloy import transport
+from stripe_alloy.emulator import Emulator
+from stripe_alloy.errors import StripeUnavailable
+from target_stripe_alloy.effects import MARK
+from tests.target.helpers import Message, record, schema, write
+
+ALL = [
+    "customers.source",
+    "disputes.submit",
+    "invoices.create",
+    "invoices.finalize",
+    "invoices.send",
+    "subscriptions.cancel",
+    "subscriptions.create",
+    "subscriptions.items",
+    "subscriptions.pause",
+    "subscriptions.resume",
+]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "ATTEMPTS", 2)
+    monkeypatch.setattr(transport, "BASE_DELAY", 0.001)
+    monkeypatch.setattr(transport, "MAX_DELAY", 0.01)
+
+
+@pytest.fixture
+def allowed() -> list[str]:
+    from target_stripe_alloy.settings import ALLOWED
+
+    return [name for name in ALL if name in ALLOWED]
+
+
+def client_of(emulator: Emulator) -> stripe.StripeClient:
+    return stripe.StripeClient(emulator.api_key, base_addresses={"api": emulator.url})
+
+
+def sent(emulator: Emulator) -> int:
+    """Mails that Stripe sent."""
+    return sum(event["type"] == "invoice.sent" for event in emulator.objects("event"))
+
+
+def open_invoice(emulator: Emulator) -> str:
+    api = client_of(emulator)
+    customer = emulator.objects("customers")[0]["id"]
+    params: Any = {"customer": customer, "collection_method": "send_invoice", "days_until_due": 9}
+    invoice = api.v1.invoices.create(params).id
+    line: Any = {"customer": customer, "invoice": invoice, "amount": 500}
+    api.v1.invoice_items.create(line)
+    return str(api.v1.invoices.finalize_invoice(invoice).id)
+
+
+def fees(emulator: Emulator) -> int:
+    """Setup fees on invoices or waiting for one."""
+    return sum(entry["amount"] == 999 for entry in emulator.objects("invoiceitem"))
+
+
+def fee_for(emulator: Emulator, **more: Any) -> list[Message]:
+    """A record that adds a setup fee to a subscription, and one field besides."""
+    subscription = next(s for s in emulator.objects("subscriptions") if s["status"] == "active")
+    item = subscription["items"]["data"][0]
+    fee = {
+        "price_data": {
+            "currency": item["price"]["currency"],
+            "product": item["price"]["product"],
+            "unit_amount": 999,
+        }
+    }
+    row = record("subscriptions", id=subscription["id"], add_invoice_items=[fee], **more)
+    return [schema("subscriptions"), row]
+
+
+def outage_after(emulator: Emulator, path: str) -> None:
+    """Stripe does it, and is gone before it answers."""
+    emulator.faults.add("cut_after", path, method="POST", times=None)
+
+
+def outage_of_reading(emulator: Emulator, path: str) -> None:
+    """Stripe does it and answers; nothing can be read afterwards."""
+    emulator.faults.add("cut_before", path, method="GET", times=None, after=1)
+
+
+def nothing_wrong(emulator: Emulator, path: str) -> None:
+    """The run goes through."""
+
+
+def keep_the_journal(folder: Path) -> None:
+    """Nothing happens between the runs."""
+
+
+def lose_the_journal(folder: Path) -> None:
+    for file in folder.glob("journal.db*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("journal", [keep_the_journal, lose_the_journal])
+@pytest.mark.parametrize("weather", [nothing_wrong, outage_after, outage_of_reading])
+def test_an_invoice_is_mailed_once(
+    account: Emulator,
+    tmp_path: Path,
+    allowed: list[str],
+    weather: Callable[[Emulator, str], None],
+    journal: Callable[[Path], None],
+) -> None:
+    invoice = open_invoice(account)
+    messages = [schema("invoices"), record("invoices", id=invoice, _action="send")]
+    weather(account, f"/v1/invoices/{invoice}")
+    try:
+        write(account, tmp_path, messages, allow_actions=allowed)
+    except StripeUnavailable:
+        pass
+    account.faults.clear()
+    assert sent(account) == 1
+    journal(tmp_path)
+    for _ in range(2):
+        write(account, tmp_path, messages, allow_actions=allowed)
+    assert sent(account) == 1
+
+
+@pytest.mark.parametrize("journal", [keep_the_journal, lose_the_journal])
+@pytest.mark.parametrize("weather", [nothing_wrong, outage_after])
+def test_a_setup_fee_is_added_once(
+    account: Emulator,
+    tmp_path: Path,
+    allowed: list[str],
+    weather: Callable[[Emulator, str], None],
+    journal: Callable[[Path], None],
+) -> None:
+    messages = fee_for(account)
+    subscription = messages[1]["record"]["id"]
+    weather(account, f"/v1/subscriptions/{subscription}")
+    before = fees(account)
+    try:
+        write(account, tmp_path, messages, allow_actions=allowed)
+    except StripeUnavailable:
+        pass
+    account.faults.clear()
+    assert fees(account) == before + 1
+    journal(tmp_path)
+    for _ in range(2):
+        write(account, tmp_path, messages, allow_actions=allowed)
+    assert fees(account) == before + 1
+
+
+def test_a_setup_fee_is_not_added_again_by_another_field(
+    account: Emulator, tmp_path: Path, allowed: list[str]
+) -> None:
+    before = fees(account)
+    for text in ("one", "two", "one"):
+        write(account, tmp_path, fee_for(account, description=text), allow_actions=allowed)
+    assert fees(account) == before + 1
+
+
+def test_another_setup_fee_is_another_effect(
+    account: Emulator, tmp_path: Path, allowed: list[str]
+) -> None:
+    before = fees(account)
+    messages = fee_for(account)
+    write(account, tmp_path, messages, allow_actions=allowed)
+    messages[1]["record"]["add_invoice_items"][0]["quantity"] = 2
+    for _ in range(2):
+        write(account, tmp_path, messages, allow_actions=allowed)
+    assert fees(account) >= before + 1
+    marks = next(
+        s["metadata"][MARK]
+        for s in account.objects("subscriptions")
+        if s["id"] == messages[1]["record"]["id"]
+    )
+    assert len(marks.split()) == 2
+
+
+def test_an_older_journal_mails_nothing_again(
+    account: Emulator, tmp_path: Path, allowed: list[str]
+) -> None:
+    """The journal is put back from a copy that was made before the mail."""
+    row = record("customers", id=account.ids("customers")[0], name="A")
+    write(account, tmp_path, [schema("customers"), row])
+    shutil.copy(tmp_path / "journal.db", tmp_path / "copy.db")
+    invoice = open_invoice(account)
+    messages = [schema("invoices"), record("invoices", id=invoice, _action="send")]
+    write(account, tmp_path, messages, allow_actions=allowed)
+    lose_the_journal(tmp_path)
+    shutil.copy(tmp_path / "copy.db", tmp_path / "journal.db")
+    write(account, tmp_path, messages, allow_actions=allowed)
+    assert sent(account) == 1
+
+
+def test_a_mail_that_somebody_else_sent_is_not_ours(
+    account: Emulator, tmp_path: Path, allowed: list[str]
+) -> None:
+    invoice = open_invoice(account)
+    client_of(account).v1.invoices.send_invoice(invoice)
+    messages = [schema("invoices"), record("invoices", id=invoice, _action="send")]
+    write(account, tmp_path, messages, allow_actions=allowed)
+    assert sent(account) == 2
+
+
+def test_a_reminder_of_another_month_is_sent(
+    account: Emulator, tmp_path: Path, allowed: list[str]
+) -> None:
+    invoice = open_invoice(account)
+    for month in ("2026-10", "2026-11", "2026-11", "2026-10"):
+        row = record("invoices", id=invoice, _action="send", _action_id=month)
+        write(account, tmp_path, [schema("invoices"), row], allow_actions=allowed)
+    assert sent(account) == 2
+
+
+def test_an_action_that_comes_again_after_a_broken_run_is_not_repeated(
+    account: Emulator, tmp_path: Path, allowed: list[str]
+) -> None:
+    """Pause, then resume; the run breaks before STATE, and the source sends both again."""
+    subscription = next(s for s in account.objects("subscriptions") if s["status"] == "active")
+    found = subscription["id"]
+    rows = [record("subscriptions", id=found, _action=name) for name in ("pause", "resume")]
+    messages = [schema("subscriptions"), *rows]
+
+    def times(kind: str) -> int:
+        return sum(e["type"] == f"customer.subscription.{kind}" for e in account.objects("event"))
+
+    account.faults.add("cut_after", f"/v1/subscriptions/{found}/resume", method="POST", times=None)
+    with pytest.raises(StripeUnavailable):
+        write(account, tmp_path, messages, allow_actions=allowed)
+    account.faults.clear()
+    write(account, tmp_path, messages, allow_actions=allowed)
+    assert (times("paused"), times("resumed")) == (1, 1)
+    write(account, tmp_path, messages, allow_actions=allowed)  # that one ended well: asked anew
+    assert (times("paused"), times("resumed")) == (2, 2)
