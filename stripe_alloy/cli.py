@@ -142,7 +142,10 @@ _CONFIG = click.option(
 @click.option("--input", "messages", type=click.File("r"), default="-", help="Singer messages.")
 @click.option("--output", default=None, help="JSONL file for the plan.")
 def plan(*, configs: tuple[str, ...], messages: IO[str], output: str | None) -> None:
-    """Say what the target would write, record by record; sends nothing but GETs."""
+    """Say what the target would write, record by record, and what Stripe would invoice for it.
+
+    Sends nothing but GETs and requests for previews of invoices.
+    """
     from target_stripe_alloy import commands  # noqa: PLC0415 - heavy
 
     sys.exit(commands.plan(configs, messages, output))

@@ -46,6 +46,9 @@ LOCK_TIMEOUT = "lock_timeout"
 
 ACCOUNT_INVALID = "account_invalid"
 
+PREVIEW_PATH = "/v1/invoices/create_preview"
+"""Where Stripe computes an invoice without making one: a POST that only reads."""
+
 _ID = re.compile(r"^(/v1/(?:test_helpers/\w+|(?!test_helpers/)\w+)/)[^/]+")
 """What comes before an id in a path, and the id."""
 
@@ -80,7 +83,7 @@ def endpoint_of(method: str, path: str) -> str:
     >>> endpoint_of("GET", "/v1/invoices/in_1/lines")
     'GET /v1/invoices/:id/lines'
     """
-    return method + " " + _ID.sub(r"\1:id", path)
+    return f"{method} {path}" if path == PREVIEW_PATH else method + " " + _ID.sub(r"\1:id", path)
 
 
 class _Wire:
@@ -140,7 +143,8 @@ class _Wire:
 class Transport:
     """Sends requests; safe to use from several threads.
 
-    With `read_only` it refuses, before anything is sent, whatever is not a GET.
+    With `read_only` it refuses, before anything is sent, whatever is neither a GET nor the request
+    for a preview of an invoice.
     """
 
     def __init__(
@@ -231,14 +235,15 @@ class Transport:
         """Send until answered, refused or out of patience; `params` as text goes out as it is.
 
         A POST is sent again only with an `idempotency_key`: without one, nobody could tell
-        whether the first had worked.
+        whether the first had worked. A preview changes nothing, and is sent again.
         """
-        if self._read_only and method != "GET":
+        preview = (method, path) == ("POST", PREVIEW_PATH)
+        if self._read_only and method != "GET" and not preview:
             raise errors.SettingsError(f"{method} {path} refused: this run only reads")
         headers = {"Stripe-Account": account} if account else {}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
-        if method == "POST" and not idempotency_key:
+        if method == "POST" and not idempotency_key and not preview:
             return self._send(method, path, params, headers, account, decode)
         tries = 0
 

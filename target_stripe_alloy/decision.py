@@ -128,6 +128,10 @@ class Decision:
     reason: str = ""
     replaces: str | None = None
     """The price that ends with this decision."""
+    withheld: Sequence[Request] = ()
+    """What a blocked record would send if `allow_actions` held everything; only in a plan."""
+    preview: Mapping[str, Any] | None = None
+    """What Stripe says that it will invoice; only in a plan, see `preview.py`."""
     heir: dict[str, Any] | None = None
     """The price that took its place already."""
     matched: Mapping[str, str] | None = None

@@ -52,8 +52,9 @@ from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, action_
 from target_stripe_alloy.journal import Intent, Journal, Known
 from target_stripe_alloy.lanes import Lanes, Ticket, Watermark
 from target_stripe_alloy.objects import Objects, expansions, theirs_of
-from target_stripe_alloy.permissions import permissions_of
+from target_stripe_alloy.permissions import ALLOWED, permissions_of
 from target_stripe_alloy.plan import plan
+from target_stripe_alloy.preview import Previews
 from target_stripe_alloy.recovery import withdrawn
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.reshape import Tree, Unwritable
@@ -105,7 +106,9 @@ class Engine:
         workers: int,
         dry_run: bool,
         named: bool = True,
+        previews: Previews | None = None,
     ) -> None:
+        self._previews = previews
         self._transport = transport
         self._journal = journal
         self._report = report
@@ -403,6 +406,10 @@ class Engine:
         unkeyed = wanted.tree.get("items")
         wanted = self._with_keyed_items(wanted, theirs)
         decision = plan(wanted, current, theirs, base, self._policy)
+        if self._previews:
+            everything = replace(self._policy, allowed=frozenset(ALLOWED))
+            allowed = partial(plan, wanted, current, theirs, base, everything)
+            decision = self._previews.of(job.stream, job.key, decision, current, allowed)
         if decision.replaces:
             decision = self._in_succession(decision, wanted, current)
         decision = self._unless_superseded(job, decision)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stripe_alloy.errors import AlloyError, StripeError, without_secrets
+from target_stripe_alloy import preview
 from target_stripe_alloy.decision import (
     BLOCKED,
     CONFLICT,
@@ -61,6 +62,7 @@ class Report:
         self._context = context
         self._collect = collect
         self._plan = JsonLines(plan, "plan", anew=True) if plan else None
+        self._totals = preview.Totals()
 
     @property
     def rejected(self) -> int:
@@ -91,6 +93,7 @@ class Report:
         with self._lock:
             self.counts[stream][verdict] += 1
             self._rejected += verdict == REJECTED
+            self._totals.add(decision.preview, blocked=verdict == BLOCKED)
             self._told[stream, verdict] += 1
             told = self._told[stream, verdict]
         if self._plan and verdict != UNCHANGED:
@@ -151,6 +154,8 @@ class Report:
         for stream, of in counts.items():
             told = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
             _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, told)
+        for line in self._totals.lines():
+            _logger.info("plan: %s", line)
         for file in (self._rejects, self._plan):
             if file:
                 file.close()
@@ -177,7 +182,7 @@ def _umask() -> int:
 
 
 def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
-    return {
+    planned: dict[str, Any] = {
         "stream": stream,
         "key": key,
         "verdict": decision.verdict,
@@ -191,6 +196,13 @@ def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
             {"method": request.method, "path": request.path} for request in decision.requests
         ],
     }
+    if decision.withheld:
+        planned["withheld"] = [
+            {"method": request.method, "path": request.path} for request in decision.withheld
+        ]
+    if decision.preview:
+        planned["preview"] = decision.preview
+    return planned
 
 
 def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
@@ -200,6 +212,8 @@ def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
     yield f"{sign} {stream} {key}{_matched(decision)} {decision.verdict}{reason}"
     for change in decision.changes:
         yield f"    {_line(change)}"
+    for line in preview.lines_of(decision.preview) if decision.preview else ():
+        yield f"    {line}"
 
 
 def _matched(decision: Decision) -> str:

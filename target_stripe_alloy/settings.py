@@ -128,7 +128,16 @@ DECLARED = th.PropertiesList(
         th.BooleanType,
         default=False,
         title="Dry run",
-        description="Plan and tell, send nothing but GETs, leave the journal's images as they are.",
+        description="Plan and tell, send nothing but GETs and previews of invoices, leave the "
+        "journal's images as they are.",
+    ),
+    th.Property(
+        "preview",
+        th.BooleanType,
+        default=True,
+        title="Preview",
+        description="In a plan, ask Stripe what a new subscription, or a change of one, will "
+        "invoice: one request a record.",
     ),
     th.Property(
         "journal",
@@ -182,6 +191,7 @@ class TargetSettings:
     expected_account_id: str | None
     policy: Policy
     dry_run: bool
+    preview: bool
     journal: str
     pipeline: str | None
     rejects: str
@@ -209,6 +219,7 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
             on_several_matches=config.get("on_several_matches") or REJECT,
         ),
         dry_run=bool(config.get("dry_run")),
+        preview=config.get("preview") is not False,
         journal=str(config.get("journal") or JOURNAL),
         pipeline=str(config.get("pipeline") or "") or _of_meltano(os.environ),
         rejects=str(config.get("rejects") or REJECTS),

@@ -39,6 +39,7 @@ from target_stripe_alloy.messages import (
     stream_of,
 )
 from target_stripe_alloy.objects import Objects
+from target_stripe_alloy.preview import Previews
 from target_stripe_alloy.record_keys import Keys, UnusableKey
 from target_stripe_alloy.rejects import Entry, Origin, RejectContext, Sorted, sort_lines
 from target_stripe_alloy.report import Report
@@ -117,7 +118,7 @@ class TargetStripeAlloy(Target):
 
     @property
     def transport(self) -> Transport:
-        """The way to Stripe; in a dry run it refuses whatever is not a GET."""
+        """The way to Stripe; in a dry run it only reads, which a preview does too."""
         return self._connection.transport
 
     @cached_property
@@ -171,10 +172,16 @@ class TargetStripeAlloy(Target):
             workers=settings.shared.max_concurrency,
             dry_run=settings.dry_run,
             named=bool(settings.pipeline),
+            previews=self._previews(),
         )
         engine.recover()
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         return engine
+
+    def _previews(self) -> Previews | None:
+        settings = self.settings
+        wanted = settings.dry_run and settings.preview
+        return Previews(self.transport, settings.account_id) if wanted else None
 
     # ------------------------------------------------------------------ messages
 

@@ -49,7 +49,7 @@ class Lists:
     def page(self, kind: str, params: JSON, url: str, scope: Mapping[str, str]) -> bytes:
         """The JSON of a page; `scope` holds what the path itself narrows it to."""
         query = self.query(kind, {**params, **scope})
-        query.limit = _limit(params)
+        query.limit = page_size(params)
         query.after, query.before = _cursors(params)
         paths = expand.check(kind, params.get("expand", []), in_list=True)
         try:
@@ -96,7 +96,8 @@ class Lists:
             query.add(delivered, lacking, params["delivery_success"])
 
 
-def _limit(params: JSON) -> int:
+def page_size(params: JSON) -> int:
+    """How many objects a page is to hold."""
     limit: int = params.get("limit", DEFAULT_LIMIT)
     if limit < 1:
         raise invalid(

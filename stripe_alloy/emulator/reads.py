@@ -8,6 +8,8 @@ import msgspec
 
 from stripe_alloy.emulator import expand
 from stripe_alloy.emulator.errors import ApiError, invalid, missing, no_account
+from stripe_alloy.emulator.ledger import listing
+from stripe_alloy.emulator.listing import page_size
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.routes import Reading, Route
 from stripe_alloy.emulator.store import DELETED, Query
@@ -84,6 +86,20 @@ def _payment_methods(reading: Reading) -> bytes:
     return reading.lists.page("payment_method", reading.params, reading.path, {})
 
 
+def _invoice(reading: Reading) -> bytes:
+    found = reading.store.previews.get((reading.account, reading.ids["id"]))
+    return fetch(reading, "invoice", reading.ids["id"]) if found is None else _encode(found[0])
+
+
+def _invoice_lines(reading: Reading) -> bytes:
+    found = reading.store.previews.get((reading.account, reading.ids["id"]))
+    if found is None:
+        return _children("invoice", "line_item", "parent")(reading)
+    rows, after = found[1], reading.params.get("starting_after")
+    start = 1 + next((i for i, row in enumerate(rows) if row["id"] == after), -1)
+    return _encode(listing(rows[start:], reading.path, page_size(reading.params)))
+
+
 def _event(reading: Reading) -> bytes:
     query = reading.lists.query("event", {})
     query.add("id = ?", reading.ids["id"])
@@ -135,6 +151,7 @@ _OWN: dict[tuple[str, str], ReadHandler] = {
     ("list", "account"): _accounts,
     ("get", "account"): _account,
     ("get", "event"): _event,
+    ("get", "invoice"): _invoice,
 }
 
 
@@ -157,7 +174,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/balance", "balance_transaction", None, read=_balance),
     Route(
         "GET", "/v1/invoices/{id}/lines", "line_item", "InvoiceLineItemListParams",
-        read=_children("invoice", "line_item", "parent"),
+        read=_invoice_lines,
     ),
     Route(
         "GET", "/v1/charges/{id}/refunds", "refund", "ChargeListRefundsParams",

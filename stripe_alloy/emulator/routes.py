@@ -84,6 +84,8 @@ class Table:
         for route in routes:
             place = (route.method, len(route.parts), route.parts[1])
             self._by_place.setdefault(place, []).append(route)
+        for found in self._by_place.values():  # a name is no id: `/v1/invoices/create_preview`
+            found.sort(key=lambda route: [part.startswith("{") for part in route.parts])
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
         """The endpoint of a request, and the ids in its path."""

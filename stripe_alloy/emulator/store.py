@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LISTED, DELETED, UNLISTED = 0, 1, 2  # `shown`: in lists; gone; only asked for by name (test clocks)
 
+MAX_PREVIEWS = 1000
 _COLUMN_TYPES = "".join(f", {name}" for name in COLUMNS)
 _INDEXED = ("customer", "parent", "payment_intent", "charge", "payout", "source", "type")
 _OBJECTS = (
@@ -80,6 +81,8 @@ class Store:
 
     def __init__(self, path: str) -> None:
         self.lock = threading.RLock()
+        self.previews: dict[tuple[str, str], tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+        """Preview invoices, which are in no list and not in the file, with their lines."""
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=OFF", *_SCHEMA):
             self._db.execute(statement)
@@ -109,6 +112,15 @@ class Store:
     def put(self, rows: Iterable[Sequence[object]]) -> None:
         """Insert or replace; a replaced object keeps its place in lists."""
         self._db.executemany(_PUT, rows)
+
+    def keep_preview(
+        self, account: str, preview: dict[str, Any], lines: list[dict[str, Any]]
+    ) -> None:
+        """Let a preview invoice be read again, as long as not too many others follow."""
+        with self.lock:
+            self.previews[account, preview["id"]] = preview, lines
+            if len(self.previews) > MAX_PREVIEWS:
+                del self.previews[next(iter(self.previews))]
 
     def remove(self, account: str, kind: str, object_id: str) -> None:
         """Forget an object."""

@@ -33,6 +33,7 @@ def draft(ledger: Ledger, customer: JSON, currency: str, **fields: Any) -> JSON:
         "customer_tax_exempt": customer["tax_exempt"],
         "period_end": ledger.now,
         "period_start": ledger.now,
+        "starting_balance": customer["balance"],
         "test_clock": customer["test_clock"],
     }
     invoice = ledger.add("invoice", **{**known, **fields})
@@ -80,6 +81,9 @@ def finalize(ledger: Ledger, invoice: JSON) -> JSON:
     require(
         invoice, "draft", message="This invoice is already finalized, you can't re-finalize it."
     )
+    customer = ledger.find("customer", invoice["customer"])
+    if customer is not None:  # until now it is the customer's current one
+        ledger.change(invoice, starting_balance=customer["balance"])
     total(ledger, invoice)
     page = f"https://invoice.stripe.com/i/{ledger.account}/{invoice['id']}"
     ledger.change(
@@ -87,7 +91,7 @@ def finalize(ledger: Ledger, invoice: JSON) -> JSON:
         status="open",
         number=invoice["number"] or _number(ledger, invoice),
         effective_at=ledger.now,
-        ending_balance=0,
+        ending_balance=_use_balance(ledger, invoice),
         hosted_invoice_url=page,
         invoice_pdf=f"{page}/pdf",
         automatically_finalizes_at=None,
@@ -100,6 +104,16 @@ def finalize(ledger: Ledger, invoice: JSON) -> JSON:
     if invoice["amount_due"] == 0:
         settle(ledger, invoice)
     return invoice
+
+
+def _use_balance(ledger: Ledger, invoice: JSON) -> int:
+    """Take what the invoice uses of the customer's balance, or adds to it; return what is left."""
+    left: int = invoice["starting_balance"] + invoice["total"] - invoice["amount_due"]
+    customer = ledger.find("customer", invoice["customer"])
+    if customer is not None and left != customer["balance"]:
+        ledger.change(customer, balance=left)
+        ledger.emit("customer.updated", customer)
+    return left
 
 
 def _due(ledger: Ledger, invoice: JSON) -> int | None:

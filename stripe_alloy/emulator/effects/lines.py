@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.emulator.effects.catalog import amount_of
@@ -24,10 +25,12 @@ def pricing(price: JSON) -> JSON:
     }
 
 
-def from_subscription(item: JSON, *, proration: bool = False) -> JSON:
+def from_subscription(
+    item: JSON, *, proration: bool = False, invoice_item: str | None = None
+) -> JSON:
     """The parent of a line that a subscription's item caused."""
     details = {
-        "invoice_item": None,
+        "invoice_item": invoice_item,
         "proration": proration,
         "proration_details": {"credited_items": None} if proration else None,
         "subscription": item["subscription"],
@@ -99,16 +102,58 @@ def add_proration(
 
 def total(ledger: Ledger, invoice: JSON) -> None:
     """Bring an invoice's amounts and its embedded list in line with its lines."""
-    ledger.nest(invoice)
     lines = ledger.children("line_item", "parent", invoice["id"])
     subtotal = sum(line["amount"] for line in lines)
-    due = max(subtotal + invoice["starting_balance"], 0)
+    discounts = _discount(ledger, invoice, lines)
+    reduced = subtotal - sum(entry["amount"] for entry in discounts)
+    due = max(reduced + invoice["starting_balance"], 0)
+    ledger.nest(invoice)
     ledger.change(
         invoice,
         amount_due=due,
         amount_remaining=due - invoice["amount_paid"],
         subtotal=subtotal,
         subtotal_excluding_tax=subtotal,
-        total=subtotal,
-        total_excluding_tax=subtotal,
+        total=reduced,
+        total_discount_amounts=discounts,
+        total_excluding_tax=reduced,
     )
+
+
+def _discount(ledger: Ledger, invoice: JSON, lines: list[JSON]) -> list[JSON]:
+    """Write on each line what the invoice's discounts take off it; return the sums."""
+    taken: dict[str, list[JSON]] = {line["id"]: [] for line in lines}
+    sums = []
+    for discount_id in invoice["discounts"]:
+        discount = ledger.find("discount", discount_id)
+        coupon = discount and ledger.find("coupon", discount["source"]["coupon"])
+        if coupon is None:
+            continue
+        left = {
+            line["id"]: line["amount"] - sum(entry["amount"] for entry in taken[line["id"]])
+            for line in lines
+            if line["discountable"] and line["amount"] > 0
+        }
+        shares = _shares(coupon, invoice["currency"], left)
+        for line_id, amount in shares.items():
+            taken[line_id].append({"amount": amount, "discount": discount_id})
+        sums.append({"amount": sum(shares.values()), "discount": discount_id})
+    for line in lines:
+        if line["discount_amounts"] != taken[line["id"]]:
+            ledger.change(line, discount_amounts=taken[line["id"]])
+    return sums
+
+
+def _shares(coupon: JSON, currency: str, left: dict[str, int]) -> dict[str, int]:
+    """What a coupon takes off each line, in minor units."""
+    if coupon["percent_off"]:
+        share = Decimal(str(coupon["percent_off"])) / 100
+        return {name: int((amount * share + Decimal("0.5")) // 1) for name, amount in left.items()}
+    if coupon["currency"] not in (None, currency):
+        return {}
+    shares, whole = {}, sum(left.values())
+    rest = min(coupon["amount_off"] or 0, whole)
+    for name, amount in left.items():  # in proportion; the last line takes what rounding left
+        shares[name] = rest * amount // whole if whole else 0
+        rest, whole = rest - shares[name], whole - amount
+    return shares

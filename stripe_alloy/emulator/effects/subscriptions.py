@@ -76,6 +76,8 @@ def period_of(ledger: Ledger, subscription: JSON, price: JSON) -> tuple[int, int
         return items[0]["current_period_start"], items[0]["current_period_end"]
     if subscription["trial_end"]:
         return ledger.now, subscription["trial_end"]
+    if subscription["billing_cycle_anchor"] > ledger.now:
+        return ledger.now, subscription["billing_cycle_anchor"]
     recurring = price["recurring"] or {"interval": "month", "interval_count": 1}
     end = after(ledger.now, recurring["interval"], recurring["interval_count"])
     return ledger.now, end
@@ -101,6 +103,7 @@ def bill(ledger: Ledger, subscription: JSON, reason: str) -> JSON:
         billing_reason=reason,
         collection_method=subscription["collection_method"],
         default_payment_method=subscription["default_payment_method"],
+        discounts=discounts_of(ledger, subscription),
         due_date=None if automatic else ledger.now + (subscription["days_until_due"] or 30) * DAY,
         parent=invoices.of_subscription(subscription),
         period_start=start,
@@ -110,6 +113,27 @@ def bill(ledger: Ledger, subscription: JSON, reason: str) -> JSON:
     for item in items:
         _bill_item(ledger, invoice, item, {"start": start, "end": end}, free=free)
     return invoice
+
+
+def discounts_of(ledger: Ledger, subscription: JSON) -> list[str]:
+    """The subscription's discounts that have not ended when its current period begins."""
+    start = items_of(ledger, subscription)[0]["current_period_start"]
+    found = [ledger.get("discount", discount_id) for discount_id in subscription["discounts"]]
+    return [one["id"] for one in found if one["end"] is None or one["end"] > start]
+
+
+def _spend_discounts(ledger: Ledger, subscription: JSON, invoice: JSON) -> None:
+    """A coupon that is good for one invoice leaves the subscription with it."""
+    used = {entry["discount"] for entry in invoice["total_discount_amounts"]}
+    left = [one for one in subscription["discounts"] if one not in used or not _once(ledger, one)]
+    if left != subscription["discounts"]:
+        ledger.change(subscription, discounts=left)
+
+
+def _once(ledger: Ledger, discount_id: str) -> bool:
+    discount = ledger.get("discount", discount_id)
+    coupon = ledger.find("coupon", discount["source"]["coupon"])
+    return coupon is not None and coupon["duration"] == "once"
 
 
 def _bill_item(ledger: Ledger, invoice: JSON, item: JSON, period: JSON, *, free: bool) -> JSON:
@@ -131,6 +155,7 @@ def bind(ledger: Ledger, subscription: JSON, invoice: JSON) -> None:
     """The invoice is the subscription's latest now."""
     invoices.announce(ledger, invoice)
     ledger.change(subscription, latest_invoice=invoice["id"])
+    _spend_discounts(ledger, subscription, invoice)
 
 
 def advance(ledger: Ledger, subscription: JSON) -> None:
@@ -147,6 +172,14 @@ def advance(ledger: Ledger, subscription: JSON) -> None:
     for item in items:
         ledger.change(item, current_period_start=start, current_period_end=end)
     ledger.nest(subscription)
+
+
+def restart(ledger: Ledger, subscription: JSON) -> None:
+    """Begin a period now, with a new anchor."""
+    ledger.change(subscription, billing_cycle_anchor=ledger.now)
+    for item in items_of(ledger, subscription):
+        ledger.change(item, current_period_end=ledger.now)
+    advance(ledger, subscription)
 
 
 def set_status(ledger: Ledger, subscription: JSON, status: str, **fields: Any) -> None:

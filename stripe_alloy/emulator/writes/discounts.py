@@ -1,9 +1,10 @@
-"""Discounts: a coupon bound to something. They are kept and shown; amounts do not change."""
+"""Discounts: a coupon bound to something; invoices of a subscription take over its own."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.emulator.effects.periods import after
 from stripe_alloy.emulator.errors import required
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ def _one(ledger: Ledger, holder: JSON, entry: JSON) -> str:
     coupon = ledger.get("coupon", entry["coupon"], "coupon")
     ledger.change(coupon, times_redeemed=coupon["times_redeemed"] + 1)
     own = {holder["object"]: holder["id"]} if holder["object"] in _HOLDERS else {}
+    months = coupon["duration_in_months"] if coupon["duration"] == "repeating" else None
     discount = ledger.add(
         "discount",
         customer=holder.get("customer"),
+        end=after(ledger.now, "month", months) if months else None,
         source={"coupon": coupon["id"], "type": "coupon"},
         start=ledger.now,
         **own,

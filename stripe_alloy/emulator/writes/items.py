@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stripe_alloy.emulator.effects import invoices, subscriptions
 from stripe_alloy.emulator.effects.catalog import amount_of, plan_of
+from stripe_alloy.emulator.effects.lines import pricing
+from stripe_alloy.emulator.effects.periods import day
 from stripe_alloy.emulator.errors import invalid, missing, required
 from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.writes.catalog import new_price
@@ -24,18 +26,18 @@ CANCELED = "A canceled subscription can only update its cancellation_details and
 MAX_ITEMS = 20  # docs.stripe.com/billing/subscriptions/multiple-products
 
 
-def chosen(ledger: Ledger, entries: list[JSON]) -> list[Chosen]:
-    """The prices and quantities that a new subscription is about."""
+def chosen(ledger: Ledger, entries: list[JSON], name: str = "items") -> list[Chosen]:
+    """The prices and quantities that a new subscription is about, given as parameter `name`."""
     if not entries:
-        raise required("items")
+        raise required(name)
     if len(entries) > MAX_ITEMS:
-        raise invalid(f"A subscription can have up to {MAX_ITEMS} items.", "items")
+        raise invalid(f"A subscription can have up to {MAX_ITEMS} items.", name)
     found = [
-        (_price(ledger, entry, f"items[{i}]"), entry.get("quantity", 1), entry)
+        (_price(ledger, entry, f"{name}[{i}]"), entry.get("quantity", 1), entry)
         for i, entry in enumerate(entries)
     ]
     if len({price["currency"] for price, _, _ in found}) > 1:
-        raise invalid("All prices on a subscription must use the same currency.", "items")
+        raise invalid("All prices on a subscription must use the same currency.", name)
     return found
 
 
@@ -76,11 +78,10 @@ def _owned(ledger: Ledger, subscription: JSON, item_id: str, param: str) -> JSON
     return item
 
 
-def update_all(ledger: Ledger, subscription: JSON, params: JSON) -> None:
-    """Apply the `items` of a subscription update; one without id is added."""
-    before = _state(ledger, subscription)
-    for index, entry in enumerate(params["items"]):
-        param = f"items[{index}]"
+def change_all(ledger: Ledger, subscription: JSON, entries: list[JSON], name: str) -> None:
+    """Apply the items of a subscription update, the parameter `name`; one without id is added."""
+    for index, entry in enumerate(entries):
+        param = f"{name}[{index}]"
         if not entry.get("id"):
             price = _price(ledger, entry, param)
             extra = {"metadata": metadata({}, entry.get("metadata", {}))}
@@ -91,57 +92,142 @@ def update_all(ledger: Ledger, subscription: JSON, params: JSON) -> None:
             ledger.remove(item)
         else:
             _change(ledger, item, entry, param)
-    _finish(ledger, subscription, before, params)
+
+
+class Before(NamedTuple):
+    """A subscription before a change."""
+
+    status: str
+    items: dict[str, JSON]
+
+
+def before_change(ledger: Ledger, subscription: JSON) -> Before:
+    """Remember what a change of the subscription is to be measured by."""
+    return Before(subscription["status"], _state(ledger, subscription))
 
 
 def _state(ledger: Ledger, subscription: JSON) -> dict[str, JSON]:
     return {i["id"]: dict(i) for i in subscriptions.items_of(ledger, subscription)}
 
 
-def _finish(ledger: Ledger, subscription: JSON, before: dict[str, JSON], params: JSON) -> None:
+def finish(ledger: Ledger, subscription: JSON, before: Before, params: JSON) -> None:
+    """Bill a change that was applied, and tell of it."""
+    when = prorate(ledger, subscription, before, params)
+    invoice = draft_now(ledger, subscription, when)
+    if invoice is not None:
+        _collect(ledger, subscription, invoice)
+    if ledger.is_changed(subscription) or before.items != _state(ledger, subscription):
+        ledger.emit("customer.subscription.updated", subscription)
+
+
+# ---------------------------------------------------------------------- proration
+
+LATER, CHANGES, CYCLE = "later", "changes", "cycle"
+"""When a change is invoiced: with the next invoice; at once; at once, with a whole new period."""
+
+
+def prorate(ledger: Ledger, subscription: JSON, before: Before, params: JSON) -> str:
+    """Make pending items of what a change leaves unused and adds; return when it is invoiced."""
     left = subscriptions.items_of(ledger, subscription)
     if not left:
         raise invalid("A subscription must have at least one active plan.", "items")
     if len(left) > MAX_ITEMS:
         raise invalid(f"A subscription can have up to {MAX_ITEMS} items.", "items")
     ledger.nest(subscription)
-    _prorate(ledger, subscription, before, params)
-    if ledger.is_changed(subscription) or before != _state(ledger, subscription):
-        ledger.emit("customer.subscription.updated", subscription)
-
-
-# ---------------------------------------------------------------------- proration
-
-
-def _prorate(ledger: Ledger, subscription: JSON, before: dict[str, JSON], params: JSON) -> None:
+    restarts = _restarts(subscription, before, left, params)
+    moment = _moment(ledger, left, params)
     behavior = params.get("proration_behavior", "create_prorations")
-    if behavior == "none" or subscription["status"] == "trialing":
-        return
-    after = _state(ledger, subscription)
-    changed = [i for i in {**before, **after} if _cost(before.get(i)) != _cost(after.get(i))]
-    shares = [
+    made: list[JSON] = []
+    if behavior != "none" and before.status != "trialing":
+        shares = _shares(ledger, subscription, before, restarts=restarts)
+        made = [share(ledger, subscription, item, sign, moment) for item, sign in shares]
+        made += _leaving(ledger, subscription, params)
+    if restarts:
+        subscriptions.restart(ledger, subscription)
+        return CYCLE
+    return CHANGES if made and behavior == "always_invoice" else LATER
+
+
+def _restarts(subscription: JSON, before: Before, left: list[JSON], params: JSON) -> bool:
+    """Whether the billing cycle begins anew: asked for, a trial ended, or another interval."""
+    if subscription["status"] == "trialing":
+        return False
+    asked = params.get("billing_cycle_anchor")
+    if isinstance(asked, dict) and asked["type"] == "now":
+        return True
+    old = {_interval(item) for item in before.items.values()}
+    return before.status == "trialing" or old.isdisjoint(_interval(item) for item in left)
+
+
+def _interval(item: JSON) -> tuple[str, int]:
+    recurring = item["price"]["recurring"]
+    return recurring["interval"], recurring["interval_count"]
+
+
+def _moment(ledger: Ledger, left: list[JSON], params: JSON) -> int:
+    """The time from which a change counts."""
+    moment: int | None = params.get("proration_date")
+    if moment is None:
+        return ledger.now
+    start, end = left[0]["current_period_start"], left[0]["current_period_end"]
+    if not start <= moment <= end:
+        raise invalid(
+            f"The `proration_date` must be within the current period, {start} to {end}.",
+            "proration_date",
+        )
+    return moment
+
+
+def _shares(
+    ledger: Ledger, subscription: JSON, before: Before, *, restarts: bool
+) -> list[tuple[JSON, int]]:
+    """The items that a change credits (-1) and charges (1) for the rest of their period."""
+    whole = restarts or subscription["status"] == "trialing"  # what is paid for ends with it
+    after = {} if whole else _state(ledger, subscription)
+    old = before.items
+    changed = [i for i in {**old, **after} if _cost(old.get(i)) != _cost(after.get(i))]
+    return [
         (item, sign)
         for item_id in changed
-        for item, sign in ((before.get(item_id), -1), (after.get(item_id), 1))
-        if item is not None
+        for item, sign in ((old.get(item_id), -1), (after.get(item_id), 1))
+        if item is not None and not is_metered(item)
     ]
-    made = [_share(ledger, subscription, item, sign) for item, sign in shares]
-    if made and behavior == "always_invoice":
-        _invoice_now(ledger, subscription)
+
+
+def is_metered(item: JSON) -> bool:
+    """Whether an item is billed by usage, at the end of a period."""
+    return bool(item["price"]["recurring"]["usage_type"] == "metered")
+
+
+def _leaving(ledger: Ledger, subscription: JSON, params: JSON) -> list[JSON]:
+    """Credits for what a subscription that is canceled within its period does not use."""
+    end = params.get("cancel_at")
+    if not isinstance(end, int):
+        return []
+    found = subscriptions.items_of(ledger, subscription)
+    early = [i for i in found if end < i["current_period_end"] and not is_metered(i)]
+    return [share(ledger, subscription, item, -1, max(end, ledger.now)) for item in early]
 
 
 def _cost(item: JSON | None) -> tuple[str, int | None] | None:
     return None if item is None else (item["price"]["id"], item["quantity"])
 
 
-def _share(ledger: Ledger, subscription: JSON, item: JSON, sign: int) -> JSON:
-    """A pending item for the part of the period that is left."""
+def part_of(amount: int, seconds: int, period: int) -> int:
+    """What of an amount falls to some seconds of a period, rounded half up."""
+    period = max(period, 1)
+    return (2 * amount * seconds + period) // (2 * period)
+
+
+def share(ledger: Ledger, subscription: JSON, item: JSON, sign: int, moment: int) -> JSON:
+    """A pending item for the part of the period that is left at a moment, to the second."""
     start, end = item["current_period_start"], item["current_period_end"]
-    tiers = ledger.hidden(item["price"]).get("tiers")
+    tiers = ledger.hidden(ledger.find("price", item["price"]["id"]) or item["price"]).get("tiers")
     whole = amount_of(item["price"], item["quantity"] or 0, tiers)
-    left = min(max(end - ledger.now, 0), end - start)
-    amount = sign * (whole * left // max(end - start, 1))
+    amount = sign * part_of(whole, min(max(end - moment, 0), end - start), end - start)
     words = "Unused time on" if sign < 0 else "Remaining time on"
+    product = ledger.find("product", item["price"]["product"])
+    name = product["name"] if product else item["price"]["id"]
     details = {"subscription": subscription["id"], "subscription_item": item["id"]}
     pending = ledger.add(
         "invoiceitem",
@@ -149,11 +235,12 @@ def _share(ledger: Ledger, subscription: JSON, item: JSON, sign: int) -> JSON:
         currency=subscription["currency"],
         customer=subscription["customer"],
         date=ledger.now,
-        description=f"{words} {item['price']['nickname'] or item['price']['id']}",
+        description=f"{words} {item['quantity'] or 0} x {name} after {day(moment)}",
         discountable=False,
         net_amount=amount,
         parent={"subscription_details": details, "type": "subscription_details"},
-        period={"start": ledger.now, "end": end},
+        period={"start": moment, "end": end},
+        pricing=pricing(item["price"]),
         proration=True,
         quantity=item["quantity"] or 0,
         quantity_decimal=str(item["quantity"] or 0),
@@ -162,9 +249,22 @@ def _share(ledger: Ledger, subscription: JSON, item: JSON, sign: int) -> JSON:
     return pending
 
 
-def _invoice_now(ledger: Ledger, subscription: JSON) -> None:
+def draft_now(ledger: Ledger, subscription: JSON, when: str) -> JSON | None:
+    """The draft that a change makes at once, with its lines; None if it waits for the next one."""
+    if when == LATER:
+        return None
+    if when == CYCLE:
+        invoice = subscriptions.bill(ledger, subscription, "subscription_update")
+    else:
+        invoice = draft_pending(ledger, subscription)
+    take_pending(ledger, invoice, subscription["id"])
+    return invoice
+
+
+def draft_pending(ledger: Ledger, subscription: JSON) -> JSON:
+    """A draft for nothing but what is pending."""
     customer = ledger.get("customer", subscription["customer"])
-    invoice = invoices.draft(
+    return invoices.draft(
         ledger,
         customer,
         subscription["currency"],
@@ -172,10 +272,15 @@ def _invoice_now(ledger: Ledger, subscription: JSON) -> None:
         billing_reason="subscription_update",
         collection_method=subscription["collection_method"],
         default_payment_method=subscription["default_payment_method"],
+        discounts=subscriptions.discounts_of(ledger, subscription),
         parent=invoices.of_subscription(subscription),
     )
-    take_pending(ledger, invoice, subscription["id"])
+
+
+def _collect(ledger: Ledger, subscription: JSON, invoice: JSON) -> None:
     subscriptions.bind(ledger, subscription, invoice)
+    if invoice["collection_method"] == "send_invoice":
+        return
     invoices.finalize(ledger, invoice)
     if invoice["status"] == "open":
         invoices.pay(ledger, invoice)
@@ -193,30 +298,30 @@ def _open(ledger: Ledger, subscription_id: str, param: str = "id") -> JSON:
 
 def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     subscription = _open(ledger, params["subscription"], "subscription")
-    before = _state(ledger, subscription)
+    before = before_change(ledger, subscription)
     price = _price(ledger, params, "item")
     extra = {"metadata": metadata({}, params.get("metadata", {}))}
     quantity = params.get("quantity", 1)
     item = subscriptions.add_item(ledger, subscription, price, quantity, **extra)
-    _finish(ledger, subscription, before, params)
+    finish(ledger, subscription, before, params)
     return item
 
 
 def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     item = ledger.get("subscription_item", ids["id"])
     subscription = _open(ledger, item["subscription"])
-    before = _state(ledger, subscription)
+    before = before_change(ledger, subscription)
     _change(ledger, item, params, "item")
-    _finish(ledger, subscription, before, params)
+    finish(ledger, subscription, before, params)
     return item
 
 
 def _delete(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     item = ledger.get("subscription_item", ids["id"])
     subscription = _open(ledger, item["subscription"])
-    before = _state(ledger, subscription)
+    before = before_change(ledger, subscription)
     gone = ledger.remove(item)
-    _finish(ledger, subscription, before, params)
+    finish(ledger, subscription, before, params)
     return gone
 
 

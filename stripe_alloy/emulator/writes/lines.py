@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.emulator.effects import invoices
 from stripe_alloy.emulator.effects.catalog import amount_of
-from stripe_alloy.emulator.effects.lines import add_line, from_item, pricing
+from stripe_alloy.emulator.effects.lines import add_line, from_item, from_subscription, pricing
 from stripe_alloy.emulator.errors import invalid, missing, required
 from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.writes.catalog import new_price
@@ -164,7 +164,8 @@ def _lines_of(ledger: Ledger, invoice: JSON, item_id: str) -> list[JSON]:
 
 
 def _backing(line: JSON) -> str | None:
-    details = (line["parent"] or {}).get("invoice_item_details")
+    parent = line["parent"] or {}
+    details = parent.get("invoice_item_details") or parent.get("subscription_item_details")
     return details["invoice_item"] if details else None
 
 
@@ -172,13 +173,12 @@ def line_of(ledger: Ledger, invoice: JSON, item: JSON) -> JSON:
     """The line that shows an item on its invoice."""
     parent = (item["parent"] or {}).get("subscription_details") or {}
     subscription = parent.get("subscription")
-    line = add_line(
-        ledger,
-        invoice,
-        item["amount"],
-        parent=from_item(item["id"], subscription),
-        subscription=subscription,
-    )
+    if item["proration"]:
+        prorated = {"id": parent.get("subscription_item"), "subscription": subscription}
+        cause = from_subscription(prorated, proration=True, invoice_item=item["id"])
+    else:
+        cause = from_item(item["id"], subscription)
+    line = add_line(ledger, invoice, item["amount"], parent=cause, subscription=subscription)
     return _mirror(ledger, line, item)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.effects import invoices, methods, payments, subscriptions
+from stripe_alloy.emulator.effects.periods import after
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
 from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.writes import items
@@ -35,11 +36,20 @@ _CANCELED_TAKES = frozenset({"metadata", "cancellation_details"})
 
 def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     customer = ledger.get("customer", params["customer"], "customer")
-    chosen = items.chosen(ledger, params.get("items", []))
+    method = _method(ledger, customer, params)
+    _need_method(ledger, params, method)
+    subscription = begin(ledger, customer, params)
+    _first_invoice(ledger, subscription, method, params)
+    return subscription
+
+
+def begin(ledger: Ledger, customer: JSON, params: JSON, name: str = "items") -> JSON:
+    """A new subscription, not billed yet; its items are those of the parameter `name`."""
+    chosen = items.chosen(ledger, params.get("items", []), name)
     trial_end = _trial(ledger, params)
     fields = given("subscription", params, skip=_SKIP)
-    method = _method(ledger, customer, params)
-    _need_method(params, fields, method, trial_end)
+    if params.get("billing_cycle_anchor") and not trial_end:
+        fields["billing_cycle_anchor"] = _anchor(ledger, params, chosen[0][0])
     pairs = [(price, quantity) for price, quantity, _ in chosen]
     subscription = subscriptions.create(ledger, customer, pairs, trial_end=trial_end, **fields)
     made = subscriptions.items_of(ledger, subscription)
@@ -50,7 +60,6 @@ def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
         ids = discounted(ledger, subscription, params["discounts"])
         ledger.change(subscription, discounts=ids)
     _add_fees(ledger, subscription, params)
-    _first_invoice(ledger, subscription, method, params)
     return subscription
 
 
@@ -63,6 +72,20 @@ def _add_fees(ledger: Ledger, subscription: JSON, params: JSON) -> None:
         new_item(
             ledger, subscription["customer"], None, {**fee, "subscription": subscription["id"]}
         )
+
+
+def _anchor(ledger: Ledger, params: JSON, price: JSON) -> int:
+    """When the first whole period of a new subscription begins."""
+    anchor: int = params["billing_cycle_anchor"]
+    recurring = price["recurring"]
+    last = after(ledger.now, recurring["interval"], recurring["interval_count"])
+    if not ledger.now <= anchor <= last:
+        raise invalid(
+            "billing_cycle_anchor must be in the future, and no later than the next natural "
+            f"billing date ({last}) for this plan.",
+            "billing_cycle_anchor",
+        )
+    return anchor
 
 
 def _trial(ledger: Ledger, params: JSON) -> int | None:
@@ -86,9 +109,10 @@ def _method(ledger: Ledger, customer: JSON, params: JSON) -> JSON | None:
     return ledger.find("payment_method", methods.default_of(customer))
 
 
-def _need_method(params: JSON, fields: JSON, method: JSON | None, trial: int | None) -> None:
+def _need_method(ledger: Ledger, params: JSON, method: JSON | None) -> None:
     behavior = params.get("payment_behavior", "allow_incomplete")
-    sends = fields.get("collection_method") == "send_invoice"
+    sends = params.get("collection_method") == "send_invoice"
+    trial = _trial(ledger, params)
     if sends and not params.get("days_until_due"):
         raise invalid("If collection_method is 'send_invoice', days_until_due is required.",
                       "days_until_due")  # fmt: skip
@@ -116,8 +140,7 @@ def _first_invoice(ledger: Ledger, subscription: JSON, method: JSON | None, para
     waits = params.get("payment_behavior") == "default_incomplete" and not subscription["trial_end"]
     if waits:
         ledger.change(subscription, status="incomplete")
-    invoice = subscriptions.bill(ledger, subscription, "subscription_create")
-    take_pending(ledger, invoice, subscription["id"])
+    invoice = first_draft(ledger, subscription, params)
     subscriptions.bind(ledger, subscription, invoice)
     subscriptions.announce(ledger, subscription)
     if invoice["collection_method"] == "send_invoice":
@@ -125,6 +148,27 @@ def _first_invoice(ledger: Ledger, subscription: JSON, method: JSON | None, para
     invoices.finalize(ledger, invoice)
     if invoice["status"] == "open" and not waits and not invoices.pay(ledger, invoice, method):
         _not_paid(ledger, subscription, invoice, params)
+
+
+def first_draft(ledger: Ledger, subscription: JSON, params: JSON) -> JSON:
+    """The draft of a new subscription's first invoice, with its lines."""
+    invoice = subscriptions.bill(ledger, subscription, "subscription_create")
+    if subscription["billing_cycle_anchor"] > ledger.now and not subscription["trial_end"]:
+        _bill_part(ledger, subscription, invoice, params)
+    take_pending(ledger, invoice, subscription["id"])
+    return invoice
+
+
+def _bill_part(ledger: Ledger, subscription: JSON, invoice: JSON, params: JSON) -> None:
+    """Charge only the time until the billing cycle's anchor; nothing if none is to be prorated."""
+    anchor = subscription["billing_cycle_anchor"]
+    recurring = subscriptions.items_of(ledger, subscription)[0]["price"]["recurring"]
+    begins = after(anchor, recurring["interval"], -recurring["interval_count"])
+    free = params.get("proration_behavior") == "none"
+    left = 0 if free else anchor - ledger.now
+    for line in ledger.children("line_item", "parent", invoice["id"]):
+        amount = items.part_of(line["amount"], left, anchor - begins)
+        ledger.change(line, amount=amount, subtotal=amount)
 
 
 def _not_paid(ledger: Ledger, subscription: JSON, invoice: JSON, params: JSON) -> None:
@@ -141,6 +185,18 @@ def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     subscription = ledger.get("subscription", ids["id"])
     if subscription["status"] == "canceled" and not params.keys() <= _CANCELED_TAKES:
         raise invalid(items.CANCELED)
+    if not params.keys() - _CANCELED_TAKES:
+        ledger.change(subscription, **given("subscription", params, subscription, _SKIP))
+        tell(ledger, subscription, "customer.subscription.updated")
+        return subscription
+    before = items.before_change(ledger, subscription)
+    change(ledger, subscription, params)
+    items.finish(ledger, subscription, before, params)
+    return subscription
+
+
+def change(ledger: Ledger, subscription: JSON, params: JSON, name: str = "items") -> None:
+    """Apply an update, without billing it; its items are those of the parameter `name`."""
     if params.get("default_payment_method"):
         _method(ledger, ledger.get("customer", subscription["customer"]), params)
     ledger.change(subscription, **given("subscription", params, subscription, _SKIP))
@@ -154,19 +210,21 @@ def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     if "discounts" in params:
         found = discounted(ledger, subscription, params["discounts"])
         ledger.change(subscription, discounts=found)
-    if params.get("items"):
-        items.update_all(ledger, subscription, params)
-    else:
-        tell(ledger, subscription, "customer.subscription.updated")
-    return subscription
+    items.change_all(ledger, subscription, params.get("items") or [], name)
 
 
 def _retry_trial(ledger: Ledger, subscription: JSON, params: JSON) -> None:
     if "trial_end" not in params:
         return
-    end = ledger.now if params["trial_end"] == "now" else params["trial_end"]
-    status = "trialing" if end > ledger.now else "active"
-    ledger.change(subscription, trial_end=end, status=status)
+    end = ledger.now if params["trial_end"] == "now" else _trial(ledger, params)
+    if end is None:
+        return
+    if end > ledger.now:
+        started = subscription["trial_start"] or ledger.now
+        fields = {"billing_cycle_anchor": end, "status": "trialing", "trial_start": started}
+        ledger.change(subscription, trial_end=end, **fields)
+    elif subscription["status"] == "trialing":
+        ledger.change(subscription, trial_end=end, status="active")
     for item in subscriptions.items_of(ledger, subscription):
         if end > ledger.now:
             ledger.change(item, current_period_end=end)

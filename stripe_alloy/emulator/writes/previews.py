@@ -1,0 +1,267 @@
+"""Preview invoices: what a subscription would be billed, computed and thrown away.
+
+A preview runs the code of the real change in a ledger that is never flushed, so its lines are those
+that the change then makes. Like Stripe's, a preview can be read again by its id, but it is in no
+list; here it is kept in memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.emulator.dice import Dice
+from stripe_alloy.emulator.effects import customers, invoices, lines, subscriptions
+from stripe_alloy.emulator.errors import ApiError, invalid, missing
+from stripe_alloy.emulator.ledger import Ledger, listing
+from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.writes import items, subscribing
+from stripe_alloy.emulator.writes.discounts import discounted
+from stripe_alloy.emulator.writes.fields import given
+from stripe_alloy.emulator.writes.lines import new_item, take_pending
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+JSON = dict[str, Any]
+
+DETAILS = "subscription_details"
+ITEMS = f"{DETAILS}[items]"
+COLLECTS_AFTER = 3600
+"""Seconds from a draft to its first payment."""
+_ENDED = ("canceled", "incomplete_expired", "paused")
+_NOT_EMULATED = ("start_date", "pause")
+_FOR_SUBSCRIPTIONS = ("proration_date", "cancel_now", "resume_at")
+"""Details that only change a subscription there is."""
+
+
+def _preview(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+    scratch = _scratch(ledger)
+    details = params.get(DETAILS) or {}
+    _check(params, details)
+    if params.get("subscription"):
+        return _shown(ledger, scratch, _of_change(scratch, params, details), details)
+    customer = _customer(scratch, params)
+    _add_items(scratch, customer, params)
+    if details.get("items"):
+        return _shown(ledger, scratch, _of_new(scratch, customer, params, details), details)
+    return _shown(ledger, scratch, _of_items(scratch, customer, params), details)
+
+
+def _scratch(ledger: Ledger) -> Ledger:
+    """A ledger that sees what is stored, and that nobody will flush."""
+    dice = Dice(ledger.store.size() * 1_000_003 + len(ledger.store.previews))
+    return Ledger(ledger.store, ledger.account, dice, ledger.now, ledger.version)
+
+
+def _check(params: JSON, details: JSON) -> None:
+    if params.get("schedule"):
+        raise missing("subscription_schedule", params["schedule"], "schedule")
+    if "schedule_details" in params:
+        raise invalid("The emulator does not preview schedule_details.", "schedule_details")
+    for name in _NOT_EMULATED:
+        if name in details:
+            raise invalid(f"The emulator does not preview {name}.", f"{DETAILS}[{name}]")
+    if not (params.get("subscription") or details.get("items") or params.get("invoice_items")):
+        raise invalid(
+            "You must provide at least one of: `subscription`, `schedule`, "
+            "`subscription_details.items`, `schedule_details.phases`, `invoice_items`."
+        )
+    only = [name for name in _FOR_SUBSCRIPTIONS if name in details]
+    if only and not params.get("subscription"):
+        raise invalid(
+            f"You can only set `{DETAILS}.{only[0]}` when previewing an update.",
+            f"{DETAILS}[{only[0]}]",
+        )
+    _check_proration_date(details)
+
+
+def _check_proration_date(details: JSON) -> None:
+    if "proration_date" not in details:
+        return
+    name = f"{DETAILS}[proration_date]"
+    if not (details.get("items") or details.get("trial_end")):
+        raise invalid(
+            f"`{DETAILS}.proration_date` needs `{DETAILS}.items` or `{DETAILS}.trial_end`.", name
+        )
+    if details.get("proration_behavior") == "none":
+        raise invalid(f"`{DETAILS}.proration_date` cannot go with `proration_behavior=none`.", name)
+
+
+def _customer(scratch: Ledger, params: JSON) -> JSON:
+    """The customer, with what the preview is to take for granted of them; a new one if unnamed."""
+    if params.get("customer"):
+        customer = scratch.get("customer", params["customer"], "customer")
+    else:
+        customer = customers.create(scratch)
+    known = params.get("customer_details") or {}
+    overridden = {k: v for k, v in known.items() if k in ("address", "shipping", "tax_exempt")}
+    scratch.change(customer, **given("customer", overridden, customer))
+    return customer
+
+
+def _add_items(scratch: Ledger, customer: JSON, params: JSON) -> None:
+    """Let the invoice items of the preview wait for its invoice."""
+    for index, entry in enumerate(params.get("invoice_items") or []):
+        fields = dict(entry)
+        if fields.get("invoiceitem"):
+            name = f"invoice_items[{index}][invoiceitem]"
+            scratch.remove(scratch.get("invoiceitem", fields.pop("invoiceitem"), name))
+        if fields.get("price"):
+            scratch.get("price", fields["price"], f"invoice_items[{index}][price]")
+            fields["pricing"] = {"price": fields.pop("price")}
+        if "unit_amount" in fields:
+            fields["unit_amount_decimal"] = str(fields.pop("unit_amount"))
+        new_item(scratch, customer["id"], None, fields)
+
+
+# ---------------------------------------------------------------------- what is previewed
+
+
+def _of_items(scratch: Ledger, customer: JSON, params: JSON) -> JSON:
+    """An invoice for nothing but invoice items."""
+    waiting = scratch.children("invoiceitem", "customer", customer["id"])
+    currency = params.get("currency") or waiting[-1]["currency"]
+    invoice = invoices.draft(scratch, customer, currency)
+    if "discounts" in params:
+        found = discounted(scratch, invoice, params["discounts"])
+        scratch.change(invoice, discounts=found)
+    take_pending(scratch, invoice, None)
+    return invoice
+
+
+def _of_new(scratch: Ledger, customer: JSON, params: JSON, details: JSON) -> JSON:
+    """The first invoice of a new subscription."""
+    wanted = {name: value for name, value in details.items() if name != "billing_cycle_anchor"}
+    anchor = details.get("billing_cycle_anchor") or {}
+    if "timestamp" in anchor:
+        wanted["billing_cycle_anchor"] = anchor["timestamp"]
+    if "discounts" in params:
+        wanted["discounts"] = params["discounts"]
+    subscription = subscribing.begin(scratch, customer, wanted, ITEMS)
+    _need_currency(params, subscription)
+    return subscribing.first_draft(scratch, subscription, wanted)
+
+
+def _need_currency(params: JSON, subscription: JSON) -> None:
+    asked, held = params.get("currency"), subscription["currency"]
+    if asked and asked != held:
+        raise invalid(
+            f"The prices specified only support `{held}`. This doesn't match the expected "
+            f"currency: `{asked}`.",
+            "currency",
+        )
+
+
+def _of_change(scratch: Ledger, params: JSON, details: JSON) -> JSON:
+    """The invoice that a change of a subscription makes, or the next one."""
+    subscription = scratch.get("subscription", params["subscription"], "subscription")
+    if params.get("customer", subscription["customer"]) != subscription["customer"]:
+        raise invalid(
+            f"The subscription {subscription['id']} does not belong to the customer "
+            f"{params['customer']}.",
+            "subscription",
+        )
+    owner = {**params, "customer": subscription["customer"]}
+    _add_items(scratch, _customer(scratch, owner), params)
+    _need_currency(params, subscription)
+    if details.get("resume_at") and subscription["status"] == "paused":
+        scratch.change(subscription, status="active")
+    if subscription["status"] in _ENDED:
+        raise _none(subscription)
+    wanted = {name: value for name, value in details.items() if name != "cancel_now"}
+    if "discounts" in params:
+        wanted["discounts"] = params["discounts"]
+    before = items.before_change(scratch, subscription)
+    subscribing.change(scratch, subscription, wanted, ITEMS)
+    if details.get("cancel_now"):
+        return _of_end(scratch, subscription, before, details)
+    when = items.prorate(scratch, subscription, before, wanted)
+    return items.draft_now(scratch, subscription, when) or _of_next(scratch, subscription)
+
+
+def _of_end(scratch: Ledger, subscription: JSON, before: items.Before, details: JSON) -> JSON:
+    """The last invoice of a subscription that is canceled now."""
+    if details.get("proration_behavior") != "none" and before.status != "trialing":
+        moment = details.get("proration_date") or scratch.now
+        for item in before.items.values():
+            if not items.is_metered(item):
+                items.share(scratch, subscription, item, -1, moment)
+    return _pending_only(scratch, subscription)
+
+
+def _pending_only(scratch: Ledger, subscription: JSON) -> JSON:
+    invoice = items.draft_pending(scratch, subscription)
+    take_pending(scratch, invoice, subscription["id"])
+    if not scratch.children("line_item", "parent", invoice["id"]):
+        raise _none(subscription)
+    return invoice
+
+
+def _of_next(scratch: Ledger, subscription: JSON) -> JSON:
+    """The invoice at the end of the current period."""
+    item = subscriptions.items_of(scratch, subscription)[0]
+    start, end = item["current_period_start"], item["current_period_end"]
+    if subscription["cancel_at"] and subscription["cancel_at"] <= end:
+        invoice = _pending_only(scratch, subscription)
+    else:
+        subscriptions.advance(scratch, subscription)
+        scratch.change(subscription, status="active")
+        invoice = subscriptions.bill(scratch, subscription, "subscription_cycle")
+        take_pending(scratch, invoice, subscription["id"])
+    return scratch.change(invoice, created=end, period_start=start, period_end=end)
+
+
+def _none(subscription: JSON) -> ApiError:
+    return ApiError(
+        404,
+        f"No upcoming invoices for customer: {subscription['customer']}",
+        code="invoice_upcoming_none",
+    )
+
+
+# ---------------------------------------------------------------------- what is shown
+
+
+def _shown(ledger: Ledger, scratch: Ledger, invoice: JSON, details: JSON) -> JSON:
+    """The draft as a preview, with an id that no invoice has."""
+    lines.total(scratch, invoice)
+    found = scratch.children("line_item", "parent", invoice["id"])
+    new_id = f"upcoming_{invoice['id']}"
+    rows = [{**row, "id": f"il_tmp_{row['id'][3:]}", "invoice": new_id} for row in found]
+    automatic = invoice["collection_method"] == "charge_automatically"
+    preview = {
+        **invoice,
+        "id": new_id,
+        "auto_advance": False,
+        "automatically_finalizes_at": None,
+        "billing_reason": "upcoming",
+        "lines": listing(rows, f"/v1/invoices/{new_id}/lines"),
+        "next_payment_attempt": invoice["created"] + COLLECTS_AFTER if automatic else None,
+        "parent": _parent(invoice, rows, details.get("proration_date") or scratch.now),
+    }
+    ledger.store.keep_preview(ledger.account, preview, rows)
+    return preview
+
+
+def _parent(invoice: JSON, rows: list[JSON], moment: int) -> JSON | None:
+    held: JSON | None = invoice["parent"]
+    if held is None or not any(_prorates(row) for row in rows):
+        return held
+    dated = {**held["subscription_details"], "subscription_proration_date": moment}
+    return {**held, "subscription_details": dated}
+
+
+def _prorates(row: JSON) -> bool:
+    details = (row["parent"] or {}).get("subscription_item_details")
+    return bool(details and details["proration"])
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/invoices/create_preview",
+        "invoice",
+        "InvoiceCreatePreviewParams",
+        write=_preview,
+    ),
+)
