@@ -8,16 +8,25 @@ itself goes, and its number, id and object stay for some days, to know a late or
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
-from stripe_alloy.database import MOST, cause_of, checked_url, insert_into, open_engine, upsert
+from stripe_alloy.database import (
+    MOST,
+    ROW_ERRORS,
+    cause_of,
+    checked_url,
+    insert_into,
+    open_engine,
+    upsert,
+)
 from stripe_alloy.errors import AlloyError
 from stripe_alloy.webhooks import tables
 from stripe_alloy.webhooks.coverage import (
@@ -50,28 +59,58 @@ class InboxError(AlloyError):
     """The inbox cannot be read or written."""
 
 
+class UnstorableEvent(InboxError):
+    """An event that no database of ours can hold, while all others may be stored."""
+
+
+_NAME = r"^[^\x00-\x1f\x7f]*\Z"
+"""No control characters: PostgreSQL stores no NUL."""
+_Text = Annotated[str, msgspec.Meta(max_length=255, pattern=_NAME)]
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=_NAME)]
+_Time = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
+"""Unix seconds, up to the year 9999."""
+
+
 class _Object(msgspec.Struct):
-    object: str = ""
-    id: str | None = None
+    object: _Text = ""
+    id: _Text | None = None
 
 
 class _Data(msgspec.Struct):
     object: _Object
+    previous_attributes: dict[str, Any] | None = None
 
 
 class Envelope(msgspec.Struct):
-    """What the inbox must know of an event."""
+    """What the inbox, and the tap that reads it, must know of an event."""
 
-    id: str
+    id: _Id
     object: str
-    created: int
+    created: _Time
     livemode: bool
-    type: str
+    type: _Text
     data: _Data
-    account: str | None = None
+    account: _Text | None = None
+    request: dict[str, Any] | str | None = None
 
 
 _envelope = msgspec.json.Decoder(Envelope)
+_SAFE_ID = re.compile(r"evt_[A-Za-z0-9_]{1,80}")
+_SAFE_TYPE = re.compile(r"[a-z0-9_]{1,40}(\.[a-z0-9_]{1,40}){1,4}")
+
+
+def name_of(body: bytes) -> str:
+    """An event's id and type for a log line; "" where they are not what Stripe's look like."""
+    try:
+        event = msgspec.json.decode(body)
+        found, kind = event.get("id"), event.get("type")
+    except (ValueError, RecursionError, AttributeError):
+        return ""
+    if event.get("object") != "event" or not isinstance(found, str):
+        return ""
+    if not _SAFE_ID.fullmatch(found):
+        return ""
+    return f"{found} ({kind})" if isinstance(kind, str) and _SAFE_TYPE.fullmatch(kind) else found
 
 
 @dataclass(frozen=True)
@@ -109,10 +148,18 @@ Place = tuple[int, int]
 
 
 def row_of(body: bytes, received_at: float, *, account: str | None = None) -> dict[str, Any]:
-    """An event's row; raises msgspec.DecodeError or ValueError on what is none of Stripe's."""
-    event = _envelope.decode(body)
+    """An event's row; raises msgspec.DecodeError or ValueError on what is none of Stripe's.
+
+    Whoever reads the row decodes the whole body, so it is decoded here as well. No message quotes
+    the body.
+    """
+    try:
+        event = _envelope.decode(body)
+        msgspec.json.decode(body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if event.object != "event":
-        raise ValueError(f"no event but {event.object!r}")
+        raise ValueError("another object than an event")
     about = event.data.object
     return {
         "id": event.id,
@@ -157,13 +204,34 @@ class Inbox:
         try:
             with self.engine.begin() as connection:
                 yield connection
+        except ROW_ERRORS:  # the message may quote the row
+            raise UnstorableEvent("The database cannot store one of the rows") from None
         except sa.exc.SQLAlchemyError as error:
             raise trouble(error) from None
 
     # ------------------------------------------------------------------ what comes in
 
+    def deliver_each(self, rows: Sequence[Mapping[str, Any]]) -> list[InboxError | None]:
+        """Keep events, each that can be kept; why not, for each.
+
+        One that the database refuses does not keep out the others of its batch.
+        """
+        try:
+            self.deliver(rows)
+        except UnstorableEvent as error:
+            if len(rows) == 1:
+                return [error]
+            middle = len(rows) // 2
+            return self.deliver_each(rows[:middle]) + self.deliver_each(rows[middle:])
+        except InboxError as error:
+            return [error] * len(rows)
+        return [None] * len(rows)
+
     def deliver(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep events that Stripe delivered, and that it does deliver; on the disk on return."""
+        """Keep events that Stripe delivered, and that it does deliver; on the disk on return.
+
+        Raises `UnstorableEvent` if one of them is at fault, `InboxError` if the database is.
+        """
         first = {(row["account"] != "", row["livemode"]): row for row in reversed(rows)}
         proofs = [
             {
