@@ -26,7 +26,8 @@ from stripe_alloy.webhooks.connections import (
 )
 from stripe_alloy.webhooks.endpoint import EVERY, Wanted, event_types, register
 from stripe_alloy.webhooks.inbox import CONNECTED, OWN, Inbox
-from stripe_alloy.webhooks.receiver import SECRET, Receiver, Secrets, secrets_in
+from stripe_alloy.webhooks.receiver import Receiver
+from stripe_alloy.webhooks.secrets import VARIABLE, Secrets, secrets_given, secrets_in
 from tap_stripe_alloy.changes import EVENT
 from tap_stripe_alloy.settings import check_key
 from tap_stripe_alloy.streams import BY_NAME, STREAMS
@@ -34,8 +35,6 @@ from tap_stripe_alloy.streams import BY_NAME, STREAMS
 if TYPE_CHECKING:
     from tap_stripe_alloy.settings import Settings
 
-SECRETS = "STRIPE_WEBHOOK_SECRET"
-"""The environment variable with signing secrets, with commas between them."""
 BACKLOG = 1024
 GRACE = 10
 """Seconds that requests under way have to end when told to stop."""
@@ -46,20 +45,18 @@ def secrets_from(env: Mapping[str, str], file: Path | None, *, later: bool) -> S
 
     Raises `SettingsError` if there is none, or what is given is none.
     """
-    given = [part.strip() for part in env.get(SECRETS, "").split(",") if part.strip()]
-    if not all(secret.startswith(SECRET) for secret in given):
-        raise SettingsError(f"{SECRETS} must hold signing secrets ({SECRET}…), commas between them")
+    given = secrets_given(env)
     stored = secrets_in(file) if file and file.exists() else []
     if not (given or stored or later):
         raise SettingsError(
-            f"No signing secret: set {SECRETS}, give --secret-file, or let --register get one"
+            f"No signing secret: set {VARIABLE}, give --secret-file, or let --register get one"
         )
     return Secrets(given, file)
 
 
 def serve(
     inbox: Inbox,
-    secrets: Callable[[], Sequence[str]],
+    secrets: Secrets,
     *,
     host: str,
     port: int,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
-from pathlib import Path
 
 import msgspec
 from starlette.applications import Starlette
@@ -16,10 +14,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from stripe_alloy.errors import AlloyError, SettingsError
+from stripe_alloy.errors import AlloyError
 from stripe_alloy.webhooks import inbox as inboxes
 from stripe_alloy.webhooks.complaints import Complaints
 from stripe_alloy.webhooks.inbox import Inbox, UnstorableEvent
+from stripe_alloy.webhooks.secrets import SigningSecret
 from stripe_alloy.webhooks.signature import TOLERANCE, SignatureRefused, verify
 from stripe_alloy.webhooks.writer import MAX_WAITING_BYTES, NoRoom, Place, Room, Writer
 
@@ -29,39 +28,6 @@ MAX_BODY = 1 << 20
 """Bytes of a request; Stripe's events have some kilobytes, rarely hundreds."""
 RETRY_AFTER = 10
 """Seconds after which an event that was turned away may be sent again."""
-SECRET = "whsec_"  # noqa: S105 - how one begins
-
-
-class Secrets:
-    """The signing secrets: some given, some in a file that is read again when it changes.
-
-    The file has one a line; what follows a `#` is for whoever reads it.
-    """
-
-    def __init__(self, given: Sequence[str], file: Path | None) -> None:
-        self._given = list(given)
-        self._file = file
-        self._stamp: tuple[int, int] | None = None
-        self._read: list[str] = []
-
-    def __call__(self) -> list[str]:
-        """The secrets that are good now."""
-        if self._file:
-            with contextlib.suppress(OSError):  # while it is replaced, the last ones count
-                found = os.stat(self._file)  # noqa: PTH116 - once a request
-                stamp = (found.st_mtime_ns, found.st_ino)
-                if stamp != self._stamp:
-                    self._read, self._stamp = secrets_in(self._file), stamp
-        return [*self._given, *self._read]
-
-
-def secrets_in(file: Path) -> list[str]:
-    """The secrets of a file; `SettingsError` where a line is none."""
-    lines = (line.partition("#")[0].strip() for line in file.read_text("utf-8").splitlines())
-    found = [line for line in lines if line]
-    if not all(line.startswith(SECRET) for line in found):
-        raise SettingsError(f"{file}: each line must be a signing secret, {SECRET}…")
-    return found
 
 
 class Receiver:
@@ -70,7 +36,7 @@ class Receiver:
     def __init__(
         self,
         inbox: Inbox,
-        secrets: Callable[[], Sequence[str]],
+        secrets: Callable[[], Sequence[SigningSecret]],
         *,
         clock: Callable[[], float] = time.time,
         tolerance: int = TOLERANCE,
@@ -81,7 +47,7 @@ class Receiver:
         self._tolerance = tolerance
         self._max_body = max_body
         self._room = Room(max(MAX_WAITING_BYTES, 2 * max_body))
-        self._writer = Writer(inbox, clock)
+        self._writer = Writer(inbox, clock, secrets)
         self._complaints = Complaints()
         self._refused = 0
         self.app = Starlette(
@@ -121,13 +87,13 @@ class Receiver:
     async def _received(self, body: bytes, header: str | None) -> Response:
         now = self._clock()
         try:
-            verify(body, header, self._secrets(), now=now, tolerance=self._tolerance)
+            known = {one.secret: one for one in self._secrets()}
+            signed = verify(body, header, list(known), now=now, tolerance=self._tolerance)
         except SignatureRefused as refused:
             return self._refuse(400, str(refused))
-        except SettingsError as error:
-            return self._refuse(500, str(error))
         try:
-            row = inboxes.row_of(body, now)
+            _, endpoint, account = known[signed]
+            row = inboxes.row_of(body, now, account=account, endpoint=endpoint)
         except msgspec.ValidationError as error:  # of JSON of another form: it quotes no value
             return self._refuse_event(body, str(error))
         except (msgspec.DecodeError, ValueError):  # its message may quote the body

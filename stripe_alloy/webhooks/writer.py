@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +21,7 @@ from stripe_alloy.errors import AlloyError
 from stripe_alloy.webhooks.complaints import Complaints
 from stripe_alloy.webhooks.coverage import ALIVE
 from stripe_alloy.webhooks.inbox import Inbox, InboxError, UnstorableEvent
+from stripe_alloy.webhooks.secrets import SigningSecret
 
 _logger = logging.getLogger(__name__)
 
@@ -125,9 +126,16 @@ class Writer:
     could not be kept, and another begins once that very event can be written.
     """
 
-    def __init__(self, inbox: Inbox, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        clock: Callable[[], float],
+        secrets: Callable[[], Sequence[SigningSecret]],
+    ) -> None:
         self._inbox = inbox
         self._clock = clock
+        self._secrets = secrets
+        self._endpoints: dict[str, str] = {}
         self.names = Names()
         self._complaints = Complaints()
         self._waiting: OrderedDict[_Kept, Row] = OrderedDict()
@@ -148,6 +156,8 @@ class Writer:
 
     def begin(self) -> None:
         """Note the first sign of life; raises `InboxError`."""
+        self._endpoints = self._known_endpoints()
+        self._inbox.know(self._endpoints)
         self._new_session()
         self._note_alive()
 
@@ -249,6 +259,10 @@ class Writer:
             if not await self._recovered():
                 return
             late = self._clock() - self._noted_at > ALIVE  # it was stopped, or a write took long
+            endpoints = self._known_endpoints()
+            if endpoints != self._endpoints:
+                await self._on_disk(self._inbox.know, endpoints)
+                self._endpoints, self._interrupted = endpoints, True
             if self._interrupted or late:
                 self._new_session()
             await self._on_disk(self._note_alive)
@@ -284,8 +298,15 @@ class Writer:
             _logger.error("The inbox fails unexpectedly.", exc_info=error, extra={"limited": True})
         return InboxError(f"The inbox fails: {kind}")
 
+    def _known_endpoints(self) -> dict[str, str]:
+        """Endpoint → its account, of those whose secrets are known."""
+        found: dict[str, str] = {}
+        for one in self._secrets():
+            found[one.endpoint] = one.account or found.get(one.endpoint, "")
+        return found
+
     def _note_alive(self) -> None:
-        self._inbox.alive(self._session, self._started)
+        self._inbox.alive(self._session, self._started, endpoints=self._endpoints)
         self._alive_at, self._noted_at = time.monotonic(), self._clock()
 
     async def _on_disk(self, act: Callable[..., Any], *arguments: Any) -> Any:

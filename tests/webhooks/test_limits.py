@@ -1,4 +1,4 @@
-"""The receiver under attack and without a disk: it goes on, or says at /healthz that it does not."""
+"""The receiver under attack or without a disk: it goes on, or /healthz says that it does not."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_idle_connections_keep_nobody_out(tmp_path: Path, allowed: int) -> None:
 
 
 def ended(connection: socket.socket) -> bool:
-    connection.setblocking(False)  # noqa: FBT003
+    connection.setblocking(False)
     try:
         return connection.recv(1) == b""
     except BlockingIOError:
@@ -373,7 +373,7 @@ def test_without_disk_events_are_refused_and_it_is_said_until_it_works_again(
     assert missing[1] < FOREVER or not rest
 
 
-def test_what_was_refused_without_disk_is_listed_by_the_tap(business: Business) -> None:  # noqa: F811
+def test_what_was_refused_without_disk_is_listed_by_the_tap(business: Business) -> None:
     business.catalog = catalog_of(business.config, "customers")
     api = api_of(business.emulator)
     business.run()
