@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 MOST = 500
 """Rows asked for or taken into one transaction at a time."""
+ROW_ERRORS = (sa.exc.DataError, OverflowError, ValueError)
+"""What a driver raises on values that it cannot store: the database itself works."""
 
 
 def checked_url(url: str, setting: str) -> sa.URL:
@@ -150,17 +152,41 @@ class GroupCommit:
         return batch
 
     def _commit(self, batch: list[_Work]) -> AlloyError | None:
+        """Do a batch in one transaction; whatever is wrong, the thread goes on.
+
+        Work that the database cannot store fails alone: the rest is done without it.
+        """
         try:
             with self._engine.begin() as connection:
                 results = [work.act(connection) for work in batch]
         except sa.exc.SQLAlchemyError as error:
-            failure = self._trouble(error)
-            _fail(batch, failure)
-            return failure
+            if isinstance(error, ROW_ERRORS):
+                return self._apart(batch, error)
+            return self._failed(batch, error)
+        except Exception as error:  # noqa: BLE001 - whoever waits for it must know
+            return self._apart(batch, error)
         for work, result in zip(batch, results, strict=True):
             if work.future:
                 work.future.set_result(result)
         return None
+
+    def _apart(self, batch: list[_Work], error: Exception) -> AlloyError | None:
+        if len(batch) > 1:
+            for n, work in enumerate(batch):
+                if failure := self._commit([work]):
+                    _fail(batch[n + 1 :], failure)
+                    return failure
+            return None
+        [work] = batch
+        if work.future is None:  # nobody would ever know that it is lost
+            return self._failed(batch, error)
+        _fail(batch, self._trouble(error))
+        return None
+
+    def _failed(self, batch: list[_Work], error: Exception) -> AlloyError:
+        failure = self._trouble(error)
+        _fail(batch, failure)
+        return failure
 
 
 def _fail(batch: list[_Work], failure: AlloyError) -> None:

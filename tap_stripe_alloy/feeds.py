@@ -231,7 +231,7 @@ class InboxFeed:
     def _checked(self, answer: Answer) -> Iterator[Step]:
         """Once a day: did the newest events come? If not, nobody knows which others did not."""
         events: list[Event] = answer.body["data"]
-        lacking = self._inbox.unknown([event["id"] for event in events])
+        lacking = self._inbox.unknown([event["id"] for event in events], self._whose)
         missed = [e for e in events if e["id"] in lacking and self._is_wanted(e)]
         self._missed += len(missed)
         bodies = [msgspec.json.encode(event) for event in events]
@@ -259,7 +259,7 @@ class InboxFeed:
     def _read(self) -> tuple[Place | None, dict[str, int], Page]:
         """A page, with what is known of its objects; runs beside the main thread."""
         if self._place is None:
-            self.upto = self._inbox.newest()
+            self.upto = self._inbox.newest(self._whose)
         entries = self._inbox.page(
             self._whose,
             after=self.upto if self._after is None else self._after,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from stripe_alloy.webhooks.inbox import Inbox, Whose
@@ -12,14 +12,21 @@ from tap_stripe_alloy.changes import OVERLAP
 from tap_stripe_alloy.feeds import Feed, InboxFeed, Own, Position, Taker
 from tap_stripe_alloy.outputs import Output
 
+HasEvent = Callable[[str, "str | None"], bool]
+"""Whether Stripe has an event of this id, for an account or the key's own."""
+
 
 class Mailbox:
     """What of the inbox is new to whom; the inbox learns what its readers are done with."""
 
-    def __init__(self, inbox: Inbox, *, livemode: bool, own_id: str | None) -> None:
+    def __init__(
+        self, inbox: Inbox, *, livemode: bool, own_id: str | None, has_event: HasEvent
+    ) -> None:
         self._inbox = inbox
         self._livemode = livemode
         self._own_id = own_id
+        self._has_event = has_event
+        self._accounts: list[str | None] = []
         self._reader = uuid.uuid4().hex
         self._taken = (0, 0)
         self._known_reader = False
@@ -28,10 +35,15 @@ class Mailbox:
 
     def whose(self, account: str | None) -> Whose:
         """Whose events an account's are: those of the key's own name none."""
-        return Whose(None if account == self._own_id else account, self._livemode)
+        other = None if account == self._own_id else account
+        return Whose(other, self._livemode, self._own_id)
 
     def open(self, outputs: Sequence[tuple[str | None, Output]]) -> None:
         """Begin a run: what the state says was written, the inbox need not keep."""
+        self._accounts = list(dict.fromkeys(account for account, _ in outputs))
+        if self._own_id:
+            self._inbox.know_reader(self._own_id)
+        self._claim_endpoints()
         positions = [self._known(output.bookmark) for _, output in outputs]
         readers = sorted({position["reader"] for position in positions if position})
         self._known_reader = bool(readers)
@@ -56,8 +68,24 @@ class Mailbox:
             self._inbox.tidy()
 
     def look(self) -> None:
-        """See what of the inbox is gone by now."""
+        """See what of the inbox is gone by now, and which endpoints are new in it."""
+        self._claim_endpoints()
         self._taken = self._inbox.taken()
+
+    def _claim_endpoints(self) -> None:
+        """Ask Stripe of endpoints of which nobody said whose they are: it has their events or not.
+
+        One request for each endpoint, once.
+        """
+        if self._own_id is None:
+            return
+        for account in self._accounts:
+            whose = self.whose(account)
+            for endpoint, event_id in self._inbox.unclaimed(whose):
+                if self._has_event(event_id, whose.account):
+                    self._inbox.claim(endpoint, self._own_id)
+                else:
+                    self._inbox.disclaim(endpoint, self._own_id)
 
     def serves(self, output: Output) -> bool:
         """Whether all that is new to a stream can still be in the inbox, or be put there."""

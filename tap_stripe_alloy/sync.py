@@ -70,6 +70,7 @@ class Sync:
         self._key = hashlib.sha256(whose.encode()).hexdigest()[:12]
         self._run = Run(self._refused, self._stale, self._relist, self._listed)
         self._relists = settings.relist_days > 0
+        self._asked_own_id: list[str | None] = []
         self._mailbox: Mailbox | None = None
         self._written: Written | None = None
 
@@ -118,9 +119,13 @@ class Sync:
             from stripe_alloy.webhooks.inbox import Inbox  # noqa: PLC0415
             from tap_stripe_alloy.mailbox import Mailbox  # noqa: PLC0415
 
-            own_id = self._ask_own_id() if settings.account_ids else None
-            inbox = Inbox(settings.webhook_inbox)
-            self._mailbox = Mailbox(inbox, livemode=settings.live, own_id=own_id)
+            own_id = self._ask_own_id() if settings.account_ids else self._own_id()
+            self._mailbox = Mailbox(
+                Inbox(settings.webhook_inbox),
+                livemode=settings.live,
+                own_id=own_id,
+                has_event=self._has_event,
+            )
         if settings.ignore_own_writes:
             from stripe_alloy.written import Written  # noqa: PLC0415
 
@@ -185,8 +190,20 @@ class Sync:
             )
         return found or (str(known[0]) if known else None)
 
+    def _has_event(self, event_id: str, account: str | None) -> bool:
+        try:
+            self.transport.get(f"/v1/events/{event_id}", account=account)
+        except NotFound:
+            return False
+        return True
+
     def _ask_own_id(self) -> str | None:
         """A key that may not read the account gets it from the refusal, which names it."""
+        if not self._asked_own_id:
+            self._asked_own_id = [self._own_id_at_stripe()]
+        return self._asked_own_id[0]
+
+    def _own_id_at_stripe(self) -> str | None:
         try:
             found: str | None = self.transport.get("/v1/account").body["id"]
         except PermissionMissing as error:

@@ -8,16 +8,26 @@ itself goes, and its number, id and object stay for some days, to know a late or
 from __future__ import annotations
 
 import contextlib
+import logging
+import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
-from stripe_alloy.database import MOST, cause_of, checked_url, insert_into, open_engine, upsert
+from stripe_alloy.database import (
+    MOST,
+    ROW_ERRORS,
+    cause_of,
+    checked_url,
+    insert_into,
+    open_engine,
+    upsert,
+)
 from stripe_alloy.errors import AlloyError
 from stripe_alloy.webhooks import tables
 from stripe_alloy.webhooks.coverage import (
@@ -31,17 +41,22 @@ from stripe_alloy.webhooks.coverage import (
     merged,
 )
 
+_logger = logging.getLogger(__name__)
+
 SETTING = "webhook_inbox"
 DAY = 86_400.0
 KEPT = 31 * DAY
 """Seconds that events are kept: longer than Stripe keeps them, whoever reads later lists anew."""
 KNOWN = 4 * DAY
 """Seconds that a read one's id is kept: longer than the three days that Stripe tries to deliver."""
+RETRIEVABLE = 29 * DAY
+"""Seconds for which Stripe certainly has an event."""
 CHECK_EVERY = DAY
 """Seconds between looks whether what Stripe lists did arrive."""
 OWN, CONNECTED = "own", "connected"
 
-VERSION = 1
+VERSION = 2
+"""1: without `endpoint`, so that nobody knew which account an event was of."""
 _LOCK = 0x5741_4C4C_4F59
 """Of PostgreSQL's advisory locks: numbers are to be seen in the order in which they are given."""
 
@@ -50,50 +65,132 @@ class InboxError(AlloyError):
     """The inbox cannot be read or written."""
 
 
+class UnstorableEvent(InboxError):
+    """An event that no database of ours can hold, while all others may be stored."""
+
+
+_NAME = r"^[^\x00-\x1f\x7f]*\Z"
+"""No control characters: PostgreSQL stores no NUL."""
+_Text = Annotated[str, msgspec.Meta(max_length=255, pattern=_NAME)]
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=_NAME)]
+_Time = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
+"""Unix seconds, up to the year 9999."""
+
+
 class _Object(msgspec.Struct):
-    object: str = ""
-    id: str | None = None
+    object: _Text = ""
+    id: _Text | None = None
 
 
 class _Data(msgspec.Struct):
     object: _Object
+    previous_attributes: dict[str, Any] | None = None
 
 
 class Envelope(msgspec.Struct):
-    """What the inbox must know of an event."""
+    """What the inbox, and the tap that reads it, must know of an event."""
 
-    id: str
+    id: _Id
     object: str
-    created: int
+    created: _Time
     livemode: bool
-    type: str
+    type: _Text
     data: _Data
-    account: str | None = None
+    account: _Text | None = None
+    request: dict[str, Any] | str | None = None
 
 
 _envelope = msgspec.json.Decoder(Envelope)
+_SAFE_ID = re.compile(r"evt_[A-Za-z0-9_]{1,80}")
+_SAFE_TYPE = re.compile(r"[a-z0-9_]{1,40}(\.[a-z0-9_]{1,40}){1,4}")
+
+
+def name_of(body: bytes) -> str:
+    """An event's id and type for a log line; "" where they are not what Stripe's look like."""
+    try:
+        event = msgspec.json.decode(body)
+        found, kind = event.get("id"), event.get("type")
+    except (ValueError, RecursionError, AttributeError):
+        return ""
+    if event.get("object") != "event" or not isinstance(found, str):
+        return ""
+    if not _SAFE_ID.fullmatch(found):
+        return ""
+    return f"{found} ({kind})" if isinstance(kind, str) and _SAFE_TYPE.fullmatch(kind) else found
 
 
 @dataclass(frozen=True)
 class Whose:
-    """An account in a mode; the key's own has no id of its own in its events."""
+    """An account in a mode; None stands for the key's own, which `own` names if it is known."""
 
     account: str | None
     livemode: bool
+    own: str | None = None
 
     @property
     def name(self) -> str:
-        """As the rows have it."""
-        return self.account or ""
-
-    def rows_of(self, table: sa.Table) -> sa.ColumnElement[bool]:
-        """Which rows of a table are of this account and mode."""
-        return sa.and_(table.c.account == self.name, table.c.livemode == self.livemode)
+        """The account as new rows have it."""
+        return self.account or self.own or ""
 
     @property
     def scope(self) -> str:
         """Which kind of webhook endpoint brings its events."""
         return CONNECTED if self.account else OWN
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    """A row of the table of endpoints."""
+
+    id: str
+    account: str
+    not_of: str
+
+    def may_be_of(self, account: str | None) -> bool:
+        return not self.account and account not in self.not_of.split()
+
+
+class _Known:
+    """The endpoints that an inbox knows, and what follows from them."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        columns = tables.endpoints.c
+        query = sa.select(columns.id, columns.account, columns.not_of)
+        self.endpoints = [_Endpoint(*row) for row in connection.execute(query)]
+        self.accounts = {one.account for one in self.endpoints} - {""}
+        self.account_of = {one.id: one.account for one in self.endpoints}
+
+    def only(self, account: str | None) -> bool:
+        """Whether no other account is known: what has no owner is this one's then."""
+        return not (self.accounts - {account}) and not self.several
+
+    @property
+    def several(self) -> bool:
+        """Whether events of more than one account come in."""
+        return len(self.accounts) > 1 or any(one.not_of for one in self.endpoints)
+
+    def rows_of(self, whose: Whose, table: sa.Table) -> sa.ColumnElement[bool]:
+        """Which rows of a table are of an account and mode."""
+        mine: sa.ColumnElement[bool] = table.c.account == whose.name
+        if whose.own and not whose.account and self.only(whose.own):
+            unowned: sa.ColumnElement[bool] = table.c.account == ""
+            if table is tables.events:
+                unowned = sa.and_(unowned, table.c.endpoint == "")
+            mine = sa.or_(mine, unowned)
+        return sa.and_(mine, table.c.livemode == whose.livemode)
+
+    def bringing(self, whose: Whose) -> list[tuple[str, str]]:
+        """(endpoint, scope) of the endpoints that bring an account's events."""
+        found = []
+        for one in self.endpoints:
+            if one.account == (whose.own or one.account):
+                found.append((one.id, whose.scope))
+            if whose.account and one.account == whose.account:
+                found.append((one.id, OWN))
+        return found
+
+
+Row = Mapping[str, Any]
 
 
 class Entry(NamedTuple):
@@ -108,11 +205,23 @@ Place = tuple[int, int]
 """(created, seq) of the last event of a page."""
 
 
-def row_of(body: bytes, received_at: float, *, account: str | None = None) -> dict[str, Any]:
-    """An event's row; raises msgspec.DecodeError or ValueError on what is none of Stripe's."""
-    event = _envelope.decode(body)
+def row_of(
+    body: bytes, received_at: float, *, account: str | None = None, endpoint: str = ""
+) -> dict[str, Any]:
+    """An event's row; raises msgspec.DecodeError or ValueError on what is none of Stripe's.
+
+    `account` is whose it is if the event names none: the account that the endpoint belongs to.
+
+    Whoever reads the row decodes the whole body, so it is decoded here as well. No message quotes
+    the body.
+    """
+    try:
+        event = _envelope.decode(body)
+        msgspec.json.decode(body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if event.object != "event":
-        raise ValueError(f"no event but {event.object!r}")
+        raise ValueError("another object than an event")
     about = event.data.object
     return {
         "id": event.id,
@@ -123,6 +232,8 @@ def row_of(body: bytes, received_at: float, *, account: str | None = None) -> di
         "object_id": about.id or "",
         "received_at": received_at,
         "body": body,
+        "endpoint": endpoint,
+        "connected": bool(event.account),
     }
 
 
@@ -134,18 +245,21 @@ class Inbox:
         self.engine = open_engine(parsed, SETTING)
         self.clock = clock
         with self._transaction() as connection:
-            _alone(connection)  # two that create at once would collide
+            if not tables.up_to_date(connection, VERSION):
+                _alone(connection, from_now=True)  # two that create at once would collide
             tables.meta.create_all(connection)
-            if connection.execute(sa.select(tables.inboxes.c.id)).first() is None:
+            marks = tables.inboxes.c
+            if connection.execute(sa.select(marks.id)).first() is None:
                 made = {"id": uuid.uuid4().hex, "version": VERSION}
                 connection.execute(
                     tables.inboxes.insert(), made | {"taken_seq": 0, "taken_created": 0}
                 )
-            found = connection.execute(
-                sa.select(tables.inboxes.c.id, tables.inboxes.c.version)
-            ).one()
-        if found.version > VERSION:
-            raise InboxError(f"The inbox is of version {found.version}: upgrade stripe-alloy")
+            found = connection.execute(sa.select(marks.id, marks.version)).one()
+            if found.version > VERSION:
+                raise InboxError(f"The inbox is of version {found.version}: upgrade stripe-alloy")
+            if found.version < VERSION:
+                tables.migrate(connection)
+                connection.execute(tables.inboxes.update().values(version=VERSION))
         self.id = str(found.id)
 
     def close(self) -> None:
@@ -157,51 +271,104 @@ class Inbox:
         try:
             with self.engine.begin() as connection:
                 yield connection
+        except ROW_ERRORS:  # the message may quote the row
+            raise UnstorableEvent("The database cannot store one of the rows") from None
         except sa.exc.SQLAlchemyError as error:
             raise trouble(error) from None
 
     # ------------------------------------------------------------------ what comes in
 
-    def deliver(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep events that Stripe delivered, and that it does deliver; on the disk on return."""
-        first = {(row["account"] != "", row["livemode"]): row for row in reversed(rows)}
-        proofs = [
-            {
-                "scope": CONNECTED if connected else OWN,
-                "livemode": livemode,
-                "at": row["received_at"],
-            }
-            for (connected, livemode), row in first.items()
-        ]
+    def deliver_each(self, rows: Sequence[Row]) -> list[InboxError | None]:
+        """Keep events, each that can be kept; why not, for each.
+
+        One that the database refuses does not keep out the others of its batch.
+        """
+        try:
+            self.deliver(rows)
+        except UnstorableEvent as error:
+            if len(rows) == 1:
+                return [error]
+            middle = len(rows) // 2
+            return self.deliver_each(rows[:middle]) + self.deliver_each(rows[middle:])
+        except InboxError as error:
+            return [error] * len(rows)
+        return [None] * len(rows)
+
+    def deliver(self, rows: Sequence[Row]) -> None:
+        """Keep events that Stripe delivered, and that it does deliver; on the disk on return.
+
+        Raises `UnstorableEvent` if one of them is at fault, `InboxError` if the database is.
+        """
         with self._transaction() as connection:
-            self._keep(connection, rows)
-            connection.execute(
-                insert_into(connection, tables.proofs).on_conflict_do_nothing(), proofs
-            )
+            known, owned = _Known(connection), list[Row]()
+            for row in rows:
+                account = row["account"] or known.account_of.get(row["endpoint"], "")
+                owned.append({**row, "account": account})
+            self._keep(connection, known, owned)
+            self._note_first(connection, rows)
 
     @staticmethod
-    def _keep(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _note_first(connection: sa.Connection, rows: Sequence[Row]) -> None:
+        """Note that endpoints do deliver, own events, which name no account, or connected ones."""
+        firsts = {}
+        for row in reversed(rows):
+            scope = CONNECTED if row["connected"] else OWN
+            firsts[row["endpoint"], scope, row["livemode"]] = row["received_at"]
+        found = [
+            {"endpoint": endpoint, "scope": scope, "livemode": livemode, "at": at}
+            for (endpoint, scope, livemode), at in firsts.items()
+        ]
+        named = [row for row in found if row["endpoint"]]
+        for table, rows_of_it in ((tables.proofs, found), (tables.first_deliveries, named)):
+            names = [column.name for column in table.columns]
+            if rows_of_it:
+                connection.execute(
+                    insert_into(connection, table).on_conflict_do_nothing(),
+                    [{name: row[name] for name in names} for row in rows_of_it],
+                )
+
+    @staticmethod
+    def _keep(connection: sa.Connection, known: _Known, rows: Sequence[Row]) -> None:
+        """Keep rows; one whose account was not known is kept anew once it is."""
         if not rows:
             return
         _alone(connection)
+        columns = tables.events.c
+        owned = [row["id"] for row in rows if row["account"]]
+        if owned:
+            unread = tables.events.delete().where(columns.account == "", columns.id.in_(owned))
+            if not known.several:  # else nobody reads what names no account
+                unread = unread.where(columns.endpoint != "")
+            connection.execute(unread)
         insert = insert_into(connection, tables.events).on_conflict_do_nothing(
             index_elements=["id"]
         )
-        connection.execute(insert, list(rows))
+        names = [column.name for column in tables.events.columns if column.name != "seq"]
+        connection.execute(insert, [{name: row[name] for name in names} for row in rows])
 
     def fetched(
         self, whose: Whose, bodies: Sequence[bytes], *, done: Fetched | None = None
     ) -> None:
         """Keep a page of listed events, and note the time that is `done` with it."""
         now = self.clock()
+        rows = []
+        for body in bodies:
+            try:
+                rows.append(row_of(body, now, account=whose.name))
+            except (msgspec.DecodeError, ValueError):
+                _logger.warning(
+                    "Stripe lists an event that cannot be stored, it is left out: %s.",
+                    name_of(body) or "its id is none of Stripe's",
+                )
         with self._transaction() as connection:
-            self._keep(connection, [row_of(body, now, account=whose.account) for body in bodies])
+            self._keep(connection, _Known(connection), rows)
             if done and done.low < done.high:
                 self._note_fetched(connection, whose, done)
 
     def _note_fetched(self, connection: sa.Connection, whose: Whose, new: Fetched) -> None:
-        known = self._fetched_of(connection, whose)
-        connection.execute(tables.fetched.delete().where(whose.rows_of(tables.fetched)))
+        mine = _Known(connection).rows_of(whose, tables.fetched)
+        known = self._fetched_of(connection, mine)
+        connection.execute(tables.fetched.delete().where(mine))
         rows = [
             {"account": whose.name, "livemode": whose.livemode, **vars(entry)}
             for entry in merged([*known, new], now=self.clock())
@@ -210,11 +377,89 @@ class Inbox:
         if rows:
             connection.execute(tables.fetched.insert(), rows)
 
-    def alive(self, session: str, started: float) -> None:
-        """Note that a receiver is up."""
-        row = {"id": session, "started": started, "until": self.clock()}
+    def alive(
+        self, session: str, started: float, *, endpoints: Collection[str] | None = None
+    ) -> None:
+        """Note that a receiver is up, which knows the secrets of some endpoints."""
+        names = None if endpoints is None else "\n".join(sorted(endpoints))
+        row = {"id": session, "started": started, "until": self.clock(), "endpoints": names}
         with self._transaction() as connection:
             upsert(connection, tables.uptimes, ("id",), [row])
+
+    # ------------------------------------------------------------------ which account it is of
+
+    def know(self, endpoints: Mapping[str, str]) -> None:
+        """Note endpoints, each with the account it belongs to, or "" if that is not known.
+
+        What is known already of an account stays, unless another is named.
+        """
+        with self._transaction() as connection:
+            _alone(connection)
+            known = _Known(connection)
+            for name, account in endpoints.items():
+                if name not in known.account_of:
+                    row = {"id": name, "account": account, "not_of": ""}
+                    connection.execute(tables.endpoints.insert(), row)
+                if account and known.account_of.get(name) != account:
+                    self._assign(connection, name, account)
+
+    def know_reader(self, account: str) -> None:
+        """Note that somebody reads an account's events."""
+        self.know({f"reader of {account}": account})
+
+    def claim(self, endpoint: str, account: str) -> None:
+        """Note that an endpoint belongs to an account, and so do the events it delivered."""
+        self.know({endpoint: account})
+
+    def disclaim(self, endpoint: str, account: str) -> None:
+        """Note that an endpoint does not belong to an account."""
+        columns = tables.endpoints.c
+        with self._transaction() as connection:
+            connection.execute(
+                tables.endpoints.update()
+                .where(columns.id == endpoint)
+                .values(not_of=columns.not_of + f" {account}")
+            )
+
+    @staticmethod
+    def _assign(connection: sa.Connection, endpoint: str, account: str) -> None:
+        connection.execute(
+            tables.endpoints.update()
+            .where(tables.endpoints.c.id == endpoint)
+            .values(account=account)
+        )
+        events = tables.events.c
+        connection.execute(
+            tables.events.update()
+            .where(events.endpoint == endpoint, events.account == "")
+            .values(account=account)
+        )
+
+    def unclaimed(self, whose: Whose) -> list[tuple[str, str]]:
+        """(endpoint, id of an event) of endpoints that may belong to the key's own account.
+
+        The event is one of `whose` that Stripe still has.
+        """
+        columns, found = tables.events.c, []
+        with self._transaction() as connection:
+            for name in self._open_to(connection, whose):
+                query = (
+                    sa.select(columns.id)
+                    .where(columns.account == (whose.account or ""), columns.endpoint == name)
+                    .where(columns.livemode == whose.livemode)
+                    .where(columns.created > self.clock() - RETRIEVABLE)
+                    .order_by(columns.created)
+                    .limit(1)
+                )
+                if oldest := connection.execute(query).scalar():
+                    found.append((name, str(oldest)))
+        return found
+
+    @staticmethod
+    def _open_to(connection: sa.Connection, whose: Whose) -> list[str]:
+        if not whose.own:
+            return []
+        return [one.id for one in _Known(connection).endpoints if one.may_be_of(whose.own)]
 
     # ------------------------------------------------------------------ what is known
 
@@ -225,24 +470,48 @@ class Inbox:
         """
         now = self.clock()
         with self._transaction() as connection:
-            proven = connection.execute(
-                sa.select(tables.proofs.c.at).where(
-                    tables.proofs.c.scope == whose.scope, tables.proofs.c.livemode == whose.livemode
-                )
-            ).scalar()
-            ups = connection.execute(
-                sa.select(tables.uptimes.c.started, tables.uptimes.c.until)
-            ).all()
-            listed = self._fetched_of(connection, whose)
+            known = _Known(connection)
+            listed = self._fetched_of(connection, known.rows_of(whose, tables.fetched))
+            unnamed, proofs = self._first_deliveries(connection, known, whose)
+            columns = tables.uptimes.c
+            query = sa.select(columns.started, columns.until, columns.endpoints)
+            ups = connection.execute(query).all()
         covered = [covered_by_list(entry, now=now) for entry in listed]
-        if proven is not None:
-            covered += [covered_by_uptime(Uptime(*up), proven=proven, now=now) for up in ups]
+        for started, until, names in ups:
+            found = {unnamed} if names is None else {proofs.get(name) for name in names.split("\n")}
+            covered += [
+                covered_by_uptime(Uptime(started, until), proven=at, now=now)
+                for at in found
+                if at is not None
+            ]
         return gaps((since, FOREVER), covered)
 
     @staticmethod
-    def _fetched_of(connection: sa.Connection, whose: Whose) -> list[Fetched]:
+    def _first_deliveries(
+        connection: sa.Connection, known: _Known, whose: Whose
+    ) -> tuple[float | None, dict[str, float]]:
+        """When an account's events were first delivered: before version 2, and by each endpoint."""
+        first, proofs = tables.first_deliveries.c, tables.proofs.c
+        query = sa.select(first.endpoint, first.scope, first.at)
+        rows = connection.execute(query.where(first.livemode == whose.livemode))
+        at_of = {(name, scope): at for name, scope, at in rows}
+        before = None
+        if known.only(whose.own) or not whose.own:
+            of_scope = (proofs.scope == whose.scope, proofs.livemode == whose.livemode)
+            before = connection.execute(sa.select(proofs.at).where(*of_scope)).scalar()
+            named = [at for (_, scope), at in at_of.items() if scope == whose.scope]
+            if before is not None and named and before >= min(named):
+                before = None  # it is that of an endpoint that is known
+        found = {}
+        for name, scope in known.bringing(whose):
+            times = [at_of.get((name, scope)), before if scope == whose.scope else None]
+            if at := [at for at in times if at is not None]:
+                found[name] = min(at)
+        return before, found
+
+    @staticmethod
+    def _fetched_of(connection: sa.Connection, mine: sa.ColumnElement[bool]) -> list[Fetched]:
         columns = tables.fetched.c
-        mine = whose.rows_of(tables.fetched)
         query = sa.select(columns.low, columns.high, columns.at).where(mine)
         return [Fetched(*row) for row in connection.execute(query)]
 
@@ -253,9 +522,8 @@ class Inbox:
         """
         now = self.clock()
         with self._transaction() as connection:
-            at = connection.execute(
-                sa.select(tables.checks.c.at).where(whose.rows_of(tables.checks))
-            ).scalar()
+            mine = _Known(connection).rows_of(whose, tables.checks)
+            at = connection.execute(sa.select(sa.func.max(tables.checks.c.at)).where(mine)).scalar()
             if at is None:
                 self._note_check(connection, whose, now)
         return float(at) if at is not None and at < now - CHECK_EVERY else None
@@ -270,17 +538,34 @@ class Inbox:
         row = {"account": whose.name, "livemode": whose.livemode, "at": at}
         upsert(connection, tables.checks, ("account", "livemode"), [row])
 
-    def unknown(self, ids: Sequence[str]) -> set[str]:
-        """Which of some events never came."""
+    def unknown(self, ids: Sequence[str], whose: Whose | None = None) -> set[str]:
+        """Which of some events never came, or not as an account's."""
         query = sa.select(tables.events.c.id).where(tables.events.c.id.in_(ids))
         with self._transaction() as connection:
+            if whose:
+                query = query.where(_Known(connection).rows_of(whose, tables.events))
             return set(ids) - {row[0] for row in connection.execute(query)}
 
-    def newest(self) -> int:
-        """The highest number given."""
+    def newest(self, whose: Whose | None = None) -> int:
+        """The highest number given, or that an account may be read up to.
+
+        That is before the first event of an endpoint of which nobody knows yet whether it is the
+        account's.
+        """
+        columns = tables.events.c
         with self._transaction() as connection:
-            found = connection.execute(sa.select(sa.func.max(tables.events.c.seq))).scalar()
-        return int(found or 0)
+            found = connection.execute(sa.select(sa.func.max(columns.seq))).scalar() or 0
+            names = self._open_to(connection, whose) if whose and not whose.account else []
+            if whose and names:
+                query = sa.select(sa.func.min(columns.seq)).where(
+                    columns.account == "",
+                    columns.livemode == whose.livemode,
+                    columns.endpoint.in_(names),
+                    columns.body.is_not(None),
+                )
+                first = connection.execute(query).scalar()
+                found = found if first is None else min(found, first - 1)
+        return int(found)
 
     def taken(self) -> tuple[int, int]:
         """Number and time (Unix seconds) up to which events may be gone."""
@@ -308,8 +593,7 @@ class Inbox:
             wanted = sa.or_(wanted, columns.created >= since)
         query = (
             sa.select(columns.seq, columns.created, columns.body)
-            .where(whose.rows_of(tables.events), columns.body.is_not(None))
-            .where(columns.seq <= upto, wanted)
+            .where(columns.seq <= upto, wanted, columns.body.is_not(None))
             .order_by(columns.created.desc(), columns.seq.desc())
             .limit(limit)
         )
@@ -317,6 +601,7 @@ class Inbox:
             here = sa.tuple_(*(sa.literal(value) for value in place))
             query = query.where(sa.tuple_(columns.created, columns.seq) < here)
         with self._transaction() as connection:
+            query = query.where(_Known(connection).rows_of(whose, tables.events))
             return [Entry(*row) for row in connection.execute(query)]
 
     def newest_taken(
@@ -327,11 +612,12 @@ class Inbox:
         found: dict[tuple[str, str], int] = {}
         ids = list(object_ids)
         with self._transaction() as connection:
+            mine = _Known(connection).rows_of(whose, tables.events)
             for start in range(0, len(ids), MOST):
                 query = (
                     sa.select(columns.object, columns.object_id, sa.func.max(columns.created))
                     .where(columns.object_id.in_(ids[start : start + MOST]), columns.seq <= upto)
-                    .where(whose.rows_of(tables.events))
+                    .where(mine)
                     .group_by(columns.object, columns.object_id)
                 )
                 for kind, object_id, created in connection.execute(query):
@@ -341,11 +627,10 @@ class Inbox:
     def first_since(self, whose: Whose, since: int) -> int | None:
         """The lowest number of the events created from `since` on (Unix seconds)."""
         columns = tables.events.c
-        query = sa.select(sa.func.min(columns.seq)).where(
-            whose.rows_of(tables.events), columns.created >= since
-        )
+        query = sa.select(sa.func.min(columns.seq)).where(columns.created >= since)
         with self._transaction() as connection:
-            found = connection.execute(query).scalar()
+            mine = _Known(connection).rows_of(whose, tables.events)
+            found = connection.execute(query.where(mine)).scalar()
         return None if found is None else int(found)
 
     # ------------------------------------------------------------------ what is done with
@@ -387,10 +672,12 @@ class Inbox:
         connection.execute(tables.inboxes.update().values(taken_seq=seq, taken_created=later))
 
 
-def _alone(connection: sa.Connection) -> None:
-    """Let nobody else write until this is committed, as SQLite does by itself."""
+def _alone(connection: sa.Connection, *, from_now: bool = False) -> None:
+    """Let nobody else write until this is committed, as SQLite does from the first write on."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    elif from_now:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def trouble(error: Exception) -> InboxError:

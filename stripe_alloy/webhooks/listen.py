@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -14,11 +15,19 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from stripe_alloy.connect import Connection
-from stripe_alloy.errors import AlloyError, SettingsError, StripeError
+from stripe_alloy.errors import AlloyError, SettingsError, StripeError, without_secrets
 from stripe_alloy.transport import Transport
+from stripe_alloy.webhooks.complaints import ComplaintFilter
+from stripe_alloy.webhooks.connections import (
+    ACCEPTED_AT_ONCE,
+    HEADER_BYTES,
+    Connections,
+    connections_allowed,
+)
 from stripe_alloy.webhooks.endpoint import EVERY, Wanted, event_types, register
 from stripe_alloy.webhooks.inbox import CONNECTED, OWN, Inbox
-from stripe_alloy.webhooks.receiver import SECRET, Receiver, Secrets, secrets_in
+from stripe_alloy.webhooks.receiver import Receiver
+from stripe_alloy.webhooks.secrets import VARIABLE, Secrets, secrets_given, secrets_in
 from tap_stripe_alloy.changes import EVENT
 from tap_stripe_alloy.settings import check_key
 from tap_stripe_alloy.streams import BY_NAME, STREAMS
@@ -26,8 +35,6 @@ from tap_stripe_alloy.streams import BY_NAME, STREAMS
 if TYPE_CHECKING:
     from tap_stripe_alloy.settings import Settings
 
-SECRETS = "STRIPE_WEBHOOK_SECRET"
-"""The environment variable with signing secrets, with commas between them."""
 BACKLOG = 1024
 GRACE = 10
 """Seconds that requests under way have to end when told to stop."""
@@ -38,20 +45,18 @@ def secrets_from(env: Mapping[str, str], file: Path | None, *, later: bool) -> S
 
     Raises `SettingsError` if there is none, or what is given is none.
     """
-    given = [part.strip() for part in env.get(SECRETS, "").split(",") if part.strip()]
-    if not all(secret.startswith(SECRET) for secret in given):
-        raise SettingsError(f"{SECRETS} must hold signing secrets ({SECRET}…), commas between them")
+    given = secrets_given(env)
     stored = secrets_in(file) if file and file.exists() else []
     if not (given or stored or later):
         raise SettingsError(
-            f"No signing secret: set {SECRETS}, give --secret-file, or let --register get one"
+            f"No signing secret: set {VARIABLE}, give --secret-file, or let --register get one"
         )
     return Secrets(given, file)
 
 
 def serve(
     inbox: Inbox,
-    secrets: Callable[[], Sequence[str]],
+    secrets: Secrets,
     *,
     host: str,
     port: int,
@@ -64,16 +69,23 @@ def serve(
     `started` is called with the receiver's URL, in a thread of its own.
     """
     receiver = Receiver(inbox, secrets, tolerance=tolerance, max_body=max_body)
+    connections = Connections(connections_allowed())
     config = uvicorn.Config(
         receiver.app,
-        log_level="warning",
+        http=connections.protocol,  # type: ignore[arg-type]
+        ws="none",
+        loop="asyncio",
+        log_config=None,
         access_log=False,
         lifespan="on",
         server_header=False,
+        backlog=ACCEPTED_AT_ONCE,
+        h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_graceful_shutdown=GRACE,
     )
     server = uvicorn.Server(config)
     listening = _listening_at(host, port)
+    receiver.begin()
     url = f"http://{host}:{listening.getsockname()[1]}"
     for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn's stand before these while it serves
         signal.signal(name, lambda *_: None)
@@ -83,6 +95,7 @@ def serve(
         while not server.started and not server.should_exit:
             if done.wait(0.02):
                 return
+        listening.listen(BACKLOG)  # of those that wait for it; fewer are accepted at once
         try:
             started(url)
         except (AlloyError, OSError) as error:
@@ -136,6 +149,7 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
         raise SettingsError(
             "--register needs --config with the `api_key`, and --secret-file to store the secret in"
         )
+    _log_to_stderr()
     secrets = secrets_from(os.environ, options.secret_file, later=bool(options.register))
     inbox = Inbox(url)
 
@@ -159,6 +173,21 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
         )
     finally:
         inbox.close()
+
+
+class _Masked(logging.Formatter):
+    """Lines without secrets, whatever was logged."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
+
+
+def _log_to_stderr() -> None:
+    """Log warnings of all libraries, one a minute of each kind."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Masked("%(message)s"))
+    handler.addFilter(ComplaintFilter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def register_all(

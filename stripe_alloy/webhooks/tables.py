@@ -26,6 +26,8 @@ events = sa.Table(
     sa.Column("object_id", sa.String(255), nullable=False),
     sa.Column("received_at", sa.Float, nullable=False),
     sa.Column("body", sa.LargeBinary),
+    # Which endpoint's secret verified it; "" if it was listed, or came before version 2.
+    sa.Column("endpoint", sa.String(80), nullable=False, server_default=""),
     sa.Index("stripe_alloy_inbox_by_created", "account", "livemode", "created", "seq"),
     sa.Index("stripe_alloy_inbox_by_object", "object_id"),
     sqlite_autoincrement=True,  # a number is never given twice
@@ -36,6 +38,8 @@ uptimes = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("started", sa.Float, nullable=False),
     sa.Column("until", sa.Float, nullable=False),
+    # Those whose secrets the receiver knew, blanks between them; NULL before version 2.
+    sa.Column("endpoints", sa.Text),
 )
 proofs = sa.Table(
     "stripe_alloy_inbox_proofs",
@@ -43,6 +47,23 @@ proofs = sa.Table(
     sa.Column("scope", sa.String(20), primary_key=True),
     sa.Column("livemode", sa.Boolean, primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
+)
+# Above: the first delivery of all, as before version 2. Below: of each endpoint.
+first_deliveries = sa.Table(
+    "stripe_alloy_inbox_first_deliveries",
+    meta,
+    sa.Column("endpoint", sa.String(80), primary_key=True),
+    sa.Column("scope", sa.String(20), primary_key=True),
+    sa.Column("livemode", sa.Boolean, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+# Which account each endpoint belongs to, "" if not known yet; which were found not to have it.
+endpoints = sa.Table(
+    "stripe_alloy_inbox_endpoints",
+    meta,
+    sa.Column("id", sa.String(80), primary_key=True),
+    sa.Column("account", sa.String(255), nullable=False),
+    sa.Column("not_of", sa.Text, nullable=False),
 )
 fetched = sa.Table(
     "stripe_alloy_inbox_fetched",
@@ -68,3 +89,24 @@ readers = sa.Table(
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
+
+
+def up_to_date(connection: sa.Connection, version: int) -> bool:
+    """Whether all tables are there, and of a version."""
+    there = set(sa.inspect(connection).get_table_names())
+    if not there >= set(meta.tables):
+        return False
+    return connection.execute(sa.select(inboxes.c.version)).scalar() == version
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Give the tables of an older version the columns that they lack."""
+    compile_type = connection.dialect.type_compiler_instance.process
+    for table in (events, uptimes):
+        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                definition = f"{column.name} {compile_type(column.type)}"
+                if not column.nullable:
+                    definition += " NOT NULL DEFAULT ''"
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")

@@ -88,13 +88,19 @@ class Listening:
 
 @contextmanager
 def listen(
-    folder: Path, *options: str, port: int = 0, env: dict[str, str] | None = None
+    folder: Path,
+    *options: str,
+    port: int = 0,
+    env: dict[str, str] | None = None,
+    open_files: int | None = None,
 ) -> Iterator[Listening]:
     """The command, until the block ends; its inbox is `inbox.db` in the folder."""
     errors = folder / f"listen-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "stripe_alloy.cli", "listen", "--port", str(port)]
     if "--inbox" not in options and "--config" not in options:
         command += ["--inbox", inbox_url(folder)]
+    if open_files:
+        command = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *command]
     with errors.open("wb") as out:
         process = subprocess.Popen(
             [*command, *options],
