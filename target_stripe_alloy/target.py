@@ -51,6 +51,8 @@ _logger = logging.getLogger(__name__)
 
 REJECTED_EXIT = 3
 """The exit code of a run that went through and had to reject records."""
+MAX_STATES = 64
+"""States that wait for their records: each may be as large as a tap likes."""
 PULSE = 1.0
 """Seconds after which held records go on, and states that are covered go out."""
 
@@ -242,6 +244,8 @@ class TargetStripeAlloy(Target):
             if self._states and self._states[-1][0] == number:
                 self._states.pop()
             self._states.append((number, value))
+            if len(self._states) > MAX_STATES:  # coarser, but the newest is among them
+                self._states = deque(list(self._states)[MAX_STATES % 2 :: 2])
             self._emit_states()
 
     def _emit_states(self) -> None:
