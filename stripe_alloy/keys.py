@@ -7,7 +7,7 @@ import sys
 from tap_stripe_alloy.changes import EVENT
 from tap_stripe_alloy.stream import StripeStream
 from tap_stripe_alloy.streams import STREAMS
-from target_stripe_alloy.resources import BY_STREAM
+from target_stripe_alloy.resources import BY_STREAM, Resource
 
 
 def table() -> str:
@@ -25,9 +25,17 @@ def _row(stream: type[StripeStream]) -> str:
         f"`{stream.name}`",
         ", or ".join([stream.permission, *_instead(stream)]),
         _events() if stream.told_by_events and stream.object_name != EVENT else "—",
-        resource.permission if resource.writable else "—",
+        _writes(resource),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _writes(resource: Resource) -> str:
+    if not resource.writable:
+        return "—"
+    by_events = [f"`{name}`" for name, action in resource.actions.items() if action.event]
+    more = [f"{_events()} for {' and '.join(by_events)}"] if by_events else []
+    return ", ".join([resource.permission, *more])
 
 
 def _instead(stream: type[StripeStream]) -> list[str]:

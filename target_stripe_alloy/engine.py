@@ -253,7 +253,11 @@ class Engine:
     def _park(self, job: Job, missing: Iterable[Missing]) -> bool:
         """Let a record wait; returns whether it is to be tried again at once instead."""
         with self._parked.lock:
-            waits = [entry for entry in missing if entry not in self._parked.arrived]
+            entries = list(missing)
+            # What came under this name once and is not what is meant does not help a second time.
+            came = {entry for entry in entries if entry in self._parked.arrived} - job.retried
+            job.retried |= came
+            waits = [entry for entry in entries if entry not in came]
             for entry in waits[:1]:  # woken, it looks for the others itself
                 self._spool.put(job)
                 self._parked.by_missing[entry].append(job)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from stripe_alloy.errors import PermissionMissing, SettingsError
 from stripe_alloy.transport import Transport
 from stripe_alloy.written import KEY_PREFIX
 from target_stripe_alloy.decision import Wanted
@@ -39,7 +40,7 @@ class Traces:
     ) -> frozenset[str]:
         """Return the effect of an action that only an event shows, if it was ours and was had.
 
-        Raises the `StripeError` of a key that may not read events: nobody could tell then.
+        Raises `SettingsError` for a key that may not read events: nobody could tell then.
         """
         effect = of_action(str(wanted.action), wanted.occasion)
         if not action.event or effect in done or wanted.occasion:
@@ -52,7 +53,13 @@ class Traces:
                     "/v1/events", [("type", action.event)], account=self._account
                 )
                 listed = self._lists[action.event] = _Listed(events)
-            listed.reach(since)
+            try:
+                listed.reach(since)
+            except PermissionMissing as error:
+                raise SettingsError(
+                    f"Whether `{wanted.action}` was done before is read from events, and the key "
+                    f"may not read them: grant 'Events: read' ({error.failure.message})"
+                ) from None
         return frozenset({effect} if current["id"] in listed.ours else ())
 
 

@@ -20,7 +20,7 @@ from tests.target.helpers import Message, record, schema, settings_for, write
 from tests.target.test_writing import client_of, one
 
 JOURNALS = Path(__file__).parents[1] / "fixtures/journals"
-USERS = {"id_mode": "external", "allow_actions": ["payment_intents.create"]}
+USERS: dict[str, Any] = {"id_mode": "external", "allow_actions": ["payment_intents.create"]}
 DAY = 86_400.0
 
 
@@ -383,6 +383,15 @@ def test_a_reference_that_may_mean_two_is_rejected_and_names_both(
     for key in (one_key, other):
         name, value = next(iter(key.items()))
         assert f"{name} {json.dumps(value)}" in run.rejects[0]["reason"]
+
+
+@pytest.mark.parametrize(("key", "reference"), [("7.0", "7"), ("7e0", "7.00"), ("true", "True")])
+def test_a_reference_that_only_resembles_a_key_waits_in_vain(
+    empty: Emulator, tmp_path: Path, key: str, reference: str
+) -> None:
+    messages = [*customer({"crm_id": key}, name="Other"), *item_of(reference)]
+    run = write(empty, tmp_path, messages, **USERS)
+    assert run.counts("payment_intents") == {"read": 1, "rejected": 1}
 
 
 def test_a_reference_to_a_key_of_two_parts(empty: Emulator, tmp_path: Path) -> None:
