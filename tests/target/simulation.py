@@ -81,6 +81,7 @@ class Counts:
 
 
 COUNTS = Counts()
+LIMITS = {"alone": False}
 IGNORED: set[str] = set()
 """Kinds of violations after which a history just ends."""
 
@@ -135,7 +136,7 @@ class Simulation(RuleBasedStateMachine):
         self.allowed = ALL if allowed else frozenset()
         made = self.world.made
         model.charge_fees_for(made["mug"])
-        for name in ("first", "second")[: 1 + two]:
+        for name in ("first", "second")[: 1 + (two and not LIMITS["alone"])]:
             self.sources.append(Source(name, whole, model.things(mode, made)))
         self.judge = Judge(self.world.emulator, mode, self.sources)
         for thing in self.sources[0].things[:at_first] if at_first > 1 else ():
@@ -400,9 +401,12 @@ def _value(name: str, value: Any) -> Any:
 # ---------------------------------------------------------------------- many histories
 
 
-def histories(number: int, first: int, *, shrink: bool = False, ignored: Sequence[str] = ()) -> Counts:
+def histories(
+    number: int, first: int, *, shrink: bool = False, ignored: Sequence[str] = (), alone: bool = False
+) -> Counts:
     """Run a number of histories from a seed on, in this process."""
     COUNTS.__init__()  # type: ignore[misc]
+    LIMITS["alone"] = alone
     IGNORED.clear()
     IGNORED.update(ignored)
     phases = [Phase.generate, *([Phase.shrink] if shrink else [])]
@@ -442,6 +446,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--shrink", action="store_true")
     parser.add_argument("--ignore", action="append", default=[])
+    parser.add_argument("--alone", action="store_true", help="one pipeline only")
     parser.add_argument("--show", type=int, default=1, help="stories of each kind to print")
     asked = parser.parse_args()
     began, counts = time.monotonic(), Counts()
@@ -451,7 +456,7 @@ def main() -> int:
             parts = [
                 pool.submit(
                     histories, share, asked.seed + n * share // BATCH,
-                    shrink=asked.shrink, ignored=asked.ignore,
+                    shrink=asked.shrink, ignored=asked.ignore, alone=asked.alone,
                 )
                 for n in range(asked.processes)
             ]  # fmt: skip
@@ -459,7 +464,10 @@ def main() -> int:
                 counts.add(part.result())
     else:
         counts.add(
-            histories(asked.histories, asked.seed, shrink=asked.shrink, ignored=asked.ignore)
+            histories(
+                asked.histories, asked.seed,
+                shrink=asked.shrink, ignored=asked.ignore, alone=asked.alone,
+            )
         )
     _print(counts, time.monotonic() - began, asked.show)
     return 1 if counts.found else 0

@@ -13,13 +13,14 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,6 +95,7 @@ class _Disk:
 
     def __init__(self) -> None:
         self.steps: Steps | None = None
+        self.folder = ""
         self._mine = threading.local()
 
     @contextmanager
@@ -117,8 +119,10 @@ class _Disk:
         if not statement.lstrip()[:6].upper().startswith(("SELECT", "PRAGMA", "BEGIN")):
             self._mine.wrote = True
 
-    def _commit(self, _: Any) -> None:
+    def _commit(self, connection: sa.Connection) -> None:
         steps = self.steps
+        if not str(connection.engine.url.database).startswith(f"{self.folder}/"):
+            steps = None  # of a run that is over
         if steps is None or not getattr(self._mine, "wrote", False):
             return
         self._mine.wrote = False
@@ -226,6 +230,10 @@ COLLECTIONS = {
 """Stream → what Stripe calls its objects."""
 
 
+_RUN = re.compile(r"^/run-(\d+)")
+"""What each run's `api_url` ends with, so that nothing of an ended run counts any more."""
+
+
 class Wire:
     """The emulator's HTTP service, with an ear at it."""
 
@@ -244,9 +252,13 @@ class Wire:
 
     def answer(self, incoming: Incoming) -> Answer:
         """Answer a request, unless its sender is dead."""
-        steps = self.steps
-        if steps is None or incoming.key == OTHERS:
+        match = _RUN.match(incoming.path)
+        if match is None:
             return self._answer(incoming)
+        incoming = replace(incoming, path=incoming.path[match.end() :])
+        steps = self.steps if self.run == int(match[1]) else None
+        if steps is None:  # of a run that is over
+            return Answer(0, b"", cut="all")
         if steps.step(f"{incoming.method} {incoming.path} before Stripe has it"):
             return Answer(0, b"", cut="all")
         if incoming.method == "GET":
@@ -515,9 +527,10 @@ class World:
         first = len(self.wire.sent)
         self.wire.run += 1
         self.wire.steps = DISK.steps = steps
+        DISK.folder = str(self.folder)
         outcome = Outcome()
         config = {
-            "api_url": self.emulator.url,
+            "api_url": f"{self.emulator.url}/run-{self.wire.run}",
             "max_requests_per_second": FAST,
             "journal": f"sqlite:///{self.folder}/journal.db",
             "rejects": str(self.folder / REJECTS),
@@ -530,6 +543,8 @@ class World:
             self.wire.steps = DISK.steps = None
         if steps.dead:
             outcome.ended, self.folder = "killed", after[0]
+        elif outcome.ended == "terminated":  # the end of a process lets go of its locks
+            self.folder = self.copy_disk()
         self.emulator.faults.clear()
         if outcome.ended == "done":
             outcome.summary = json.loads((self.folder / "summary.json").read_text())
