@@ -55,7 +55,8 @@ EXECUTED = "Done, and answered with an error all the same."
 """The message of a 500 that follows a write that worked."""
 PATIENCE = 0.03
 """Seconds in which a STATE may come out before the input goes on."""
-JOURNAL = ("journal.db", "journal.db-wal")
+JOURNAL = ("journal.db-wal", "journal.db")
+"""In this order a copy is whole even if the one is written into the other meanwhile."""
 REJECTS = "rejects.jsonl"
 MEMORY = "/dev/shm"
 
