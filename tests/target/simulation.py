@@ -212,7 +212,7 @@ class Simulation(RuleBasedStateMachine):
         options: dict[str, Any],
         *,
         each: int = 2,
-        crash_at: int | None = None,
+        crash_at: int | str | None = None,
         end_at: int | None = None,
     ) -> Outcome:
         given = Run(source, entries, self.allowed, self.policy)
@@ -246,6 +246,23 @@ class Simulation(RuleBasedStateMachine):
                 raise Violation("emulator bug", bug)
         return outcome
 
+    # -------------------------------------------------------------- histories written by hand
+
+    def note(self, stream: str, place: int = 0, source: int = 0, **edits: Any) -> None:
+        """A record of the stream's first, second … thing; `metadata__a` is `metadata.a`."""
+        chosen = self.sources[source]
+        held = [thing for thing in chosen.things if thing.stream == stream][place]
+        for name, value in edits.items():
+            held.edit(name.replace("__", "."), _value(name, value), f"of_{chosen.name}")
+        chosen.produce(held)
+
+    def go(self, source: int = 0, *, crash_at: int | str | None = None, workers: int = 1) -> Outcome:
+        """A run on what came after the last STATE."""
+        self._tell("go", source=source, crash_at=crash_at)
+        chosen = self.sources[source]
+        options = {"max_concurrency": workers, "on_conflict": "overwrite"}
+        return self._go(chosen, chosen.tail(), options, crash_at=crash_at)
+
     def _unsettled_by(self, given: Run, entries: Sequence[Entry]) -> list[str]:
         sent = self.world.wire.sent[self.judge.weighed :]
         return list(self.judge.unsettled(given, entries, self.world.rejected(), sent))
@@ -273,7 +290,7 @@ class Simulation(RuleBasedStateMachine):
     @rule(what=st.sampled_from(BETWEEN), number=_number, other=_number)
     def between(self, what: str, number: int, other: int) -> None:
         """Something happens between two runs."""
-        self._tell(what, number=number, other=other)
+        self._tell("between", what=what, number=number, other=other)
         getattr(self, f"_{what}")(number, other)
 
     def _grant(self, number: int, _: int) -> None:

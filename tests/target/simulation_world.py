@@ -68,7 +68,10 @@ class Steps:
     """Counts a run's steps; at one of them the run dies or is asked to end."""
 
     def __init__(
-        self, crash_at: int | None, end_at: int | None, crash: Callable[[], None] | None
+        self,
+        crash_at: int | str | None,
+        end_at: int | None,
+        crash: Callable[[], None] | None,
     ) -> None:
         self.lock = threading.RLock()
         self.count = 0
@@ -82,13 +85,17 @@ class Steps:
             if self.dead:
                 return True
             self.count += 1
-            if self.count == self._crash_at and self._crash:
+            if self._crash and self._is_meant(name):
                 self._crash()
                 self.dead, self.where = True, name
             elif self.count == self._end_at:
                 self.where = name
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             return self.dead
+
+    def _is_meant(self, name: str) -> bool:
+        at = self._crash_at
+        return at in name if isinstance(at, str) else at == self.count
 
 
 class _Disk:
@@ -516,11 +523,14 @@ class World:
         messages: Sequence[Mapping[str, Any]],
         settings: Mapping[str, Any],
         *,
-        crash_at: int | None = None,
+        crash_at: int | str | None = None,
         end_at: int | None = None,
         came: Callable[[Any], None] = lambda _: None,
     ) -> Outcome:
-        """Run the target on messages; `came` is called with each STATE as it comes out."""
+        """Run the target on messages; `came` is called with each STATE as it comes out.
+
+        `crash_at` is the number of a step, or a part of its name.
+        """
         after: list[Path] = []
         steps = Steps(crash_at, end_at, lambda: after.append(self.copy_disk()))
         output = _Output(steps, came)
