@@ -70,7 +70,8 @@ class TestSmallest:
         machine = begun()
         machine.note("invoices", _action="send")
         machine.note("invoices", _action="finalize")
-        machine.go(crash_at="before a STATE")
+        machine.go()
+        machine.sources[0].bookmark = 0  # the last STATE got lost
         machine.go()
         machine.teardown()
 
@@ -139,9 +140,8 @@ class TestSmallest:
 
 
 def test_runs_leave_no_threads_that_go_on() -> None:
-    with quick():
-        machine = begun()
-        machine.note("customers", name="one")
-        machine.go(crash_at=3)
-        machine.teardown()
+    machine = begun()
+    machine.note("customers", name="one")
+    machine.go(crash_at=3)
+    machine.teardown()
     assert not [t for t in threading.enumerate() if t.name.startswith("write-")]
