@@ -572,7 +572,7 @@ def _listen(
     try:
         with redirect_stdout(output):
             TargetStripeAlloy(config=dict(config)).listen(source)  # type: ignore[arg-type]
-    except SystemExit as error:
+    except (SystemExit, SystemError) as error:  # the latter: Python, where a signal meets `ast`
         return "terminated", error
     except (AlloyError, OSError) as error:
         return "stopped", error
