@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -490,13 +490,17 @@ def main() -> int:
     return 1 if counts.found else 0
 
 
+def told(note: Mapping[str, Any]) -> str:
+    """What was found, and the history that leads to it."""
+    return "\n".join([f"\n== seed {note.get('seed')}: {note['text']}", *note["story"]])
+
+
 def _print(counts: Counts, seconds: float, show: int) -> None:
     shown: Counter[str] = Counter()
     for note in counts.found:
         shown[note["kind"]] += 1
         if shown[note["kind"]] <= show:
-            print(f"\n== seed {note.get('seed')}: {note['text']}")
-            print("\n".join(note["story"]))
+            print(told(note))
     print(
         f"{counts.histories} histories, {counts.steps} steps, {sum(counts.runs.values())} runs "
         f"({json.dumps(counts.runs)}), {counts.runs['killed']} crashes, {counts.writes} writes, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -20,7 +19,7 @@ NEVER_SENT = "before Stripe has it"
 @pytest.mark.parametrize("seed", [1, 2])
 def test_histories_hold(seed: int) -> None:
     counts = simulation.histories(HISTORIES // 2, seed)
-    assert counts.found == []
+    assert not counts.found, "\n".join(map(simulation.told, counts.found))
     assert counts.histories >= HISTORIES // 2
     assert counts.runs["killed"] > 0
     assert counts.verdicts["created"] + counts.verdicts["updated"] > 0
@@ -137,11 +136,3 @@ class TestSmallest:
         machine.between("withdraw", 0, 0)
         machine.go()
         machine.teardown()
-
-
-def test_runs_leave_no_threads_that_go_on() -> None:
-    machine = begun()
-    machine.note("customers", name="one")
-    machine.go(crash_at=3)
-    machine.teardown()
-    assert not [t for t in threading.enumerate() if t.name.startswith("write-")]
