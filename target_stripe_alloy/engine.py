@@ -182,11 +182,11 @@ class Engine:
         self._lanes.raise_failure()
 
     def _hand_in(self, job: Job) -> None:
-        ticket = Ticket(job.line, job.locks(), partial(self._work, job), job.stream, job.size)
+        act, put_aside = partial(self._work, job), partial(self._spool.put, job)
+        ticket = Ticket(job.line, job.locks(), act, put_aside, job.stream, job.size)
         with self._parked.lock:
             self._parked.tickets[job.number] = ticket
-        if self._lanes.submit(ticket):
-            self._spool.put(job)
+        self._lanes.submit(ticket)
 
     def reject(self, job: Job, reason: str) -> None:
         """Set aside a record that cannot even be looked at."""
@@ -665,7 +665,7 @@ def _so_far(draft: Draft, wanted: Wanted, requests: Sequence[Request]) -> Draft 
     The image of a price that another one replaces follows when its place is taken.
     """
     first, *rest = requests
-    if first.kind == "replace" and draft.ours is not None and wanted.object_id is None:
+    if first.kind == "replace":
         return None
     if not rest:
         return draft

@@ -28,6 +28,8 @@ class Ticket:
     locks: Sequence[str]
     """What Stripe locks for a write: of those that share one, one works at a time."""
     act: Act
+    put_aside: Callable[[], None] = lambda: None
+    """Called when the job will wait for longer: its record need not be in memory."""
     group: str = ""
     size: int = 0
     counted: bool = False
@@ -63,8 +65,8 @@ class Lanes:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, ticket: Ticket) -> bool:
-        """Hand in a job; waits while too many do. Returns whether a paused one is before it.
+    def submit(self, ticket: Ticket) -> None:
+        """Hand in a job; waits while too many do.
 
         What waits behind a paused one does not count: the reader must go on to what that waits for.
         """
@@ -72,15 +74,15 @@ class Lanes:
             while self._is_full() and not self._stopped:
                 self._change.wait()
             if self._stopped:
-                return False
+                return
             line = self._keys.setdefault(ticket.key, deque())
             line.append(ticket)
             if line[0].paused:
-                return True
+                ticket.put_aside()  # here, where it cannot begin meanwhile
+                return
             self._count_in(ticket)
             if line[0] is ticket:
                 self._enter(ticket)
-            return False
 
     def resume(self, ticket: Ticket) -> None:
         """Let a paused job work again, before the others of its key."""
@@ -174,8 +176,10 @@ class Lanes:
 
     def _pause(self, ticket: Ticket) -> None:
         ticket.paused = True
-        for waiting in self._keys[ticket.key]:
+        self._count_out(ticket)
+        for waiting in list(self._keys[ticket.key])[1:]:
             self._count_out(waiting)
+            waiting.put_aside()
 
     def _end(self, ticket: Ticket) -> None:
         self._count_out(ticket)

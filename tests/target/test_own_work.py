@@ -319,3 +319,29 @@ def test_a_third_amount_under_the_old_id_is_blocked(account: Emulator, tmp_path:
     assert run.writes == []
     assert run.counts("prices") == {"read": 1, "blocked": 1}
     assert new["id"] in run.rejects[0]["reason"]
+
+
+# ---------------------------------------------------------------------- W21: bytes, not numbers
+
+
+def test_records_that_wait_are_bounded_by_their_bytes(
+    empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few fit into memory, each is written as it came, in the order of its key."""
+    monkeypatch.setattr("target_stripe_alloy.spool.Spool.__init__.__defaults__", (3_000,))
+    monkeypatch.setattr("target_stripe_alloy.lanes.MAX_WAITING_BYTES", 5_000)
+    text = "é" * 450
+    late = [
+        record("invoices", no=str(n % 10), customer="late", description=text, footer=str(n))
+        for n in range(40)
+    ]
+    messages = [
+        schema("invoices", "no"),
+        *late,
+        schema("customers", "crm"),
+        record("customers", crm="late", name="A"),
+    ]
+    run = write(empty, tmp_path, messages, id_mode="external")
+    assert run.counts("invoices") == {"read": 40, "created": 10, "updated": 30}
+    found = {i["metadata"]["no"]: (i["description"], i["footer"]) for i in empty.objects("invoice")}
+    assert found == {str(n): (text, str(30 + n)) for n in range(10)}
