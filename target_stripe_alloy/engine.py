@@ -30,6 +30,7 @@ from target_stripe_alloy.decision import (
     CREATED,
     DELETED,
     FAIL,
+    IGNORE,
     OVERWRITE,
     REJECTED,
     REPLACES,
@@ -50,7 +51,7 @@ from target_stripe_alloy.objects import Objects, expansions, theirs_of
 from target_stripe_alloy.plan import ended, plan
 from target_stripe_alloy.recovery import withdrawn
 from target_stripe_alloy.report import Report
-from target_stripe_alloy.reshape import Tree, Unwritable
+from target_stripe_alloy.reshape import Tree, Unwritable, null_metadata, without_nulls
 from target_stripe_alloy.resources import ACTION, OCCASION, ORDER, Object, Resource
 from target_stripe_alloy.spool import Spool
 from target_stripe_alloy.succession import Succession
@@ -125,7 +126,9 @@ class Engine:
         self._lanes = Lanes(workers)
         self._parked = _Parked()
         self._left_out: set[tuple[str, str]] = set()
-        self._seed = f"{DIGESTS}{policy.delete_policy}".encode()
+        self._ignores_nulls = policy.null_policy == IGNORE
+        seed = f"{DIGESTS}{policy.delete_policy}"  # clear: the digests of earlier releases
+        self._seed = (f"{seed} nulls" if self._ignores_nulls else seed).encode()
         self.watermark = Watermark()
 
     # ------------------------------------------------------------------ records come in
@@ -141,7 +144,7 @@ class Engine:
                 kept["deleted"] = True
         except Unwritable:
             kept["deleted"] = None  # like no record before: it is rejected in its turn
-        text = _encode(kept)
+        text = _encode(without_nulls(kept) if self._ignores_nulls else kept)
         return blake2b(text, digest_size=16, key=self._seed).digest(), len(text)
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -294,6 +297,10 @@ class Engine:
         """Returns whether the record is settled; None if it is to be tried again at once."""
         resource, fields = job.kind.resource, job.own_fields()
         tree = without_mark(tree_for(resource, fields, self._transport.now()))
+        ignored: frozenset[str] = frozenset()
+        if self._ignores_nulls:
+            ignored = frozenset(null_metadata(fields))
+            fields, tree = without_nulls(fields), without_nulls(tree)
         if self._policy.id_mode == COPY:
             tree = {name: it for name, it in tree.items() if name not in resource.own_to_account}
         resolved = self._identity.resolve(resource, tree)
@@ -314,6 +321,7 @@ class Engine:
             tree,
             deleted=deleted,
             whole=job.kind.whole,
+            ignored=ignored,
             stamp=self._stamp(job),
             object_id=job.key if self._policy.id_mode == COPY else None,
             action=action_of(job.record),
@@ -351,7 +359,7 @@ class Engine:
         later: bool,
     ) -> str | None:
         """Plan and write. Returns the verdict if something is still to come, else settles."""
-        known = self._journal.recall(job.stream, [job.key]).get(job.key)
+        known = self._journal.recall(job.stream, [job.key], job.kind.source).get(job.key)
         base = known.image() if known else None
         gone = located and current is None and base and not wanted.deleted
         if gone and self._policy.id_mode != SAME_ACCOUNT:
