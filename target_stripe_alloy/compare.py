@@ -130,7 +130,8 @@ def _removed(wanted: Wanted, theirs: Tree, base: Base | None, found: Comparison)
             and isinstance(before, dict)
             and (wanted.whole or name == "items")
         ):
-            gone = {k for k in before.keys() - ours.keys() if not is_empty(at(theirs, (name, k)))}
+            absent = before.keys() - ours.keys() - (wanted.ignored if name == "metadata" else set())
+            gone = {k for k in absent if not is_empty(at(theirs, (name, k)))}
             if name == "metadata" and not wanted.named and ours.keys() - before.keys():
                 found.left += sorted(gone)
             else:
@@ -145,7 +146,7 @@ def _removed_inside(wanted: Wanted, theirs: Tree, base: Base) -> Iterator[Path]:
         path = ("items", key, "metadata")
         ours, before = at(item, ("metadata",)), at(base.ours, path)
         if isinstance(ours, dict) and isinstance(before, dict):
-            for name in before.keys() - ours.keys():
+            for name in before.keys() - ours.keys() - wanted.ignored:
                 if not is_empty(at(theirs, (*path, name))):
                     yield (*path, name)
 

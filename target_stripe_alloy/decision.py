@@ -29,6 +29,7 @@ FAIL, SKIP, OVERWRITE, MERGE = "fail", "skip", "overwrite", "merge"
 IGNORE, ARCHIVE = "ignore", "archive"
 
 CREATE, REJECT, OLDEST, NEWEST = "create", "reject", "oldest", "newest"
+CLEAR = "clear"
 
 NEW = "new:"
 """Begins the key of an item that Stripe does not have yet."""
@@ -44,6 +45,7 @@ class Policy:
     id_mode: str = SAME_ACCOUNT
     on_conflict: str = FAIL
     delete_policy: str = IGNORE
+    null_policy: str = CLEAR
     allowed: frozenset[str] = frozenset()
     """Permissions: `invoices.finalize`."""
     match_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -74,6 +76,8 @@ class Wanted:
     deleted: bool = False
     whole: bool = True
     """Whether `metadata`, where there is any, is all of it."""
+    ignored: frozenset[str] = frozenset()
+    """Metadata keys that are null and to be left as they are."""
     stamp: Mapping[str, str] = field(default_factory=dict)
     """Metadata by which a new object is found again."""
     object_id: str | None = None

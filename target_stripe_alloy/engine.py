@@ -32,6 +32,7 @@ from target_stripe_alloy.decision import (
     CREATED,
     DELETED,
     FAIL,
+    IGNORE,
     OVERWRITE,
     REJECT,
     REJECTED,
@@ -57,7 +58,7 @@ from target_stripe_alloy.plan import plan
 from target_stripe_alloy.preview import Previews
 from target_stripe_alloy.recovery import withdrawn
 from target_stripe_alloy.report import Report
-from target_stripe_alloy.reshape import Tree, Unwritable
+from target_stripe_alloy.reshape import Tree, Unwritable, null_metadata, without_nulls
 from target_stripe_alloy.resources import ACTION, OCCASION, ORDER, Object, Resource
 from target_stripe_alloy.spool import Spool
 from target_stripe_alloy.succession import Succession
@@ -131,7 +132,9 @@ class Engine:
         self._lanes = Lanes(workers)
         self._parked = _Parked()
         self._left_out: set[tuple[str, str]] = set()
-        self._seed = f"{DIGESTS}{policy.delete_policy}".encode()
+        self._ignores_nulls = policy.null_policy == IGNORE
+        seed = f"{DIGESTS}{policy.delete_policy}"  # clear: the digests of earlier releases
+        self._seed = (f"{seed} nulls" if self._ignores_nulls else seed).encode()
         self.watermark = Watermark()
 
     # ------------------------------------------------------------------ records come in
@@ -147,7 +150,7 @@ class Engine:
                 kept["deleted"] = True
         except Unwritable:
             kept["deleted"] = None  # like no record before: it is rejected in its turn
-        text = _encode(kept)
+        text = _encode(without_nulls(kept) if self._ignores_nulls else kept)
         return blake2b(text, digest_size=16, key=self._seed).digest(), len(text)
 
     def declare(self, kind: StreamKind) -> None:
@@ -321,6 +324,10 @@ class Engine:
         """Returns whether the record is settled; None if it is to be tried again at once."""
         resource, fields = job.kind.resource, job.own_fields()
         tree = without_mark(tree_for(resource, fields, self._transport.now()))
+        ignored: frozenset[str] = frozenset()
+        if self._ignores_nulls:
+            ignored = frozenset(null_metadata(fields))
+            fields, tree = without_nulls(fields), without_nulls(tree)
         if self._policy.id_mode == COPY:
             tree = {name: it for name, it in tree.items() if name not in resource.own_to_account}
         resolved = self._identity.resolve(resource, tree)
@@ -348,6 +355,7 @@ class Engine:
             deleted=deleted,
             whole=job.kind.whole,
             stamp=stamp,
+            ignored=ignored,
             object_id=job.key if self._policy.id_mode == COPY else None,
             action=action_of(job.record),
             occasion=str(job.record.get(OCCASION) or ""),

@@ -236,6 +236,28 @@ def is_empty(tree: Any) -> bool:
     return tree is None or bool(tree == "")
 
 
+def without_nulls(tree: Any) -> Any:
+    """Return a tree, or a record, without the names whose value is null or the empty text."""
+    if isinstance(tree, dict):
+        spoken = {name: value for name, value in tree.items() if value is not None and value != ""}
+        return {name: without_nulls(value) for name, value in spoken.items()}
+    if isinstance(tree, list):
+        return [without_nulls(entry) for entry in tree]
+    return tree
+
+
+def null_metadata(value: Any, *, inside: bool = False) -> Iterator[str]:
+    """Return the metadata keys, at any depth of a record, that are null or the empty text."""
+    if isinstance(value, list):
+        for entry in value:
+            yield from null_metadata(entry)
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if inside and (inner is None or inner == ""):
+                yield str(name)
+            yield from null_metadata(inner, inside=name == "metadata")
+
+
 def alike(one: Tree, other: Tree) -> bool:
     """Whether two trees say the same; an empty hash, an empty list and nothing do."""
     if is_empty(one) or is_empty(other):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from singer_sdk import typing as th
@@ -14,6 +15,7 @@ from tap_stripe_alloy.settings import DECLARED as TAPS
 from tap_stripe_alloy.settings import MAX_CONCURRENCY, Settings, check_key, read_settings
 from target_stripe_alloy.decision import (
     ARCHIVE,
+    CLEAR,
     COPY,
     CREATE,
     EXTERNAL,
@@ -33,8 +35,6 @@ from target_stripe_alloy.permissions import ALLOWED
 from target_stripe_alloy.resources import BY_STREAM
 
 TEST, LIVE = "test", "live"
-JOURNAL = "sqlite:///target-stripe-alloy.db"
-REJECTS = "target-stripe-alloy-rejects.jsonl"
 SHARED = ("api_key", "api_url", "api_version", "max_requests_per_second", "max_concurrency")
 """Settings that mean the same as the tap's."""
 
@@ -91,6 +91,13 @@ DECLARED = th.PropertiesList(
         "Delete policy",
         "What a tombstone (`deleted: true`) does to the object.",
     ),
+    _choice(
+        "null_policy",
+        (CLEAR, IGNORE),
+        "Null policy",
+        "What a null does, or the empty text, which CSV files hold for one: clear the field, or "
+        "leave it as it is, at any depth.",
+    ),
     th.Property(
         "match_by",
         th.ObjectType(additional_properties=th.ArrayType(th.StringType)),
@@ -142,9 +149,9 @@ DECLARED = th.PropertiesList(
     th.Property(
         "journal",
         th.StringType,
-        default=JOURNAL,
         title="Journal",
-        description="SQLAlchemy URL of the journal: a SQLite file, or PostgreSQL.",
+        description="SQLAlchemy URL of the journal: a SQLite file, or PostgreSQL. Default: a file "
+        "named by account and mode, such as `target-stripe-alloy-acct_…-test.db`.",
     ),
     th.Property(
         "pipeline",
@@ -156,9 +163,9 @@ DECLARED = th.PropertiesList(
     th.Property(
         "rejects",
         th.StringType,
-        default=REJECTS,
         title="Rejects",
-        description="JSONL file to which records are appended that were not written.",
+        description="JSONL file to which records are appended that were not written. Default: a "
+        "file named by account and mode, such as `target-stripe-alloy-acct_…-test-rejects.jsonl`.",
     ),
     th.Property(
         "max_rejects",
@@ -192,9 +199,9 @@ class TargetSettings:
     policy: Policy
     dry_run: bool
     preview: bool
-    journal: str
+    journal: str | None
     pipeline: str | None
-    rejects: str
+    rejects: str | None
     max_rejects: int | None
     plan: str | None
     summary: str | None
@@ -213,6 +220,7 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
             id_mode=config.get("id_mode") or SAME_ACCOUNT,
             on_conflict=config.get("on_conflict") or FAIL,
             delete_policy=config.get("delete_policy") or IGNORE,
+            null_policy=config.get("null_policy") or CLEAR,
             allowed=_allowed(config.get("allow_actions") or ()),
             match_by=_match_by(config.get("match_by") or {}),
             on_missing=config.get("on_missing") or "",
@@ -220,15 +228,16 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
         ),
         dry_run=bool(config.get("dry_run")),
         preview=config.get("preview") is not False,
-        journal=str(config.get("journal") or JOURNAL),
+        journal=_text(config, "journal"),
         pipeline=str(config.get("pipeline") or "") or _of_meltano(os.environ),
-        rejects=str(config.get("rejects") or REJECTS),
+        rejects=_text(config, "rejects"),
         max_rejects=_number(config.get("max_rejects")),
-        plan=config.get("plan") or None,
-        summary=config.get("summary") or None,
+        plan=_text(config, "plan"),
+        summary=_text(config, "summary"),
     )
     _check_mode(settings)
     _check_matching(settings.policy)
+    _check_files(settings)
     return settings
 
 
@@ -240,7 +249,16 @@ def _of_meltano(environment: Mapping[str, str]) -> str | None:
     return f"{environment.get('MELTANO_ENVIRONMENT', '')}:{extractor}"
 
 
+def _text(config: Mapping[str, Any], name: str) -> str | None:
+    value = config.get(name)
+    if value is not None and not isinstance(value, str):
+        raise SettingsError(f"`{name}` must be a text")
+    return value or None
+
+
 def _allowed(names: Any) -> frozenset[str]:
+    if isinstance(names, str):
+        raise SettingsError(f"`allow_actions` must be a list of names, such as [{ALLOWED[0]!r}]")
     for name in names:
         if name not in ALLOWED:
             raise SettingsError(
@@ -312,6 +330,24 @@ def _check_mode(settings: TargetSettings) -> None:
         raise SettingsError(
             "`mode` is `live`: name the account that is meant in `expected_account_id`"
         )
+
+
+def _check_files(settings: TargetSettings) -> None:
+    """Refuse one file for two purposes: one would destroy the other."""
+    journal = settings.journal or ""
+    named = {
+        "journal": journal.removeprefix("sqlite:///") if journal.startswith("sqlite:") else None,
+        "rejects": settings.rejects,
+        "plan": settings.plan,
+        "summary": settings.summary,
+    }
+    seen: dict[Path, str] = {}
+    for name, file in named.items():
+        if not file or (Path(file).exists() and not Path(file).is_file()):
+            continue
+        other = seen.setdefault(Path(file).resolve(), name)
+        if other != name:
+            raise SettingsError(f"`{other}` and `{name}` name one file: {file}. Use two")
 
 
 __all__ = ["ALLOWED", "DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]

@@ -5,24 +5,38 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import FrameType
 from typing import Any, ClassVar
 
+import click
 from singer_sdk import Target
+from singer_sdk.exceptions import ConfigValidationError, MappingError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import SameRecordTransform, StreamMap
+from singer_sdk.plugin_base import _ConfigInput
+from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 from typing_extensions import override
 
 from stripe_alloy.connect import Connection
+from stripe_alloy.errors import SettingsError
 from stripe_alloy.program import run
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.accounts import account_id, adopt, identity_of
+from target_stripe_alloy.configs import (
+    ENVIRONMENT,
+    check_environment,
+    merged,
+    open_input,
+    problem_of,
+)
+from target_stripe_alloy.default_files import default_journal, default_rejects
 from target_stripe_alloy.engine import Engine
 from target_stripe_alloy.inherited import SETTINGS, WORKS, check_inherited
 from target_stripe_alloy.jobs import Job, StreamKind
@@ -57,6 +71,15 @@ PULSE = 1.0
 """Seconds after which held records go on, and states that are covered go out."""
 
 
+@contextlib.contextmanager
+def _stream_map_errors() -> Iterator[None]:
+    """Say what is wrong with stream maps in one line."""
+    try:
+        yield
+    except (MappingError, NotImplementedError) as error:
+        raise SettingsError(f"`stream_maps`: {error}") from None
+
+
 class TargetStripeAlloy(Target):
     """Brings records into Stripe: planned, journaled, exactly once."""
 
@@ -79,6 +102,8 @@ class TargetStripeAlloy(Target):
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
+        if named.get("validate_config", True):
+            _ = self.settings  # what is wrong is said before the first line is read
         self._lock = threading.RLock()
         self._states: deque[tuple[int, dict[str, Any]]] = deque()
         self._ended = threading.Event()
@@ -89,7 +114,46 @@ class TargetStripeAlloy(Target):
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         check_inherited(self.config)
-        return super()._validate_config(raise_errors=raise_errors)
+        try:
+            return super()._validate_config(raise_errors=raise_errors)
+        except ConfigValidationError:
+            validator = DEFAULT_JSONSCHEMA_VALIDATOR(self.config_jsonschema)
+            problems = sorted({problem_of(e) for e in validator.iter_errors(dict(self.config))})
+            raise SettingsError("; ".join(problems) or "a setting is wrong") from None
+
+    @override
+    def setup_mapper(self) -> None:
+        with _stream_map_errors():
+            super().setup_mapper()
+
+    @classmethod
+    @override
+    def get_singer_command(cls) -> click.Command:
+        command = super().get_singer_command()
+        for option in command.params:
+            if option.name == "file_input":
+                option.type = click.STRING  # opened by `invoke`, which says in one line why not
+        return command
+
+    @classmethod
+    @override
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
+        # A parameter's callback is called while `--help` is, too: errors wait for `invoke`.
+        return value
+
+    @classmethod
+    @override
+    def invoke(cls, *, config: Any = (), file_input: Any = None, **named: Any) -> None:
+        if named.get("about"):
+            super().invoke(**named)
+        files = [file for file in config if file != ENVIRONMENT]
+        if len(files) < len(config):
+            properties = cls.config_jsonschema["properties"]
+            check_environment(str(cls._env_var_prefix), properties, os.environ)
+        given = _ConfigInput(merged(files), parse_env=len(files) < len(config))
+        source = open_input(file_input) if file_input not in (None, "-") else None
+        with source or contextlib.nullcontext():
+            super().invoke(config=given, file_input=source, **named)
 
     @classmethod
     @override
@@ -128,7 +192,7 @@ class TargetStripeAlloy(Target):
         """What the run tells."""
         settings = self.settings
         return Report(
-            rejects=settings.rejects,
+            rejects=settings.rejects or default_rejects(self._account, live=settings.live),
             max_rejects=settings.max_rejects,
             plan=settings.plan,
             dry_run=settings.dry_run,
@@ -144,12 +208,17 @@ class TargetStripeAlloy(Target):
         return RejectContext(scope.account, "live" if scope.live else "test", scope.id_mode)
 
     @cached_property
+    def _account(self) -> str | None:
+        """The id of the account that is written to; None if the key may not read it."""
+        settings = self.settings
+        return account_id(self.transport, settings.account_id, settings.expected_account_id)
+
+    @cached_property
     def _journal(self) -> Journal:
         settings = self.settings
-        found = account_id(self.transport, settings.account_id, settings.expected_account_id)
-        identity = identity_of(found, settings.shared.api_key)
+        identity = identity_of(self._account, settings.shared.api_key)
         journal = Journal(
-            settings.journal,
+            settings.journal or default_journal(self._account, live=settings.live),
             Scope(identity, settings.live, settings.policy.id_mode),
             pipeline=settings.pipeline or "",
             clock=self.transport.now,
@@ -209,7 +278,8 @@ class TargetStripeAlloy(Target):
             for stream_map in self._maps_of(name):
                 record: Message | None = source
                 if not isinstance(stream_map, SameRecordTransform):
-                    record = stream_map.transform(copy.copy(source))
+                    with _stream_map_errors():
+                        record = stream_map.transform(copy.copy(source))
                 if record is None:
                     continue
                 sink = self._sinks_active[stream_map.stream_alias]
@@ -226,7 +296,7 @@ class TargetStripeAlloy(Target):
     @override
     def _process_schema_message(self, message_dict: Message) -> None:
         check_schema(message_dict)
-        with self._lock:
+        with self._lock, _stream_map_errors():
             super()._process_schema_message(message_dict)
             for sink in self._sinks_to_clear:
                 self._flush(sink)

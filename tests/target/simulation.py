@@ -256,7 +256,9 @@ class Simulation(RuleBasedStateMachine):
             held.edit(name.replace("__", "."), _value(name, value), f"of_{chosen.name}")
         chosen.produce(held)
 
-    def go(self, source: int = 0, *, crash_at: int | str | None = None, workers: int = 1) -> Outcome:
+    def go(
+        self, source: int = 0, *, crash_at: int | str | None = None, workers: int = 1
+    ) -> Outcome:
         """A run on what came after the last STATE."""
         self._tell("go", source=source, crash_at=crash_at)
         chosen = self.sources[source]
@@ -419,7 +421,12 @@ def _value(name: str, value: Any) -> Any:
 
 
 def histories(
-    number: int, first: int, *, shrink: bool = False, ignored: Sequence[str] = (), alone: bool = False
+    number: int,
+    first: int,
+    *,
+    shrink: bool = False,
+    ignored: Sequence[str] = (),
+    alone: bool = False,
 ) -> Counts:
     """Run a number of histories from a seed on, in this process."""
     COUNTS.__init__()  # type: ignore[misc]
@@ -482,8 +489,11 @@ def main() -> int:
     else:
         counts.add(
             histories(
-                asked.histories, asked.seed,
-                shrink=asked.shrink, ignored=asked.ignore, alone=asked.alone,
+                asked.histories,
+                asked.seed,
+                shrink=asked.shrink,
+                ignored=asked.ignore,
+                alone=asked.alone,
             )
         )
     _print(counts, time.monotonic() - began, asked.show)

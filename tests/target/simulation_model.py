@@ -421,9 +421,7 @@ class Reader:
             return stream, "create", sent.params
         return stream, parts[2] if len(parts) > 2 else "update", sent.params
 
-    def _named(
-        self, sent: Sent, stream: str, verb: str, params: Mapping[str, str]
-    ) -> Named | None:
+    def _named(self, sent: Sent, stream: str, verb: str, params: Mapping[str, str]) -> Named | None:
         mark = params.get(f"metadata[{MARK}]")
         if verb != "create":
             before = sent.before or {}

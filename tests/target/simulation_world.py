@@ -362,9 +362,7 @@ def _furnish(emulator: Emulator, api: Any) -> JSON:
     made["monthly"] = api.prices.create(
         {"product": made["tea"], "unit_amount": 1000, "lookup_key": "m", **monthly}
     ).id
-    made["second"] = api.prices.create(
-        {"product": made["mug"], "unit_amount": 300, **monthly}
-    ).id
+    made["second"] = api.prices.create({"product": made["mug"], "unit_amount": 300, **monthly}).id
     made["once"] = api.prices.create(
         {"product": made["mug"], "unit_amount": 700, "currency": "usd"}
     ).id

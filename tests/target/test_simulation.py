@@ -78,7 +78,9 @@ class TestSmallest:
     def test_a_setup_fee_is_billed_once_across_a_crash(self, point: str) -> None:
         machine = begun()
         machine.note("subscriptions", add_invoice_items=1)
-        outcome = machine.go(crash_at=f"POST /v1/subscriptions/{machine.world.made['mailed']} {point}")
+        outcome = machine.go(
+            crash_at=f"POST /v1/subscriptions/{machine.world.made['mailed']} {point}"
+        )
         assert outcome.ended == "killed"
         machine.teardown()
 
