@@ -20,7 +20,6 @@ from target_stripe_alloy.record_keys import (
     UnusableKey,
     described,
     form_of,
-    is_named_by,
     readings_of,
     reference_to,
     text_of,
@@ -141,10 +140,13 @@ class Identity:
 
     def _note_reference(self, job: Job) -> None:
         values = job.kind.keys.values(job.record) or {}
-        form = form_of("|".join(map(text_of, values.values())))
-        if len(values) > 1 or form != reference_to(job.key):
+        self._names.note_names(job.stream, list(values))
+        if len(values) > 1:
+            form = form_of("|".join(map(text_of, values.values())))
             self._forms[job.stream, job.key] = form
-        self._names.note(job.stream, form, job.key)
+            self._names.note(job.stream, form, job.key)
+        elif reference_to(job.key) == job.key:  # a hash tells nothing
+            self._forms[job.stream, job.key] = form_of(*map(text_of, values.values()))
 
     def _only_ends(self, job: Job) -> bool:
         """Whether a tombstone does not say what its object could be matched by."""
@@ -382,16 +384,15 @@ class Identity:
 
     def _candidates(self, stream: str, text: str) -> Iterator[str]:
         """The keys that a reference may mean, those with the key properties of this run."""
-        declared = self._declared.get(stream)
-        for names in declared or ():
+        known = self._declared.get(stream) or self._names.names(stream)
+        for names in known:
             if len(names) == 1:
                 yield from readings_of(names[0], text)
-        if declared and all(len(names) == 1 for names in declared):
+        if all(len(names) == 1 for names in known):
             return
         for key in self._names.named(stream, form_of(text)):
             values = values_of(key)
-            mine = not declared or values is None or tuple(sorted(values)) in declared
-            if mine and is_named_by(key, text):
+            if values is None or tuple(sorted(values)) in known:
                 yield key
 
     def _of_older(self, stream: str, text: str) -> str | None:

@@ -6,6 +6,7 @@ goes over to a key only if the same properties are proven to be meant.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl
 
@@ -22,8 +23,11 @@ _references = sa.Table(
     sa.Column("stream", sa.String(60), primary_key=True),
     sa.Column("reference", sa.String(400), primary_key=True),
     sa.Column("key", sa.String(500), primary_key=True),
+    sqlite_with_rowid=False,
 )
-"""The keys that a reference of another record may mean: `reference` is `form_of` the text."""
+"""The keys of several properties that a reference of another record may mean: `reference` is
+`form_of` the text. Those of one property follow from its name: `reference` is empty then, and `key`
+a JSON list of names."""
 
 _BY_KEY = sa.text(
     "CREATE INDEX IF NOT EXISTS stripe_alloy_operations_by_key "
@@ -40,8 +44,20 @@ class JournalKeys:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._old: dict[str, bool] = {}
+        self._noted: set[tuple[str, str]] = set()
 
     # ------------------------------------------------------------------ references
+
+    def note_names(self, stream: str, names: Sequence[str]) -> None:
+        """Note that a stream has keys with these properties."""
+        entry = (stream, json.dumps(sorted(names)))
+        if entry not in self._noted and len(entry[1]) <= 500:
+            self.note(stream, "", entry[1])
+            self._noted.add(entry)
+
+    def names(self, stream: str) -> set[tuple[str, ...]]:
+        """The properties that keys of a stream have."""
+        return {tuple(json.loads(entry)) for entry in self.named(stream, "")}
 
     def note(self, stream: str, reference: str, key: str) -> None:
         """Note how other records name a key: before anything else that is noted of it later."""

@@ -20,7 +20,11 @@ from target_stripe_alloy.reshape import Unwritable
 COPY_OF = "stripe_alloy_copy_of"
 """Metadata of a copy: the id of the object it was made from."""
 KEY_TYPES = "stripe_alloy_key_types"
-"""Metadata beside a stamp: which of its values are text though they look like something else."""
+"""Metadata beside a stamp: the types of its values, where the values alone do not tell the key.
+
+That is so for text that looks like a number, and for several properties: one of them alone may be
+another key.
+"""
 STAMP = "stamp:"
 """Begins the journal's key of an object that was found by its stamp."""
 LONGEST = 400
@@ -32,6 +36,7 @@ _PLAIN = 40
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,6})?")
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
+_KINDS = {str: "text", bool: "boolean", Decimal: "number"}
 _NO_ID = re.compile(r"[/?#%\s\x00-\x1f]")
 
 Value = str | Decimal | bool
@@ -141,8 +146,7 @@ def described(key: str) -> str:
     values = values_of(key)
     if values is None:
         return key
-    kinds = {str: "text", bool: "boolean", Decimal: "number"}
-    return ", ".join(f"{name} {_token(v)} ({kinds[type(v)]})" for name, v in values.items())
+    return ", ".join(f"{name} {_token(v)} ({_KINDS[type(v)]})" for name, v in values.items())
 
 
 def reference_to(key: str) -> str:
@@ -155,17 +159,6 @@ def form_of(text: str) -> str:
     """A text by which keys are looked up that a reference may mean: the same for equal numbers."""
     text = text_of(reading_of(text))
     return text if len(text) <= LONGEST else _HASH + sha256(text.encode()).hexdigest()
-
-
-def is_named_by(key: str, text: str) -> bool:
-    """Whether a reference may mean a key."""
-    values = values_of(key)
-    if values is None:
-        return True  # a hash: what led here is all that is known
-    if len(values) != 1:
-        return True  # joined in the order of the stream's key properties, which a key has not
-    (value,) = values.values()
-    return _alike(value, text) or _alike(value, reading_of(text))
 
 
 def readings_of(name: str, text: str) -> Iterator[str]:
@@ -242,13 +235,14 @@ class Keys:
         if values is None:
             return {}
         stamp = {name: text_of(value) for name, value in values.items()}
-        texts = {
-            name: "text"
+        types = {
+            name: _KINDS[type(value)]
             for name, value in sorted(values.items())
-            if isinstance(value, str) and not isinstance(reading_of(value), str)
+            if len(values) > 1
+            or (isinstance(value, str) and not isinstance(reading_of(value), str))
         }
-        if texts:
-            stamp[KEY_TYPES] = json.dumps(texts, separators=(",", ":"))
+        if types:
+            stamp[KEY_TYPES] = json.dumps(types, separators=(",", ":"))
         return stamp
 
     def stamp_of(self, source: Mapping[str, Any]) -> str | None:
@@ -257,7 +251,7 @@ class Keys:
         if not self.external:
             return metadata.get(COPY_OF) or None
         raw = {name: str(metadata.get(name) or "") for name in self.properties}
-        if not raw or not all(raw.values()):
+        if not raw or not all(raw.values()) or self._is_part(metadata):
             return None
         texts = _texts(metadata)
         return canonical({n: v if n in texts else reading_of(v) for n, v in raw.items()})
@@ -292,6 +286,8 @@ class Keys:
         if not self.external:
             held = metadata.get(COPY_OF)
             return held == str(record.get("id")) if held else None
+        if self._is_part(metadata):
+            return False
         texts, values = _texts(metadata), self.values(record) or {}
         found = [
             _fits(value, str(metadata[name]), name in texts)
@@ -302,6 +298,10 @@ class Keys:
             return False
         return True if found and len(found) == len(values) else None
 
+    def _is_part(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether an object's key has more properties than these."""
+        return set(self.properties) < _types(metadata).keys()
+
 
 def _fits(value: Value, raw: str, is_text: bool) -> bool:
     if isinstance(value, str):
@@ -309,12 +309,18 @@ def _fits(value: Value, raw: str, is_text: bool) -> bool:
     return not is_text and _alike(value, reading_of(raw))
 
 
+def _types(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The types that stand beside a stamp."""
+    try:
+        found = json.loads(metadata.get(KEY_TYPES) or "{}")
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _texts(metadata: Mapping[str, Any]) -> frozenset[str]:
     """The properties of a stamp that are text, whatever they look like."""
-    try:
-        return frozenset(json.loads(metadata.get(KEY_TYPES) or "{}"))
-    except (TypeError, ValueError):
-        return frozenset()
+    return frozenset(name for name, kind in _types(metadata).items() if kind == "text")
 
 
 def at_field(source: Mapping[str, Any], field: str) -> Any:

@@ -59,8 +59,9 @@ class StripeSink(RecordSink):
 
     @override
     def _singer_validate_message(self, record: dict[str, Any]) -> None:
-        """A record without its key is set aside as well, or matched by what it has."""
-        return
+        """Require the key properties, unless a record may be matched without them."""
+        if not self._kind.keys.match:
+            super()._singer_validate_message(record)
 
     @override
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:

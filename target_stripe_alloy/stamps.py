@@ -103,7 +103,7 @@ class Stamps:
                 continue
             if before != entry.id:
                 new.append(Known(resource.stream, STAMP + key, entry.id))
-                if keys.external:
+                if keys.external and len(keys.properties) > 1:
                     self._names.note(resource.stream, reference_to(key), STAMP + key)
         return new
 

@@ -134,6 +134,12 @@ def test_stamps_stay_readable(empty: Emulator, tmp_path: Path) -> None:
     }
 
 
+def test_one_part_of_a_key_is_no_key(empty: Emulator, tmp_path: Path) -> None:
+    write(empty, tmp_path, customer({"a": "x", "b": "y"}, name="Two parts"), **USERS)
+    write(empty, tmp_path, customer({"a": "x"}, name="One part"), **USERS)
+    assert names(empty) == ["One part", "Two parts"]
+
+
 def test_plan_and_rejects_show_the_key_as_it_came(empty: Emulator, tmp_path: Path) -> None:
     plan = tmp_path / "plan.jsonl"
     messages = [
