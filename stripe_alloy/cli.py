@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
-import json
+import math
 import signal
+import sqlite3
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
+from stripe_alloy.errors import AlloyError, SettingsError, without_secrets
+from stripe_alloy.files import read_config
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+MAX_BODY_BYTES = 1 << 28
+MAX_TOLERANCE = 31 * 86_400
+
+
+class _Group(click.Group):
+    """A command that says what is wrong in one line, without secrets, and ends with a code."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run it."""
+        run: Callable[..., Any] = super().main
+        if not standalone_mode:
+            return run(*args, standalone_mode=False, **extra)
+        try:
+            done = run(*args, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # not in all versions of click
+                error.show()
+                sys.exit(error.exit_code)
+            context = getattr(error, "ctx", None)
+            more = f" See {context.command_path} --help." if context else ""
+            self._fail(f"{error.format_message()}{more}", error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            self._fail("Aborted.", 1)
+        except (AlloyError, OSError) as error:
+            self._fail(str(error), 1)
+        sys.exit(done if isinstance(done, int) else 0)
+
+    @staticmethod
+    def _fail(message: str, code: int) -> None:
+        line = " ".join(message.split())
+        click.echo(f"Error: {without_secrets(line)}", err=True)
+        sys.exit(code)
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds; `nan` and `inf` are none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Convert what was given."""
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return found
+
+
+_PORT = click.IntRange(0, 65_535)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stripe-alloy", prog_name="stripe-alloy")
 def main() -> None:
     """Tools around tap-stripe-alloy and target-stripe-alloy."""
@@ -25,10 +79,24 @@ def emulator() -> None:
 
 @emulator.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=12111, show_default=True, help="Port to listen on; 0 picks one.")
+@click.option(
+    "--port", type=_PORT, default=12111, show_default=True, help="Port to listen on; 0 picks one."
+)
 @click.option("--seed", default=0, show_default=True, help="Same seed, same business.")
-@click.option("--customers", default=150, show_default=True, help="Size of the business.")
-@click.option("--accounts", default=0, show_default=True, help="Connected accounts besides.")
+@click.option(
+    "--customers",
+    type=click.IntRange(0),
+    default=150,
+    show_default=True,
+    help="Size of the business.",
+)
+@click.option(
+    "--accounts",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Connected accounts besides.",
+)
 @click.option("--db", default=":memory:", show_default=True, help="SQLite file to keep it in.")
 @click.option(
     "--limits",
@@ -37,7 +105,13 @@ def emulator() -> None:
     show_default=True,
     help="Stripe's rate limits: of a sandbox, of live mode.",
 )
-@click.option("--latency", default=0.0, show_default=True, help="Seconds before each answer.")
+@click.option(
+    "--latency",
+    type=_Seconds(0, 3_600),
+    default=0.0,
+    show_default=True,
+    help="Seconds before each answer.",
+)
 def serve(
     *,
     host: str,
@@ -52,21 +126,25 @@ def serve(
     """Serve until SIGINT or SIGTERM."""
     from stripe_alloy.emulator import Emulator  # noqa: PLC0415 - other commands do without it
 
-    stripe = Emulator(
-        seed,
-        customers,
-        db=db,
-        limits=None if limits == "none" else limits,
-        latency=latency,
-        accounts=accounts,
-        host=host,
-        port=port,
-    )
+    try:
+        stripe = Emulator(
+            seed,
+            customers,
+            db=db,
+            limits=None if limits == "none" else limits,
+            latency=latency,
+            accounts=accounts,
+            host=host,
+            port=port,
+        )
+    except (sqlite3.Error, ValueError) as error:
+        raise click.ClickException(f"--db cannot be opened: {error}") from error
     done = _until_signal()
     try:
         stripe.start()
-    except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no such host"
+        raise click.ClickException(f"cannot listen on {host}:{port}: {reason}") from error
     click.echo(
         f"Stripe emulator at {stripe.url}, key {stripe.api_key}: "
         f'stripe.StripeClient("{stripe.api_key}", base_addresses={{"api": "{stripe.url}"}})',
@@ -84,7 +162,9 @@ def serve(
 )
 @click.option("--inbox", help="SQLAlchemy URL of the inbox: a SQLite file, or PostgreSQL.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8042, show_default=True, help="Port to listen on; 0 picks one.")
+@click.option(
+    "--port", type=_PORT, default=8042, show_default=True, help="Port to listen on; 0 picks one."
+)
 @click.option(
     "--secret-file",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -97,16 +177,30 @@ def serve(
 )
 @click.option("--stream", "streams", multiple=True, help="A stream to be told of; default: all.")
 @click.option(
-    "--tolerance", default=300, show_default=True, help="Seconds that a signature is good for."
+    "--name",
+    help="The receiver's name: of the endpoints with this URL, --register changes only those that "
+    "carry it. Default: the name in the file of secrets, or one made of host and path.",
 )
 @click.option(
-    "--max-body", default=1 << 20, show_default=True, help="Bytes that a request may have."
+    "--tolerance",
+    type=click.IntRange(1, MAX_TOLERANCE),
+    default=300,
+    show_default=True,
+    help="Seconds that a signature is good for.",
+)
+@click.option(
+    "--max-body",
+    type=click.IntRange(1, MAX_BODY_BYTES),
+    default=1 << 20,
+    show_default=True,
+    help="Bytes that a request may have.",
 )
 def listen(*, config: Path | None, **given: Any) -> None:
     """Receive Stripe's webhooks into an inbox, until SIGINT or SIGTERM.
 
     Signing secrets come from the file of secrets, or from STRIPE_WEBHOOK_SECRET, with commas
-    between them.
+    between them. Where several accounts deliver to one inbox, say whose each is:
+    acct_…=whsec_… there, or `# acct_…` behind it in the file.
     """
     try:
         from stripe_alloy.webhooks.listen import Options  # noqa: PLC0415 - heavy
@@ -115,16 +209,27 @@ def listen(*, config: Path | None, **given: Any) -> None:
         raise click.ClickException(
             f"{error.name} is missing: install stripe-alloy[webhooks]"
         ) from None
-    from stripe_alloy.errors import AlloyError  # noqa: PLC0415
     from tap_stripe_alloy.settings import read_settings  # noqa: PLC0415 - heavy
 
-    try:
-        settings = read_settings(json.loads(config.read_text("utf-8"))) if config else None
-        run(Options(settings, **given), lambda line: click.echo(line, err=True))
-    except json.JSONDecodeError as error:
-        raise click.ClickException(f"{config} is no JSON: {error}") from None
-    except (AlloyError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+    settings = None
+    if config:
+        given_config = read_config(config)
+        _check_types(given_config, config)
+        settings = read_settings(given_config)
+    run(Options(settings, **given), lambda line: click.echo(without_secrets(line), err=True))
+
+
+def _check_types(config: dict[str, Any], file: Path) -> None:
+    """Refuse values of another type than the settings have, without quoting one."""
+    from jsonschema import Draft7Validator  # noqa: PLC0415 - heavy
+
+    from tap_stripe_alloy.settings import DECLARED  # noqa: PLC0415 - heavy
+
+    schema = {**DECLARED.to_dict(), "required": []}
+    for error in Draft7Validator(schema).iter_errors(config):
+        path = ".".join(map(str, error.absolute_path))
+        expected = error.validator_value if error.validator in ("type", "enum") else error.validator
+        raise SettingsError(f"{file}: `{path}` must be of {error.validator} {expected}")
 
 
 _CONFIG = click.option(
@@ -139,7 +244,13 @@ _CONFIG = click.option(
 
 @main.command()
 @_CONFIG
-@click.option("--input", "messages", type=click.File("r"), default="-", help="Singer messages.")
+@click.option(
+    "--input",
+    "messages",
+    type=click.File("r", encoding="utf-8"),
+    default="-",
+    help="Singer messages.",
+)
 @click.option("--output", default=None, help="JSONL file for the plan.")
 def plan(*, configs: tuple[str, ...], messages: IO[str], output: str | None) -> None:
     """Say what the target would write, record by record, and what Stripe would invoice for it.
@@ -148,6 +259,7 @@ def plan(*, configs: tuple[str, ...], messages: IO[str], output: str | None) -> 
     """
     from target_stripe_alloy import commands  # noqa: PLC0415 - heavy
 
+    _check_configs(configs)
     sys.exit(commands.plan(configs, messages, output))
 
 
@@ -167,7 +279,13 @@ def replay(*, configs: tuple[str, ...], file: str) -> None:
     """
     from target_stripe_alloy import commands  # noqa: PLC0415 - heavy
 
+    _check_configs(configs)
     sys.exit(commands.replay(configs, file))
+
+
+def _check_configs(files: tuple[str, ...]) -> None:
+    for file in files:
+        read_config(Path(file))
 
 
 def _until_signal() -> threading.Event:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,18 +25,88 @@ ROW_ERRORS = (sa.exc.DataError, OverflowError, ValueError)
 """What a driver raises on values that it cannot store: the database itself works."""
 
 
+_DRIVERS = {"sqlite": ("pysqlite",), "postgresql": ("psycopg", "psycopg2", "pg8000")}
+_SQLITE_OPTIONS = {
+    *("timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements"),
+    *("uri", "mode", "cache", "immutable", "nolock", "vfs", "psow", "modeof"),
+}
+_AFTER_PASSWORD = re.compile(
+    r"[^:/]*://(?:[^:/]*(?::(?P<password>[^@]*))?@)?(?P<rest>.*)", re.DOTALL
+)
+_NAME_AND_OPTIONS = re.compile(r"/.*\?.*=", re.DOTALL)
+"""In what is taken for a password: there is none before the host, but an @ in an option."""
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.%]+")
+_ESCAPES = (
+    "write %40 for an @, %2F for a /, %3A for a :, %23 for a #, %3F for a ?, %20 for a blank "
+    "and %25 for a % in the user or password"
+)
+_OPTION = re.compile(r"(invalid connection option) .*")
+_passwords: set[str] = set()
+"""Of all URLs that were opened: no message of a database's may show one."""
+_SHORTEST = 3
+
+
 def checked_url(url: str, setting: str) -> sa.URL:
-    """A URL of a SQLite file or of PostgreSQL; `SettingsError` names the setting otherwise."""
-    try:
-        parsed = sa.make_url(url)
-        parsed.get_dialect()
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
-        raise SettingsError(f"`{setting}` is no URL that can be opened: {error}") from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+    """Check the URL of a SQLite file or of PostgreSQL.
+
+    Raises `SettingsError`, which names the setting and quotes nothing of the URL: where a password
+    holds an @, nobody knows which part is the password.
+    """
+    parsed = _parsed(url, setting)
+    backend = parsed.get_backend_name()
+    if backend not in _DRIVERS:
         raise SettingsError(f"`{setting}` must be a sqlite:/// or a postgresql:// URL")
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise SettingsError(f"`{setting}` must be a file: what is only in memory survives no crash")
+    if parsed.drivername not in (backend, *(f"{backend}+{name}" for name in _DRIVERS[backend])):
+        raise SettingsError(
+            f"`{setting}` names a driver that cannot be used: one of "
+            f"{', '.join(f'{backend}+{name}' for name in _DRIVERS[backend])}"
+        )
+    check = _check_sqlite if backend == "sqlite" else _check_server
+    check(parsed, url, setting)
+    _passwords.update(_passwords_of(parsed))
     return parsed
+
+
+def _parsed(url: str, setting: str) -> sa.URL:
+    try:
+        parsed = sa.make_url(url.strip())
+        parsed.get_backend_name()
+    except (sa.exc.ArgumentError, ValueError):  # either may quote the URL
+        raise SettingsError(
+            f"`{setting}` is no URL that can be opened, such as sqlite:///file.db or "
+            f"postgresql+psycopg://user:password@host/database; {_ESCAPES}"
+        ) from None
+    return parsed
+
+
+def _check_sqlite(parsed: sa.URL, _: str, setting: str) -> None:
+    file = parsed.database
+    if file in (None, "", ":memory:"):
+        raise SettingsError(f"`{setting}` must be a file: what is only in memory survives no crash")
+    if parsed.host or parsed.username or parsed.port:
+        raise SettingsError(
+            f"`{setting}` has too few slashes: sqlite:///file or sqlite:////folder/file"
+        )
+    if "\0" in str(file) or not set(parsed.query) <= _SQLITE_OPTIONS:
+        raise SettingsError(f"`{setting}` has options, or a file name, that SQLite does not know")
+
+
+def _check_server(parsed: sa.URL, url: str, setting: str) -> None:
+    found = _AFTER_PASSWORD.match(url.strip())
+    unclear = not found or "@" in found["rest"] or _NAME_AND_OPTIONS.search(found["password"] or "")
+    if unclear or not url.strip().isprintable():
+        raise SettingsError(f"`{setting}` holds an @ too many, or control characters: {_ESCAPES}")
+    if parsed.host and not _HOST.fullmatch(parsed.host):
+        raise SettingsError(f"`{setting}` names no host that there can be: {_ESCAPES}")
+    if parsed.port is not None and not 0 < parsed.port < 1 << 16:
+        raise SettingsError(f"`{setting}` names no port that there can be: {_ESCAPES}")
+
+
+def _passwords_of(url: sa.URL) -> set[str]:
+    """A URL's passwords, as they are and as they are written."""
+    given = [url.password, *(url.query.get(name) for name in ("password", "sslpassword"))]
+    plain = {str(one) for one in given if one}
+    return {text for one in plain for text in (one, quote(one, safe="")) if len(text) >= _SHORTEST}
 
 
 def open_engine(url: sa.URL, setting: str) -> sa.Engine:
@@ -43,11 +115,21 @@ def open_engine(url: sa.URL, setting: str) -> sa.Engine:
         try:
             return sa.create_engine(url)
         except ModuleNotFoundError as error:
-            raise SettingsError(f"`{setting}` is no URL that can be opened: {error}") from None
+            raise SettingsError(
+                f"`{setting}` needs a driver that is not installed, {error.name}: install "
+                "stripe-alloy[postgres] and write postgresql+psycopg://"
+            ) from None
+        except (TypeError, ValueError, sa.exc.ArgumentError):
+            raise SettingsError(f"`{setting}` has options that the driver does not know") from None
     file = Path(str(url.database))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600)
-    engine = sa.create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        engine = sa.create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    except OSError as error:
+        raise SettingsError(f"`{setting}` cannot be opened: {error.strerror}") from None
+    except (TypeError, ValueError, sa.exc.ArgumentError):
+        raise SettingsError(f"`{setting}` has options that SQLite does not know") from None
     sa.event.listen(engine, "connect", _safe)
     return engine
 
@@ -59,9 +141,17 @@ def _safe(connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def cause_of(error: Exception) -> object:
-    """What the database itself says, without the statement around it."""
-    return getattr(error, "orig", None) or error
+def cause_of(error: Exception) -> str:
+    """What the database itself says, in a line, without the statement, its values or a password."""
+    if isinstance(error, ROW_ERRORS):
+        return "it cannot store one of the values"
+    cause = getattr(error, "orig", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    text = lines[0] if lines else type(cause).__name__
+    text = _OPTION.sub(r"\1", text)  # in a URL with an & in its password it may be the rest of that
+    for password in sorted(_passwords, key=len, reverse=True):
+        text = text.replace(password, "***")
+    return text
 
 
 def insert_into(connection: sa.Connection, table: sa.Table) -> Any:

@@ -6,14 +6,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_KEY = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:org_)?(?:live_|test_)?)[A-Za-z0-9_*]+")
-_USER = re.compile(r"://[^/@\s]+@")
+_KEY = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:org_)?(?:live_|test_)?)[A-Za-z0-9_*+/=]+")
+_USER = re.compile(r"(?<=http)(s?://)\S+@|(?<!http)(?<!https)(://).+@")
+"""Up to the last @: a password may hold one, and that of a database anything."""
+_PASSWORD = re.compile(
+    r"\b((?:ssl)?passw(?:or)?d\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&;,]+)", re.IGNORECASE
+)
 _PERMISSION = re.compile(r"\brak_[a-z0-9_]+")
 
 
 def without_secrets(text: str) -> str:
     """`text` with whatever looks like a key masked after its prefix, and without URLs' users."""
-    return _USER.sub("://***@", _KEY.sub(r"\1***", text))
+    without_keys = _KEY.sub(r"\1***", text)
+    without_users = _USER.sub(lambda found: f"{found[1] or found[2]}***@", without_keys)
+    return _PASSWORD.sub(r"\1***", without_users)
 
 
 class AlloyError(Exception):

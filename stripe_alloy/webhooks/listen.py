@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -15,7 +16,14 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from stripe_alloy.connect import Connection
-from stripe_alloy.errors import AlloyError, SettingsError, StripeError, without_secrets
+from stripe_alloy.errors import (
+    AlloyError,
+    NotFound,
+    PermissionMissing,
+    SettingsError,
+    StripeError,
+    without_secrets,
+)
 from stripe_alloy.transport import Transport
 from stripe_alloy.webhooks.complaints import ComplaintFilter
 from stripe_alloy.webhooks.connections import (
@@ -24,7 +32,7 @@ from stripe_alloy.webhooks.connections import (
     Connections,
     connections_allowed,
 )
-from stripe_alloy.webhooks.endpoint import EVERY, Wanted, event_types, register
+from stripe_alloy.webhooks.endpoint import EVERY, Wanted, event_types, receiver_name, register
 from stripe_alloy.webhooks.inbox import CONNECTED, OWN, Inbox
 from stripe_alloy.webhooks.receiver import Receiver
 from stripe_alloy.webhooks.secrets import VARIABLE, Secrets, secrets_given, secrets_in
@@ -35,6 +43,7 @@ from tap_stripe_alloy.streams import BY_NAME, STREAMS
 if TYPE_CHECKING:
     from tap_stripe_alloy.settings import Settings
 
+_ACCOUNT = re.compile(r"\bacct_\w+")
 BACKLOG = 1024
 GRACE = 10
 """Seconds that requests under way have to end when told to stop."""
@@ -118,8 +127,9 @@ def _listening_at(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         found = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise AlloyError(f"Cannot listen on {host}:{port}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no such host"
+        raise AlloyError(f"Cannot listen on {host}:{port}: {reason}") from None
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or answers wait for 40 ms
     return found
 
@@ -137,6 +147,7 @@ class Options:
     streams: Sequence[str]
     tolerance: int
     max_body: int
+    name: str | None = None
 
 
 def listen(options: Options, say: Callable[[str], None]) -> None:
@@ -150,14 +161,17 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
             "--register needs --config with the `api_key`, and --secret-file to store the secret in"
         )
     _log_to_stderr()
+    if options.register and not re.fullmatch(r"https?://[^\s@]+", options.register):
+        raise SettingsError("--register must be the URL that Stripe is to deliver to, https://…")
     secrets = secrets_from(os.environ, options.secret_file, later=bool(options.register))
+    name = receiver_name(options.name, options.secret_file) if options.secret_file else ""
     inbox = Inbox(url)
 
     def started(at: str) -> None:
         say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz tells whether all is well.")
         if options.register and config and options.secret_file:
             for done in register_all(
-                config, options.register, options.streams, options.secret_file
+                config, options.register, options.streams, options.secret_file, name
             ):
                 say(done)
 
@@ -191,7 +205,7 @@ def _log_to_stderr() -> None:
 
 
 def register_all(
-    config: Settings, url: str, streams: Sequence[str], secret_file: Path
+    config: Settings, url: str, streams: Sequence[str], secret_file: Path, name: str
 ) -> Iterator[str]:
     """Register what the streams need, of the accounts that are read; what was done, in lines."""
     check_key(config)
@@ -205,8 +219,9 @@ def register_all(
     )
     events = events_of(streams)
     try:
-        for scope in _scopes(config, connection.transport):
-            wanted = Wanted(url, scope, events, config.api_version)
+        own = own_account(connection.transport)
+        for scope in _scopes(config, own):
+            wanted = Wanted(url, scope, events, config.api_version, name, own)
             done = register(connection.transport, wanted, secret_file)
             yield f"Webhook endpoint for {scope} account{'s' * (scope == CONNECTED)}: {done}."
     except StripeError as error:
@@ -218,10 +233,18 @@ def register_all(
         connection.close()
 
 
-def _scopes(config: Settings, transport: Transport) -> list[str]:
+def own_account(transport: Transport) -> str | None:
+    """The id of the key's own account, which a refusal names as well."""
+    try:
+        return str(transport.get("/v1/account").body["id"])
+    except (PermissionMissing, NotFound) as error:
+        named = _ACCOUNT.search(error.failure.message)
+        return named.group() if named else None
+
+
+def _scopes(config: Settings, own: str | None) -> list[str]:
     if not config.account_ids:
         return [OWN]
-    own = transport.get("/v1/account").body["id"]
     others = [account for account in config.account_ids if account != own]
     return [OWN] * (own in config.account_ids) + [CONNECTED] * bool(others)
 
