@@ -51,6 +51,15 @@ class Kind:
     once: tuple[str, ...] = ()
     """Fields that cannot be read again: each value is one effect."""
 
+    @property
+    def choices(self) -> tuple[Edit, ...]:
+        """The edits, those that move money or cannot be undone more often."""
+        rare = tuple(edit for edit in self.edits if edit[0] in _RARE)
+        return (*self.edits, *rare, *rare)
+
+
+_RARE = frozenset({ACTION, "source", "add_invoice_items", "unit_amount", "deleted", "parent"})
+
 
 def _texts(*names: str) -> tuple[Edit, ...]:
     return tuple((name, value) for name in names for value in ("one", "two"))
@@ -524,6 +533,7 @@ class Judge:
         """How often objects of a key were deleted."""
         self._writers: dict[tuple[Named, str], set[str]] = {}
         self._counts: Counter[tuple[Named, str, Any]] = Counter()
+        self._happened: set[tuple[Named, str]] = set()
         self._fresh: set[tuple[Named | None, str, Any]] = set()
 
     # -------------------------------------------------------------- what others do
@@ -763,7 +773,9 @@ class Judge:
     def _undone(self, entry: Entry, found: Sequence[JSON]) -> str:
         action = entry.record.get(ACTION)
         if action and not self._is_done(entry.named, ACTION, action):
-            if found[-1].get("status") not in DONE.get(action, set()):
+            if found[-1].get("status") in DONE.get(action, set()):
+                self._happened.add((entry.named, action))  # whatever becomes of it later
+            elif (entry.named, action) not in self._happened:
                 return f"{action} was not done"
         for name in KINDS[entry.stream].once:
             value = entry.record.get(name)

@@ -464,6 +464,9 @@ class World:
         self._root = Path(self._temporary.name)
         shutil.copy(template, self._root / "account.db")
         self.now = START
+        """Stripe's clock, Unix seconds."""
+        self.drift = 0.0
+        """Seconds that the target's machine is ahead of it."""
         self.emulator = Emulator(
             customers=0, db=self._root / "account.db", clock=lambda: self.now
         ).start()
@@ -546,8 +549,14 @@ class World:
             "summary": str(self.folder / "summary.json"),
             **settings,
         }
+        began = time.monotonic()
+
+        def local() -> float:
+            return self.now + self.drift + time.monotonic() - began
+
         try:
-            outcome.ended, outcome.error = _listen(config, _Input(messages, output), output)
+            with patch.object(time, "time", local):
+                outcome.ended, outcome.error = _listen(config, _Input(messages, output), output)
         finally:
             self.wire.steps = DISK.steps = None
         if steps.dead:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.target import simulation
 from tests.target.simulation import Simulation
-from tests.target.simulation_model import EXTERNAL, SAME
+from tests.target.simulation_model import COPY, EXTERNAL, SAME
 from tests.target.simulation_world import BLIND, KEYS, quick
 
 HISTORIES = 50
@@ -136,5 +136,53 @@ class TestSmallest:
         machine.note("refunds")
         assert machine.go(crash_at=f"POST /v1/refunds {NEVER_SENT}").ended == "killed"
         machine.between("withdraw", 0, 0)
+        machine.go()
+        machine.teardown()
+
+    def test_a_write_that_stays_open_is_not_made_with_another_key(self) -> None:
+        machine = begun(EXTERNAL)
+        machine.note("customers")
+        assert machine.go(crash_at=f"POST /v1/customers {NEVER_SENT}").ended == "killed"
+        machine.add_fault("conflict", 0, 9)  # longer than a request is tried
+        machine.go()
+        machine.go()
+        machine.teardown()
+
+    def test_another_field_is_written_though_the_price_has_a_successor(self) -> None:
+        machine = begun()
+        machine.note("prices", unit_amount=1500)
+        machine.go()
+        machine.note("prices", metadata__b="1")
+        machine.go()
+        machine.teardown()
+
+    def test_a_pipeline_leaves_the_price_that_another_one_replaced(self) -> None:
+        machine = begun(EXTERNAL, two=True)
+        for stream in ("products", "prices"):
+            machine.note(stream)
+        machine.go()
+        machine.note("products", source=1)
+        machine.note("prices", source=1, unit_amount=1500)
+        machine.go(1)
+        machine.teardown()
+
+    @pytest.mark.parametrize("days", [-2, 2])
+    def test_a_wrong_clock_makes_nothing_twice(self, days: int) -> None:
+        machine = begun(EXTERNAL)
+        machine.between("rotate", KEYS.index(BLIND[0]), 0)
+        machine.world.drift = days * 86_400
+        machine.note("customers", 1)
+        machine.go()
+        machine.note("customers")
+        assert machine.go(crash_at=f"POST /v1/customers {ANSWER_LOST}").ended == "killed"
+        machine.go()
+        machine.teardown()
+
+    def test_items_of_a_copy_need_no_ids(self) -> None:
+        machine = begun(COPY)
+        for stream, place in (("customers", 1), ("products", 0), ("prices", 0)):
+            machine.note(stream, place)
+        items = [{"price": "price_x1", "quantity": 1}]
+        machine.note("subscriptions", 1, items=items)
         machine.go()
         machine.teardown()
