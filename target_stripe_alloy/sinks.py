@@ -45,6 +45,8 @@ class StripeSink(RecordSink):
             Keys(policy.id_mode, names, policy.match_by.get(resource.stream, ())),
             whole=not isinstance(metadata, dict) or "properties" not in metadata,
         )
+        self.matches = bool(policy.match_by.get(resource.stream))
+        """Whether a record may find its object without its key properties."""
         self.source = self.stream_name
         """The stream's name before stream maps, of the record that comes next."""
         self._engine.declare(self._kind)

@@ -286,7 +286,7 @@ class TargetStripeAlloy(Target):
                 assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
                 sink.source = name
                 missing = [key for key in sink.key_properties if key not in record]
-                if missing:
+                if missing and not sink.matches:
                     lacking = ", ".join(missing)
                     raise KeyMissing(f"a record of {name!r} lacks its key properties: {lacking}")
                 sink.process_record(record, {})
