@@ -159,6 +159,7 @@ class Journal:
             try:
                 with self._engine.begin() as connection:
                     self.run, self._seq = _prepare(connection)
+                _settle_tables(self._engine)
             except BaseException:
                 self._lock.close()
                 raise
@@ -470,6 +471,13 @@ def _hold(engine: sa.Engine, url: str) -> sa.Connection:
     connection.close()
     shown = sa.make_url(url).render_as_string(hide_password=True)
     raise SettingsError(f"Another run is writing with the journal {shown}: wait until it is done")
+
+
+def _settle_tables(engine: sa.Engine) -> None:
+    """Move what was just written from SQLite's log into the file: the log starts empty."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _prepare(connection: sa.Connection) -> tuple[int, int]:

@@ -45,8 +45,6 @@ class StripeSink(RecordSink):
             Keys(policy.id_mode, names, policy.match_by.get(resource.stream, ())),
             whole=not isinstance(metadata, dict) or "properties" not in metadata,
         )
-        self.matches = bool(policy.match_by.get(resource.stream))
-        """Whether a record may find its object without its key properties."""
         self.source = self.stream_name
         """The stream's name before stream maps, of the record that comes next."""
         self._engine.declare(self._kind)
@@ -59,11 +57,11 @@ class StripeSink(RecordSink):
         """A record that Stripe cannot take is set aside by itself, it does not stop the run."""
         return
 
-    @override
-    def _singer_validate_message(self, record: dict[str, Any]) -> None:
-        """Require the key properties, unless a record may be matched without them."""
-        if not self._kind.keys.match:
-            super()._singer_validate_message(record)
+    def missing_keys(self, record: dict[str, Any]) -> list[str]:
+        """Return the key properties that a record lacks; none if `match_by` may do without."""
+        if self._kind.keys.match:
+            return []
+        return [key for key in self.key_properties if key not in record]
 
     @override
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:

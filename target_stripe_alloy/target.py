@@ -285,8 +285,8 @@ class TargetStripeAlloy(Target):
                 sink = self._sinks_active[stream_map.stream_alias]
                 assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
                 sink.source = name
-                missing = [key for key in sink.key_properties if key not in record]
-                if missing and not sink.matches:
+                missing = sink.missing_keys(record)
+                if missing:
                     lacking = ", ".join(missing)
                     raise KeyMissing(f"a record of {name!r} lacks its key properties: {lacking}")
                 sink.process_record(record, {})
