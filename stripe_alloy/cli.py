@@ -126,22 +126,21 @@ def serve(
     """Serve until SIGINT or SIGTERM."""
     from stripe_alloy.emulator import Emulator  # noqa: PLC0415 - other commands do without it
 
-    try:
-        stripe = Emulator(
-            seed,
-            customers,
-            db=db,
-            limits=None if limits == "none" else limits,
-            latency=latency,
-            accounts=accounts,
-            host=host,
-            port=port,
-        )
-    except (sqlite3.Error, ValueError) as error:
-        raise click.ClickException(f"--db cannot be opened: {error}") from error
+    stripe = Emulator(
+        seed,
+        customers,
+        db=db,
+        limits=None if limits == "none" else limits,
+        latency=latency,
+        accounts=accounts,
+        host=host,
+        port=port,
+    )
     done = _until_signal()
     try:
         stripe.start()
+    except sqlite3.Error as error:
+        raise click.ClickException(f"--db cannot be opened: {error}") from error
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "no such host"
         raise click.ClickException(f"cannot listen on {host}:{port}: {reason}") from error

@@ -258,13 +258,17 @@ class InboxFeed:
 
     def _read(self) -> tuple[Place | None, dict[str, int], Page]:
         """A page, with what is known of its objects; runs beside the main thread."""
+        from stripe_alloy.webhooks.inbox import EventRange  # noqa: PLC0415 - heavy, there is one by now
+
         if self._place is None:
             self.upto = self._inbox.newest(self._whose)
-        entries = self._inbox.page(
+        entries, more = self._inbox.page_and_more(
             self._whose,
-            after=self.upto if self._after is None else self._after,
-            since=None if self._since is None else self._since - OVERLAP,
-            upto=self.upto,
+            EventRange(
+                after=self.upto if self._after is None else self._after,
+                since=None if self._since is None else self._since - OVERLAP,
+                upto=self.upto,
+            ),
             place=self._place,
             limit=CHUNK,
         )
@@ -272,7 +276,7 @@ class InboxFeed:
         numbers = {event["id"]: entry.seq for event, entry in zip(events, entries, strict=True)}
         overtaken = self._overtaken(events, numbers)
         news = any(n > (self._after or 0) for n in numbers.values())
-        last = len(entries) < CHUNK
+        last = not more
         place = (entries[-1].created, entries[-1].seq) if entries else None
         return place, numbers, Page(events, last, news, overtaken, self._own(events))
 

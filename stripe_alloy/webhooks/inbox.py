@@ -8,6 +8,7 @@ itself goes, and its number, id and object stay for some days, to know a late or
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import re
 import time
@@ -51,6 +52,8 @@ KNOWN = 4 * DAY
 """Seconds that a read one's id is kept: longer than the three days that Stripe tries to deliver."""
 RETRIEVABLE = 29 * DAY
 """Seconds for which Stripe certainly has an event."""
+PAGE_BYTES = 8 << 20
+"""Bytes of bodies that are read at a time."""
 CHECK_EVERY = DAY
 """Seconds between looks whether what Stripe lists did arrive."""
 OWN, CONNECTED = "own", "connected"
@@ -199,6 +202,22 @@ class Entry(NamedTuple):
     seq: int
     created: int
     body: bytes
+
+
+class EventRange(NamedTuple):
+    """Which events a reader wants: numbered in (after, upto], or created from `since` on."""
+
+    after: int
+    since: int | None
+    upto: int
+
+    def condition(self) -> sa.ColumnElement[bool]:
+        """As SQL."""
+        columns = tables.events.c
+        new: sa.ColumnElement[bool] = columns.seq > self.after
+        if self.since is not None:
+            new = sa.or_(new, columns.created >= self.since)
+        return sa.and_(columns.seq <= self.upto, new)
 
 
 Place = tuple[int, int]
@@ -587,13 +606,26 @@ class Inbox:
         limit: int = MOST,
     ) -> list[Entry]:
         """Events numbered in (after, upto], or created from `since` on; newest first."""
+        wanted = EventRange(after, since, upto)
+        return self.page_and_more(whose, wanted, place=place, limit=limit)[0]
+
+    def page_and_more(
+        self,
+        whose: Whose,
+        wanted: EventRange,
+        *,
+        place: Place | None,
+        limit: int = MOST,
+        most_bytes: int = PAGE_BYTES,
+    ) -> tuple[list[Entry], bool]:
+        """A page, newest first, and whether there may be more after it.
+
+        It has `limit` events at most, and `most_bytes` of bodies, but one event at least.
+        """
         columns = tables.events.c
-        wanted: sa.ColumnElement[bool] = columns.seq > after
-        if since is not None:
-            wanted = sa.or_(wanted, columns.created >= since)
         query = (
-            sa.select(columns.seq, columns.created, columns.body)
-            .where(columns.seq <= upto, wanted, columns.body.is_not(None))
+            sa.select(columns.seq, columns.created, sa.func.length(columns.body))
+            .where(wanted.condition(), columns.body.is_not(None))
             .order_by(columns.created.desc(), columns.seq.desc())
             .limit(limit)
         )
@@ -602,7 +634,14 @@ class Inbox:
             query = query.where(sa.tuple_(columns.created, columns.seq) < here)
         with self._transaction() as connection:
             query = query.where(_Known(connection).rows_of(whose, tables.events))
-            return [Entry(*row) for row in connection.execute(query)]
+            rows = [tuple(row) for row in connection.execute(query)]
+            sizes = list(itertools.accumulate(row[2] for row in rows))
+            fitting = max(1, sum(size <= most_bytes for size in sizes))
+            chosen = {seq: created for seq, created, _ in rows[:fitting]}
+            bodies = sa.select(columns.seq, columns.body).where(columns.seq.in_(chosen))
+            found = {seq: body for seq, body in connection.execute(bodies) if body is not None}
+        entries = [Entry(seq, at, found[seq]) for seq, at in chosen.items() if seq in found]
+        return entries, bool(entries) and (len(rows) == limit or fitting < len(rows))
 
     def newest_taken(
         self, whose: Whose, object_ids: Iterable[str], upto: int

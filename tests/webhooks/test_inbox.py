@@ -10,7 +10,7 @@ import pytest
 
 from stripe_alloy.errors import SettingsError
 from stripe_alloy.webhooks.coverage import FOREVER, LATE, Fetched
-from stripe_alloy.webhooks.inbox import DAY, KEPT, KNOWN, Inbox, InboxError, Whose, row_of
+from stripe_alloy.webhooks.inbox import DAY, KEPT, KNOWN, Inbox, InboxError, EventRange, Whose, row_of
 from tests.webhooks.helpers import body_of, event
 
 OWN = Whose(None, livemode=False)
@@ -89,6 +89,21 @@ def test_it_is_read_newest_first_in_pages(inbox: Inbox) -> None:
         place = page[-1].created, page[-1].seq
     assert len(found) == 10
     assert found == sorted(found, key=lambda entry: (-entry.created, -entry.seq))
+
+
+def test_a_page_is_bounded_by_bytes(inbox: Inbox) -> None:
+    for number in range(6):
+        deliver(inbox, number, created=number, padding="x" * (100_000 if number < 5 else 900_000))
+    found, sizes, place, more = list[int](), list[int](), None, True
+    while more:
+        page, more = inbox.page_and_more(
+            OWN, EventRange(0, None, inbox.newest()), place=place, most_bytes=250_000
+        )
+        sizes.append(len(page))
+        found += [entry.created for entry in page]
+        place = page[-1].created, page[-1].seq
+    assert found == [5, 4, 3, 2, 1, 0]
+    assert sizes == [1, 2, 2, 1]
 
 
 def test_accounts_and_modes_are_kept_apart(inbox: Inbox) -> None:

@@ -44,24 +44,22 @@ PASSWORDS = [
     "hush#sesame",
     "hush sesame",
     "hush%sesame",
-    "hush?sesame=open",
-    "hush@sesame/open",
-    "hush@sesame#open",
-    "hush@sesame?open=1",
-    "hush@sesame open",
+    "hush?sesame=ajar",
+    "hush@sesame/ajar",
+    "hush@sesame#ajar",
+    "hush@sesame?ajar=1",
+    "hush@sesame ajar",
     "hush@a@sesame",
     "hush@[sesame",
     "hush%40sesame",
-    "hush//sesame@open",
+    "hush//sesame@ajar",
     "hush\\@sesame",
 ]
-WORDS = ("hush", "sesame", "open")
+WORDS = ("hush", "sesame", "ajar")
 
 
 def is_discreet(text: str) -> bool:
-    return not any(
-        word in text.replace("can be opened", "").replace("cannot open", "") for word in WORDS
-    )
+    return not any(word in text for word in WORDS)
 
 
 def journal(url: str) -> None:
@@ -94,7 +92,7 @@ def test_no_part_of_a_password_is_shown(password: str, use: Any, driver: str) ->
         "postgresql+psycopg://u:hush@host:sesame/db",
         "postgresql+psycopg://u:hush@host:99999/db",
         "postgresql+psycopg://127.0.0.1:1/db?password=hush@sesame",
-        "postgresql+psycopg://127.0.0.1:1/db?password=hush&sesame=open",
+        "postgresql+psycopg://127.0.0.1:1/db?password=hush&sesame=ajar",
         "postgresql+psycopg://127.0.0.1:1/db?user=u&password=hush",
         "postgresql+psycopg://u/hush@host/db",
         "postgresql+psycopg://u:hush\n@host/db",

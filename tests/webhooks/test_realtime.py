@@ -142,6 +142,81 @@ def test_endpoints_of_others_are_left_alone(business: Business) -> None:
     assert len(business.endpoints()) == 2
 
 
+def second_receiver(business: Business, folder: Path, *options: str) -> None:
+    """Register a receiver with a file of secrets of its own, at the same URL."""
+    folder.mkdir(exist_ok=True)
+    where = ["--config", str(business.folder / "config.json")]
+    url = f"http://127.0.0.1:{business.port}/"
+    secrets = ["--secret-file", str(folder / "secrets")]
+    with listen(folder, *where, *secrets, "--register", url, *options) as receiver:
+        wait_for(lambda: "Webhook endpoint" in receiver.log())
+
+
+def test_a_second_receiver_leaves_the_firsts_endpoint_alone(business: Business) -> None:
+    with business.receiver():
+        pass
+    [first] = business.endpoints()
+    for _ in range(2):
+        second_receiver(business, business.folder / "second")
+        with business.receiver() as again:
+            assert "is as it should be" in again.log()
+        endpoints = business.endpoints()
+        assert len(endpoints) == 2
+        assert first["id"] in [endpoint["id"] for endpoint in endpoints]
+
+
+def test_a_receiver_is_known_by_its_name_wherever_its_secrets_are(business: Business) -> None:
+    second_receiver(business, business.folder / "here", "--name", "hooks-1")
+    [first] = business.endpoints()
+    second_receiver(business, business.folder / "there", "--name", "hooks-1")
+    [second] = business.endpoints()
+    assert second["id"] != first["id"]  # whose secret is not there
+    (business.folder / "there/secrets").rename(business.folder / "secrets")
+    with business.receiver() as moved:
+        assert "is as it should be" in moved.log()
+
+
+def unnamed(business: Business) -> JSON:
+    """An endpoint and a file of secrets as cb5f45d made them."""
+    url = f"http://127.0.0.1:{business.port}/"
+    made = api_of(business.emulator).webhook_endpoints.create(
+        {
+            "url": url,
+            "api_version": pinned_version(),
+            "metadata": {"stripe_alloy": "own"},
+            "description": "stripe-alloy listen",
+            "enabled_events": ["customer.created"],
+        }
+    )
+    line = f"{made.secret}  # {made.id} own {url}\n"
+    (business.folder / "secrets").write_text(line)
+    return {"id": made.id, "secret": made.secret}
+
+
+def test_an_endpoint_without_a_name_is_adopted_by_whoever_has_its_secret(
+    business: Business,
+) -> None:
+    before = unnamed(business)
+    second_receiver(business, business.folder / "second")
+    assert before["id"] in [endpoint["id"] for endpoint in business.endpoints()]
+    with business.receiver("--stream", "customers") as receiver:
+        assert f"{before['id']} updated" in receiver.log()
+        [adopted] = [one for one in business.endpoints() if one["id"] == before["id"]]
+        assert adopted["metadata"]["stripe_alloy_receiver"]
+        lines = (business.folder / "secrets").read_text().splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith(f"{before['secret']}  # {before['id']} own acct_")
+    with business.receiver("--stream", "customers") as receiver:
+        assert "is as it should be" in receiver.log()
+    assert len(business.endpoints()) == 2
+
+
+def test_registration_says_whose_the_secret_is(business: Business) -> None:
+    with business.receiver():
+        pass
+    assert f" {business.emulator.account_id} " in (business.folder / "secrets").read_text()
+
+
 def test_connected_accounts_need_an_endpoint_of_their_own(tmp_path: Path) -> None:
     with Emulator(customers=3, accounts=1) as emulator:
         accounts = [emulator.account_id, *emulator.account_ids]
