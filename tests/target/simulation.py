@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ from tests.target.simulation_world import EXECUTED, KEYS, Outcome, World, quick
 HOUR = 3600.0
 BATCH = 25
 """Histories of one seed."""
+UNIT = 10 * BATCH
+"""Histories of one process."""
 STEPS = 10
 """Rules of a history at most."""
 CRASH = 50
@@ -475,30 +478,27 @@ def main() -> int:
     parser.add_argument("--show", type=int, default=1, help="stories of each kind to print")
     asked = parser.parse_args()
     began, counts = time.monotonic(), Counts()
-    share = -(-asked.histories // asked.processes // BATCH) * BATCH if asked.processes > 1 else 0
-    if asked.processes > 1:
-        with ProcessPoolExecutor(asked.processes) as pool:
-            parts = [
-                pool.submit(
-                    histories, share, asked.seed + n * share // BATCH,
-                    shrink=asked.shrink, ignored=asked.ignore, alone=asked.alone,
-                )
-                for n in range(asked.processes)
-            ]  # fmt: skip
-            for part in parts:
-                counts.add(part.result())
-    else:
-        counts.add(
-            histories(
-                asked.histories,
-                asked.seed,
-                shrink=asked.shrink,
-                ignored=asked.ignore,
-                alone=asked.alone,
-            )
-        )
+    units = [
+        (min(UNIT, asked.histories - start), asked.seed + start // BATCH)
+        for start in range(0, asked.histories, UNIT)
+    ]
+    options = (asked.shrink, tuple(asked.ignore), asked.alone)
+    # A new process each: what killed runs left behind goes with it.
+    with multiprocessing.Pool(asked.processes, maxtasksperchild=1) as pool:
+        for part in pool.imap_unordered(partial(_unit, options), units):
+            counts.add(part)
+            _say(f"{counts.histories} histories, {len(counts.found)} found")
     _print(counts, time.monotonic() - began, asked.show)
     return 1 if counts.found else 0
+
+
+def _unit(options: tuple[bool, Sequence[str], bool], unit: tuple[int, int]) -> Counts:
+    shrink, ignored, alone = options
+    return histories(*unit, shrink=shrink, ignored=ignored, alone=alone)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 def told(note: Mapping[str, Any]) -> str:
@@ -511,17 +511,17 @@ def _print(counts: Counts, seconds: float, show: int) -> None:
     for note in counts.found:
         shown[note["kind"]] += 1
         if shown[note["kind"]] <= show:
-            print(told(note))
-    print(
+            _say(told(note))
+    _say(
         f"{counts.histories} histories, {counts.steps} steps, {sum(counts.runs.values())} runs "
         f"({json.dumps(counts.runs)}), {counts.runs['killed']} crashes, {counts.writes} writes, "
         f"verdicts {json.dumps(counts.verdicts)}, {seconds:.0f} s"
     )
     for kind, number in shown.most_common():
         seeds = [note.get("seed") for note in counts.found if note["kind"] == kind]
-        print(f"found: {kind}: {number}, seeds {seeds[:10]}")
+        _say(f"found: {kind}: {number}, seeds {seeds[:10]}")
     if not counts.found:
-        print("found: nothing")
+        _say("found: nothing")
 
 
 if __name__ == "__main__":

@@ -308,7 +308,7 @@ class Wire:
         kind, object_id = COLLECTIONS.get(parts[0], ""), parts[1]
         if len(parts) == 4 and parts[2] == "lines":
             kind, object_id = "line_item", parts[3]
-        return self._emulator.service.store and find(self._emulator, kind, object_id)
+        return find(self._emulator, kind, object_id)
 
 
 def find(emulator: Emulator, kind: str, object_id: str) -> JSON | None:
