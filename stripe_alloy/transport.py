@@ -274,13 +274,13 @@ class Transport:
             self.requests_sent[endpoint] += 1
         sent_at = time.time()
         response = self._exchange(method, path, params, headers)
+        received_at = time.time()
+        self._read_clock(response, received_at)  # a refusal tells the time as well
         try:
             body = self._read(response, decode)
         except errors.RateLimited as error:
             self._slow_down(account, endpoint, error.failure)
             raise
-        received_at = time.time()
-        self._read_clock(response, received_at)
         request_id = response.headers.get("Request-Id")
         seconds = received_at - sent_at
         return Answer(body, request_id, sent_at + self._skew, seconds, _replayed(response))

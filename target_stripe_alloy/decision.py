@@ -136,7 +136,5 @@ class Decision:
     """What a blocked record would send if `allow_actions` held everything; only in a plan."""
     preview: Mapping[str, Any] | None = None
     """What Stripe says that it will invoice; only in a plan, see `preview.py`."""
-    heir: dict[str, Any] | None = None
-    """The price that took its place already."""
     matched: Mapping[str, str] | None = None
     """How the record's object was found: `{"by": "email", "object": "cus_…"}`."""

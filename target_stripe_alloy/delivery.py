@@ -142,6 +142,8 @@ class Delivery:
             return
         try:
             self._deliver(intent, context or Context(), again=True)
+        except errors.Conflict:
+            raise  # it is still under way: with another key it might be done twice
         except (RequestRefused, Unclear) as error:
             _logger.warning("%s: sent again after a stop, and refused: %s", what, error)
         else:
@@ -241,7 +243,8 @@ class Delivery:
             )
         if result is None or intent.kind not in MAKING:
             return ([known] if drawn else []), drawn
-        return [replace(known, anew=True), *self._inside(resource, result)], drawn
+        known = replace(known, anew=True, first=intent.kind == "create")
+        return [known, *self._inside(resource, result)], drawn
 
     def _inside(self, resource: Resource, result: Object) -> list[Known]:
         """The items that came to be with a copied subscription."""

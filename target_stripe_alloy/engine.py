@@ -40,6 +40,7 @@ from target_stripe_alloy.decision import (
     SAME_ACCOUNT,
     SKIP,
     SKIPPED,
+    Base,
     Decision,
     Policy,
     Request,
@@ -423,7 +424,7 @@ class Engine:
             allowed = partial(plan, wanted, current, theirs, base, everything)
             decision = self._previews.of(job.stream, job.key, decision, current, allowed)
         if decision.replaces:
-            decision = self._in_succession(decision, wanted, current)
+            decision = self._in_succession(job, decision, wanted, current, theirs, base)
         decision = self._unless_superseded(job, decision)
         if decision.verdict in (CONFLICT, REJECTED, BLOCKED) or self._dry_run:
             self._leave(job, decision)
@@ -463,17 +464,31 @@ class Engine:
         return done
 
     def _in_succession(
-        self, decision: Decision, wanted: Wanted, current: Object | None
+        self,
+        job: Job,
+        decision: Decision,
+        wanted: Wanted,
+        current: Object | None,
+        theirs: Mapping[str, Tree],
+        base: Base | None,
     ) -> Decision:
-        """The decision, unless the price has a successor that is not what the record wants."""
-        heir = self._succession.successor(str(decision.replaces), current)
+        """The decision on a price that is to be replaced, unless another one took its place.
+
+        What that one has is done then, and the rest is written to the price that the record names.
+        """
+        before = str(decision.replaces)
+        heir = self._succession.successor(before, current)
         if heir is None:
             return decision
-        (request,) = decision.requests
-        if not self._succession.is_as_wanted(wanted.resource, request, heir):
-            reason = f"{heir['id']} took its place: write to that one"
-            return Decision(BLOCKED, reason=reason)
-        return replace(decision, requests=(), heir=heir)
+        names = {change.field.partition(".")[0] for change in decision.changes}
+        frozen = names & wanted.resource.frozen
+        if not self._succession.has_all(wanted.resource, heir, frozen, decision.requests[0]):
+            return Decision(BLOCKED, reason=f"{heir['id']} took its place: write to that one")
+        if not self._dry_run:
+            self._succession.end(job.key, before, heir)
+        rest = {name: tree for name, tree in wanted.tree.items() if name not in frozen}
+        fields = {name: value for name, value in wanted.fields.items() if name not in frozen}
+        return plan(replace(wanted, tree=rest, fields=fields), current, theirs, base, self._policy)
 
     def _is_of(self, job: Job, known: Known, located: str | None) -> bool:
         """Whether an image is of the object that was found: a key may have moved to another one."""
@@ -578,7 +593,7 @@ class Engine:
         current: Object | None,
         draft: Draft,
     ) -> Delivered:
-        sent = Delivered(decision.heir or current, remembered=False)
+        sent = Delivered(current, remembered=False)
         for number, planned in enumerate(decision.requests):
             request = planned
             if request.kind == "create":
@@ -621,6 +636,8 @@ class Engine:
         keys = Keys(COPY, ())
         stamped = [
             {**item, "metadata": {**item.get("metadata", {}), **keys.stamp(entry)}}
+            if entry.get("id")
+            else item
             for item, entry in zip(items, entries, strict=True)
         ]
         return replace(request, params={**request.params, "items": stamped})

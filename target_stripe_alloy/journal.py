@@ -107,7 +107,9 @@ class Known:
     source: str = ""
     number: int = 0
     anew: bool = False
-    """Whether the object is another one than before, of which no pipeline has an image."""
+    """Whether the object is another one than before."""
+    first: bool = False
+    """Whether it follows no other one: then no pipeline has an image of it."""
     position: Position | None = None
     """Of the record that the image is of; only where the journal tells."""
 
@@ -318,7 +320,7 @@ class Journal:
     def _keep(self, connection: sa.Connection, entries: Sequence[Known]) -> None:
         scope = {"scope": self.scope.name}
         for entry in entries:
-            if entry.anew:
+            if entry.first:
                 connection.execute(
                     images.delete().where(*self._of(images, entry.stream, entry.key))
                 )
@@ -326,7 +328,7 @@ class Journal:
         drawn = []
         for entry in entries:
             row = {**scope, "stream": entry.stream, "key": entry.key}
-            older = {"digest": None, "base": None} if entry.has_image or entry.anew else {}
+            older = {"digest": None, "base": None} if entry.has_image or entry.first else {}
             ids[bool(older)].append({**row, "object_id": entry.object_id, **older})
             if entry.has_image:
                 place = {"pipeline": self._pipeline, "source": entry.source}

@@ -5,6 +5,8 @@ Each step looks at what is there, so that a run that was stopped between two of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from target_stripe_alloy.decision import REPLACES, Request
 from target_stripe_alloy.delivery import Delivery
 from target_stripe_alloy.images import trees_of
@@ -13,8 +15,6 @@ from target_stripe_alloy.reshape import Tree, alike, at, leaves
 from target_stripe_alloy.resources import Object, Resource
 
 STREAM = "prices"
-_ITS_OWN = frozenset({"metadata", "transfer_lookup_key", "active"})
-"""Parameters of a new price in which it may differ from what the record wants."""
 
 
 class Succession:
@@ -30,13 +30,13 @@ class Succession:
         prices = self._objects.list("/v1/prices", [("product", str(product))])
         return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == before), None)
 
-    def is_as_wanted(self, resource: Resource, request: Request, heir: Object) -> bool:
-        """Whether a price that took another one's place is the one that would be made now."""
+    def has_all(
+        self, resource: Resource, heir: Object, names: Collection[str], request: Request
+    ) -> bool:
+        """Whether a price that took another one's place has what the record changes of that."""
         whole = self._objects.get(f"/v1/prices/{heir['id']}", expansions(resource, heir)) or heir
-        theirs = trees_of(resource, sorted(request.params), whole)
-        wanted = {k: v for k, v in request.params.items() if k not in _ITS_OWN}
-        # Another one may have its lookup key by now.
-        wanted.pop("lookup_key", None)
+        theirs = trees_of(resource, sorted(names), whole)
+        wanted = {name: tree for name, tree in request.params.items() if name in names}
         return all(alike(leaf, at(theirs, path)) for path, leaf in leaves(wanted))
 
     def release(self, key: str, price: Object, archiving: Request) -> None:

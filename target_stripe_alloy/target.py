@@ -245,7 +245,11 @@ class TargetStripeAlloy(Target):
             named=bool(settings.pipeline),
             previews=self._previews(),
         )
-        engine.recover()
+        try:
+            engine.recover()
+        except BaseException:
+            engine.close()
+            raise
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         return engine
 
