@@ -5,13 +5,18 @@ What is malformed is refused in one line that names its place and shows nothing 
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
+import re
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import IO, Any
+from urllib.parse import unquote
 
 import msgspec
 from singer_sdk.contrib.msgspec import MsgSpecReader
@@ -26,6 +31,7 @@ Message = dict[str, Any]
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
+_LOCAL = re.compile(r"file:(//(localhost)?(?=/))?")
 _BATCH_ERRORS = (OSError, EOFError, zlib.error, ImportError, ValueError, TypeError)
 """What opening and reading a batch file raises, whatever storage it is on."""
 
@@ -197,10 +203,27 @@ def _records_of(url: str, *, compressed: bool) -> Iterator[Message]:
 
 
 def _lines_of(url: str, *, compressed: bool) -> Iterator[bytes]:
-    folder, name = StorageTarget.split_url(url)
-    with StorageTarget.from_url(folder).open(name) as file:
+    storage, name = _storage_of(url)
+    with storage.open(name) as file:
         if compressed:
             with gzip.open(file) as unpacked:
                 yield from unpacked
         else:
             yield from file
+
+
+def _storage_of(url: str) -> tuple[StorageTarget, str]:
+    """Return the storage of a file, and its name there; raises OSError if a local one is missing.
+
+    Local files are looked for here: the SDK takes `%20` in a URL for three characters, and creates
+    folders that are missing.
+    """
+    local = _LOCAL.match(url)
+    if not local and "://" in url:
+        folder, name = StorageTarget.split_url(url)
+        return StorageTarget.from_url(folder), name
+    text = url[local.end() :] if local else url
+    path = next((p for p in (Path(text), Path(unquote(text))) if text and p.exists()), None)
+    if path is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
+    return StorageTarget(str(path.absolute().parent)), path.name

@@ -175,7 +175,7 @@ def test_the_command_ends_with_one_line_and_1(command: Command) -> None:
 
 @pytest.mark.parametrize(
     "files",
-    [["file:///nowhere/at/all.jsonl"], ["nothing://x/y"], [""], [7], "b.jsonl", None],
+    [["file:///nothing-here/at/all.jsonl"], ["nothing://x/y"], [""], [7], "b.jsonl", None],
 )
 def test_a_file_that_is_not_there_stops_the_run(
     empty: Emulator, tmp_path: Path, files: Any
@@ -184,6 +184,26 @@ def test_a_file_that_is_not_there_stops_the_run(
     told, states = stopped(empty, tmp_path, messages)
     assert told.startswith("Line 2 of the input: BATCH: ")
     assert states == []
+
+
+def test_looking_for_a_file_creates_no_folder(empty: Emulator, tmp_path: Path) -> None:
+    folder = tmp_path / "none here"
+    told, _ = stopped(empty, tmp_path, [KEYED, batch(folder / "b.jsonl")])
+    assert "cannot be read: No such file or directory" in told
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("form", ["file://{}", "file://localhost{}", "file:{}", "{}", "quoted"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "a row.jsonl", "100%20.jsonl", "zürich#1?.jsonl"])
+def test_all_forms_of_a_local_url_are_read(
+    empty: Emulator, tmp_path: Path, form: str, name: str
+) -> None:
+    folder = tmp_path / "some where"
+    folder.mkdir()
+    file = file_of(folder, *ROWS[:1], name=name)
+    url = file.as_uri() if form == "quoted" else form.format(file)
+    write(empty, tmp_path, [KEYED, batch(url)], **EXTERNAL)
+    assert keys(empty) == ["c0"]
 
 
 # ---------------------------------------------------------------------- what is malformed
