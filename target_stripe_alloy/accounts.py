@@ -89,7 +89,7 @@ def _sees(journal: Journal, account: str, objects: Objects) -> bool:
         for object_id in journal.sample(account, stream, _PROBES):
             asked += 1
             try:
-                if objects.get(f"{BY_STREAM[stream].path}/{object_id}") is not None:
+                if objects.get(BY_STREAM[stream].path_of(object_id, {})) is not None:
                     return True
             except PermissionMissing:
                 refused += 1

@@ -60,7 +60,7 @@ from target_stripe_alloy.preview import Previews
 from target_stripe_alloy.recovery import withdrawn
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.reshape import Tree, Unwritable, null_metadata, without_nulls
-from target_stripe_alloy.resources import ACTION, OCCASION, ORDER, Object, Resource
+from target_stripe_alloy.resources import ACTION, BY_STREAM, OCCASION, ORDER, Object, Resource
 from target_stripe_alloy.spool import Spool
 from target_stripe_alloy.succession import Succession
 from target_stripe_alloy.traces import Traces
@@ -382,7 +382,7 @@ class Engine:
         if str(name).startswith(PLANNED):
             advances = "invoices.auto_advance" in self._policy.allowed
             return {"status": "draft", "auto_advance": advances}
-        return self._objects.get(f"/v1/invoices/{name}")
+        return self._objects.get(BY_STREAM["invoices"].path_of(str(name), {}))
 
     def _stamp(self, job: Job) -> dict[str, str]:
         resource, mode = job.kind.resource, self._policy.id_mode

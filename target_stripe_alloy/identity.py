@@ -248,7 +248,7 @@ class Identity:
         """The id itself, if it is there; asked once a run for all that refer to it."""
         if (resource.stream, key) in self._absent:
             return None
-        if self._objects.get(f"{resource.path}/{key}") is None:
+        if self._objects.get(resource.path_of(key, {})) is None:
             self._absent.add((resource.stream, key))
             return None
         return key

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stripe_alloy.paths import segment
 from tap_stripe_alloy.streams import BY_NAME
 from target_stripe_alloy.decision import NEWEST, REJECT, REPLACES
 from target_stripe_alloy.objects import Objects
@@ -133,7 +134,7 @@ class Matches:
                 raise UnusableKey(f"`match_by`: {stream} are matched within their {parent}")
             if resource.within:
                 return self._objects.entries(resource, owner)
-            return self._objects.list(f"/v1/customers/{owner}/payment_methods")
+            return self._objects.list(f"/v1/customers/{segment(str(owner))}/payment_methods")
         for name, value in wanted.items():
             if (stream, name) in EXACT:
                 return self._objects.list(resource.path, [(EXACT[stream, name], value)])

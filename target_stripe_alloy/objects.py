@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from stripe_alloy.errors import NotFound, StripeError
+from stripe_alloy.paths import segment
 from stripe_alloy.transport import Params, Transport
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Get
@@ -44,7 +45,7 @@ class Objects:
     def entries(self, resource: Resource, parent: str) -> Iterator[Object]:
         """The lines of an invoice, the items of a subscription."""
         if resource.within == "invoice":
-            return self.list(f"/v1/invoices/{parent}/lines")
+            return self.list(f"/v1/invoices/{segment(parent)}/lines")
         return self.list("/v1/subscription_items", [("subscription", parent)])
 
     def current(

@@ -131,7 +131,7 @@ def _detach(wanted: Wanted, current: Object, needs: Needs) -> Decision:
     held = current.get(resource.attached_to)
     if not held:
         return Decision(UNCHANGED, reason="it is detached already")
-    path = f"{resource.path}/{current['id']}/detach"
+    path = f"{resource.path_of(current['id'], current)}/detach"
     changes = [Change(resource.attached_to, held, None)]
     request = Request("detach", "POST", path, needs=frozenset(needs))
     return Decision(DELETED, (request,), changes)

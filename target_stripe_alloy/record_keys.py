@@ -37,7 +37,6 @@ _PLAIN = 40
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,6})?")
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
 _KINDS = {str: "text", bool: "boolean", Decimal: "number"}
-_NO_ID = re.compile(r"[/?#%\s\x00-\x1f]")
 
 Value = str | Decimal | bool
 """One property of a key."""
@@ -199,10 +198,7 @@ class Keys:
             return canonical(self.match_values(record)) if self.by_match(record) else None
         if self.external:
             return canonical(values)
-        key = text_of(values["id"])
-        if _NO_ID.search(key):
-            raise UnusableKey("its id is none of Stripe's: it holds a space or one of / ? # %")
-        return key
+        return text_of(values["id"])
 
     def by_match(self, record: Mapping[str, Any]) -> bool:
         """Whether a record has no key but what it is matched by."""

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from stripe_alloy.params import Shape, shape_of, union
+from stripe_alloy.paths import segment
 from tap_stripe_alloy.shape import generated
 from tap_stripe_alloy.streams import BY_NAME
 from target_stripe_alloy import readings
-from target_stripe_alloy.reshape import Path, with_time
+from target_stripe_alloy.reshape import Path, Unwritable, with_time
 
 Object = dict[str, Any]
 CREATE, UPDATE, DELETE = "create", "update", "delete"
@@ -210,8 +211,16 @@ class Resource:
     def path_of(self, object_id: str, fields: Mapping[str, Any]) -> str:
         """The path of one object."""
         if not self.one:
-            return f"{self.path}/{object_id}"
-        return self.one.format(**{k: v for k, v in fields.items() if k != "id"}, id=object_id)
+            return f"{self.path}/{_segment(object_id)}"
+        around = {k: _segment(v) for k, v in fields.items() if k != "id" and isinstance(v, str)}
+        return self.one.format(**around, id=_segment(object_id))
+
+
+def _segment(object_id: str) -> str:
+    try:
+        return segment(object_id)
+    except ValueError as error:
+        raise Unwritable(f"id: {error}") from None
 
 
 def _set(*names: str) -> frozenset[str]:

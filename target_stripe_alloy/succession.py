@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from stripe_alloy.paths import segment
 from target_stripe_alloy.decision import REPLACES, Request
 from target_stripe_alloy.delivery import Delivery
 from target_stripe_alloy.images import trees_of
@@ -34,7 +35,10 @@ class Succession:
         self, resource: Resource, heir: Object, names: Collection[str], request: Request
     ) -> bool:
         """Whether a price that took another one's place has what the record changes of that."""
-        whole = self._objects.get(f"/v1/prices/{heir['id']}", expansions(resource, heir)) or heir
+        whole = (
+            self._objects.get(f"/v1/prices/{segment(heir['id'])}", expansions(resource, heir))
+            or heir
+        )
         theirs = trees_of(resource, sorted(names), whole)
         wanted = {name: tree for name, tree in request.params.items() if name in names}
         return all(alike(leaf, at(theirs, path)) for path, leaf in leaves(wanted))
@@ -45,17 +49,17 @@ class Succession:
 
     def end(self, key: str, before: str, successor: Object) -> None:
         """Archive the price that has a successor; as a default price it is replaced first."""
-        old = self._objects.get(f"/v1/prices/{before}")
+        old = self._objects.get(f"/v1/prices/{segment(before)}")
         if old is None or not old["active"]:
             return
         needed = frozenset({f"{STREAM}.replace"})
         self._pass_on(key, old, successor["id"], needed)
         params = {"active": "false"}
-        archive = Request("archive", "POST", f"/v1/prices/{before}", params, needs=needed)
+        archive = Request("archive", "POST", f"/v1/prices/{segment(before)}", params, needs=needed)
         self._delivery.send(STREAM, key, archive, object_id=before)
 
     def _pass_on(self, key: str, price: Object, heir: Tree, needs: frozenset[str]) -> None:
-        path = f"/v1/products/{price['product']}"
+        path = f"/v1/products/{segment(price['product'])}"
         product = self._objects.get(path)
         if product and product.get("default_price") == price["id"]:
             request = Request("default_price", "POST", path, {"default_price": heir}, needs=needs)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stripe_alloy.params import Shape
+from stripe_alloy.paths import segment
 from target_stripe_alloy.compare import Comparison
 from target_stripe_alloy.decision import NEW, Base, Request, Wanted
 from target_stripe_alloy.effects import effects_of, marked, of_action, of_replay
@@ -60,7 +61,7 @@ def create_request(wanted: Wanted, params: Mapping[str, Tree]) -> Request:
     if resource.within != "invoice":
         path = resource.one.replace("/{id}", "") or resource.path
         return Request("create", "POST", path, params, effects)
-    path = f"/v1/invoices/{wanted.tree['invoice']}/add_lines"
+    path = f"/v1/invoices/{segment(str(wanted.tree['invoice']))}/add_lines"
     return Request("create", "POST", path, {"lines": [dict(params)]}, effects)
 
 
@@ -94,7 +95,7 @@ def entry_requests(
         for content in ours.keys() - theirs.keys():
             yield f"add {name}", "POST", f"/{name}", dict(content)
         for content in theirs.keys() & before.keys() - ours.keys():
-            yield f"drop {name}", "DELETE", f"/{name}/{theirs[content]}", {}
+            yield f"drop {name}", "DELETE", f"/{name}/{segment(theirs[content])}", {}
 
 
 def _by_content(listed: Any, shape: Shape) -> dict[tuple[tuple[str, str], ...], str]:
@@ -110,7 +111,7 @@ def attachment(wanted: Wanted, current: Object, found: Comparison) -> list[Reque
     if not name or (name,) not in found.changed:
         return []
     owner = found.changed[(name,)]
-    path = f"{wanted.resource.path}/{current['id']}"
+    path = wanted.resource.path_of(current["id"], current)
     if owner is None:
         return [Request("detach", "POST", f"{path}/detach")]
     if current.get(name):

@@ -345,3 +345,30 @@ def test_records_that_wait_are_bounded_by_their_bytes(
     assert run.counts("invoices") == {"read": 40, "created": 10, "updated": 30}
     found = {i["metadata"]["no"]: (i["description"], i["footer"]) for i in empty.objects("invoice")}
     assert found == {str(n): (text, str(30 + n)) for n in range(10)}
+
+
+# ---------------------------------------------------------------------- an id names no other path
+
+
+@pytest.mark.parametrize(
+    "name", ["{}/send", "{}/pay?x=", "{}/lines/../send", "..", ".", "{}#", "{} "]
+)
+def test_an_id_reaches_no_other_endpoint(account: Emulator, tmp_path: Path, name: str) -> None:
+    invoice = next(i["id"] for i in account.objects("invoices") if i["status"] == "open")
+    row = record("invoices", id=name.format(invoice), description="x", deleted=False)
+    run = write(account, tmp_path, [schema("invoices"), row])
+    assert run.writes == []
+    assert run.counts("invoices") == {"read": 1, "rejected": 1}
+    gone = record("invoices", id=name.format(invoice), deleted=True)
+    run = write(account, tmp_path, [schema("invoices"), gone], delete_policy="delete")
+    assert run.writes == []
+
+
+def test_a_product_with_an_id_of_the_users_own_is_written(
+    account: Emulator, tmp_path: Path
+) -> None:
+    name = "gold plan 50%?"
+    client_of(account).v1.products.create({"id": name, "name": "Gold"})
+    row = record("products", id=name, description="all of it")
+    run = write(account, tmp_path, [schema("products"), row])
+    assert run.counts("products") == {"read": 1, "updated": 1}
