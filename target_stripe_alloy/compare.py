@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from target_stripe_alloy.decision import COPY, NEW, REPLACES, Base, Policy, Wanted
-from target_stripe_alloy.effects import MARK, effect_of, is_unnamed, traceless
+from target_stripe_alloy.decision import COPY, NEW, Base, Policy, Wanted
+from target_stripe_alloy.effects import RESERVED, effect_of, setting_of, traceless
 from target_stripe_alloy.reshape import (
     Path,
     Tree,
@@ -62,7 +63,7 @@ def compare(wanted: Wanted, theirs: Tree, base: Base | None) -> Comparison:
     resource = wanted.resource
     effects = traceless(resource)
     out = (resource.write_only - resource.updated.keys()) | MODIFIERS | effects
-    for path, ours in leaves(_without_done_items(wanted)):
+    for path, ours in leaves(dict(wanted.tree)):
         if path[0] in out or alike(ours, at(theirs, path)) or path == ("metadata",):
             continue
         _weigh(found, path, ours, theirs, base)
@@ -75,28 +76,21 @@ def compare(wanted: Wanted, theirs: Tree, base: Base | None) -> Comparison:
 
 
 def _is_wanted(wanted: Wanted, name: str, base: Base | None) -> bool:
-    """Whether an effect is to be had that no field of the object will show."""
+    """Whether a parameter that cannot be read again is to be sent.
+
+    What adds something is sent once for each value. What sets something is sent when the value is
+    another one than the last.
+    """
     ours = wanted.tree[name]
-    if is_empty(ours) or wanted.resource.always.get(name) == ours:
+    if wanted.resource.always.get(name) == ours:
         return False
-    if effect_of(name, ours) in wanted.done:
-        return False
-    return base is None or not alike(at(base.ours, (name,)), ours)
-
-
-def _without_done_items(wanted: Wanted) -> dict[str, Tree]:
-    """The tree without the items that were added before and are known by no name."""
-    items = wanted.tree.get("items")
-    if not isinstance(items, dict):
-        return dict(wanted.tree)
-    kept = {
-        key: item
-        for key, item in items.items()
-        if not (
-            key.startswith(NEW) and is_unnamed(item) and effect_of("items", item) in wanted.done
-        )
-    }
-    return {**wanted.tree, "items": kept}
+    if name in wanted.resource.adds:
+        before = base is not None and alike(at(base.ours, (name,)), ours)
+        done = effect_of(name, ours, wanted.occasion) in wanted.done
+        return not (is_empty(ours) or done or (before and not wanted.occasion))
+    if base is not None and name in base.ours:
+        return not alike(base.ours[name], ours)
+    return not is_empty(ours) and setting_of(name, ours) not in wanted.done
 
 
 def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: Base | None) -> None:
@@ -119,7 +113,7 @@ def _removed(wanted: Wanted, theirs: Tree, base: Base | None, found: Comparison)
     no name, a key that goes while another one comes may be that of another pipeline: it stays.
     """
     if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
-        ours_not = {REPLACES, MARK, *wanted.stamp}
+        ours_not = {*RESERVED, *wanted.stamp}
         yield from (("metadata", k) for k in at(theirs, ("metadata",)) or {} if k not in ours_not)
     if base is None:
         return
@@ -130,7 +124,8 @@ def _removed(wanted: Wanted, theirs: Tree, base: Base | None, found: Comparison)
             and isinstance(before, dict)
             and (wanted.whole or name == "items")
         ):
-            absent = before.keys() - ours.keys() - (wanted.ignored if name == "metadata" else set())
+            kept = {*wanted.ignored, *RESERVED} if name == "metadata" else set()
+            absent = before.keys() - ours.keys() - kept
             gone = {k for k in absent if not is_empty(at(theirs, (name, k)))}
             if name == "metadata" and not wanted.named and ours.keys() - before.keys():
                 found.left += sorted(gone)
@@ -197,15 +192,59 @@ def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[
 
 
 def key_items(
-    tree: Mapping[str, Tree], held: Mapping[str, Any], rename: Callable[[str], str | None]
+    tree: Mapping[str, Tree],
+    held: Mapping[str, Any],
+    rename: Callable[[str], str | None],
+    prices: Mapping[str, Any] | None = None,
 ) -> dict[str, Tree]:
-    """The tree with its items by their ids: their own here, or those of the same price."""
+    """Return the tree with its items by their ids: their own here, or those of the same price.
+
+    `prices` are the prices of the items that are held. An item that brings a price of its own
+    (`price_data`) is the one whose price says the same; then it brings none.
+    """
     entries = list(enumerate(tree["items"]))
     keyed: dict[str, Tree] = {}
     for number, entry in sorted(entries, key=lambda one: not one[1].get("id")):
         own = rename(entry["id"]) if entry.get("id") else None
         if own is None:
-            fits = [k for k, old in held.items() if alike(old.get("price"), entry.get("price"))]
+            fits = [k for k, old in held.items() if _is_item(entry, old, (prices or {}).get(k))]
             own = next((k for k in fits if k not in keyed), None)
-        keyed[own or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k != "id"}
+        out = {"id", "price_data"} if has_price(entry, (prices or {}).get(own or "")) else {"id"}
+        keyed[own or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k not in out}
     return {**tree, "items": keyed}
+
+
+def _is_item(entry: Tree, held: Tree, price: Any) -> bool:
+    if "price_data" in entry and is_empty(entry.get("price")):
+        return has_price(entry, price)
+    return alike(held.get("price"), entry.get("price"))
+
+
+def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
+    """Whether the price that an item brings (`price_data`) says what this one says.
+
+    >>> price = {"currency": "usd", "product": "prod_1", "unit_amount": 900}
+    >>> has_price({"price_data": {"currency": "usd", "unit_amount": "900"}}, price)
+    True
+    """
+    data = entry.get("price_data")
+    if not isinstance(data, dict) or not isinstance(price, dict):
+        return False
+    known = {**price, "unit_amount_decimal": price.get("unit_amount_decimal")}
+    if isinstance(price.get("product"), dict):
+        known["product"] = price["product"].get("id")
+    return all(_says(at(known, path), leaf) for path, leaf in leaves(dict(data)))
+
+
+def _says(value: Any, leaf: Tree) -> bool:
+    try:
+        return Decimal(str(value)) == Decimal(str(leaf))
+    except InvalidOperation:
+        return leaf is None or str(value) == leaf
+
+
+def inline_price(resource: Resource, tree: dict[str, Tree], current: Object | None) -> Object:
+    """Return the tree without a `price_data` that says what the object's own price says."""
+    if "price_data" in resource.updated and has_price(tree, (current or {}).get("price")):
+        return {name: value for name, value in tree.items() if name != "price_data"}
+    return tree

@@ -87,6 +87,8 @@ class Wanted:
     """Tells an action from the same one before, where a record asks for it again."""
     digest: bytes = b""
     """Of the record."""
+    occurrence: int = 0
+    """How often the same record came before in this run."""
     done: frozenset[str] = frozenset()
     """Effects on the object that are not to be repeated; see `effects`."""
     named: bool = True

@@ -14,6 +14,7 @@ from stripe_alloy import errors
 from stripe_alloy.errors import NotFound, RequestRefused, StripeError
 from stripe_alloy.transport import Answer, Params, Transport
 from target_stripe_alloy.decision import COPY, Request
+from target_stripe_alloy.effects import tag_of
 from target_stripe_alloy.images import Context, Draft, is_complete, picture
 from target_stripe_alloy.journal import (
     ABANDONED,
@@ -113,8 +114,9 @@ class Delivery:
         if request.method == "POST" and not request.params:
             body = urlencode(expand)
         context = Context(sorted(request.needs), request.effects, object_id, draft)
+        tag = "".join(tag_of(name) for name, lasting in request.effects[:1] if lasting)
         intent = self._journal.intend(
-            stream, key, request.kind, request.method, request.path, body, _encode(context)
+            stream, key, request.kind, request.method, request.path, body, _encode(context), tag
         )
         return self._deliver(intent, context, again=False)
 
@@ -136,7 +138,7 @@ class Delivery:
                 ", ".join(lacking),
             )
             return
-        if intent.method == "POST" and self._transport.now() - intent.made_at >= KEPT:
+        if self._transport.now() - intent.made_at >= KEPT:
             self._journal.answer(intent, Outcome(ABANDONED))
             _logger.info("%s: under way too long ago to send it again; it is looked up", what)
             return
@@ -171,6 +173,8 @@ class Delivery:
         resource = BY_STREAM[intent.stream]
         result = self._made(resource, answer.body, intent)
         known, remembered = self._known(resource, intent, context, result)
+        if intent.scope != self._journal.scope.name:
+            known = []  # its records are identified in another way than this run's
         self._note(intent, context, known, result, Outcome(DONE, 200, answer.request_id))
         for entry in known:
             if entry.anew:

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from target_stripe_alloy.decision import NEW
+from target_stripe_alloy.decision import REPLACES
+from target_stripe_alloy.record_keys import COPY_OF, KEY_TYPES
 from target_stripe_alloy.reshape import Tree, at, filled, is_empty
 from target_stripe_alloy.resources import MODIFIERS, Object, Resource
 
@@ -23,40 +24,50 @@ MARK_LENGTH = 500
 """Characters that Stripe takes as a value of metadata."""
 
 
+RESERVED = frozenset({MARK, REPLACES, KEY_TYPES, COPY_OF})
+"""Metadata keys of this target: what a record says of them, as a tap read it, is not its own."""
+
+
 def traceless(resource: Resource) -> frozenset[str]:
     """Return the parameters of an update that cannot be read again: `add_invoice_items`."""
     return (resource.write_only & resource.updated.keys()) - MODIFIERS
 
 
-def effect_of(name: str, tree: Tree) -> str:
+def digest_of(tree: Any) -> str:
+    """Return a short hash of a value."""
+    return blake2b(msgspec.json.encode(tree, order="sorted"), digest_size=8).hexdigest()
+
+
+def effect_of(name: str, tree: Tree, occasion: str = "") -> str:
     """Return the name of the effect that a parameter with this value has.
 
     >>> effect_of("submit", "true")
     'submit:125cc55f401f1a46'
     """
-    text = msgspec.json.encode(filled(tree), order="sorted")
-    return f"{name}:{blake2b(text, digest_size=8).hexdigest()}"
+    value = filled(tree)
+    return f"{name}:{digest_of([value, occasion] if occasion else value)}"
 
 
-def effects_of(
-    resource: Resource, params: Mapping[str, Tree], items: Mapping[str, Tree] | None = None
-) -> Iterator[str]:
-    """Yield the effects of parameters; of `items`, those of new ones that name no price."""
-    for name in sorted(traceless(resource) & params.keys()):
+def setting_of(name: str, tree: Tree) -> str:
+    """Return what names the last value of a parameter that sets something and cannot be read."""
+    return f"{name}={digest_of(filled(tree))}"
+
+
+def effects_of(resource: Resource, params: Mapping[str, Tree], occasion: str) -> Iterator[str]:
+    """Yield the effects of parameters that add something."""
+    for name in sorted(resource.adds & params.keys()):
         if not is_empty(params[name]) and resource.always.get(name) != params[name]:
-            yield effect_of(name, params[name])
-    for key, entry in (items or {}).items():
-        if key.startswith(NEW) and is_unnamed(entry):
-            yield effect_of("items", entry)
+            yield effect_of(name, params[name], occasion)
 
 
-def is_unnamed(item: Tree) -> bool:
-    """Whether an item brings its own price: in Stripe it has the id of another one."""
-    return isinstance(item, dict) and "price_data" in item and is_empty(item.get("price"))
+def settings_of(resource: Resource, params: Mapping[str, Tree]) -> Iterator[str]:
+    """Yield what names the values of parameters that set something and cannot be read."""
+    for name in sorted((traceless(resource) - resource.adds) & params.keys()):
+        yield setting_of(name, params[name])
 
 
 def marks(resource: Resource, current: Object | None) -> frozenset[str]:
-    """Return the effects that an object names itself, or shows in a count."""
+    """Return the effects and settings that an object names itself, or shows in a count."""
     text = ((current or {}).get("metadata") or {}).get(MARK) or ""
     shown = (
         name for name, path in resource.shown_by.items() if at(current, tuple(path.split(".")))
@@ -64,31 +75,39 @@ def marks(resource: Resource, current: Object | None) -> frozenset[str]:
     return frozenset([*str(text).split(), *(effect_of(name, "true") for name in shown)])
 
 
-def marked(resource: Resource, effects: Iterable[str], current: Object | None) -> dict[str, str]:
-    """Return the metadata that names these effects besides the last ones that were named."""
+def marked(resource: Resource, names: Iterable[str], current: Object | None) -> dict[str, str]:
+    """Return the metadata that names these effects and settings besides the last ones."""
     text = ((current or {}).get("metadata") or {}).get(MARK) or ""
-    new = [name for name in effects if name.partition(":")[0] not in resource.shown_by]
+    new = [name for name in names if name.partition(":")[0] not in resource.shown_by]
     if not new:
         return {}
-    names = list(dict.fromkeys([*str(text).split(), *new]))
-    while len(" ".join(names)) > MARK_LENGTH:
-        del names[0]
-    return {MARK: " ".join(names)}
+    anew = {name.partition("=")[0] for name in new if "=" in name}
+    old = [name for name in str(text).split() if name.partition("=")[0] not in anew]
+    kept = list(dict.fromkeys([*old, *new]))
+    while len(" ".join(kept)) > MARK_LENGTH:
+        del kept[0]
+    return {MARK: " ".join(kept)}
 
 
 def of_action(action: str, occasion: str) -> str:
     """Return the name of the effect of an action that no status shows."""
-    return f"{action}:{occasion}"[:120]
+    name = f"{action}:{occasion}"
+    return name if len(name) <= 100 else f"{action}:{digest_of(occasion)}"
 
 
-def of_replay(action: str, digest: bytes) -> str:
+def tag_of(effect: str) -> str:
+    """Return what ends the idempotency key of a request that has this effect."""
+    return f"-{digest_of(effect)[:8]}"
+
+
+def of_replay(action: str, digest: bytes, occurrence: int) -> str:
     """Return the name of the effect of an action for one record, which may come again."""
-    return f"{action}@{digest.hex()}"
+    return f"{action}@{digest.hex()}" + (f"#{occurrence}" if occurrence else "")
 
 
-def without_mark(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return a record's tree without the mark, which a tap has read with the other metadata."""
+def without_reserved(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's tree without the metadata keys of this target."""
     metadata = tree.get("metadata")
-    if isinstance(metadata, dict) and MARK in metadata:
-        return {**tree, "metadata": {k: v for k, v in metadata.items() if k != MARK}}
+    if isinstance(metadata, dict) and not RESERVED.isdisjoint(metadata):
+        return {**tree, "metadata": {k: v for k, v in metadata.items() if k not in RESERVED}}
     return tree

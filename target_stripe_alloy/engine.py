@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +21,7 @@ from stripe_alloy.errors import (
     StripeError,
 )
 from stripe_alloy.transport import Transport
-from target_stripe_alloy.compare import key_items, parts_fixed, tree_for
+from target_stripe_alloy.compare import inline_price, key_items, parts_fixed, tree_for
 from target_stripe_alloy.copies import why_no_copy
 from target_stripe_alloy.decision import (
     ARCHIVE,
@@ -47,16 +47,17 @@ from target_stripe_alloy.decision import (
     Wanted,
 )
 from target_stripe_alloy.delivery import Delivered, Delivery, Unclear
-from target_stripe_alloy.effects import marks, traceless, without_mark
+from target_stripe_alloy.effects import marks, traceless, without_reserved
 from target_stripe_alloy.identity import PLANNED, Found, Identity, Keys, Missing
-from target_stripe_alloy.images import Context, Draft, picture
+from target_stripe_alloy.images import Context, Draft, picture, prices_of
 from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, action_of, is_deleted
-from target_stripe_alloy.journal import Intent, Journal, Known
+from target_stripe_alloy.journal import Effect, Intent, Journal, Known
 from target_stripe_alloy.lanes import Lanes, Ticket, Watermark
 from target_stripe_alloy.objects import Objects, expansions, theirs_of
 from target_stripe_alloy.permissions import ALLOWED, permissions_of
 from target_stripe_alloy.plan import plan
 from target_stripe_alloy.preview import Previews
+from target_stripe_alloy.record_keys import text_of, value_of
 from target_stripe_alloy.recovery import withdrawn
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.reshape import Tree, Unwritable, null_metadata, without_nulls
@@ -133,6 +134,7 @@ class Engine:
         self._lanes = Lanes(workers)
         self._parked = _Parked()
         self._left_out: set[tuple[str, str]] = set()
+        self._occurrences: Counter[tuple[str, bytes]] = Counter()
         self._ignores_nulls = policy.null_policy == IGNORE
         seed = f"{DIGESTS}{policy.delete_policy}"  # clear: the digests of earlier releases
         self._seed = (f"{seed} nulls" if self._ignores_nulls else seed).encode()
@@ -166,6 +168,8 @@ class Engine:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Take records of one stream: settle what the journal proves, work on the others."""
         stream, source = jobs[0].stream, jobs[0].kind.source
+        # Before the journal is read: what ends in between is newer than what it says.
+        busy = {job.line for job in jobs if self._lanes.busy(job.line)}
         keys = list({job.key for job in jobs})
         known = self._journal.recall_many(stream, keys, source)
         if self._identity.take_over(stream, [job for job in jobs if job.key not in known]):
@@ -174,7 +178,7 @@ class Engine:
         proven = 0
         for job in jobs:
             row = known.get(job.key)
-            idle = job.key not in touched and not self._lanes.busy(job.line)
+            idle = job.key not in touched and job.line not in busy
             if idle and row is not None and row.digest == job.digest:
                 proven += 1
                 self.watermark.settle(job.number)
@@ -186,6 +190,10 @@ class Engine:
         self._lanes.raise_failure()
 
     def _hand_in(self, job: Job) -> None:
+        if job.record.get(ACTION):
+            seen = (job.line, job.digest)
+            job.occurrence = self._occurrences[seen]
+            self._occurrences[seen] += 1
         act, put_aside = partial(self._work, job), partial(self._spool.put, job)
         ticket = Ticket(job.line, job.locks(), act, put_aside, job.stream, job.size)
         with self._parked.lock:
@@ -207,12 +215,11 @@ class Engine:
         self._lanes.drain()
         self._resume(self._waiting())  # a stream may have been declared meanwhile
         self._lanes.drain()
-        while left := self._waiting():
-            for job in sorted(left, key=lambda job: (ORDER[job.stream], job.number)):
-                self._spool.take(job)
-                self._give_up(job)
-                self._lanes.release(self._parked.tickets.pop(job.number))
-            self._lanes.drain()
+        while job := self._first_waiting():
+            self._spool.take(job)
+            self._give_up(job)
+            if self._lanes.release(self._parked.tickets.pop(job.number)):
+                self._lanes.drain()  # the next record of its key may be what others wait for
         if not self._dry_run:
             self._journal.end_well()
 
@@ -221,6 +228,16 @@ class Engine:
             left = {job.number: job for jobs in self._parked.by_missing.values() for job in jobs}
             self._parked.by_missing.clear()
         return list(left.values())
+
+    def _first_waiting(self) -> Job | None:
+        """Take out the record to give up first: one that others are the most likely to refer to."""
+        with self._parked.lock:
+            waiting = [(job, entry) for entry, j in self._parked.by_missing.items() for job in j]
+            if not waiting:
+                return None
+            first, entry = min(waiting, key=lambda one: (ORDER[one[0].stream], one[0].number))
+            self._parked.by_missing[entry].remove(first)
+            return first
 
     def check(self) -> None:
         """Raise what stopped the work, if anything did."""
@@ -239,6 +256,7 @@ class Engine:
         with self._parked.lock:
             name = (stream, self._identity.reference(stream, key))
             self._parked.arrived.add(name)
+            self._parked.stuck.discard(name)
             woken = self._parked.by_missing.pop(name, [])
         self._resume(woken)
 
@@ -324,7 +342,7 @@ class Engine:
     def _try(self, job: Job) -> bool | None:
         """Returns whether the record is settled; None if it is to be tried again at once."""
         resource, fields = job.kind.resource, job.own_fields()
-        tree = without_mark(tree_for(resource, fields, self._transport.now()))
+        tree = without_reserved(tree_for(resource, fields, self._transport.now()))
         ignored: frozenset[str] = frozenset()
         if self._ignores_nulls:
             ignored = frozenset(null_metadata(fields))
@@ -359,8 +377,9 @@ class Engine:
             ignored=ignored,
             object_id=job.key if self._policy.id_mode == COPY else None,
             action=action_of(job.record),
-            occasion=str(job.record.get(OCCASION) or ""),
+            occasion=_occasion(job.record.get(OCCASION)),
             digest=job.digest,
+            occurrence=job.occurrence,
             named=self._named,
             left_out=tuple(resolved.left_out),
             parent=self._parent(resource, tree),
@@ -417,7 +436,7 @@ class Engine:
         wanted = replace(wanted, done=self._done_before(wanted, current))
         theirs = theirs_of(wanted, current)
         unkeyed = wanted.tree.get("items")
-        wanted = self._with_keyed_items(wanted, theirs)
+        wanted = self._with_keyed_items(wanted, theirs, current)
         decision = plan(wanted, current, theirs, base, self._policy)
         if self._previews:
             everything = replace(self._policy, allowed=frozenset(ALLOWED))
@@ -454,8 +473,7 @@ class Engine:
     def _done_before(self, wanted: Wanted, current: Object | None) -> frozenset[str]:
         """Effects on the object that are not to be repeated, wherever they are noted."""
         resource = wanted.resource
-        items = wanted.tree.get("items")
-        asks = wanted.action or traceless(resource) & wanted.tree.keys() or items
+        asks = wanted.action or traceless(resource) & wanted.tree.keys()
         if current is None or not asks:
             return frozenset()
         done = self._journal.effects_of(resource.stream, current["id"]) | marks(resource, current)
@@ -485,7 +503,7 @@ class Engine:
         if not self._succession.has_all(wanted.resource, heir, frozen, decision.requests[0]):
             return Decision(BLOCKED, reason=f"{heir['id']} took its place: write to that one")
         if not self._dry_run:
-            self._succession.end(job.key, before, heir)
+            self._end_before(job, before, heir)
         rest = {name: tree for name, tree in wanted.tree.items() if name not in frozen}
         fields = {name: value for name, value in wanted.fields.items() if name not in frozen}
         return plan(replace(wanted, tree=rest, fields=fields), current, theirs, base, self._policy)
@@ -525,8 +543,11 @@ class Engine:
         self._report.settled(job.stream, job.label, decision, job.record, error, origin=origin)
         self.watermark.settle(job.number)
 
-    def _with_keyed_items(self, wanted: Wanted, theirs: Mapping[str, Tree]) -> Wanted:
+    def _with_keyed_items(
+        self, wanted: Wanted, theirs: Mapping[str, Tree], current: Object | None
+    ) -> Wanted:
         stream = wanted.resource.contains
+        wanted = replace(wanted, tree=inline_price(wanted.resource, dict(wanted.tree), current))
         if not stream or not isinstance(wanted.tree.get("items"), list):
             return wanted
         held = theirs.get("items") or {}
@@ -535,7 +556,7 @@ class Engine:
             found = self.renamed(stream, own)
             return found if self._policy.id_mode == SAME_ACCOUNT or found in held else None
 
-        return replace(wanted, tree=key_items(wanted.tree, held, rename))
+        return replace(wanted, tree=key_items(wanted.tree, held, rename, prices_of(current)))
 
     # ------------------------------------------------------------------ what is to be
 
@@ -613,8 +634,15 @@ class Engine:
         if wanted.resource.succeeded and result and not wanted.deleted and self._may_replace(job):
             before = before or (result.get("metadata") or {}).get(REPLACES)
             if before and before != result["id"]:
-                self._succession.end(job.key, before, result)
+                self._end_before(job, str(before), result)
         return sent
+
+    def _end_before(self, job: Job, before: str, heir: Object) -> None:
+        """End the price that has a successor, once: who makes it active again means it."""
+        effect = Effect(job.stream, heir["id"], f"ended:{before}", lasting=True)
+        if effect.name not in self._journal.effects_of(job.stream, heir["id"]):
+            self._succession.end(job.key, before, heir)
+            self._journal.note([effect])
 
     @staticmethod
     def _expand(wanted: Wanted, request: Request) -> list[tuple[str, str]]:
@@ -682,6 +710,11 @@ class Engine:
         elif result is None and self._policy.id_mode == SAME_ACCOUNT:
             known = replace(known, object_id=job.key)
         self._journal.keep([known])
+
+
+def _occasion(value: Any) -> str:
+    """What tells an action from the same one before, as text: equal numbers are one."""
+    return "" if value is None or value == "" else text_of(value_of(OCCASION, value))
 
 
 def _so_far(draft: Draft, wanted: Wanted, requests: Sequence[Request]) -> Draft | None:

@@ -68,9 +68,16 @@ def picture(
     theirs = trees_of(resource, draft.names, result)
     ours = dict(draft.ours)
     if isinstance(ours.get("items"), list):
-        ours = key_items(ours, theirs.get("items") or {}, rename)
+        ours = key_items(ours, theirs.get("items") or {}, rename, prices_of(result))
     base = Base(ours, {k: v for k, v in theirs.items() if k in ours}, draft.fixed)
     return Known(resource.stream, key, result["id"], base=encode(base), **known)
+
+
+def prices_of(source: Object | None) -> dict[str, Any]:
+    """Return the prices of an object's items, by the items' ids."""
+    items = (source or {}).get("items")
+    entries = items.get("data") if isinstance(items, dict) else None
+    return {entry["id"]: entry.get("price") for entry in entries or ()}
 
 
 def trees_of(resource: Resource, names: Sequence[str], current: Object) -> dict[str, Tree]:

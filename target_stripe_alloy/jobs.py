@@ -54,6 +54,8 @@ class Job:
     matched: Mapping[str, str] | None = None
     """How its object was found: `{"by": "email", "object": "cus_…"}`."""
 
+    occurrence: int = 0
+    """How often the same record, with an action, came before in this run."""
     retried: set[tuple[str, str]] = field(default_factory=set)
     """What it refers to that came already, and was not what it means."""
 
@@ -82,7 +84,7 @@ class Job:
 
     def locks(self) -> list[str]:
         """Return what Stripe locks for a write: the object, and what it belongs to."""
-        names = [self.key]
+        names = [self.key, f"{self.stream} {self.label}"]  # text "7" and number 7 look alike
         for name in self.kind.resource.lane.split():
             owner = self.record.get(name)
             if isinstance(owner, dict):

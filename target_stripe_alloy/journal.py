@@ -78,7 +78,9 @@ class Intent:
     idempotency_key: str
     made_at: float
     context: bytes | None = None
-    """What completes the record once the answer is there; see `delivery.Context`."""
+    """What completes the record once the answer is there; see `images.Context`."""
+    scope: str = ""
+    """The journal's scope when it was noted."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +199,11 @@ class Journal:
         path: str,
         body: str,
         context: bytes | None = None,
+        tag: str = "",
     ) -> Intent:
         """Note what is about to be sent; it is on the disk when this returns.
+
+        `tag` ends the idempotency key: an event of Stripe's names the key, and so the effect.
 
         The idempotency key holds a random part of this run: a journal that was put back from a copy
         counts from where it was, and must not make a key that Stripe has an answer to.
@@ -208,10 +213,11 @@ class Journal:
             seq = self._seq
         parts = (self._nonce, self.scope.name, stream, key, kind, str(seq))
         digest = sha256("\n".join(parts).encode()).hexdigest()
-        made = KEY_PREFIX + digest[:40]
-        intent = Intent(seq, stream, key, kind, method, path, body, made, self._clock(), context)
+        made = KEY_PREFIX + digest[:40] + tag
+        now, scope = self._clock(), self.scope.name
+        intent = Intent(seq, stream, key, kind, method, path, body, made, now, context, scope)
         row = {name: getattr(intent, name) for name in Intent.__dataclass_fields__}
-        row |= {"scope": self.scope.name, "status": OPEN}
+        row |= {"status": OPEN}
         self._writer.do(lambda c: c.execute(operations.insert(), row))
         return intent
 
@@ -236,11 +242,16 @@ class Journal:
         self._writer.do(note)
 
     def unanswered(self) -> list[Intent]:
-        """Intents of which nobody knows what came, oldest first."""
+        """Intents of the account and mode of which nobody knows what came, oldest first.
+
+        However records are identified: what one run began, the next one ends, or it would be done
+        when something newer was written.
+        """
         columns = [operations.c[name] for name in Intent.__dataclass_fields__]
         query = (
             sa.select(*columns)
-            .where(operations.c.scope == self.scope.name, operations.c.status == OPEN)
+            .where(operations.c.scope.startswith(f"{self.scope.world}/", autoescape=True))
+            .where(operations.c.status == OPEN)
             .order_by(operations.c.seq)
         )
         return self._writer.do(lambda c: [Intent(*row) for row in c.execute(query)])
@@ -355,6 +366,12 @@ class Journal:
             sa.or_(columns.lasting, columns.run != self.run),
         )
         return self._writer.do(lambda c: frozenset(row[0] for row in c.execute(query)))
+
+    def note(self, done: Sequence[Effect]) -> None:
+        """Note effects that no answer brings; some time, as `keep` does."""
+        rows = [self._effect_row(effect) for effect in done]
+        keys = ("scope", "stream", "object_id", "effect")
+        self._writer.tell(lambda c: upsert(c, effects, keys, rows))
 
     def end_well(self) -> None:
         """Forget the effects that do not last: this pipeline's records are all settled."""

@@ -97,11 +97,12 @@ class Lanes:
                 self._count_in(waiting)
             self._enter(ticket)
 
-    def release(self, ticket: Ticket) -> None:
-        """Give up on a paused job; the next one of its key may work."""
+    def release(self, ticket: Ticket) -> bool:
+        """Give up on a paused job; returns whether another one of its key goes on."""
         with self._change:
             if not self._stopped:
                 self._end(ticket)
+            return ticket.key in self._keys
 
     def busy(self, key: str) -> bool:
         """Whether a job of the key waits, runs or is paused."""

@@ -108,6 +108,13 @@ def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str,
     expand = [("expand[]", name) for name in sorted(wanted)]
     if _holds_objects(fields.get("discounts")):
         expand.append(("expand[]", "discounts"))
+    items = fields.get("items")
+    entries = items.get("data") if isinstance(items, dict) else items
+    if resource.contains and any(
+        isinstance(entry, dict) and _holds_objects(entry.get("discounts"))
+        for entry in entries or ()
+    ):
+        expand.append(("expand[]", "items.data.discounts"))
     return expand
 
 

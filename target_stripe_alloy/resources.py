@@ -120,6 +120,8 @@ class Resource:
     archive: Mapping[str, str] = field(default_factory=_map)
     deletes: bool = False
     actions: Mapping[str, Action] = field(default_factory=_map)
+    adds: frozenset[str] = frozenset()
+    """Parameters that add something each time they are sent, and cannot be read again."""
     shown_by: Mapping[str, str] = field(default_factory=_map)
     """Parameter that is `true` or not → path of the count of how often it was."""
     lane: str = ""
@@ -257,6 +259,7 @@ RESOURCES: Sequence[Resource] = (
         "Customer",
         create="CustomerCreateParams",
         update="CustomerUpdateParams",
+        adds=_set("source"),
         references=MappingProxyType(
             {
                 "invoice_settings.default_payment_method": "payment_methods",
@@ -285,6 +288,7 @@ RESOURCES: Sequence[Resource] = (
         "Subscription",
         create="SubscriptionCreateParams",
         update="SubscriptionUpdateParams",
+        adds=_set("add_invoice_items"),
         references=MappingProxyType(
             {
                 "customer": "customers",
@@ -475,6 +479,7 @@ RESOURCES: Sequence[Resource] = (
         why_not="disputes are opened by the customer's bank",
         update="DisputeUpdateParams",
         always=_map(submit="false"),
+        adds=_set("submit"),
         shown_by=_map(submit="evidence_details.submission_count"),
         actions=_map(
             close=Action("close", _set("needs_response", "warning_needs_response"), _set("lost"))

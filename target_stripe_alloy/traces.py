@@ -10,7 +10,7 @@ from stripe_alloy.errors import PermissionMissing, SettingsError
 from stripe_alloy.transport import Transport
 from stripe_alloy.written import KEY_PREFIX
 from target_stripe_alloy.decision import Wanted
-from target_stripe_alloy.effects import of_action
+from target_stripe_alloy.effects import of_action, tag_of
 from target_stripe_alloy.resources import Action, Object
 
 SLACK = 60
@@ -43,7 +43,7 @@ class Traces:
         Raises `SettingsError` for a key that may not read events: nobody could tell then.
         """
         effect = of_action(str(wanted.action), wanted.occasion)
-        if not action.event or effect in done or wanted.occasion:
+        if not action.event or effect in done:
             return frozenset()
         since = int(current.get("created") or 0) - SLACK
         with self._lock:
@@ -60,7 +60,9 @@ class Traces:
                     f"Whether `{wanted.action}` was done before is read from events, and the key "
                     f"may not read them: grant 'Events: read' ({error.failure.message})"
                 ) from None
-        return frozenset({effect} if current["id"] in listed.ours else ())
+        tags = {tag_of(effect)} if wanted.occasion else {tag_of(effect), ""}
+        ours = any((current["id"], tag) in listed.ours for tag in tags)
+        return frozenset({effect} if ours else ())
 
 
 class _Listed:
@@ -69,8 +71,11 @@ class _Listed:
     def __init__(self, events: Iterator[dict[str, Any]]) -> None:
         self._events = events
         self._reached: float = float("inf")
-        self.ours: set[str] = set()
-        """Ids of the objects of events that our requests caused."""
+        self.ours: set[tuple[str, str]] = set()
+        """Ids of the objects of events that our requests caused, and tags of their keys.
+
+        Keys of earlier releases have no tag, and of two occasions one.
+        """
 
     def reach(self, since: float) -> None:
         """Read back to a time, Unix seconds."""
@@ -80,6 +85,7 @@ class _Listed:
                 self._reached = float("-inf")
                 return
             self._reached = event["created"]
-            request = event.get("request") or {}
-            if str(request.get("idempotency_key") or "").startswith(KEY_PREFIX):
-                self.ours.add(event["data"]["object"]["id"])
+            key = str((event.get("request") or {}).get("idempotency_key") or "")
+            if key.startswith(KEY_PREFIX):
+                tag = key.removeprefix(KEY_PREFIX)[40:]
+                self.ours.add((event["data"]["object"]["id"], tag))

@@ -10,7 +10,7 @@ from stripe_alloy.params import Shape
 from stripe_alloy.paths import segment
 from target_stripe_alloy.compare import Comparison
 from target_stripe_alloy.decision import NEW, Base, Request, Wanted
-from target_stripe_alloy.effects import effects_of, marked, of_action, of_replay
+from target_stripe_alloy.effects import effects_of, marked, of_action, of_replay, settings_of
 from target_stripe_alloy.reshape import (
     Path,
     Tree,
@@ -38,7 +38,7 @@ def new_params(wanted: Wanted) -> dict[str, Tree]:
     }
     if wanted.object_id and "id" in known:
         params["id"] = wanted.object_id
-    marks = marked(wanted.resource, effects_of(wanted.resource, params, _items(wanted)), None)
+    marks = marked(wanted.resource, _noted(wanted, params), None)
     if wanted.stamp or marks:
         params["metadata"] = {**params.get("metadata", {}), **wanted.stamp, **marks}
     if isinstance(params.get("items"), dict):
@@ -49,15 +49,22 @@ def new_params(wanted: Wanted) -> dict[str, Tree]:
     return params
 
 
-def _items(wanted: Wanted) -> Mapping[str, Tree] | None:
-    items = wanted.tree.get("items")
-    return items if isinstance(items, dict) else None
+def _noted(wanted: Wanted, params: Mapping[str, Tree]) -> list[str]:
+    """What the object itself is to name of these parameters, since it does not show them."""
+    resource = wanted.resource
+    effects = effects_of(resource, params, wanted.occasion)
+    return [*effects, *settings_of(resource, params)]
+
+
+def _lasting(wanted: Wanted, params: Mapping[str, Tree]) -> tuple[tuple[str, bool], ...]:
+    found = effects_of(wanted.resource, params, wanted.occasion)
+    return tuple((name, True) for name in found)
 
 
 def create_request(wanted: Wanted, params: Mapping[str, Tree]) -> Request:
     """The request that makes a new one; a line is added to its invoice."""
     resource = wanted.resource
-    effects = tuple((name, True) for name in effects_of(resource, params, _items(wanted)))
+    effects = _lasting(wanted, params)
     if resource.within != "invoice":
         path = resource.one.replace("/{id}", "") or resource.path
         return Request("create", "POST", path, params, effects)
@@ -70,12 +77,11 @@ def update_request(
 ) -> Request:
     """The request that changes an object; what it leaves no trace of is named in its metadata."""
     changed = dict(params)
-    effects = tuple(effects_of(wanted.resource, changed, changed.get("items")))
-    marks = marked(wanted.resource, effects, current)
+    marks = marked(wanted.resource, _noted(wanted, changed), current)
     if marks:
         changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
-    lasting = tuple((name, True) for name in effects)
-    return Request("update", "POST", path, sent(changed, theirs), lasting)
+    effects = _lasting(wanted, changed)
+    return Request("update", "POST", path, sent(changed, theirs), effects)
 
 
 def entry_requests(
@@ -152,7 +158,7 @@ def _effect(wanted: Wanted, action: Action) -> tuple[str, bool]:
     assert wanted.action  # noqa: S101 - asked before
     if action.event:
         return of_action(wanted.action, wanted.occasion), True
-    return of_replay(wanted.action, wanted.digest), False
+    return of_replay(wanted.action, wanted.digest, wanted.occurrence), False
 
 
 def modifiers(wanted: Wanted, operation: str) -> dict[str, Tree]:

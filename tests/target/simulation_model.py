@@ -745,7 +745,9 @@ class Judge:
         if entry.deleted:
             return self._still_there(run, entry, found)
         if not found:
-            return "" if self._is_done(entry.named, "removed", None) else "it is not there"
+            gone = [entry.named, ("invoices", str(entry.record.get("invoice")))]  # with its lines
+            done = any(self._is_done(named, "removed", None) for named in gone)
+            return "" if done else "it is not there"
         return self._differs(run, entry, found) or self._undone(entry, found)
 
     def _still_there(self, run: Run, entry: Entry, found: Sequence[JSON]) -> str:
