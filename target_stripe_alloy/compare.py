@@ -82,7 +82,7 @@ def _is_wanted(wanted: Wanted, name: str, base: Base | None) -> bool:
     another one than the last.
     """
     ours = wanted.tree[name]
-    if wanted.resource.always.get(name) == ours:
+    if name in wanted.resource.always and wanted.resource.always[name] == ours:
         return False
     if name in wanted.resource.adds:
         before = base is not None and alike(at(base.ours, (name,)), ours)

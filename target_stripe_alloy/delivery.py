@@ -122,7 +122,7 @@ class Delivery:
 
     def recover(self) -> None:
         """Find out what became of the writes that were under way when a run ended."""
-        for intent in self._journal.unanswered():
+        for intent in self._journal.unanswered_anywhere():
             self._recover(intent)
 
     def _recover(self, intent: Intent) -> None:

@@ -242,19 +242,23 @@ class Journal:
         self._writer.do(note)
 
     def unanswered(self) -> list[Intent]:
-        """Intents of the account and mode of which nobody knows what came, oldest first.
+        """Intents of which nobody knows what came, oldest first."""
+        return self._unanswered(operations.c.scope == self.scope.name)
 
-        However records are identified: what one run began, the next one ends, or it would be done
-        when something newer was written.
+    def unanswered_anywhere(self) -> list[Intent]:
+        """The same for the account and mode, however records were identified.
+
+        What one run began, the next one ends, or it would be done when something newer is written.
         """
-        columns = [operations.c[name] for name in Intent.__dataclass_fields__]
-        query = (
-            sa.select(*columns)
-            .where(operations.c.scope.startswith(f"{self.scope.world}/", autoescape=True))
-            .where(operations.c.status == OPEN)
-            .order_by(operations.c.seq)
+        return self._unanswered(
+            operations.c.scope.startswith(f"{self.scope.world}/", autoescape=True)
         )
-        return self._writer.do(lambda c: [Intent(*row) for row in c.execute(query)])
+
+    def _unanswered(self, where: sa.ColumnElement[bool]) -> list[Intent]:
+        columns = [operations.c[name] for name in Intent.__dataclass_fields__]
+        query = sa.select(*columns).where(where, operations.c.status == OPEN)
+        ordered = query.order_by(operations.c.seq)
+        return self._writer.do(lambda c: [Intent(*row) for row in c.execute(ordered)])
 
     # ------------------------------------------------------------------ objects
 

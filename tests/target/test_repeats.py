@@ -289,3 +289,74 @@ def test_a_key_of_another_account_is_not_taken_for_the_first_one(
         other.keys.add("rk_test_other_0123456789", READS)
         write(other, tmp_path, row, api_key="rk_test_other_0123456789", id_mode="external")
         assert other.count("customer") == 1
+
+
+# ---------------------------------------------------------------------- what sets and is not read
+
+
+@pytest.mark.parametrize("values", [(30, 60, 30), (30, 30, 60, 60)])
+def test_a_setting_that_cannot_be_read_follows_the_record(
+    account: Emulator, tmp_path: Path, values: tuple[int, ...]
+) -> None:
+    api = client_of(account)
+    customer = account.objects("customers")[0]["id"]
+    params: Any = {"customer": customer, "collection_method": "send_invoice", "days_until_due": 9}
+    invoice = api.v1.invoices.create(params).id
+    settings: Any = {"allow_actions": ["invoices.schedule"]}
+    sent_values = []
+    for value in values:
+        row = [schema("invoices"), record("invoices", id=invoice, days_until_due=value)]
+        run = write(account, tmp_path, row, **settings)
+        sent_values += [w.params["days_until_due"] for w in run.writes]
+    lose_the_journal(tmp_path)
+    assert write(account, tmp_path, row, **settings).writes == []
+    changes = [v for n, v in enumerate(values) if n == 0 or v != values[n - 1]]
+    assert sent_values == [[str(value)] for value in changes]
+
+
+def test_a_setting_that_cannot_be_read_is_cleared(account: Emulator, tmp_path: Path) -> None:
+    customer = account.objects("customers")[0]["id"]
+    invoice = client_of(account).v1.invoices.create({"customer": customer}).id
+    settings: Any = {"allow_actions": ["invoices.connect"]}
+    runs = [
+        write(
+            account,
+            tmp_path,
+            [schema("invoices"), record("invoices", id=invoice, transfer_data=value)],
+            **settings,
+        )
+        for value in ({"destination": "acct_1AAAAAAAAAAAAAAA"}, None, None)
+    ]
+    assert [w.params.get("transfer_data") for w in runs[1].writes] == [[""]]
+    assert runs[2].writes == []
+
+
+def test_an_item_with_a_price_of_its_own_is_one_item(account: Emulator, tmp_path: Path) -> None:
+    subscription = next(s for s in account.objects("subscriptions") if s["status"] == "active")
+    item = subscription["items"]["data"][0]
+    recurring = item["price"]["recurring"]
+    data = {
+        "currency": subscription["currency"],
+        "product": item["price"]["product"],
+        "recurring": {"interval": recurring["interval"], "interval_count": 1},
+        "unit_amount": 1234,
+    }
+    extra = {"price_data": data, "quantity": 2}
+
+    def items() -> int:
+        return sum(
+            i["subscription"] == subscription["id"] for i in account.objects("subscription_items")
+        )
+
+    def run(*entries: Any) -> int:
+        row = record("subscriptions", id=subscription["id"], items=[{"id": item["id"]}, *entries])
+        settings: Any = {"allow_actions": ["subscriptions.items"], "pipeline": "p"}
+        return len(write(account, tmp_path, [schema("subscriptions"), row], **settings).writes)
+
+    before = items()
+    assert (run(extra), items()) == (1, before + 1)
+    lose_the_journal(tmp_path)
+    assert (run(extra), items()) == (0, before + 1)
+    assert (run({**extra, "quantity": 5}), items()) == (1, before + 1)
+    assert (run(), items()) == (1, before)
+    assert (run(extra), items()) == (1, before + 1)
