@@ -10,7 +10,16 @@ import pytest
 
 from stripe_alloy.errors import SettingsError
 from stripe_alloy.webhooks.coverage import FOREVER, LATE, Fetched
-from stripe_alloy.webhooks.inbox import DAY, KEPT, KNOWN, Inbox, InboxError, EventRange, Whose, row_of
+from stripe_alloy.webhooks.inbox import (
+    DAY,
+    KEPT,
+    KNOWN,
+    EventRange,
+    Inbox,
+    InboxError,
+    Whose,
+    row_of,
+)
 from tests.webhooks.helpers import body_of, event
 
 OWN = Whose(None, livemode=False)
