@@ -231,6 +231,10 @@ class Writer:
         if not batch:
             return
         rows = [row for _, row in batch]
+        if any(row["endpoint"] not in self._endpoints for row in rows):
+            await (
+                self._beat()
+            )  # a new secret: the session that covers it begins with its first event
         results: list[AlloyError | None]
         try:
             results = list(await self._on_disk(self._inbox.deliver_each, rows))

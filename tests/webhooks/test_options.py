@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from stripe_alloy import errors
+from stripe_alloy.cli import main
 from stripe_alloy.database import cause_of, checked_url, open_engine
 from stripe_alloy.errors import AlloyError, SettingsError
 from stripe_alloy.webhooks.inbox import Inbox
@@ -21,6 +23,10 @@ from tests.webhooks.helpers import SECRET, body_of, event, inbox_url, kept, list
 
 
 def run(*command: str, **env: str) -> tuple[int, list[str]]:
+    """Run `stripe-alloy`: in this process, if it is a command that never waits for anything."""
+    if command[0] not in ("listen", "emulator"):
+        found = CliRunner().invoke(main, list(command), env=env)
+        return found.exit_code, found.stderr.splitlines()
     done = subprocess.run(
         [sys.executable, "-m", "stripe_alloy.cli", *command],
         stdin=subprocess.DEVNULL,
@@ -146,7 +152,7 @@ def test_a_password_in_a_databases_own_message_is_masked() -> None:
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SettingsError, match="`journal` cannot be opened: Not a directory"):
+    with pytest.raises(SettingsError, match="`journal` cannot be opened: "):
         open_engine(checked_url(f"sqlite:///{tmp_path}/file/x.db", "journal"), "journal")
 
 
