@@ -30,6 +30,14 @@ class StreamKind:
     """Whether `metadata` comes whole: its schema names no keys."""
     source: str = ""
     """The stream's name before stream maps."""
+    key_properties: tuple[str, ...] = ()
+    """Those of its SCHEMA; of a record that is replayed none are known but those of `keys`."""
+
+    def missing_keys(self, record: Mapping[str, Any]) -> list[str]:
+        """Return the key properties that a record lacks; none if `match_by` may do without."""
+        if self.keys.match:
+            return []
+        return [key for key in self.key_properties if key not in record]
 
 
 @dataclass

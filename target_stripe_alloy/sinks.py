@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk.sinks import RecordSink
@@ -36,61 +36,72 @@ class StripeSink(RecordSink):
             )
         self._engine = target.engine
         self._report = target.report
-        policy = target.settings.policy
-        external = policy.id_mode == EXTERNAL
-        names = self.key_properties if external else ("id",)
-        metadata = self.schema["properties"].get("metadata", {})
-        self._kind = StreamKind(
-            resource,
-            Keys(policy.id_mode, names, policy.match_by.get(resource.stream, ())),
-            whole=not isinstance(metadata, dict) or "properties" not in metadata,
-        )
-        self.source = self.stream_name
-        """The stream's name before stream maps, of the record that comes next."""
-        self._engine.declare(self._kind)
+        self._resource = resource
+        self._policy = target.settings.policy
+        self._kind: StreamKind | None = None
         self._jobs: list[Job] = []
         self._size = 0
         self._since = 0.0
+
+    def kind_of(
+        self, source: str, schema: Mapping[str, Any], key_properties: Sequence[str]
+    ) -> StreamKind:
+        """Return what the records of a source stream are that come here, and declare it.
+
+        Several may come to one sink, each with a SCHEMA of its own.
+        """
+        resource, policy = self._resource, self._policy
+        names = key_properties if policy.id_mode == EXTERNAL else ("id",)
+        metadata = schema["properties"].get("metadata", {})
+        kind = StreamKind(
+            resource,
+            Keys(policy.id_mode, names, policy.match_by.get(resource.stream, ())),
+            whole=not isinstance(metadata, dict) or "properties" not in metadata,
+            source=source,
+            key_properties=tuple(key_properties),
+        )
+        self._engine.declare(kind)
+        return kind
 
     @override
     def get_validator(self) -> None:
         """A record that Stripe cannot take is set aside by itself, it does not stop the run."""
         return
 
-    def missing_keys(self, record: dict[str, Any]) -> list[str]:
-        """Return the key properties that a record lacks; none if `match_by` may do without."""
-        if self._kind.keys.match:
-            return []
-        return [key for key in self.key_properties if key not in record]
+    def take(self, record: dict[str, Any], kind: StreamKind) -> None:
+        """Take a record of a source stream."""
+        if kind is not self._kind:
+            self.flush()
+            self._kind = kind
+        self.process_record(record, {})
 
     @override
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
+        kind = self._kind
+        assert kind is not None  # noqa: S101 - `take` is what the target calls
         self._report.read(self.stream_name)
-        keys = self._kind.keys
+        keys = kind.keys
         try:
             key = keys.of(record)
             keys.match_values(record, present=True)
         except UnusableKey as error:
-            self._set_aside(record, str(error))
+            self._set_aside(kind, record, str(error))
             return
         if key is None:
             names = ", ".join(keys.properties) or "the stream has no key properties"
-            self._set_aside(record, f"it has no key: {names}")
+            self._set_aside(kind, record, f"it has no key: {names}")
             return
         number = self._engine.watermark.issue()
         if not self._jobs:
             self._since = time.monotonic()
         digest, size = self._engine.fingerprint(record)
-        if self._kind.source != self.source:
-            self.flush()
-            self._kind = replace(self._kind, source=self.source)
-        self._jobs.append(Job(self._kind, key, record, number, digest, keys.label(record), size))
+        self._jobs.append(Job(kind, key, record, number, digest, keys.label(record), size))
         self._size += size
         if len(self._jobs) >= BATCH or self._size >= BATCH_BYTES:
             self.flush()
 
-    def _set_aside(self, record: dict[str, Any], why: str) -> None:
-        job = Job(self._kind, "", record, self._engine.watermark.last, b"")
+    def _set_aside(self, kind: StreamKind, record: dict[str, Any], why: str) -> None:
+        job = Job(kind, "", record, self._engine.watermark.last, b"")
         self._engine.reject(job, why)
 
     def flush(self, *, older_than: float = 0.0) -> None:

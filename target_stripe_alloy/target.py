@@ -19,7 +19,7 @@ import click
 from singer_sdk import Target
 from singer_sdk.exceptions import ConfigValidationError, MappingError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
-from singer_sdk.mapper import SameRecordTransform, StreamMap
+from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
 from singer_sdk.plugin_base import _ConfigInput
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 from typing_extensions import override
@@ -107,6 +107,9 @@ class TargetStripeAlloy(Target):
         self._lock = threading.RLock()
         self._states: deque[tuple[int, dict[str, Any]]] = deque()
         self._ended = threading.Event()
+        self._mapped: dict[str, Sequence[StreamMap]] = {}
+        self._kinds: dict[str, list[StreamKind | None]] = {}
+        """What the records of a source stream are, for each of its stream maps."""
         reader = self.message_reader
         assert isinstance(reader, Reader)  # noqa: S101 - the class says so
         reader.failed = self._abort
@@ -279,21 +282,20 @@ class TargetStripeAlloy(Target):
 
     def _process_record(self, name: str, source: Message) -> None:
         with self._lock:
-            for stream_map in self._maps_of(name):
+            for stream_map, kind in zip(self._maps_of(name), self._kinds[name], strict=True):
                 record: Message | None = source
                 if not isinstance(stream_map, SameRecordTransform):
                     with _stream_map_errors():
                         record = stream_map.transform(copy.copy(source))
-                if record is None:
+                if record is None or kind is None:
                     continue
                 sink = self._sinks_active[stream_map.stream_alias]
                 assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
-                sink.source = name
-                missing = sink.missing_keys(record)
+                missing = kind.missing_keys(record)
                 if missing:
                     lacking = ", ".join(missing)
                     raise KeyMissing(f"a record of {name!r} lacks its key properties: {lacking}")
-                sink.process_record(record, {})
+                sink.take(record, kind)
                 sink.record_counter_metric.increment()
             self._emit_states()
 
@@ -304,6 +306,20 @@ class TargetStripeAlloy(Target):
             super()._process_schema_message(message_dict)
             for sink in self._sinks_to_clear:
                 self._flush(sink)
+            name = stream_of(message_dict)
+            maps = self._maps_of(name)
+            if self._mapped.get(name) is not maps:  # else the SCHEMA says what it said before
+                self._kinds[name] = [self._kind_from(name, each) for each in maps]
+                self._mapped[name] = maps
+
+    def _kind_from(self, name: str, stream_map: StreamMap) -> StreamKind | None:
+        """What the records of a stream are after a stream map; None if it removes them."""
+        if isinstance(stream_map, RemoveRecordTransform):
+            return None
+        sink = self._sinks_active[stream_map.stream_alias]
+        assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
+        keys = stream_map.transformed_key_properties or ()
+        return sink.kind_of(name, stream_map.transformed_schema, keys)
 
     @override
     def _process_activate_version_message(self, message_dict: Message) -> None:

@@ -12,6 +12,7 @@ import stripe
 from stripe_alloy import transport
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.errors import StripeUnavailable
+from target_stripe_alloy.messages import KeyMissing
 from tests.target.helpers import Message, record, schema, write
 
 
@@ -77,6 +78,86 @@ def test_two_streams_of_one_pipeline_leave_each_others_keys(
             write(account, tmp_path, messages, pipeline="p", **maps)
     held = metadata(account, found)
     assert (held["crm"], held["usage"]) == ("1", "1")
+
+
+# One alias, two streams: both SCHEMAs come first, as many taps send them.
+ONE_ALIAS = {"stream_maps": {"a": {"__alias__": "customers"}, "b": {"__alias__": "customers"}}}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_streams_metadata_is_as_whole_as_its_own_schema_says(
+    account: Emulator, tmp_path: Path, order: int
+) -> None:
+    found = customer(account)
+    named = {"type": "object", "properties": {"x": {}, "y": {}}}
+    schemas = [schema("a", metadata=named), schema("b", metadata={"type": "object"})][::order]
+    for first, second in [
+        ({"x": "1", "y": "1"}, {"z": "1", "w": "1"}),
+        ({"x": "2"}, {"z": "2"}),
+    ]:
+        rows = [record("a", id=found, metadata=first), record("b", id=found, metadata=second)]
+        write(account, tmp_path, [*schemas, *rows], pipeline="p", **ONE_ALIAS)
+    held = metadata(account, found)
+    assert [held.get(name) for name in "xyzw"] == ["2", "1", "2", None]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_stream_needs_the_key_columns_of_its_own_schema(
+    empty: Emulator, tmp_path: Path, order: int
+) -> None:
+    schemas = [schema("a", "crm_id"), schema("b", "erp_id")][::order]
+    rows = [
+        record("a", crm_id="c5", name="Crm"),
+        record("b", erp_id="e5", name="Erp"),
+        record("a", crm_id="c5", name="Crm again"),
+    ]
+    write(empty, tmp_path, [*schemas, *rows], id_mode="external", pipeline="p", **ONE_ALIAS)
+    made = {c["name"]: dict(c["metadata"]) for c in empty.objects("customers")}
+    assert made == {"Crm again": {"crm_id": "c5"}, "Erp": {"erp_id": "e5"}}
+
+
+def test_each_stream_is_keyed_by_its_own_schema(empty: Emulator, tmp_path: Path) -> None:
+    schemas = [schema("a", "email", phone={}), schema("b", "phone", email={})]
+    rows = [
+        record("a", email="a@example.com", phone="9", name="By mail"),
+        record("b", email="b@example.com", phone="15", name="By phone"),
+        record("a", email="a@example.com", phone="8", name="By mail again"),
+    ]
+    write(empty, tmp_path, [*schemas, *rows], id_mode="external", pipeline="p", **ONE_ALIAS)
+    made = {c["name"]: set(c["metadata"]) & {"email", "phone"} for c in empty.objects("customers")}
+    assert made == {"By mail again": {"email"}, "By phone": {"phone"}}
+
+
+def test_a_stream_keeps_its_key_when_another_one_is_declared(
+    empty: Emulator, tmp_path: Path
+) -> None:
+    one_schema, other = schema("a", "email", phone={}), schema("b", "phone", email={})
+    settings: dict[str, Any] = {"id_mode": "external", "pipeline": "p", **ONE_ALIAS}
+    for schemas, name in [([one_schema], "n1"), ([one_schema, other], "n2")]:
+        rows = [record("a", email="x@example.com", phone="1", name=name)]
+        write(empty, tmp_path, [*schemas, *rows], **settings)
+    assert [c["name"] for c in empty.objects("customers")] == ["n2"]
+
+
+def test_a_record_lacks_the_key_of_its_own_schema_only(empty: Emulator, tmp_path: Path) -> None:
+    schemas = [schema("a", "crm_id"), schema("b", "erp_id", crm_id={})]
+    messages = [*schemas, record("b", crm_id="5", name="Erp")]
+    with pytest.raises(KeyMissing, match=r"'b' lacks its key properties: erp_id"):
+        write(empty, tmp_path, messages, id_mode="external", **ONE_ALIAS)
+
+
+def test_one_stream_under_two_names_is_keyed_twice(empty: Emulator, tmp_path: Path) -> None:
+    maps = {
+        "stream_maps": {
+            "people": {"__alias__": "customers", "__key_properties__": ["crm_id"], "sku": None},
+            "products": {"__source__": "people", "__key_properties__": ["sku"], "crm_id": None},
+        }
+    }
+    messages = [schema("people", "crm_id", sku={}, name={})]
+    messages += [record("people", crm_id="c5", sku="S", name="Both")]
+    write(empty, tmp_path, messages, id_mode="external", **maps)
+    made = [*empty.objects("customers"), *empty.objects("products")]
+    assert [dict(each["metadata"]) for each in made] == [{"crm_id": "c5"}, {"sku": "S"}]
 
 
 def test_a_named_pipeline_unsets_what_it_renamed(account: Emulator, tmp_path: Path) -> None:
