@@ -453,3 +453,20 @@ def test_a_product_with_an_id_of_the_users_own_is_written(
     row = record("products", id=name, description="all of it")
     run = write(account, tmp_path, [schema("products"), row])
     assert run.counts("products") == {"read": 1, "updated": 1}
+
+
+def test_a_record_waits_for_the_later_version_of_what_it_refers_to(
+    empty: Emulator, tmp_path: Path
+) -> None:
+    """The first version of the customer refers to nothing that comes; the second is written."""
+    messages = [
+        schema("invoices", "no"),
+        record("invoices", no="I", customer="c"),
+        schema("customers", "crm"),
+        record("customers", crm="c", name="A", default_source="card_that_never_comes", id=5),
+        record("customers", crm="c", name="A"),
+    ]
+    write(empty, tmp_path, messages, id_mode="external")
+    (invoice,) = empty.objects("invoice")
+    (customer,) = empty.objects("customer")
+    assert invoice["customer"] == customer["id"]

@@ -360,3 +360,96 @@ def test_an_item_with_a_price_of_its_own_is_one_item(account: Emulator, tmp_path
     assert (run({**extra, "quantity": 5}), items()) == (1, before + 1)
     assert (run(), items()) == (1, before)
     assert (run(extra), items()) == (1, before + 1)
+
+
+# ---------------------------------------------------------------------- one account, however named
+
+
+def test_what_one_id_mode_began_is_done_once_in_another(account: Emulator, tmp_path: Path) -> None:
+    invoice = open_invoice(account)
+    api = client_of(account)
+    api.v1.invoices.update(invoice, {"metadata": {"no": "1"}})
+    external = [schema("invoices", "no"), record("invoices", no="1", _action="send")]
+    account.faults.add("cut_before", f"/v1/invoices/{invoice}/send", method="POST", times=None)
+    with pytest.raises(StripeUnavailable):
+        write(account, tmp_path, external, id_mode="external", allow_actions=["invoices.send"])
+    account.faults.clear()
+    own = [schema("invoices"), record("invoices", id=invoice, _action="send")]
+    write(account, tmp_path, own, allow_actions=["invoices.send"])
+    write(account, tmp_path, external, id_mode="external", allow_actions=["invoices.send"])
+    assert sent(account) == 1
+
+
+def test_a_deletion_of_long_ago_is_not_sent_again(account: Emulator, tmp_path: Path) -> None:
+    subscription = next(
+        s["id"] for s in account.objects("subscriptions") if s["status"] == "active"
+    )
+    row = [schema("subscriptions"), record("subscriptions", id=subscription, _action="cancel")]
+    path = f"/v1/subscriptions/{subscription}"
+    account.faults.add("cut_before", path, method="DELETE", times=None)
+    with pytest.raises(StripeUnavailable):
+        write(account, tmp_path, row, allow_actions=["subscriptions.cancel"])
+    account.faults.clear()
+    account.clock_advance(25 * 3600.0)
+    write(account, tmp_path, row[:1], allow_actions=["subscriptions.cancel"])
+    other = [schema("customers"), record("customers", id=account.ids("customers")[0], name="x")]
+    run = write(account, tmp_path, other, allow_actions=["subscriptions.cancel"])
+    assert not [w for w in run.writes if w.path == path]
+
+
+def test_an_action_that_is_wanted_last_is_done_after_a_broken_run(
+    account: Emulator, tmp_path: Path, allowed: list[str]
+) -> None:
+    found = next(s["id"] for s in account.objects("subscriptions") if s["status"] == "active")
+    names = ("pause", "resume", "pause")
+    rows = [record("subscriptions", id=found, _action=name) for name in names]
+    account.faults.add("cut_after", f"/v1/subscriptions/{found}/resume", method="POST", times=None)
+    with pytest.raises(StripeUnavailable):
+        write(account, tmp_path, [schema("subscriptions"), *rows], allow_actions=allowed)
+    account.faults.clear()
+    write(account, tmp_path, [schema("subscriptions"), *rows], allow_actions=allowed)
+    status = next(s["status"] for s in account.objects("subscriptions") if s["id"] == found)
+    assert status == "paused"
+
+
+def test_a_record_cannot_make_itself_another_ones(account: Emulator, tmp_path: Path) -> None:
+    """Metadata as a tap has read it, with what this target keeps there."""
+    charge = next(
+        c["id"] for c in account.objects("charges") if c["paid"] and not c["amount_refunded"]
+    )
+    before = account.count("refund")
+    for note in ("a", "b"):
+        metadata = {"note": note, "stripe_alloy_key_types": '{"no":"text"}'}
+        row = record("refunds", no=9, charge=charge, amount=50, metadata=metadata)
+        write(
+            account,
+            tmp_path,
+            [schema("refunds", "no"), row],
+            id_mode="external",
+            allow_actions=["refunds.create"],
+        )
+    assert account.count("refund") == before + 1
+
+
+def test_a_price_that_is_active_again_stays_so(account: Emulator, tmp_path: Path) -> None:
+    old = next(p for p in account.objects("prices") if p["active"] and p["unit_amount"])
+    settings: Any = {"allow_actions": ["prices.replace"]}
+    row = record("prices", id=old["id"], unit_amount=old["unit_amount"] + 100)
+    write(account, tmp_path, [schema("prices"), row], **settings)
+    new = next(
+        p["id"]
+        for p in account.objects("prices")
+        if (p["metadata"] or {}).get("stripe_alloy_replaces") == old["id"]
+    )
+    client_of(account).v1.prices.update(old["id"], {"active": True})
+    named = record("prices", id=new, nickname="n")
+    write(account, tmp_path, [schema("prices"), named], **settings)
+    victim = next(
+        p["id"]
+        for p in account.objects("prices")
+        if p["active"] and p["id"] not in (old["id"], new)
+    )
+    forged = record("prices", id=new, metadata={"stripe_alloy_replaces": victim})
+    write(account, tmp_path, [schema("prices"), forged], **settings)
+    active = {p["id"]: p["active"] for p in account.objects("prices")}
+    assert (active[old["id"]], active[victim]) == (True, True)
