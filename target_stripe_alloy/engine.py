@@ -444,7 +444,7 @@ class Engine:
             decision = self._previews.of(job.stream, job.key, decision, current, allowed)
         if decision.replaces:
             decision = self._in_succession(job, decision, wanted, current, theirs, base)
-        decision = self._unless_superseded(job, decision)
+        decision = self._unless_superseded(job, decision, located, current)
         if decision.verdict in (CONFLICT, REJECTED, BLOCKED) or self._dry_run:
             self._leave(job, decision)
             return None
@@ -461,11 +461,14 @@ class Engine:
             self.learned(job.stream, job.key, f"{PLANNED}{job.stream}:{job.key}")
         self._settle(job, decision)
 
-    def _unless_superseded(self, job: Job, decision: Decision) -> Decision:
+    def _unless_superseded(
+        self, job: Job, decision: Decision, located: str | None, current: Object | None
+    ) -> Decision:
         """The decision, unless a newer record was written since the one that is replayed came."""
         if job.position is None or not (decision.requests or decision.verdict == CONFLICT):
             return decision
-        newest = self._journal.position_of(job.stream, job.key)
+        meant = {str(found) for found in (located, (current or {}).get("id")) if found}
+        newest = self._journal.position_of(job.stream, job.key, meant)
         if newest is None or newest <= job.position:
             return decision
         return Decision(REJECTED, reason=SUPERSEDED)
@@ -538,7 +541,10 @@ class Engine:
                 name = self._identity.reference(job.stream, job.key)
                 self._parked.stuck.add((job.stream, name))
             if not self._dry_run:
-                self._journal.doubt(job.stream, job.key, job.kind.source)
+                found = [job.matched["object"]] if job.matched else []
+                if self._policy.id_mode == SAME_ACCOUNT:
+                    found.append(job.key)
+                self._journal.doubt(job.stream, job.key, found)
         origin = job.origin(self._journal.run)
         self._report.settled(job.stream, job.label, decision, job.record, error, origin=origin)
         self.watermark.settle(job.number)
@@ -694,9 +700,10 @@ class Engine:
 
     def _remember(self, job: Job, wanted: Wanted, result: Object | None, draft: Draft) -> None:
         """Keep what record and object hold now that they agree."""
+        by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
         if result is not None and not wanted.deleted:
             result = self._objects.whole(wanted.resource, result)
-            if self._policy.id_mode == SAME_ACCOUNT and result["id"] != job.key:
+            if by_id and result["id"] != job.key:
                 result = None  # another one took its place, with the values that the record has
         known = picture(
             draft,
@@ -707,7 +714,7 @@ class Engine:
         )
         if wanted.deleted and result:
             known = replace(known, object_id=result["id"])
-        elif result is None and self._policy.id_mode == SAME_ACCOUNT:
+        elif result is None and by_id:
             known = replace(known, object_id=job.key)
         self._journal.keep([known])
 

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
 from stripe_alloy.errors import AlloyError, SettingsError
 from stripe_alloy.written import KEY_PREFIX, operations
-from target_stripe_alloy.decision import Base
+from target_stripe_alloy.decision import COPY, EXTERNAL, SAME_ACCOUNT, Base
 from target_stripe_alloy.journal_tables import (
     VERSION,
     effects,
@@ -38,6 +38,7 @@ from target_stripe_alloy.journal_tables import (
 
 T = TypeVar("T")
 
+ID_MODES = (SAME_ACCOUNT, COPY, EXTERNAL)
 OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
 
 
@@ -299,10 +300,14 @@ class Journal:
             found |= self.recall(stream, keys[start : start + MOST], source)
         return found
 
-    def position_of(self, stream: str, key: str) -> Position | None:
-        """Return the position of the newest record of a key that was written."""
+    def position_of(self, stream: str, key: str, object_ids: Iterable[str] = ()) -> Position | None:
+        """Return the position of the newest record that was written of a key or an object.
+
+        An object may have other keys as well: of another pipeline, source or `id_mode`.
+        """
         columns = (images.c.run, images.c.number)
-        query = sa.select(*columns).where(*self._of(images, stream, key))
+        meant = self._of_any(images, stream, key, object_ids)
+        query = sa.select(*columns).where(images.c.stream == stream, meant)
         newest = query.order_by(*(column.desc() for column in columns)).limit(1)
 
         def read(connection: sa.Connection) -> Position | None:
@@ -316,19 +321,38 @@ class Journal:
         entries = list(known)
         self._writer.tell(lambda c: self._keep(c, entries))
 
-    def doubt(self, stream: str, key: str, source: str) -> None:
-        """Forget that a record is the same as last time: another one came, and was not written."""
-        where = [images.c.source == source, images.c.pipeline == self._pipeline]
-        mine = sa.and_(*self._of(images, stream, key), *where)
-        older = sa.and_(*self._of(objects, stream, key))
+    def doubt(self, stream: str, key: str, object_ids: Iterable[str] = ()) -> None:
+        """Forget that records of a key or an object are the same as last time.
+
+        Another one came and was not written. The next one, of any pipeline and source, is looked
+        at and notes its position: a replay of the other one is older than it.
+        """
+        named = list(object_ids)
 
         def forget(connection: sa.Connection) -> None:
-            connection.execute(images.update().where(mine).values(digest=None))
-            connection.execute(objects.update().where(older).values(digest=None))
+            for table in (images, objects):
+                meant = self._of_any(table, stream, key, named)
+                doubted = table.update().where(table.c.stream == stream, meant)
+                connection.execute(doubted.values(digest=None))
 
         self._writer.tell(forget)
 
-    def _of(self, table: sa.Table, stream: str, key: str) -> list[sa.ColumnElement[bool]]:
+    def _of_any(
+        self, table: sa.Table, stream: str, key: str, object_ids: Iterable[str]
+    ) -> sa.ColumnElement[bool]:
+        """Rows of a key here, and of all keys of its object and these ones in the same account."""
+        mine = sa.and_(table.c.scope == self.scope.name, table.c.key == key)
+        known = objects.alias()
+        held = sa.select(known.c.object_id).where(*self._of(known, stream, key))
+        other = objects.alias()
+        keys = sa.select(other.c.scope, other.c.key).where(
+            other.c.scope.in_([f"{self.scope.world}/{mode}" for mode in ID_MODES]),
+            other.c.stream == stream,
+            sa.or_(other.c.object_id.in_(list(object_ids)), other.c.object_id.in_(held)),
+        )
+        return sa.or_(mine, sa.tuple_(table.c.scope, table.c.key).in_(keys))
+
+    def _of(self, table: sa.FromClause, stream: str, key: str) -> list[sa.ColumnElement[bool]]:
         columns = table.c
         return [columns.scope == self.scope.name, columns.stream == stream, columns.key == key]
 

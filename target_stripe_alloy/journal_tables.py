@@ -35,6 +35,7 @@ objects = sa.Table(
     sa.Column("object_id", sa.String(255)),
     sa.Column("digest", sa.LargeBinary),
     sa.Column("base", sa.LargeBinary),
+    sa.Index("stripe_alloy_by_object", "object_id"),
 )
 """The object of each key. `digest` and `base` are images of version 1, which knew no pipelines:
 the first pipeline that writes such a record takes them over."""
@@ -91,5 +92,5 @@ def prepare(connection: sa.Connection) -> None:
                 connection.exec_driver_sql(
                     f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"
                 )
-    for index in operations.indexes:
+    for index in (*operations.indexes, *objects.indexes):
         index.create(connection, checkfirst=True)

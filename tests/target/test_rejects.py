@@ -18,6 +18,7 @@ from target_stripe_alloy.json_lines import JsonLines
 from tests.target.helpers import Message, Run, lines_of, record, schema, settings_for, write
 from tests.target.test_commands import call
 from tests.target.test_failures import until
+from tests.target.test_writing import client_of
 
 ALLOWED = {"allow_actions": ["customers.balance"]}
 
@@ -207,6 +208,78 @@ def test_a_newer_record_that_changed_nothing_counts(account: Emulator, tmp_path:
     file_of(tmp_path).write_bytes(kept)
     assert replay(account, tmp_path).exit_code == 3
     assert customer(account, found)["balance"] == 700
+
+
+BY_EMAIL: dict[str, Any] = {"match_by": {"customers": ["email"]}}
+BY_KEY: dict[str, Any] = {"id_mode": "external"}
+
+
+def with_email_and_number(account: Emulator) -> str:
+    found = account.ids("customers")[0]
+    client_of(account).v1.customers.update(
+        found, {"email": "me@example.com", "metadata": {"no": "n1"}}
+    )
+    return found
+
+
+Ways = tuple[dict[str, Any], dict[str, Any]]
+"""How a record names a customer, and the settings that go with it; `id` is filled in."""
+EMAIL: Ways = ({"email": "me@example.com"}, BY_EMAIL)
+NUMBER: Ways = ({"no": "n1"}, BY_KEY)
+ID: Ways = ({"id": ""}, {})
+
+
+def named(way: Ways, found: str, **fields: Any) -> list[Message]:
+    keys = {name: value or found for name, value in way[0].items()}
+    return [schema("customers", *keys), record("customers", **keys, **fields)]
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"), [(EMAIL, ID), (NUMBER, ID), (ID, NUMBER), (ID, EMAIL), (EMAIL, NUMBER)]
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_an_older_record_of_another_key_does_not_overwrite_the_objects_newest(
+    account: Emulator, tmp_path: Path, older: Ways, newer: Ways, before: bool
+) -> None:
+    found = with_email_and_number(account)
+    if before:  # then the newer record is the same as last time, and proven by the journal
+        write(account, tmp_path, named(newer, found, name="New"), **newer[1])
+    run = write(account, tmp_path, named(older, found, name="Old", balance=5), **older[1])
+    assert run.writes == []
+    kept = file_of(tmp_path).read_bytes()
+    write(account, tmp_path, named(newer, found, name="New"), **newer[1])
+    file_of(tmp_path).write_bytes(kept)
+    assert replay(account, tmp_path, **older[1]).exit_code == 3
+    assert customer(account, found)["name"] == "New"
+
+
+@pytest.mark.parametrize("pipelines", [("p", "p"), ("p", "q"), ("q", "p")])
+def test_a_newer_record_of_another_source_that_changed_nothing_counts(
+    account: Emulator, tmp_path: Path, pipelines: tuple[str, str]
+) -> None:
+    found = account.ids("customers")[0]
+    maps = {"stream_maps": {"a": {"__alias__": "customers"}, "b": {"__alias__": "customers"}}}
+    same = [schema("a"), record("a", id=found, name="A")]
+    write(account, tmp_path, same, pipeline=pipelines[0], **maps)
+    other = [schema("b"), record("b", id=found, name="B", balance=5)]
+    assert write(account, tmp_path, other, pipeline=pipelines[1], **maps).writes == []
+    kept = file_of(tmp_path).read_bytes()
+    write(account, tmp_path, same, pipeline=pipelines[0], **maps)
+    file_of(tmp_path).write_bytes(kept)
+    assert replay(account, tmp_path, pipeline=pipelines[1]).exit_code == 3
+    assert customer(account, found)["name"] == "A"
+
+
+def test_a_record_of_another_object_does_not_hold_back_a_replay(
+    account: Emulator, tmp_path: Path
+) -> None:
+    first, second = account.ids("customers")[:2]
+    block(account, tmp_path, record("customers", id=first, balance=500))
+    kept = file_of(tmp_path).read_bytes()
+    write(account, tmp_path, [schema("customers"), record("customers", id=second, name="New")])
+    file_of(tmp_path).write_bytes(kept)
+    assert replay(account, tmp_path).exit_code == 0
+    assert customer(account, first)["balance"] == 500
 
 
 def test_records_of_one_key_are_replayed_in_the_order_they_came(
