@@ -42,7 +42,9 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
     "customers": {
         "invoice_settings.default_payment_method": _CARD,
         "invoice_settings.rendering_options.template": _harmless("how an invoice looks"),
+        "payment_method": _CARD,
         "default_source": _CARD,
+        "source": _CARD,
         "test_clock": _blocks("its time is simulated: here it would be billed in real time"),
         "next_invoice_sequence": _harmless("how invoices are numbered"),
         "invoice_prefix": _harmless("how invoices are numbered"),
@@ -52,8 +54,13 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
         "default_source": _CARD,
         "items.*.tax_rates": _TAX,
         "default_tax_rates": _TAX,
+        "discounts.*.promotion_code": _DISCOUNT,
         "discounts.*.discount": _DISCOUNT,
+        "items.*.discounts.*.promotion_code": _DISCOUNT,
         "items.*.discounts.*.discount": _DISCOUNT,
+        "add_invoice_items.*.discounts.*.promotion_code": _DISCOUNT,
+        "add_invoice_items.*.discounts.*.discount": _DISCOUNT,
+        "add_invoice_items.*.tax_rates": _TAX,
         "items.*.current_trial.trial_offer": _blocks("without its trial it is paid at once"),
         "on_behalf_of": _MONEY_TO,
         "transfer_data": _MONEY_TO,
@@ -67,15 +74,18 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
     },
     "subscription_items": {
         "tax_rates": _TAX,
+        "discounts.*.promotion_code": _DISCOUNT,
         "discounts.*.discount": _DISCOUNT,
         "plan": _harmless("the price says the same"),
         "current_trial": _blocks("without its trial it is paid at once"),
     },
     "invoices": {
         "default_payment_method": _CARD,
+        "payment_settings.default_mandate": _CARD,
         "default_source": _CARD,
         "default_tax_rates": _TAX,
         "account_tax_ids": _harmless("printed on it; the total is the same"),
+        "discounts.*.promotion_code": _DISCOUNT,
         "discounts.*.discount": _DISCOUNT,
         "on_behalf_of": _MONEY_TO,
         "transfer_data": _MONEY_TO,
@@ -91,12 +101,16 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
     },
     "invoice_line_items": {
         "tax_rates": _TAX,
+        "discounts.*.promotion_code": _DISCOUNT,
         "discounts.*.discount": _DISCOUNT,
         "tax_amounts": _blocks("without its taxes the total is another"),
         "invoice_item": _harmless("which item it came from"),
     },
     "payment_intents": {
         "payment_method": _CARD,
+        "payment_method_configuration": _CARD,
+        "confirmation_token": _CARD,
+        "mandate": _CARD,
         "on_behalf_of": _MONEY_TO,
         "transfer_data": _MONEY_TO,
         "customer_account": _OTHER_CUSTOMER,
@@ -108,6 +122,7 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
     },
     "payouts": {
         "destination": _blocks("without its destination the money would go to another one"),
+        "payout_method": _blocks("without its destination the money would go to another one"),
     },
 }
 """Stream → references, `own_to_account` and `ignored` parameters that a copy is made without."""

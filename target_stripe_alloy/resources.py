@@ -264,7 +264,9 @@ RESOURCES: Sequence[Resource] = (
             {
                 "invoice_settings.default_payment_method": "payment_methods",
                 "invoice_settings.rendering_options.template": NOT_COPIED,
+                "payment_method": "payment_methods",
                 "default_source": NOT_COPIED,
+                "source": NOT_COPIED,
                 "test_clock": NOT_COPIED,
             }
         ),
@@ -294,11 +296,19 @@ RESOURCES: Sequence[Resource] = (
                 "customer": "customers",
                 "items.*.price": "prices",
                 "items.*.tax_rates": NOT_COPIED,
+                "items.*.price_data.product": "products",
+                "items.*.discounts.*.promotion_code": NOT_COPIED,
                 "items.*.discounts.*.discount": NOT_COPIED,
                 "items.*.current_trial.trial_offer": NOT_COPIED,
                 "default_payment_method": "payment_methods",
                 "default_source": NOT_COPIED,
                 "default_tax_rates": NOT_COPIED,
+                "add_invoice_items.*.price": "prices",
+                "add_invoice_items.*.price_data.product": "products",
+                "add_invoice_items.*.tax_rates": NOT_COPIED,
+                "add_invoice_items.*.discounts.*.promotion_code": NOT_COPIED,
+                "add_invoice_items.*.discounts.*.discount": NOT_COPIED,
+                "discounts.*.promotion_code": NOT_COPIED,
                 "discounts.*.discount": NOT_COPIED,
                 "on_behalf_of": NOT_COPIED,
                 "transfer_data": NOT_COPIED,
@@ -335,7 +345,9 @@ RESOURCES: Sequence[Resource] = (
             {
                 "subscription": "subscriptions",
                 "price": "prices",
+                "price_data.product": "products",
                 "tax_rates": NOT_COPIED,
+                "discounts.*.promotion_code": NOT_COPIED,
                 "discounts.*.discount": NOT_COPIED,
             }
         ),
@@ -355,9 +367,11 @@ RESOURCES: Sequence[Resource] = (
                 "customer": "customers",
                 "subscription": "subscriptions",
                 "default_payment_method": "payment_methods",
+                "payment_settings.default_mandate": NOT_COPIED,
                 "default_source": NOT_COPIED,
                 "default_tax_rates": NOT_COPIED,
                 "account_tax_ids": NOT_COPIED,
+                "discounts.*.promotion_code": NOT_COPIED,
                 "discounts.*.discount": NOT_COPIED,
                 "on_behalf_of": NOT_COPIED,
                 "transfer_data": NOT_COPIED,
@@ -405,7 +419,9 @@ RESOURCES: Sequence[Resource] = (
             {
                 "invoice": "invoices",
                 "pricing.price": "prices",
+                "price_data.product": "products",
                 "tax_rates": NOT_COPIED,
+                "discounts.*.promotion_code": NOT_COPIED,
                 "discounts.*.discount": NOT_COPIED,
             }
         ),
@@ -423,6 +439,9 @@ RESOURCES: Sequence[Resource] = (
             {
                 "customer": "customers",
                 "payment_method": "payment_methods",
+                "payment_method_configuration": NOT_COPIED,
+                "confirmation_token": NOT_COPIED,
+                "mandate": NOT_COPIED,
                 "on_behalf_of": NOT_COPIED,
                 "transfer_data": NOT_COPIED,
             }
@@ -478,6 +497,13 @@ RESOURCES: Sequence[Resource] = (
         "Dispute",
         why_not="disputes are opened by the customer's bank",
         update="DisputeUpdateParams",
+        references=MappingProxyType(
+            {
+                "evidence.duplicate_charge_id": "charges",
+                "evidence.enhanced_evidence.visa_compelling_evidence_3"
+                ".prior_undisputed_transactions.*.charge": "charges",
+            }
+        ),
         always=_map(submit="false"),
         adds=_set("submit"),
         shown_by=_map(submit="evidence_details.submission_count"),
@@ -490,7 +516,7 @@ RESOURCES: Sequence[Resource] = (
         "Payout",
         create="PayoutCreateParams",
         update="PayoutUpdateParams",
-        references=_map(destination=NOT_COPIED),
+        references=_map(destination=NOT_COPIED, payout_method=NOT_COPIED),
         ended=_map(status=_set("paid", "failed", "canceled", "in_transit")),
         actions=_map(
             cancel=Action("cancel", _set("pending"), _set("canceled")),
