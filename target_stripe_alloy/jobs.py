@@ -118,7 +118,7 @@ class Job:
         own: set[str] = set()
         if keys.by_match(self.record):
             own = {"id"}
-        elif keys.properties != ("id",):
+        elif keys.external:
             own = {name for name in keys.properties if name not in params}
         out = ADDED_FIELDS | own
         unasked = self.kind.resource.on_request

@@ -119,7 +119,8 @@ def _write(descriptor: int, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-    os.fsync(descriptor)
+    if _is_regular(descriptor):  # a pipe or a device has nothing to bring to the disk
+        os.fsync(descriptor)
 
 
 @contextlib.contextmanager

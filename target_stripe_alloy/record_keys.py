@@ -156,7 +156,7 @@ def reference_to(key: str) -> str:
 
 def form_of(text: str) -> str:
     """A text by which keys are looked up that a reference may mean: the same for equal numbers."""
-    text = text_of(reading_of(text))
+    text = "|".join(text_of(reading_of(part)) for part in text.split("|"))
     return text if len(text) <= LONGEST else _HASH + sha256(text.encode()).hexdigest()
 
 

@@ -16,6 +16,21 @@ _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 MAX_METADATA = 50
 
 
+class Params(JSON):
+    """Parameters; to ask for one that is not there raises Stripe's 400.
+
+    The types of the `stripe` package do not know all that is needed: of `customer` and
+    `customer_account` one is.
+    """
+
+    def __init__(self, values: JSON, prefix: str = "") -> None:
+        super().__init__(values)
+        self._prefix = prefix
+
+    def __missing__(self, name: str) -> Any:
+        raise required(_name(self._prefix, name))
+
+
 def coerce(raw: JSON, shape: Shape) -> JSON:
     """The parameters of a request; raises Stripe's 400."""
     return _hash(raw, shape, "")
@@ -29,7 +44,8 @@ def _hash(raw: JSON, shape: Shape, prefix: str) -> JSON:
     for name in sorted(shape.needed):
         if name not in raw:
             raise required(_name(prefix, name))
-    return {name: _value(raw[name], fields[name], _name(prefix, name)) for name in raw}
+    values = {name: _value(raw[name], fields[name], _name(prefix, name)) for name in raw}
+    return Params(values, prefix)
 
 
 def _value(raw: Any, shape: Shape, name: str) -> Any:

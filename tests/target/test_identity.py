@@ -406,6 +406,25 @@ def test_a_reference_to_a_key_of_two_parts(empty: Emulator, tmp_path: Path) -> N
     assert owner_of(empty) == "Mine"
 
 
+@pytest.mark.parametrize("reference", ["x|7.0", "x|7", "x|7e0"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_reference_to_a_key_of_two_parts_reads_numbers(
+    empty: Emulator, tmp_path: Path, reference: str, order: int
+) -> None:
+    parent = customer({"region": "x", "no": 7}, name="Mine")
+    parts = [parent, item_of(reference)][::order]
+    write(empty, tmp_path, [message for part in parts for message in part], **USERS)
+    assert owner_of(empty) == "Mine"
+
+
+@pytest.mark.parametrize("stream", ["customers", "products"])
+def test_a_key_property_may_be_called_id(empty: Emulator, tmp_path: Path, stream: str) -> None:
+    row = [schema(stream, "id"), record(stream, id="c1", name="Mine")]
+    runs = [write(empty, tmp_path, row, id_mode="external") for _ in range(2)]
+    assert [run.rejects for run in runs] == [[], []]
+    assert [len(run.writes) for run in runs] == [1, 0]
+
+
 @pytest.mark.parametrize("reference", ["user_2", "order_17", "us_east_1", "prod_2", "ch_5"])
 def test_a_key_that_looks_like_an_id_of_something_else_is_a_key(
     empty: Emulator, tmp_path: Path, reference: str

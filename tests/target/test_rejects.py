@@ -436,3 +436,9 @@ def test_lines_of_many_writers_are_whole(tmp_path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", code, file, str(n)]) for n in range(3)]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     assert len(lines_of(file)) == 150
+
+
+def test_rejects_may_go_to_a_device(account: Emulator, tmp_path: Path) -> None:
+    rows = [record("customers", id=i, balance=5) for i in account.ids("customers")[:2]]
+    run = write(account, tmp_path, [schema("customers"), *rows], rejects="/dev/null")
+    assert run.counts("customers") == {"read": 2, "blocked": 2}
