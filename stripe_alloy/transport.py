@@ -103,7 +103,7 @@ class _Wire:
             self._pool: Any = self._adapter.get_connection_with_tls_context(
                 sample, found["verify"], proxies=found["proxies"], cert=found["cert"]
             )
-        except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
+        except ValueError as error:  # InvalidURL and MissingSchema are some
             raise errors.SettingsError(f"`api_url` {api_url!r} is no URL: {error}") from None
         except OSError as error:  # such as a bundle of certificates that is not there
             raise errors.SettingsError(f"No connection to {api_url}: {error}") from None

@@ -44,7 +44,6 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
         "invoice_settings.rendering_options.template": _harmless("how an invoice looks"),
         "payment_method": _CARD,
         "default_source": _CARD,
-        "source": _CARD,
         "test_clock": _blocks("its time is simulated: here it would be billed in real time"),
         "next_invoice_sequence": _harmless("how invoices are numbered"),
         "invoice_prefix": _harmless("how invoices are numbered"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,10 @@ ADDED_FIELDS = frozenset(ADDED)
 
 SDC = "_sdc_"
 DELETED_AT = "_sdc_deleted_at"
-_FIRST_DELETION, _LAST_DELETION = 946_684_800, 4_102_444_800
-"""Unix seconds of 2000-01-01 and 2100-01-01."""
+_FIRST_DELETION = 946_684_800
+"""Unix seconds of 2000-01-01."""
+_CLOCKS_DIFFER = 86_400
+"""Seconds by which a clock may go fast: what is deleted later is not deleted."""
 
 
 @dataclass(frozen=True)
@@ -151,14 +154,14 @@ def _says_no(value: Any) -> bool:
 def _is_moment(value: Any) -> bool:
     """Tell whether a value is a time at which something may have been deleted.
 
-    That excludes the first and the last day of calendars, which many programs write for NULL, and
-    numbers that are truth values, or milliseconds.
+    That excludes the first and the last day of calendars, which many programs write for NULL, what
+    is still to come, and numbers that are truth values, or milliseconds.
     """
     try:
         seconds = unix_seconds_of(value)
     except ValueError:
         return False
-    return _FIRST_DELETION <= seconds < _LAST_DELETION
+    return _FIRST_DELETION < seconds < time.time() + _CLOCKS_DIFFER
 
 
 def action_of(record: Mapping[str, Any]) -> str | None:

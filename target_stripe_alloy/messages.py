@@ -206,6 +206,9 @@ def _lines_of(url: str, *, compressed: bool) -> Iterator[bytes]:
     storage, name = _storage_of(url)
     with storage.open(name) as file:
         if compressed:
+            if not file.read(1):  # even nothing has a header when it is compressed
+                raise EOFError("the file is empty, and no gzip file")
+            file.seek(0)
             with gzip.open(file) as unpacked:
                 yield from unpacked
         else:

@@ -266,7 +266,6 @@ RESOURCES: Sequence[Resource] = (
                 "invoice_settings.rendering_options.template": NOT_COPIED,
                 "payment_method": "payment_methods",
                 "default_source": NOT_COPIED,
-                "source": NOT_COPIED,
                 "test_clock": NOT_COPIED,
             }
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -305,7 +306,7 @@ def _check_matching(policy: Policy) -> None:
 
 def _account(config: Mapping[str, Any], name: str) -> str | None:
     value = config.get(name) or None
-    if value is not None and not str(value).startswith("acct_"):
+    if value is not None and not re.fullmatch(r"acct_\w+", str(value), re.ASCII):
         raise SettingsError(f"`{name}` is no account: {value!r}, expected 'acct_…'")
     return value
 

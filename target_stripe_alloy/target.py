@@ -80,6 +80,17 @@ def _stream_map_errors() -> Iterator[None]:
         raise SettingsError(f"`stream_maps`: {error}") from None
 
 
+def _mapped(stream_map: StreamMap, source: Message) -> Message | None:
+    """Apply a stream map; raises `SettingsError` where an expression of it fails on a record."""
+    try:
+        return stream_map.transform(copy.copy(source))
+    except Exception as error:  # noqa: BLE001 - an expression may raise anything, with the value in its message
+        raise SettingsError(
+            f"`stream_maps`: an expression of {stream_map.stream_alias!r} fails on a record "
+            f"({type(error).__name__})"
+        ) from None
+
+
 class TargetStripeAlloy(Target):
     """Brings records into Stripe: planned, journaled, exactly once."""
 
@@ -285,8 +296,7 @@ class TargetStripeAlloy(Target):
             for stream_map, kind in zip(self._maps_of(name), self._kinds[name], strict=True):
                 record: Message | None = source
                 if not isinstance(stream_map, SameRecordTransform):
-                    with _stream_map_errors():
-                        record = stream_map.transform(copy.copy(source))
+                    record = _mapped(stream_map, source)
                 if record is None or kind is None:
                     continue
                 sink = self._sinks_active[stream_map.stream_alias]

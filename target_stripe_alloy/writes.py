@@ -77,6 +77,9 @@ def update_request(
 ) -> Request:
     """The request that changes an object; what it leaves no trace of is named in its metadata."""
     changed = dict(params)
+    if wanted.resource.within == "subscription":
+        quantity = current.get("quantity")
+        changed = with_quantity(changed, None if quantity is None else str(quantity))
     marks = marked(wanted.resource, _noted(wanted, changed), current)
     if marks:
         changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
@@ -213,10 +216,15 @@ def _entry(key: str, change: Tree, held: Mapping[str, Any]) -> Tree:
         return {k: v for k, v in filled(change).items() if k != "id"}
     if change is None:
         return {"id": key, "deleted": "true"}
-    if "price" in change and "quantity" not in change:  # without one Stripe resets it to 1
-        quantity = held[key].get("quantity")
-        change = {**change, **({"quantity": quantity} if quantity is not None else {})}
-    return {"id": key, **change}
+    return {"id": key, **with_quantity(change, held[key].get("quantity"))}
+
+
+def with_quantity(change: Mapping[str, Tree], quantity: Tree) -> dict[str, Tree]:
+    """Return an item's change with its quantity: at another price Stripe resets it to 1."""
+    anew = not change.keys().isdisjoint(("price", "price_data"))
+    if anew and "quantity" not in change and quantity is not None:
+        return {**change, "quantity": quantity}
+    return dict(change)
 
 
 def refusals(params: Mapping[str, Tree], resource: Resource) -> Iterator[str]:

@@ -470,3 +470,44 @@ def test_a_record_waits_for_the_later_version_of_what_it_refers_to(
     (invoice,) = empty.objects("invoice")
     (customer,) = empty.objects("customer")
     assert invoice["customer"] == customer["id"]
+
+
+# ---------------------------------------------------------------------- a price keeps its quantity
+
+
+def test_another_price_keeps_the_quantity_of_an_item(account: Emulator, tmp_path: Path) -> None:
+    item = next(i for i in account.objects("subscription_items") if (i["quantity"] or 0) > 0)
+    subscription = one(account, "subscriptions", item["subscription"])
+    client_of(account).v1.subscription_items.update(item["id"], {"quantity": 5})
+    price = next(
+        p["id"]
+        for p in account.objects("prices")
+        if p["active"]
+        and p["id"] != item["price"]["id"]
+        and p["currency"] == subscription["currency"]
+        and (p["recurring"] or {}).get("interval") == item["price"]["recurring"]["interval"]
+        and (p["recurring"] or {}).get("usage_type") == "licensed"
+    )
+    row = record("subscription_items", id=item["id"], price=price)
+    allowed = ["subscription_items.update"]
+    write(account, tmp_path, [schema("subscription_items"), row], allow_actions=allowed)
+    after = one(account, "subscription_items", item["id"])
+    assert (after["price"]["id"], after["quantity"]) == (price, 5)
+
+
+@pytest.mark.parametrize(
+    "when", ["2038-01-19T03:14:07Z", "2099-12-31", "2000-01-01", 4_102_444_799]
+)
+def test_what_is_deleted_in_the_future_is_not_deleted(
+    account: Emulator, tmp_path: Path, when: Any
+) -> None:
+    found = customer(account)
+    run = write(
+        account,
+        tmp_path,
+        row(found, _sdc_deleted_at=when),
+        delete_policy="delete",
+        allow_actions=["customers.delete"],
+    )
+    assert run.writes == []
+    assert run.counts("customers") == {"read": 1, "rejected": 1}

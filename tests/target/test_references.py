@@ -28,6 +28,7 @@ NO_REFERENCES = {
     "subscription_items.discounts.*.coupon": COUPON,
     "invoices.discounts.*.coupon": COUPON,
     "invoice_line_items.discounts.*.coupon": COUPON,
+    "customers.source": "a token; it cannot be read, so nobody's copy brings one",
     "subscriptions.items.*.plan": "the price says the same, and a reading leaves it out",
     "subscriptions.payment_settings.save_default_payment_method": "a choice",
     "subscriptions.trial_settings.end_behavior.missing_payment_method": "a choice",
