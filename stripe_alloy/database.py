@@ -127,7 +127,8 @@ def open_engine(url: sa.URL, setting: str) -> sa.Engine:
         file.touch(mode=0o600)
         engine = sa.create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
     except OSError as error:
-        raise SettingsError(f"`{setting}` cannot be opened: {error.strerror}") from None
+        where = error.filename or file
+        raise SettingsError(f"`{setting}` cannot be opened: {where}: {error.strerror}") from None
     except (TypeError, ValueError, sa.exc.ArgumentError):
         raise SettingsError(f"`{setting}` has options that SQLite does not know") from None
     sa.event.listen(engine, "connect", _safe)
