@@ -230,10 +230,10 @@ def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
     data = entry.get("price_data")
     if not isinstance(data, dict) or not isinstance(price, dict):
         return False
-    known = {**price, "unit_amount_decimal": price.get("unit_amount_decimal")}
+    known = price
     if isinstance(price.get("product"), dict):
-        known["product"] = price["product"].get("id")
-    return all(_says(at(known, path), leaf) for path, leaf in leaves(dict(data)))
+        known = {**price, "product": price["product"].get("id")}
+    return all(_says(at(known, path), leaf) for path, leaf in leaves(data))
 
 
 def _says(value: Any, leaf: Tree) -> bool:

@@ -110,9 +110,7 @@ class Delivery:
 
         `draft` is the image of the record once this request is done, `expand` how it is read.
         """
-        body = urlencode([*pairs_of(dict(request.params)), *expand]) if request.params else ""
-        if request.method == "POST" and not request.params:
-            body = urlencode(expand)
+        body = urlencode([*pairs_of(dict(request.params)), *expand])
         context = Context(sorted(request.needs), request.effects, object_id, draft)
         tag = "".join(tag_of(name) for name, lasting in request.effects[:1] if lasting)
         intent = self._journal.intend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 from collections import Counter, defaultdict
@@ -87,7 +88,10 @@ class _Parked:
     """Records that wait for others."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    by_missing: dict[Missing, list[Job]] = field(default_factory=lambda: defaultdict(list))
+    by_missing: dict[Missing, dict[int, Job]] = field(default_factory=lambda: defaultdict(dict))
+    """By the numbers of the records that wait."""
+    order: list[tuple[int, int, Missing]] = field(default_factory=list)
+    """A heap of (stream, number, missing): which to give up first. Entries may be out of date."""
     tickets: dict[int, Ticket] = field(default_factory=dict)
     """By the numbers of the records that are not settled yet."""
     arrived: set[Missing] = field(default_factory=set)
@@ -162,7 +166,7 @@ class Engine:
         self._identity.declare(stream, kind.keys)
         with self._parked.lock:
             waiting = [entry for entry in self._parked.by_missing if entry[0] == stream]
-            woken = [job for entry in waiting for job in self._parked.by_missing.pop(entry)]
+            woken = [j for entry in waiting for j in self._parked.by_missing.pop(entry).values()]
         self._resume(woken)
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -225,19 +229,19 @@ class Engine:
 
     def _waiting(self) -> list[Job]:
         with self._parked.lock:
-            left = {job.number: job for jobs in self._parked.by_missing.values() for job in jobs}
+            left = [job for jobs in self._parked.by_missing.values() for job in jobs.values()]
             self._parked.by_missing.clear()
-        return list(left.values())
+        return left
 
     def _first_waiting(self) -> Job | None:
         """Take out the record to give up first: one that others are the most likely to refer to."""
         with self._parked.lock:
-            waiting = [(job, entry) for entry, j in self._parked.by_missing.items() for job in j]
-            if not waiting:
-                return None
-            first, entry = min(waiting, key=lambda one: (ORDER[one[0].stream], one[0].number))
-            self._parked.by_missing[entry].remove(first)
-            return first
+            while self._parked.order:
+                _, number, entry = heapq.heappop(self._parked.order)
+                job = self._parked.by_missing.get(entry, {}).pop(number, None)
+                if job is not None:
+                    return job
+        return None
 
     def check(self) -> None:
         """Raise what stopped the work, if anything did."""
@@ -257,8 +261,8 @@ class Engine:
             name = (stream, self._identity.reference(stream, key))
             self._parked.arrived.add(name)
             self._parked.stuck.discard(name)
-            woken = self._parked.by_missing.pop(name, [])
-        self._resume(woken)
+            woken = self._parked.by_missing.pop(name, {})
+        self._resume(woken.values())
 
     def renamed(self, stream: str, key: str) -> str | None:
         """The id that an item of a record has here."""
@@ -282,7 +286,8 @@ class Engine:
             waits = [entry for entry in entries if entry not in came]
             for entry in waits[:1]:  # woken, it looks for the others itself
                 self._spool.put(job)
-                self._parked.by_missing[entry].append(job)
+                self._parked.by_missing[entry][job.number] = job
+                heapq.heappush(self._parked.order, (ORDER[job.stream], job.number, entry))
         return not waits
 
     def _resume(self, jobs: Iterable[Job]) -> None:
