@@ -53,6 +53,11 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def one(emulator: Emulator, kind: str, object_id: str) -> dict[str, Any]:
+    """An object as the emulator has it."""
+    return next(found for found in emulator.objects(kind) if found["id"] == object_id)
+
+
 def settings_for(emulator: Emulator, folder: Path, **settings: Any) -> dict[str, Any]:
     return {
         "api_key": emulator.api_key,

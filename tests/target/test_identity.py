@@ -15,9 +15,10 @@ from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.decision import REPLACES
 from target_stripe_alloy.record_keys import COPY_OF, KEY_TYPES
 from target_stripe_alloy.stripe_ids import PREFIXES
+from target_stripe_alloy.target import TargetStripeAlloy
+from tests.emulator.helpers import client_of
 from tests.fixtures.journals.make import COPY, EXTERNAL, RENAMED
-from tests.target.helpers import Message, record, schema, settings_for, write
-from tests.target.test_writing import client_of, one
+from tests.target.helpers import Message, one, record, schema, settings_for, write
 
 JOURNALS = Path(__file__).parents[1] / "fixtures/journals"
 USERS: dict[str, Any] = {"id_mode": "external", "allow_actions": ["payment_intents.create"]}
@@ -95,8 +96,6 @@ def test_equal_numbers_are_one_key(
 
 def write_raw(emulator: Emulator, folder: Path, number: str, name: str) -> None:
     """A record whose key is a number just as it is written here."""
-    from target_stripe_alloy.target import TargetStripeAlloy  # noqa: PLC0415
-
     lines = "".join(json.dumps(m) + "\n" for m in customer({"crm_id": 12345}, name=name))
     source = folder / "input.jsonl"
     source.write_text(lines.replace("12345", number))

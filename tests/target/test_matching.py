@@ -14,8 +14,8 @@ import pytest
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.errors import SettingsError
 from target_stripe_alloy.settings import read_target_settings
-from tests.target.helpers import Message, Run, lines_of, record, schema, settings_for, write
-from tests.target.test_writing import client_of, one
+from tests.emulator.helpers import client_of
+from tests.target.helpers import Message, Run, lines_of, one, record, schema, settings_for, write
 
 BY_EMAIL = {"match_by": {"customers": ["email"]}}
 USERS = {"id_mode": "external"}

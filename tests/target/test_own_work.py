@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stripe
 
 from stripe_alloy import transport
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.errors import StripeUnavailable
 from target_stripe_alloy.messages import KeyMissing
-from tests.target.helpers import Message, record, schema, write
+from tests.emulator.helpers import client_of
+from tests.target.helpers import Message, one, record, schema, write
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +21,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "ATTEMPTS", 2)
     monkeypatch.setattr(transport, "BASE_DELAY", 0.001)
     monkeypatch.setattr(transport, "MAX_DELAY", 0.01)
-
-
-def client_of(emulator: Emulator) -> stripe.StripeClient:
-    return stripe.StripeClient(emulator.api_key, base_addresses={"api": emulator.url})
-
-
-def one(emulator: Emulator, kind: str, object_id: str) -> dict[str, Any]:
-    return next(found for found in emulator.objects(kind) if found["id"] == object_id)
 
 
 def customer(emulator: Emulator) -> str:

@@ -37,8 +37,8 @@ from target_stripe_alloy.resources import (
     UPDATE,
     Resource,
 )
-from tests.target.helpers import Run, record, schema, write
-from tests.target.test_writing import client_of, one
+from tests.emulator.helpers import client_of
+from tests.target.helpers import Run, one, record, schema, write
 
 Object = dict[str, Any]
 

@@ -15,10 +15,10 @@ from click.testing import Result
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.errors import AlloyError
 from target_stripe_alloy.json_lines import JsonLines
+from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, Run, lines_of, record, schema, settings_for, write
 from tests.target.test_commands import call
 from tests.target.test_failures import until
-from tests.target.test_writing import client_of
 
 ALLOWED = {"allow_actions": ["customers.balance"]}
 

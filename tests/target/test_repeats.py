@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stripe
 
 from stripe_alloy import transport
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.errors import StripeUnavailable
 from target_stripe_alloy.effects import MARK
 from target_stripe_alloy.permissions import ALLOWED
+from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, Run, record, schema, write
 
 ALL = [
@@ -42,10 +42,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def allowed() -> list[str]:
     return [name for name in ALL if name in ALLOWED]
-
-
-def client_of(emulator: Emulator) -> stripe.StripeClient:
-    return stripe.StripeClient(emulator.api_key, base_addresses={"api": emulator.url})
 
 
 def sent(emulator: Emulator) -> int:

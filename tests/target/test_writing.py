@@ -7,30 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stripe
 
 from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.decision import REPLACES
 from target_stripe_alloy.engine import ConflictStop
 from target_stripe_alloy.identity import COPY_OF
 from tests.conftest import config_of, read
-from tests.target.helpers import Run, record, schema, state, write
+from tests.emulator.helpers import client_of
+from tests.target.helpers import Run, one, record, schema, state, write
 
 CATALOG = ("products", "prices", "customers", "subscriptions", "subscription_items")
 COPYING = {"id_mode": "copy", "allow_actions": ["subscriptions.create"]}
 EXPAND = {"prices": ["tiers", "currency_options"]}
 
 
-def client_of(emulator: Emulator) -> stripe.StripeClient:
-    return stripe.StripeClient(emulator.api_key, base_addresses={"api": emulator.url})
-
-
 def customer_of(emulator: Emulator) -> dict[str, Any]:
     return emulator.objects("customers")[0]
-
-
-def one(emulator: Emulator, kind: str, object_id: str) -> dict[str, Any]:
-    return next(found for found in emulator.objects(kind) if found["id"] == object_id)
 
 
 # ---------------------------------------------------------------------- the same account
