@@ -306,6 +306,8 @@ class TapStripeAlloy(Tap):
     def get_singer_command(cls) -> click.Command:
         command = super().get_singer_command()
         for option in command.params:
+            if option.name == "discover":
+                option.is_eager = False  # it looks at what `--select` names
             if isinstance(option, click.Option) and option.name == "test":
                 option.help = (
                     "Say of each stream whether the key may read it. --test=schema writes schemas."
@@ -321,6 +323,9 @@ class TapStripeAlloy(Tap):
             click.Option(
                 ["--select"],
                 metavar="STREAMS",
+                is_eager=True,
+                expose_value=False,
+                callback=cls.cb_select,
                 help="Read only these streams, such as customers,invoices; with --discover, select "
                 "them in the catalog.",
             )
@@ -328,10 +333,14 @@ class TapStripeAlloy(Tap):
         return command
 
     @classmethod
+    def cb_select(cls, _ctx: click.Context, _param: click.Option, value: str | None) -> None:
+        """Take what `--select` names."""
+        cls.wanted = () if value is None else streams_named(value)
+
+    @classmethod
     @override
-    def invoke(cls, *, follow: bool = False, select: str | None = None, **options: Any) -> None:
+    def invoke(cls, *, follow: bool = False, **options: Any) -> None:
         cls.following = follow
-        cls.wanted = streams_named(select) if select is not None else ()
         super().invoke(**options)
 
     @classmethod
