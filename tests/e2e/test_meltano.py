@@ -128,6 +128,14 @@ def test_the_jsonl_job_writes_a_file_a_stream(project: Path, business: Emulator)
         assert ids == Counter(business.ids(stream.object_name))
 
 
+def test_a_full_refresh_replaces_the_files(project: Path, business: Emulator) -> None:
+    assert "Unknown message" not in meltano(project, "run", "--full-refresh", "stripe-to-jsonl")
+    lines = (project / "output/emulator/charges.jsonl").read_bytes().splitlines()
+    ids = Counter(msgspec.json.decode(line)["id"] for line in lines)
+    assert ids == Counter(business.ids("charge"))
+    assert not list((project / "output/emulator").glob("charges.*.jsonl"))
+
+
 def test_after_a_random_history_both_destinations_hold_what_stripe_has(project: Path) -> None:
     def both(name: str) -> dict[str, bool]:
         """id → deleted, the same in both."""
