@@ -23,6 +23,7 @@ from target_stripe_alloy.record_keys import (
     form_of,
     readings_of,
     reference_to,
+    shortened,
     text_of,
     values_of,
 )
@@ -427,7 +428,7 @@ class Identity:
         if is_empty(text) or (stream and not isinstance(text, str)):
             return
         meant = self._meant(stream, text) if stream else {}
-        missing = (stream, form_of(text) if self._mode == EXTERNAL else text)
+        missing = (stream, form_of(text) if self._mode == EXTERNAL else shortened(str(text)))
         if len(meant) > 1:
             keys = " or ".join(sorted(meant.values()))
             resolved.ambiguous[missing] = f"its {path} may mean {stream} {keys}"
