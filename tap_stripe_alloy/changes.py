@@ -80,6 +80,8 @@ class Walk:
     """The event ids that another walk from here on will meet again."""
     former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Ids of children that a parent's events name as its former ones."""
+    last_children: dict[str, Object] = field(default_factory=dict)
+    """Former children as the newest event that names them has them."""
     _held: list[Event] = field(default_factory=list)
     _told: set[Key] = field(default_factory=set)
     _overtaken: set[Key] = field(default_factory=set)
@@ -159,6 +161,7 @@ class Walk:
         for listed in named:
             for child in (listed or {}).get("data") or []:
                 self.former_children[key].add(child["id"])
+                self.last_children.setdefault(child["id"], child)
 
 
 def key_of(event: Event) -> Key:

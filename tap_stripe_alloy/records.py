@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
-from tap_stripe_alloy.shape import Schema
+from tap_stripe_alloy.shape import ADDED, Schema
+from tap_stripe_alloy.tombstones import Tombstone, last_known
 
 Object = dict[str, Any]
 Record = dict[str, Any]
@@ -85,6 +86,7 @@ class Recorder:
         self._account_id = account_id
         self._time: Callable[[int], str | int] = int if unix else rfc3339
         self._times = Times((), {}) if unix else times_of(schema)
+        self._schema = schema
 
     def record(self, source: Object, updated: int) -> Record:
         """The record of an object that was as it is at `updated` (Unix seconds).
@@ -96,17 +98,27 @@ class Recorder:
         self._times.convert(record)
         return record
 
-    def tombstone(self, source_id: str, object_name: str, deleted_at: int) -> Record:
-        """The record of an object that is gone since `deleted_at` (Unix seconds)."""
+    def tombstone(
+        self, source_id: str, object_name: str, deleted_at: int, last: Object | None = None
+    ) -> Tombstone:
+        """The record of an object that is gone since `deleted_at` (Unix seconds).
+
+        `last` is the object as an event last had it; its values stay as they are.
+        """
         when = self._time(deleted_at)
-        return {
-            "id": source_id,
-            "object": object_name,
-            "updated": when,
-            "deleted": True,
-            "_account_id": self._account_id,
-            "_sdc_deleted_at": when,
-        }
+        record = last_known(last or {}, self._schema, self._times.convert)
+        record.update(
+            {
+                "id": source_id,
+                "object": object_name,
+                "updated": when,
+                "deleted": True,
+                "_account_id": self._account_id,
+                "_sdc_deleted_at": when,
+            }
+        )
+        record.unknown -= {"id", "object", *ADDED}
+        return record
 
 
 def surprises(value: Any, schema: Schema, path: str = "") -> Iterator[tuple[str, str]]:

@@ -17,9 +17,11 @@ from tap_stripe_alloy import shape
 from tap_stripe_alloy.backfill import HISTORY
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.records import Record, surprises
+from tap_stripe_alloy.tombstones import Tombstone, let_through
 
 if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
+    from singer_sdk.mapper import StreamMap
 
     from tap_stripe_alloy.tap import TapStripeAlloy
 
@@ -72,7 +74,9 @@ class StripeStream(Stream):
         schema = shape.stream_schema(
             self.name, expand=self.own_expand, unix=tap.settings.unix_times
         )
-        super().__init__(tap, schema=schema)
+        self._documented = schema
+        never_null = {*self.primary_keys, self.replication_key, "object", *shape.ADDED}
+        super().__init__(tap, schema=shape.with_nulls(schema, never_null))
         self.tap = tap
         self._inspected = 0
         self._warned: set[tuple[str, str]] = set()
@@ -171,6 +175,13 @@ class StripeStream(Stream):
             isinstance(only, SameRecordTransform) and not only.flattening_enabled
         )
 
+    @cached_property
+    def _maps(self) -> list[StreamMap]:
+        """The stream maps, none of which can keep a deletion from the destination by failing."""
+        for stream_map in self.stream_maps:
+            let_through(stream_map)
+        return self.stream_maps
+
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         return self.tap.read_alone(self)
@@ -200,7 +211,7 @@ class StripeStream(Stream):
     ) -> Generator[singer.RecordMessage, None, None]:
         if self.deselected:
             _drop(record, self.deselected)
-        for stream_map in self.stream_maps:
+        for stream_map in self._maps:
             mapped = stream_map.transform(record)
             if mapped is not None:
                 yield singer.RecordMessage(
@@ -216,8 +227,9 @@ class StripeStream(Stream):
         When so many of the stream were looked at, only the first of each call is.
         """
         looked_at = records if self._inspected < at_least else records[:1]
+        looked_at = [record for record in looked_at if not isinstance(record, Tombstone)]
         self._inspected += len(looked_at)
-        for found in (found for record in looked_at for found in surprises(record, self.schema)):
+        for found in (f for record in looked_at for f in surprises(record, self._documented)):
             if found not in self._warned:
                 self._warned.add(found)
                 self.logger.warning(

@@ -209,7 +209,10 @@ class Changes:
         if change.do == "bury":
             self._current_children[change.key] = set()
             return [
-                (output, output.recorder.tombstone(source_id, object_name, change.at))
+                (
+                    output,
+                    output.recorder.tombstone(source_id, object_name, change.at, change.snapshot),
+                )
                 for output in self._by_object[object_name]
                 if output.stream.parent is None and self._concerns(output, change.at)
             ]
@@ -243,7 +246,8 @@ class Changes:
                 if output.stream.parent and self._concerns(output, at):
                     for child_id in sorted(former - self._current_children[key]):
                         name = output.stream.object_name
-                        yield output, output.recorder.tombstone(child_id, name, at)
+                        last = self._walk.last_children.get(child_id)
+                        yield output, output.recorder.tombstone(child_id, name, at, last)
 
     def _advance(self) -> None:
         for object_name, outputs in self._by_object.items():
