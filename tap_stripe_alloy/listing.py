@@ -118,7 +118,7 @@ class Listing:
             return
         self.begin(answer)
         if isinstance(answer.body, DirectPage):
-            yield self._as_it_came(ask, answer.body)
+            yield self._as_it_came(ask, answer.body, self._changed_at(answer))
             return
         objects: list[Object] = answer.body["data"]
         rows = [Row(source["created"], source["id"]) for source in objects]
@@ -127,7 +127,15 @@ class Listing:
         objects = [source for source in objects if source["id"] in kept]
         if self._listed.without_clocks:
             objects = [source for source in objects if not on_clock(source)]
-        yield from self._complete(page, objects)
+        yield from self._complete(page, objects, self._changed_at(answer))
+
+    def _changed_at(self, answer: Answer) -> int | None:
+        """When to say that objects changed (Unix seconds); None where their own fields say.
+
+        A row that was given before may say a later time than those: it must not go back.
+        """
+        again = any(out.bookmark.again and out.stream.updated_is_cursor for out in self.outputs)
+        return int(answer.sent_at) if again else None
 
     def _maybe_as_it_came(self, ask: Ask, answer: Answer) -> Iterator[Step]:
         if isinstance(answer.body, dict):  # perhaps it was not what the schema says
@@ -135,13 +143,17 @@ class Listing:
             self.outputs[0].stream.inspect(objects, at_least=SUSPECTED)
         yield from self._answered(ask, answer)
 
-    def _as_it_came(self, ask: Ask, answer: DirectPage) -> Batch:
+    def _as_it_came(self, ask: Ask, answer: DirectPage, changed_at: int | None) -> Batch:
         rows = [Row(seconds(record.created), record.id) for record in answer.data]
         page = self._slices.received(ask, rows, has_more=answer.has_more)
         kept = {row.id for row in page.keep}
         records = [record for record in answer.data if record.id in kept]
         if self._listed.without_clocks:
             records = [record for record in records if not on_clock_as_it_came(record)]
+        if changed_at is not None:
+            updated = self.outputs[0].recorder.time(changed_at)
+            for record in records:
+                record.updated = updated
         return Batch([(self.outputs[0], records)], partial(self._written, page))
 
     def begin(self, first: Answer) -> None:
@@ -155,12 +167,12 @@ class Listing:
                     anchor = min(anchor, begun)
                 output.bookmark.begin(anchor, self._slices.missing(), output.version.number)
 
-    def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
-        then = partial(self._batch, page)
+    def _complete(self, page: Page, objects: Sequence[Object], at: int | None) -> Iterator[Step]:
+        then = partial(self._batch, page, at)
         yield from Completion(objects, self._listed, account=self._account, then=then).steps()
 
-    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
-        records = [pair for source in objects for pair in records_of(source, self.outputs)]
+    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
+        records = [pair for source in objects for pair in records_of(source, self.outputs, at)]
         yield Batch(parts(records), partial(self._written, page))
 
     def _written(self, page: Page) -> None:
@@ -227,10 +239,11 @@ class Tail(Listing):
         return super().next()
 
     @override
-    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
+    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
         for source in objects:
             self._ids[source["id"]] = changed_at(source)
-        yield from super()._batch(page, [new for new in objects if new["id"] not in self._seen])
+        unseen = [new for new in objects if new["id"] not in self._seen]
+        yield from super()._batch(page, at, unseen)
 
     @override
     def _written(self, page: Page) -> None:
@@ -267,7 +280,6 @@ class Relisting(Listing):
         self._walk = walk
         self._since = start
         self._started = False
-        self._read_at = 0
 
     @override
     def next(self) -> Get | None:
@@ -279,16 +291,8 @@ class Relisting(Listing):
         return super().next()
 
     @override
-    def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
-        self._read_at = int(answer.sent_at)
-        yield from super()._answered(ask, answer)
-
-    @override
-    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
-        records = [
-            pair for source in objects for pair in records_of(source, self.outputs, self._read_at)
-        ]
-        yield Batch(parts(records), partial(self._written, page))
+    def _changed_at(self, answer: Answer) -> int | None:
+        return int(answer.sent_at)
 
     @override
     def _written(self, page: Page) -> None:

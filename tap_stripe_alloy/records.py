@@ -88,6 +88,10 @@ class Recorder:
         self._times = Times((), {}) if unix else times_of(schema)
         self._schema = schema
 
+    def time(self, unix: int) -> str | int:
+        """A time (Unix seconds) as records hold it."""
+        return self._time(unix)
+
     def record(self, source: Object, updated: int) -> Record:
         """The record of an object that was as it is at `updated` (Unix seconds).
 

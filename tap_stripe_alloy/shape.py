@@ -22,7 +22,8 @@ ADDED: Mapping[str, Schema] = {
     "updated": {
         "type": "string",
         "format": "date-time",
-        "description": "When the object last changed, as far as known.",
+        "description": "When the object last changed, as far as known. "
+        "If a list is read again: when it was read, so that the time does not go back.",
     },
     "deleted": {"type": "boolean", "description": "Whether the object no longer exists."},
     "_account_id": {

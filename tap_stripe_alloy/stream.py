@@ -161,6 +161,11 @@ class StripeStream(Stream):
             self.stream_maps[0].stream_alias, records, self._stream_version
         )
 
+    @property
+    def updated_is_cursor(self) -> bool:
+        """Whether destinations take the row with the latest `updated` for the newest."""
+        return self.replication_key == "updated"
+
     @cached_property
     def as_it_comes(self) -> bool:
         """Whether records are what the list holds: nothing is expanded, left out or mapped."""
