@@ -68,7 +68,7 @@ class Listing:
         self._start = start
         self._account = account
         self._run = run
-        self._over = False
+        self.over = False
         self._resumed = missing is None and outputs[0].bookmark.missing is not None
         if missing is None:
             missing = outputs[0].bookmark.missing
@@ -81,7 +81,7 @@ class Listing:
 
     def next(self) -> Get | None:
         """Return the next page to ask for."""
-        ask = None if self._over else self._slices.next()
+        ask = None if self.over else self._slices.next()
         if ask is None:
             return None
         self._pages += 1
@@ -111,10 +111,10 @@ class Listing:
     def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
         if self._resumed:
             self._resumed = False
-            if self._run.stale(self.outputs, answer.sent_at, 0):
-                self._over = True  # the changes since it was begun can no longer be read
+            if not self.over and self._run.stale(self.outputs, answer.sent_at, 0):
+                self.stop()  # the changes since it was begun can no longer be read
                 yield from self._run.relist(self.outputs)
-        if self._over:
+        if self.over:
             return
         self.begin(answer)
         if isinstance(answer.body, DirectPage):
@@ -176,10 +176,16 @@ class Listing:
         yield Batch(parts(records), partial(self._written, page))
 
     def _written(self, page: Page) -> None:
-        if self._over:
+        if self.over:
             return
         self._slices.saved(page)
-        missing = self._slices.missing()
+        self._note_left(self._slices.missing())
+
+    def stop(self) -> None:
+        """Ask for nothing more, and note nothing more."""
+        self.over = True
+
+    def _note_left(self, missing: Sequence[Missing]) -> None:
         for output in self.outputs:
             if missing:
                 output.bookmark.left(missing)

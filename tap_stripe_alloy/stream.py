@@ -42,6 +42,8 @@ class StripeStream(Stream):
     other_paths: ClassVar[tuple[str, ...]] = ()
     """Lists that serve where an account refuses the first."""
     list_params: ClassVar[tuple[tuple[str, str], ...]] = ()
+    list_variants: ClassVar[tuple[tuple[tuple[str, str], ...], ...]] = ()
+    """Further parameters, where only several lists together hold all objects."""
     by_created: ClassVar[bool] = True
     """Whether the list can be filtered by `created`."""
     history: ClassVar[int] = HISTORY
@@ -49,7 +51,8 @@ class StripeStream(Stream):
     told_by_events: ClassVar[bool] = True
     """Whether changes come as events; else only what is new can be read."""
     whole: ClassVar[bool] = True
-    """Whether the list holds all there ever was, but for what was deleted."""
+    """Whether the list holds all there ever was, but for what was deleted. If not, a listing does
+    not tell what is gone, and no ACTIVATE_VERSION follows it."""
     edited_in_silence: ClassVar[bool] = False
     """Whether some edits of its objects make no event."""
     subjects: ClassVar[tuple[str, ...]] = ()
@@ -102,6 +105,7 @@ class StripeStream(Stream):
         return Listed(
             self.path,
             self.list_params,
+            self.list_variants,
             self.by_created,
             self.history,
             self.expand,

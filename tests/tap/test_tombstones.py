@@ -29,8 +29,8 @@ def delete_some(client: stripe.StripeClient) -> dict[str, str]:
     api = client.v1
     customer = api.customers.create({"name": "Gone", "email": "gone@example.com"}).id
     product = api.products.create({"name": "Gone"}).id
-    daily: Any = {"currency": "eur", "unit_amount": 7, "recurring": {"interval": "day"}}
-    price = api.prices.create({**daily, "product": product}).id
+    daily: Any = {"product": product, "currency": "eur", "recurring": {"interval": "day"}}
+    price = api.prices.create(daily | {"unit_amount": 700}).id
     other = api.customers.create({"name": "Kept"}).id
     api.payment_methods.attach(
         method := api.payment_methods.create({"type": "card", "card": {"token": "tok_visa"}}).id,
