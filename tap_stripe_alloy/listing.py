@@ -18,7 +18,7 @@ from tap_stripe_alloy.direct import DirectPage, on_clock_as_it_came, seconds
 from tap_stripe_alloy.fetch import Batch, Get, Step
 from tap_stripe_alloy.lists import Listed, on_clock
 from tap_stripe_alloy.outputs import Output, changed_at, parts, records_of
-from tap_stripe_alloy.records import Object
+from tap_stripe_alloy.records import Object, moment
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.walk import Changes
@@ -120,14 +120,17 @@ class Listing:
         if isinstance(answer.body, DirectPage):
             yield self._as_it_came(ask, answer.body, self._changed_at(answer))
             return
-        objects: list[Object] = answer.body["data"]
-        rows = [Row(source["created"], source["id"]) for source in objects]
+        objects: list[Object] = [found for found in answer.body["data"] if self._has_id(found)]
+        rows = _positions(objects, ask)
         page = self._slices.received(ask, rows, has_more=answer.body["has_more"])
         kept = {row.id for row in page.keep}
         objects = [source for source in objects if source["id"] in kept]
         if self._listed.without_clocks:
             objects = [source for source in objects if not on_clock(source)]
         yield from self._complete(page, objects, self._changed_at(answer))
+
+    def _has_id(self, source: Object) -> bool:
+        return bool(source.get("id")) or self.outputs[0].stream.leave_out_without_id()
 
     def _changed_at(self, answer: Answer) -> int | None:
         """When to say that objects changed (Unix seconds); None where their own fields say.
@@ -144,7 +147,9 @@ class Listing:
         yield from self._answered(ask, answer)
 
     def _as_it_came(self, ask: Ask, answer: DirectPage, changed_at: int | None) -> Batch:
-        rows = [Row(seconds(record.created), record.id) for record in answer.data]
+        rows = [
+            Row(min(max(0, seconds(record.created)), OPEN - 1), record.id) for record in answer.data
+        ]
         page = self._slices.received(ask, rows, has_more=answer.has_more)
         kept = {row.id for row in page.keep}
         records = [record for record in answer.data if record.id in kept]
@@ -201,6 +206,17 @@ class Listing:
             raise error
         self._slices.cursor_lost(ask)
         return iter(())
+
+
+def _positions(objects: Sequence[Object], ask: Ask) -> list[Row]:
+    """Where objects stand in their list; one whose time is none, where the one before does."""
+    times = [moment(source.get("created")) for source in objects]
+    at = next((time for time in times if time is not None), ask.low)
+    rows = []
+    for source, time in zip(objects, times, strict=True):
+        at = at if time is None else time
+        rows.append(Row(at, source["id"]))
+    return rows
 
 
 class Tail(Listing):

@@ -230,6 +230,21 @@ class StripeStream(Stream):
                     time_extracted=utc_now(),
                 )
 
+    def leave_out_without_id(self) -> bool:
+        """Name, once, that objects without their key are left out: no row could be found by it."""
+        if ("id", "is missing") not in self._warned:
+            self._warned.add(("id", "is missing"))
+            self.logger.warning("%s: an object without `id` is left out", self.name)
+        return False
+
+    def does_not_fit(self, path: str) -> None:
+        """Name, once, a field with a value that its schema has no place for."""
+        if (path, "does not fit") not in self._warned:
+            self._warned.add((path, "does not fit"))
+            self.logger.warning(
+                "%s.%s holds a value that its column cannot: it is null", self.name, path
+            )
+
     def inspect(self, records: Sequence[Record], *, at_least: int) -> None:
         """Name once each field that the schema does not foresee; the record goes on as it is.
 

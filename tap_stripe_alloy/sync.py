@@ -229,7 +229,9 @@ class Sync:
                 state[OWN] = account_id
                 state.setdefault(KEY, self._key)
         unix = self._settings.unix_times
-        recorder = Recorder(stream.schema, account_id=account_id, unix=unix)
+        recorder = Recorder(
+            stream.schema, account_id=account_id, unix=unix, misfit=stream.does_not_fit
+        )
         key = stream.replication_key or "updated"
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
         bookmark.check()
