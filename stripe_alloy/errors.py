@@ -58,11 +58,20 @@ class Failure:
     """`Stripe-Rate-Limited-Reason` of a 429."""
     replayed: bool = False
     """Whether it is the stored answer to an earlier request with the same idempotency key."""
+    asked: str | None = None
+    """Method and path of the request."""
+
+    @property
+    def stripes_own(self) -> bool:
+        """Whether it is an error of Stripe's, which always has a type, and not a proxy's."""
+        return self.type is not None
 
     def __str__(self) -> str:
         handles = [h for h in (self.code or self.type, self.param and f"param {self.param}") if h]
         if self.request_id:
             handles.append(f"request {self.request_id}")
+        if self.asked:
+            handles.append(self.asked)
         text = f"{self.message} [{', '.join(handles)}]" if handles else self.message
         return without_secrets(text)  # it is logged, too
 
@@ -73,12 +82,23 @@ class StripeError(AlloyError):
     advice = ""
 
     def __init__(self, failure: Failure, *, retry: bool = False) -> None:
-        text = str(failure)
-        stop = "" if text.endswith((".", "]")) else "."
-        super().__init__(f"{text}{stop} {self.advice}".rstrip())
+        super().__init__(str(failure))
         self.failure = failure
         self.retry = retry
         """Whether sending the same request again may help."""
+        self.about: str | None = None
+        """The stream, and the id of the object, that the request was for."""
+
+    def __str__(self) -> str:
+        about = f"{self.about}: " if self.about else ""
+        text = f"{about}{self.failure}"
+        stop = "" if text.endswith((".", "]")) else "."
+        return without_secrets(f"{text}{stop} {self.advice}".rstrip())
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is Stripe's own word that something does not exist."""
+        return self.failure.code == "resource_missing" and self.failure.stripes_own
 
 
 class KeyRejected(StripeError):

@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError
 
 from stripe_alloy import errors
 from stripe_alloy.errors import Failure, StripeError
+from stripe_alloy.expected import Expected, OnePage, Trail
 from stripe_alloy.limits import Budget
 
 _logger = logging.getLogger(__name__)
@@ -75,6 +76,18 @@ class Answer:
     """Whether Stripe gave the stored answer to an earlier request with the same idempotency key."""
     tries: int = 1
     """Sends that it took; a second one may be answered with what the first one did."""
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """A request, and what its answer is to be."""
+
+    method: str
+    path: str
+    params: Params | str
+    account: str | None
+    decode: Decode | None
+    expected: Expected | None
 
 
 def endpoint_of(method: str, path: str) -> str:
@@ -205,20 +218,23 @@ class Transport:
         *,
         account: str | None = None,
         decode: Decode | None = None,
+        expected: Expected | None = None,
     ) -> Answer:
-        """GET `path`; raises a `StripeError` when it cannot be had."""
-        return self.request("GET", path, params, account=account, decode=decode)
+        """GET `path`; raises a `StripeError` when it, or what is `expected`, cannot be had."""
+        return self.request("GET", path, params, account=account, decode=decode, expected=expected)
 
     def walk(
         self, path: str, params: Params = (), *, account: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """The objects of a list, page by page: `has_more` says whether, the last id from where."""
         after: list[tuple[str, str]] = []
+        trail = Trail()
         while True:
             asked = [*params, ("limit", str(PAGE_SIZE)), *after]
-            page = self.get(path, asked, account=account).body
+            expected = OnePage(after[0][1] if after else None, trail)
+            page = self.get(path, asked, account=account, expected=expected).body
             yield from page["data"]
-            if not page["has_more"] or not page["data"]:
+            if not page["has_more"]:
                 return
             after = [("starting_after", page["data"][-1]["id"])]
 
@@ -231,6 +247,7 @@ class Transport:
         account: str | None = None,
         idempotency_key: str | None = None,
         decode: Decode | None = None,
+        expected: Expected | None = None,
     ) -> Answer:
         """Send until answered, refused or out of patience; `params` as text goes out as it is.
 
@@ -240,31 +257,31 @@ class Transport:
         preview = (method, path) == ("POST", PREVIEW_PATH)
         if self._read_only and method != "GET" and not preview:
             raise errors.SettingsError(f"{method} {path} refused: this run only reads")
+        asking = _Asking(method, path, params, account, decode, expected)
         headers = {"Stripe-Account": account} if account else {}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
         if method == "POST" and not idempotency_key and not preview:
-            return self._send(method, path, params, headers, account, decode)
+            return self._send(asking, headers)
         tries = 0
 
         def send() -> Answer:
             nonlocal tries
             tries += 1
-            return self._send(method, path, params, headers, account, decode)
+            return self._send(asking, headers)
 
         answer = self._retrying(send)
         return answer if tries == 1 else replace(answer, tries=tries)
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        params: Params | str,
-        headers: Mapping[str, str],
-        account: str | None,
-        decode: Decode | None,
-    ) -> Answer:
-        endpoint = endpoint_of(method, path)
+    def _send(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+        try:
+            return self._send_once(asking, headers)
+        except StripeError as error:
+            error.failure = replace(error.failure, asked=f"{asking.method} {asking.path}")
+            raise
+
+    def _send_once(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+        account, endpoint = asking.account, endpoint_of(asking.method, asking.path)
         wait = self.budget.reserve(account, endpoint, time.monotonic())
         if wait > 0:
             self._sleep(wait)
@@ -273,13 +290,18 @@ class Transport:
         with self._lock:
             self.requests_sent[endpoint] += 1
         sent_at = time.time()
-        response = self._exchange(method, path, params, headers)
+        response = self._exchange(asking.method, asking.path, asking.params, headers)
         received_at = time.time()
         self._read_clock(response, received_at)  # a refusal tells the time as well
         try:
-            body = self._read(response, decode)
+            body = self._read(response, asking)
         except errors.RateLimited as error:
             self._slow_down(account, endpoint, error.failure)
+            raise
+        except errors.NotFound as error:
+            if asking.expected and not asking.expected.denies(error.failure):
+                what = f"answered 404 without Stripe's `resource_missing`: {error.failure.message}"
+                raise self._broken(response, what) from None
             raise
         request_id = response.headers.get("Request-Id")
         seconds = received_at - sent_at
@@ -296,7 +318,14 @@ class Transport:
         except OSError as error:
             raise errors.SettingsError(f"No connection to {self.api_url}: {error}") from None
 
-    def _read(self, response: BaseHTTPResponse, decode: Decode | None) -> Any:
+    def _read(self, response: BaseHTTPResponse, asking: _Asking) -> Any:
+        body = self._parse(response, asking.decode)
+        problem = asking.expected.problem(body) if asking.expected else None
+        if problem:
+            raise self._broken(response, f"answered with {problem}")
+        return body
+
+    def _parse(self, response: BaseHTTPResponse, decode: Decode | None) -> Any:
         good = response.status < HTTPStatus.MULTIPLE_CHOICES
         if decode and good:
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
@@ -309,6 +338,15 @@ class Transport:
         if good and body and isinstance(body.get("object"), str):
             return body
         raise _error(response, None if good else body, self.api_url)
+
+    def _broken(self, response: BaseHTTPResponse, what: str) -> StripeError:
+        """An answer that is not what was asked for: a second one may be."""
+        failure = Failure(
+            f"{self.api_url} {what}",
+            status=response.status,
+            request_id=response.headers.get("Request-Id"),
+        )
+        return errors.StripeUnavailable(failure, retry=not _replayed(response))
 
     def _slow_down(self, account: str | None, endpoint: str, failure: Failure) -> None:
         with self._lock:
@@ -358,7 +396,7 @@ def _reason(error: Exception) -> str:
 def _error(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> StripeError:
     status = response.status
     failure = _failure(response, body, url)
-    if status < HTTPStatus.BAD_REQUEST:
+    if status < HTTPStatus.BAD_REQUEST or _is_a_strangers(failure):
         kind: type[StripeError] = errors.StripeUnavailable
     elif failure.code == ACCOUNT_INVALID:
         kind = errors.AccountRejected
@@ -366,7 +404,7 @@ def _error(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) ->
         kind = errors.StripeUnavailable
     else:
         kind = _KINDS.get(status, errors.RequestRefused)
-    return kind(failure, retry=_retry(response, body))
+    return kind(failure, retry=_retry(response, body, failure))
 
 
 _KINDS: Mapping[int, type[StripeError]] = {
@@ -378,11 +416,20 @@ _KINDS: Mapping[int, type[StripeError]] = {
 }
 
 
+_DENIALS = frozenset({403, 404})
+"""Statuses from which something is concluded of the account: it is to be Stripe that says so."""
+
+
 def _replayed(response: BaseHTTPResponse) -> bool:
     return response.headers.get("Idempotent-Replayed") == "true"
 
 
-def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None) -> bool:
+def _is_a_strangers(failure: Failure) -> bool:
+    """Whether it denies something in Stripe's place: a proxy's page, say, or an empty 404."""
+    return failure.status in _DENIALS and not failure.stripes_own
+
+
+def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None, failure: Failure) -> bool:
     """Stripe's own word first; else what a second try can mend."""
     if _replayed(response):
         return False  # the same key gets the same answer, a whole day long
@@ -391,6 +438,7 @@ def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None) -> bool:
         return word == "true"
     status = response.status
     broken = status < HTTPStatus.MULTIPLE_CHOICES and body is None
+    broken = broken or _is_a_strangers(failure)
     return broken or status in (409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
@@ -401,9 +449,9 @@ def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) 
     return Failure(
         message=str(error.get("message") or _unexplained(response, body, url)),
         status=response.status,
-        type=error.get("type"),
-        code=error.get("code"),
-        param=error.get("param"),
+        type=_text(error.get("type")),
+        code=_text(error.get("code")),
+        param=_text(error.get("param")),
         request_id=response.headers.get("Request-Id"),
         retry_after=_seconds(response.headers.get("Retry-After")),
         reason=response.headers.get("Stripe-Rate-Limited-Reason"),
@@ -414,6 +462,10 @@ def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) 
 def _unexplained(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> str:
     what = "no object of Stripe's" if body is None else "no error of Stripe's"
     return f"{url} answered {response.status} with {what}."
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _seconds(text: str | None) -> float | None:

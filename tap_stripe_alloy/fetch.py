@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from stripe_alloy.errors import PermissionMissing, StripeError
+from stripe_alloy.expected import OneObject, OnePage, Trail
 from stripe_alloy.transport import Answer, Decode, Params, Transport
 
 POLL = 0.5
@@ -47,10 +48,26 @@ class Get:
     otherwise: Callable[[StripeError], Iterable[Step]] | None = None
     """What follows from a refusal; without it the error ends the source or the run."""
     decode: Decode | None = None
+    of: OneObject | None = None
+    """The object that is asked for; without it the answer is to be a page of a list."""
+    trail: Trail | None = None
+    """The cursors of the list so far."""
+    stream: str | None = None
+    """The stream it is for, where that is not all of its source."""
 
     def fetch(self, transport: Transport) -> Answer:
         """Send it."""
-        return transport.get(self.path, self.params, account=self.account, decode=self.decode)
+        return transport.get(
+            self.path,
+            self.params,
+            account=self.account,
+            decode=self.decode,
+            expected=self.of or self._page(),
+        )
+
+    def _page(self) -> OnePage:
+        after = next((value for name, value in self.params if name == "starting_after"), None)
+        return OnePage(after, self.trail or Trail())
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,11 @@ def nothing() -> None:
 
 class Source(Protocol):
     """Something to read, in pages."""
+
+    account: str | None
+    """The account whose objects it reads; None for the key's own."""
+    streams: list[str]
+    """The names of the streams it reads."""
 
     def next(self) -> Get | Look | None:
         """Return the page to ask for now; None while only answers can tell more."""
@@ -202,6 +224,19 @@ class Fetcher:
         outcome: Any
         try:
             outcome = get.fetch(self._transport)
+        except StripeError as error:
+            error.about = _about(source, get)
+            outcome = error
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             outcome = error
         self._answers.put((source, get, outcome))
+
+
+def _about(source: Source, get: Get | Look) -> str:
+    """What an error is to name: stream, object and account."""
+    stream = get.stream if isinstance(get, Get) else None
+    names = [stream] if stream else source.streams
+    found = f"Stream{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    if isinstance(get, Get) and get.of:
+        found += f", {get.of.object} {get.of.id!r}"
+    return f"{found}, account {source.account}" if source.account else found

@@ -10,8 +10,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
+from stripe_alloy.expected import OneObject
 from stripe_alloy.paths import item_path
-from stripe_alloy.transport import Transport
+from stripe_alloy.transport import Answer, Transport
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.changes import OVERLAP, RETENTION
 from tap_stripe_alloy.clocks import OnClocks, OnClocksFirst
@@ -193,7 +194,8 @@ class Sync:
 
     def _has_event(self, event_id: str, account: str | None) -> bool:
         try:
-            self.transport.get(item_path("/v1/events", event_id), account=account)
+            path, event = item_path("/v1/events", event_id), OneObject("event", event_id)
+            self.transport.get(path, account=account, expected=event)
         except NotFound:
             return False
         return True
@@ -204,9 +206,12 @@ class Sync:
             self._asked_own_id = [self._own_id_at_stripe()]
         return self._asked_own_id[0]
 
+    def _own_account(self) -> Answer:
+        return self.transport.get("/v1/account", expected=OneObject("account"))
+
     def _own_id_at_stripe(self) -> str | None:
         try:
-            found: str | None = self.transport.get("/v1/account").body["id"]
+            found: str | None = self._own_account().body["id"]
         except PermissionMissing as error:
             named = _ACCOUNT.search(error.failure.message)
             found = named.group() if named else None

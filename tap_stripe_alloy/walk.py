@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
+from stripe_alloy.expected import OneObject
 from stripe_alloy.paths import item_path
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Page, Route, Walk
@@ -39,7 +40,8 @@ class Changes:
         own: Own = nothing_own,
         mailbox: Mailbox | None = None,
     ) -> None:
-        self._account = account
+        self.account = account
+        self.streams = [output.stream.name for output in outputs]
         self._api_version = api_version
         self._run = run
         self._outputs = outputs
@@ -57,11 +59,11 @@ class Changes:
     def _feed_for(self, mailbox: Mailbox | None, own: Own) -> Feed:
         taker = Taker(self._take, self._leave_stale)
         if mailbox:
-            return mailbox.feed(self._outputs, account=self._account, taker=taker, own=own)
+            return mailbox.feed(self._outputs, account=self.account, taker=taker, own=own)
         bookmarks = [output.bookmark for output in self._outputs]
         return StripeFeed(
             min(self._since.values()) - OVERLAP,
-            account=self._account,
+            account=self.account,
             seen=seen_by_kind(self._outputs),
             known=frozenset.intersection(*(bookmark.seen for bookmark in bookmarks)),
             taker=taker,
@@ -157,9 +159,11 @@ class Changes:
         return Get(
             item_path(root.path, change.key[1]),
             [("expand[]", path) for path in root.expand],
-            self._account,
+            self.account,
             partial(self._retrieved, change),
             partial(self._not_retrieved, change),
+            of=OneObject(*change.key),
+            stream=root.name,
         )
 
     def _retrieved(self, change: Change, answer: Answer) -> Iterator[Step]:
@@ -170,9 +174,10 @@ class Changes:
         completion = Completion(
             [answer.body],
             root.listed,
-            account=self._account,
+            account=self.account,
             then=partial(self._emit, change),
             refused=partial(self._not_retrieved, change),
+            stream=root.name,
         )
         yield from completion.steps()
 

@@ -17,6 +17,7 @@ KINDS = (
     "truncate",
     "garbage",
     "html",
+    "answer",
     "delay",
     "unknown_field",
     "null_field",

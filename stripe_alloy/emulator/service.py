@@ -49,6 +49,14 @@ def _refused(error: ApiError, request_id: str) -> Answer:
     return Answer(error.status, _encode(error.body(request_id)), error.headers)
 
 
+def _given(options: JSON) -> Answer:
+    """The answer that a fault puts in the place of Stripe's."""
+    body = options.get("body", "")
+    content = body.encode() if isinstance(body, str) else _encode(body)
+    kind = "text/html" if isinstance(body, str) else "application/json"
+    return Answer(int(options.get("status", 200)), content, content_type=kind)
+
+
 TABLE = Table((*reads.ROUTES, *WRITES))
 
 
@@ -117,12 +125,14 @@ class Service:
 
     def _spoiled(self, met: list[Fault]) -> Answer | None:
         """The answer of a fault that keeps the request from being executed."""
-        fault = first(met, "cut_before", "garbage", "html")
+        fault = first(met, "cut_before", "garbage", "html", "answer")
         if fault is None:
             return None
         self._pause(met)
         if fault.kind == "cut_before":
             return Answer(0, b"", cut="all")
+        if fault.kind == "answer":
+            return _given(fault.options)
         if fault.kind == "garbage":
             return Answer(200, b'{"object": "list", "data": [{"id": "ch_')
         page = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
