@@ -17,6 +17,8 @@ MISSING = "resource_missing"
 """The code of Stripe's own word that an object does not exist."""
 MAX_RESTARTS = 100
 """Cursors of one list that may get lost before it is not begun again."""
+MAX_MEETINGS = 8
+"""Cursors that may come back, if a second answer goes on, before no page of a list is believed."""
 _NO_SUCH = re.compile(r"^No such [^:]*: (.*)", re.DOTALL)
 
 
@@ -66,13 +68,15 @@ class Trail:
     """
 
     restarts: int = 0
+    _meetings: int = 0
     _kept: str | None = None
     _steps: int = 0
     _limit: int = 1
 
     def meets(self, cursor: str) -> bool:
         """Whether a page's last id was a cursor before; else it is the next one."""
-        if cursor == self._kept:
+        if cursor == self._kept or self._meetings >= MAX_MEETINGS:
+            self._meetings += 1
             return True
         self._steps += 1
         if self._steps == self._limit:

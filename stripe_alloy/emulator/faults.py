@@ -18,6 +18,7 @@ KINDS = (
     "garbage",
     "html",
     "answer",
+    "cycle",
     "delay",
     "unknown_field",
     "null_field",
@@ -86,10 +87,17 @@ class Faults:
         with self._lock:
             self._faults.clear()
 
-    def take(self, method: str, path: str) -> list[Fault]:
+    def take(self, method: str, path: str, query: str = "") -> list[Fault]:
         """The faults a request meets; each is used up a little by that."""
+        paged = "starting_after=" in query
         with self._lock:
-            met = [f for f in self._faults if f.kind != "late_events" and f.matches(method, path)]
+            met = [
+                fault
+                for fault in self._faults
+                if fault.kind != "late_events"
+                and fault.matches(method, path)
+                and (paged or not fault.options.get("paged"))
+            ]
             return [fault for fault in met if self._use(fault)]
 
     def _use(self, fault: Fault) -> bool:

@@ -107,7 +107,7 @@ class Service:
             return control(self, incoming)
         with self._lock:
             request_id = f"req_{self._request_ids.text(14)}"
-        met = self.faults.take(incoming.method, incoming.path)
+        met = self.faults.take(incoming.method, incoming.path, incoming.query)
         answer = self._spoiled(met) or self._safe(incoming, request_id, met)
         answer.headers = {**self._headers(incoming, request_id), **answer.headers}
         self._withhold(answer, met)
@@ -185,8 +185,26 @@ class Service:
         params = coerce(nest(fields), asked.route.shape)
         if asked.route.read is not None:
             self._pause(asked.faults)
-            return self._deformed(Answer(200, self._read(asked, params)), asked.faults)
+            body = self._repeated(asked) or self._read(asked, params)
+            return self._deformed(Answer(200, body), asked.faults)
         return self._deformed(self._once(asked, params, fields), asked.faults)
+
+    def _repeated(self, asked: Asked) -> bytes | None:
+        """A page that was given before, where a `cycle` fault leads its list round in circles."""
+        fault = first(asked.faults, "cycle")
+        if fault is None:
+            return None
+        with self._lock:
+            given = fault.options.setdefault("given", [])
+            number = fault.options["turn"] = fault.options.get("turn", -1) + 1
+            if number >= int(fault.options.get("pages", 1)):
+                again: bytes = given[number % len(given)]
+                return again
+        page = _decode(
+            self._read(asked, coerce(nest(pairs(asked.incoming.form)), asked.route.shape))
+        )
+        given.append(_encode({**page, "has_more": True}))
+        return bytes(given[-1])
 
     def _pause(self, met: list[Fault]) -> None:
         delayed = sum(float(f.options.get("seconds", 1)) for f in met if f.kind == "delay")
