@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 _KEY = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:org_)?(?:live_|test_)?)[A-Za-z0-9_*+/=]+")
 _USER = re.compile(r"(?<=http)(s?://)\S+@|(?<!http)(?<!https)(://)(?!/).+@")
 """Up to the last @: a password may hold one, and that of a database anything."""
@@ -96,6 +98,11 @@ class StripeError(AlloyError):
         return without_secrets(f"{text}{stop} {self.advice}".rstrip())
 
     @property
+    def of_one_object(self) -> bool:
+        """Whether Stripe refuses the object that was asked for, whatever else the key may read."""
+        return False
+
+    @property
     def missing(self) -> bool:
         """Whether it is Stripe's own word that something does not exist."""
         return self.failure.code == "resource_missing" and self.failure.stripes_own
@@ -121,6 +128,16 @@ class PermissionMissing(StripeError):
         found = _PERMISSION.search(self.failure.message)
         return found.group() if found else None
 
+    @property
+    def of_endpoint(self) -> bool:
+        """Whether it is all objects of an endpoint that the key may not see, not only one."""
+        return bool(self.permission) or "permission" in self.failure.message.lower()
+
+    @property
+    @override
+    def of_one_object(self) -> bool:
+        return self.failure.stripes_own and not self.of_endpoint
+
 
 class AccountRejected(StripeError):
     """403 `account_invalid`: the key has no access to the account that was named."""
@@ -131,6 +148,12 @@ class AccountRejected(StripeError):
 class RequestRefused(StripeError):
     """Another 4xx: the request is wrong, or its object's state forbids it."""
 
+    @property
+    @override
+    def of_one_object(self) -> bool:
+        about_request = (self.failure.param or "").startswith("expand")
+        return self.failure.stripes_own and not about_request
+
 
 class NotFound(RequestRefused):
     """404: no such object, or no such URL."""
@@ -138,6 +161,11 @@ class NotFound(RequestRefused):
 
 class Conflict(RequestRefused):
     """409: another request with this idempotency key or on this object is under way."""
+
+    @property
+    @override
+    def of_one_object(self) -> bool:
+        return False
 
 
 class RateLimited(StripeError):

@@ -36,8 +36,20 @@ class Route:
     """Whether a snapshot can serve at all: nothing is expanded."""
     nested: Sequence[tuple[str, ...]]
     deleted_by: Collection[str]
+    deleted_for: Mapping[str, tuple[str, ...]]
+    """Event type → beginnings of the ids for which it means deletion, for good."""
     children: str | None
     """The field whose entries are records of their own."""
+
+
+    def deletes(self, event: Event) -> bool:
+        """Whether an event says that its object no longer exists."""
+        return event["type"] in self.deleted_by or self.deletes_for_good(event)
+
+    def deletes_for_good(self, event: Event) -> bool:
+        """Whether none of this id will ever exist again."""
+        beginnings = self.deleted_for.get(event["type"], ())
+        return key_of(event)[1].startswith(beginnings)
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class Change:
     at: int
     do: Literal["use", "retrieve", "bury"]
     snapshot: Object
+    gone: bool = False
+    """Whether the newest events say that it no longer exists."""
 
 
 @dataclass
@@ -140,11 +154,12 @@ class Walk:
         event, route = group[0], self.routes[key[0]]
         snapshot = event["data"]["object"]
         alone = len(group) == 1 and key not in self._overtaken
-        if alone and event["type"] in route.deleted_by:
+        gone = any(route.deletes(one) for one in group)
+        if (alone and gone) or any(route.deletes_for_good(one) for one in group):
             return Change(key, at, "bury", snapshot)
         whole = not any(cut_short(snapshot, path) for path in route.nested)
         usable = alone and route.trusted and whole and event["api_version"] == self.api_version
-        return Change(key, at, "use" if usable else "retrieve", snapshot)
+        return Change(key, at, "use" if usable else "retrieve", snapshot, gone=gone)
 
     def _note_children(self, key: Key, event: Event) -> None:
         """Remember the children that an event names: a removed one has no event of its own."""
@@ -154,7 +169,7 @@ class Walk:
         data = event["data"]
         before = (data.get("previous_attributes") or {}).get(children)
         named = [before] if before else []
-        if event["type"] in self.routes[key[0]].deleted_by:
+        if self.routes[key[0]].deletes(event):
             named.append(data["object"].get(children))
         for listed in named:
             for child in (listed or {}).get("data") or []:

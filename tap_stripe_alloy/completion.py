@@ -113,6 +113,9 @@ class Completion:
                 of=OneObject(str(source.get("object")), source["id"]),
                 stream=self._stream,
             )
+        elif error.of_one_object and not isinstance(error, NotFound) and source.get("id"):
+            _logger.warning("%s %s of %s stays cut short.", error, path, source["id"])
+            yield from self._one_done()
         else:
             raise error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,12 +17,14 @@ from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.feeds import Feed, Own, StripeFeed, Taker, nothing_own
 from tap_stripe_alloy.fetch import Batch, Get, Look, Step, nothing
 from tap_stripe_alloy.listing import Run
-from tap_stripe_alloy.lists import on_clock
+from tap_stripe_alloy.lists import cut_short, on_clock
 from tap_stripe_alloy.outputs import Output, Written, children_of, parts, records_of
 from tap_stripe_alloy.records import Object
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.mailbox import Mailbox
+
+_logger = logging.getLogger(__name__)
 
 BOOKMARK_SLACK = 86_400
 """Seconds that a bookmark may lie behind when nothing happens, before it is moved up."""
@@ -123,6 +126,7 @@ class Changes:
                 trusted=not root.expand,
                 nested=root.nested,
                 deleted_by=root.deleted_by,
+                deleted_for=root.deleted_for,
                 children=next((name for name in fields if name), None),
             )
         return routes
@@ -182,12 +186,15 @@ class Changes:
         yield from completion.steps()
 
     def _not_retrieved(self, change: Change, error: StripeError) -> Iterator[Step]:
-        if isinstance(error, PermissionMissing):
+        if isinstance(error, PermissionMissing) and error.of_endpoint:
             self._deny(change.key[0], error)
             self._open -= 1
             yield from self._end()
         elif isinstance(error, NotFound):
             yield from self._emit(change, [])
+        elif error.of_one_object:
+            _logger.warning("%s It is left as its event tells.", error)
+            yield from self._emit(change, [] if change.gone else [change.snapshot])
         else:
             raise error
 
@@ -220,7 +227,8 @@ class Changes:
                 if output.stream.parent is None and self._concerns(output, change.at)
             ]
         for output in self._by_object[object_name]:
-            if output.stream.parent:
+            field = output.stream.parent_field
+            if field and not cut_short(change.snapshot, [field]):
                 children = children_of(change.snapshot, output)
                 self._current_children[change.key] = {child["id"] for child in children}
         return self._concerned(object_name, change.at, change.snapshot)
