@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -42,6 +42,16 @@ class StreamsRefused(AlloyError):
         super().__init__(f"Not read for want of permission: {', '.join(sorted(lacking))}.")
         self.lacking = lacking
         """Stream → what the key lacks."""
+
+
+class AccountsRefused(AlloyError):
+    """All else was read, but some accounts did not let the key in."""
+
+    def __init__(self, accounts: Collection[str]) -> None:
+        super().__init__(
+            f"Not read, as the key has no access: {', '.join(sorted(accounts))}. Take them out of "
+            "`account_ids`, or have them grant access again."
+        )
 
 
 @dataclass(frozen=True)
@@ -130,8 +140,11 @@ class PermissionMissing(StripeError):
 
     @property
     def of_endpoint(self) -> bool:
-        """Whether it is all objects of an endpoint that the key may not see, not only one."""
-        return bool(self.permission) or "permission" in self.failure.message.lower()
+        """Whether it is all objects of an endpoint that the key may not see, not only one.
+
+        Stripe's word on a missing permission has no code.
+        """
+        return bool(self.permission) or not self.failure.code
 
     @property
     @override

@@ -70,6 +70,8 @@ class Answer:
     request_id: str | None
     sent_at: float
     """On Stripe's clock, Unix seconds: no later than when Stripe read the data."""
+    safe_at: float
+    """The same, or on our own clock if that is behind: whatever clock is wrong, not in the future."""
     seconds: float
     """From sending to the last byte, without waiting for a turn."""
     replayed: bool = False
@@ -178,7 +180,7 @@ class Transport:
         self.rate_limited = 0
         self._read_only = read_only
         self._lock = threading.Lock()
-        self._skew = 0.0
+        self._skew: float | None = None
         self._closed = threading.Event()
         self._sleep = sleep or self._wait_unless_closed
         self._retrying = tenacity.Retrying(
@@ -208,8 +210,8 @@ class Transport:
         self._closed.wait(seconds)
 
     def now(self) -> float:
-        """Unix seconds on Stripe's clock, as its last answer told; ours until then."""
-        return time.time() + self._skew
+        """Unix seconds on Stripe's clock, the earliest that its answers told; ours until then."""
+        return time.time() + (self._skew or 0.0)
 
     def get(
         self,
@@ -304,8 +306,15 @@ class Transport:
                 raise self._broken(response, what) from None
             raise
         request_id = response.headers.get("Request-Id")
-        seconds = received_at - sent_at
-        return Answer(body, request_id, sent_at + self._skew, seconds, _replayed(response))
+        skew = self._skew or 0.0
+        return Answer(
+            body,
+            request_id,
+            sent_at=sent_at + skew,
+            safe_at=sent_at + min(0.0, skew),
+            seconds=received_at - sent_at,
+            replayed=_replayed(response),
+        )
 
     def _exchange(
         self, method: str, path: str, params: Params | str, headers: Mapping[str, str]
@@ -359,9 +368,12 @@ class Transport:
         if not date:
             return
         try:
-            self._skew = email.utils.parsedate_to_datetime(date).timestamp() - received_at
-        except ValueError:
+            skew = email.utils.parsedate_to_datetime(date).timestamp() - received_at
+        except (ValueError, OverflowError):
             _logger.debug("No date: %r", date)
+            return
+        with self._lock:  # one answer may be wrong: of several the earliest counts
+            self._skew = skew if self._skew is None else min(skew, self._skew)
 
 
 def _may_retry(error: BaseException) -> bool:

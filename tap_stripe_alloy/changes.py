@@ -7,6 +7,7 @@ entries, and the order of events inside one second is unknown.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ OVERLAP = 300
 """Seconds before a bookmark that are read again: Stripe's event list is eventually consistent."""
 RETENTION = 30 * 86_400
 """Seconds that Stripe keeps events: docs.stripe.com/api/events."""
+SAME_TIME = 60
+"""Seconds by which Stripe's servers may differ."""
 EVENT = "event"
 """Stripe's `object` of an event."""
 
@@ -40,7 +43,6 @@ class Route:
     """Event type → beginnings of the ids for which it means deletion, for good."""
     children: str | None
     """The field whose entries are records of their own."""
-
 
     def deletes(self, event: Event) -> bool:
         """Whether an event says that its object no longer exists."""
@@ -88,8 +90,10 @@ class Walk:
     """Whether an earlier walk already took an event, for a kind of object."""
     fresh: list[Event] = field(default_factory=list)
     """Events of the last `take` that no earlier walk took as events."""
+    now: float = math.inf
+    """What time it is for Stripe: what an event says of later times moves no bookmark."""
     newest: int = 0
-    """`created` of the newest event."""
+    """`created` of the newest event that is not in the future."""
     ids: set[str] = field(default_factory=set)
     """The event ids that another walk from here on will meet again."""
     former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -133,7 +137,8 @@ class Walk:
                 yield from self._tell(key, at, group)
 
     def _note(self, event: Event, at: int) -> None:
-        self.newest = max(self.newest, at)
+        if at <= self.now + SAME_TIME:
+            self.newest = max(self.newest, at)
         if at >= self.newest - OVERLAP:
             self.ids.add(event["id"])
         if not self.taken(EVENT, event):

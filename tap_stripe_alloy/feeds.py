@@ -103,7 +103,7 @@ class StripeFeed:
     def _answered(self, answer: Answer) -> Iterator[Step]:
         events: list[Event] = answer.body["data"]
         if not self.known_at:
-            self.known_at = answer.sent_at
+            self.known_at = answer.safe_at
             yield from self._taker.clock(answer.sent_at, self._oldest)
         self._waits = False
         self._ended = not answer.body["has_more"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from stripe_alloy.errors import PermissionMissing, StripeError
+from stripe_alloy.errors import AccountRejected, PermissionMissing, StripeError
 from stripe_alloy.expected import OneObject, OnePage, Trail
 from stripe_alloy.transport import Answer, Decode, Params, Transport
 
@@ -118,8 +118,15 @@ class Fetcher:
     """Runs sources side by side."""
 
     def __init__(
-        self, transport: Transport, *, max_concurrency: int, stopped: Callable[[], bool]
+        self,
+        transport: Transport,
+        *,
+        max_concurrency: int,
+        stopped: Callable[[], bool],
+        rejected: Callable[[str, AccountRejected], None],
     ) -> None:
+        self._rejected = rejected
+        self._lost: set[str | None] = set()
         self._transport = transport
         self._max_concurrency = max_concurrency
         self._stopped = stopped
@@ -160,8 +167,13 @@ class Fetcher:
         outcome: Any,
         turns: deque[Source],
     ) -> Iterator[Batch]:
+        if source.account in self._lost:
+            return  # what was under way for an account that refuses us
         try:
             steps = list(self._steps(get, outcome))
+        except AccountRejected as error:
+            self._lose(source.account, error, turns)
+            return
         except PermissionMissing as error:
             self._drop(source, turns)
             source.refused(error)
@@ -183,6 +195,17 @@ class Fetcher:
         if isinstance(outcome, Answer):
             self._latency += (outcome.seconds - self._latency) / 8
         return get.then(outcome)
+
+    def _lose(self, account: str | None, error: AccountRejected, turns: deque[Source]) -> None:
+        """Go on without an account that refuses us; it is an error where no account was named."""
+        if account is None:
+            raise error
+        self._lost.add(account)
+        for source in [source for source in turns if source.account == account]:
+            self._drop(source, turns)
+        kept = [one for one in self._follow_ups if one[0].account != account]
+        self._follow_ups = deque(kept)
+        self._rejected(account, error)
 
     def _drop(self, source: Source, turns: deque[Source]) -> None:
         if source in turns:

@@ -14,7 +14,7 @@ from stripe_alloy.errors import PermissionMissing, StripeError
 from stripe_alloy.expected import Trail
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, Ask, Missing, Page, Row, Slices, Window
-from tap_stripe_alloy.changes import OVERLAP, RETENTION
+from tap_stripe_alloy.changes import OVERLAP, RETENTION, SAME_TIME
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.direct import DirectPage, on_clock_as_it_came, seconds
 from tap_stripe_alloy.fetch import Batch, Get, Step
@@ -154,7 +154,7 @@ class Listing:
         if not self._begun:
             self._begun = True
             for output in self.outputs:
-                anchor = int(first.sent_at) - OVERLAP
+                anchor = int(first.safe_at) - OVERLAP
                 begun = output.bookmark.begun
                 if begun and begun > anchor - RETENTION:  # its rows may be there already
                     anchor = min(anchor, begun)
@@ -221,6 +221,12 @@ class Tail(Listing):
         self._seen = bookmark.seen
         self._walk = walk
         self._ids: dict[str, int] = {}
+        self._now = 0.0
+
+    @override
+    def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+        self._now = answer.sent_at
+        yield from super()._answered(ask, answer)
 
     @override
     def next(self) -> Get | None:
@@ -242,7 +248,8 @@ class Tail(Listing):
         self._slices.saved(page)
         if self._slices.missing():
             return
-        newest = max([self._since, *self._ids.values()])
+        past = [at for at in self._ids.values() if at <= self._now + SAME_TIME]
+        newest = max([self._since, *past])
         overlap = [source_id for source_id, at in self._ids.items() if at >= newest - OVERLAP]
         for output in self.outputs:
             output.bookmark.advance(newest, overlap)

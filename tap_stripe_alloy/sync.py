@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
+from stripe_alloy.errors import AccountRejected, NotFound, PermissionMissing, SettingsError
 from stripe_alloy.expected import OneObject
 from stripe_alloy.paths import item_path
 from stripe_alloy.transport import Answer, Transport
@@ -65,6 +65,8 @@ class Sync:
         self._direct = direct
         self.refusals: dict[str, PermissionMissing] = {}
         """Stream → the error that says what the key lacks."""
+        self.rejections: dict[str, AccountRejected] = {}
+        """Account → the error that says that it does not let the key in."""
         self._reading: list[Source] = []
         self._outputs: list[tuple[str | None, Output]] = []
         self._versions = {stream.name: Version(stream.stream_state) for stream in streams}
@@ -95,7 +97,7 @@ class Sync:
         self._outputs = [
             (account, output)
             for account, output in self._outputs
-            if output.stream.name not in self.refusals
+            if output.stream.name not in self.refusals and account not in self.rejections
         ]
         return self._round()
 
@@ -142,8 +144,14 @@ class Sync:
             self.transport,
             max_concurrency=self._settings.max_concurrency,
             stopped=self._stopped,
+            rejected=self.rejections.__setitem__,
         )
         return fetcher.run(self._reading)
+
+    @property
+    def reads_several_accounts(self) -> bool:
+        """Whether others are read where one refuses the key."""
+        return len({source.account for source in self._reading} | {*self.rejections}) > 1
 
     def left(self) -> Mapping[str, float]:
         """Stream → pages of its list that are left, as far as known."""

@@ -20,7 +20,7 @@ from singer_sdk.helpers.capabilities import (
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from stripe_alloy.errors import StreamsRefused, StripeError
+from stripe_alloy.errors import AccountsRefused, StreamsRefused, StripeError
 from stripe_alloy.program import run
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from stripe_alloy.connect import Connection
-    from stripe_alloy.errors import PermissionMissing
+    from stripe_alloy.errors import AccountRejected, PermissionMissing
     from stripe_alloy.transport import Transport
     from tap_stripe_alloy.fetch import Batch
     from tap_stripe_alloy.records import Record
@@ -152,7 +152,7 @@ class TapStripeAlloy(Tap):
         finally:
             sync.close()
             self._disconnect()
-        for error in sync.refusals.values():
+        for error in (*sync.rejections.values(), *sync.refusals.values()):
             raise error
 
     def _write_batches(self, batches: Iterable[Batch], progress: Progress) -> None:
@@ -188,6 +188,8 @@ class TapStripeAlloy(Tap):
         while not self._told_to_stop:
             self._tell_refusals({n: e for n, e in sync.refusals.items() if n not in told})
             told.update(sync.refusals)
+            self._tell_rejections({n: e for n, e in sync.rejections.items() if n not in told})
+            told.update(sync.rejections)
             news, now = sync.news(), time.monotonic()
             if news or now - walked >= (WALK_EVERY if news is None else SURE_EVERY):
                 self._write_batches(sync.more(), progress)
@@ -204,6 +206,10 @@ class TapStripeAlloy(Tap):
             sys.exit(TERMINATED)
         if not self.following:
             self._tell_refusals(sync.refusals)
+            self._tell_rejections(sync.rejections)
+        if sync.rejections:
+            only = next(iter(sync.rejections.values()))
+            raise AccountsRefused(sync.rejections) if sync.reads_several_accounts else only
         if sync.refusals:
             raise StreamsRefused(
                 {name: lacking(BY_NAME[name], error) for name, error in sync.refusals.items()}
@@ -214,6 +220,10 @@ class TapStripeAlloy(Tap):
             self.logger.error(
                 "Stream %s was not read: %s %s", name, lacking(BY_NAME[name], error), error
             )
+
+    def _tell_rejections(self, rejections: Mapping[str, AccountRejected]) -> None:
+        for account, error in sorted(rejections.items()):
+            self.logger.error("Account %s was not read: %s", account, error)
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -51,6 +52,7 @@ class Changes:
         self._mailbox = mailbox
         self._since = {id(output): output.bookmark.since for output in outputs}
         self._feed = self._feed_for(mailbox, own)
+        self._now = math.inf
         self._follow(outputs)
         self._denied: set[str] = set()
         self._current_children: dict[Key, set[str]] = {}
@@ -106,10 +108,11 @@ class Changes:
     def _follow(self, outputs: Sequence[Output]) -> None:
         self._outputs = outputs
         self._by_object = by_kind(outputs)
-        self._walk = Walk(self._api_version, self._routes(), self._feed.taken)
+        self._walk = Walk(self._api_version, self._routes(), self._feed.taken, now=self._now)
 
     def _leave_stale(self, now: float, needed_from: float) -> Iterator[Step]:
         """Stripe's clock tells how far back its events go: what needs older ones is listed."""
+        self._now = self._walk.now = now
         stale = self._run.stale(self._outputs, now, needed_from)
         if stale:
             self._stirred = True

@@ -263,6 +263,14 @@ class Emulator:
                 ledger.flush()
             self.service.deliver(ledger)
 
+    def revoke_access(self, account: str) -> None:
+        """Let a connected account shut the platform out: what names it gets a 403."""
+        self.service.revoked.add(account)
+
+    def restore_access(self, account: str) -> None:
+        """Let it in again."""
+        self.service.revoked.discard(account)
+
     @property
     def webhooks(self) -> Webhooks:
         """What is delivered to webhook endpoints."""

@@ -19,6 +19,7 @@ KINDS = (
     "html",
     "answer",
     "cycle",
+    "date",
     "delay",
     "unknown_field",
     "null_field",
@@ -87,7 +88,7 @@ class Faults:
         with self._lock:
             self._faults.clear()
 
-    def take(self, method: str, path: str, query: str = "") -> list[Fault]:
+    def take(self, method: str, path: str, query: str = "", account: str = "") -> list[Fault]:
         """The faults a request meets; each is used up a little by that."""
         paged = "starting_after=" in query
         with self._lock:
@@ -97,6 +98,7 @@ class Faults:
                 if fault.kind != "late_events"
                 and fault.matches(method, path)
                 and (paged or not fault.options.get("paged"))
+                and fault.options.get("account", account) == account
             ]
             return [fault for fault in met if self._use(fault)]
 

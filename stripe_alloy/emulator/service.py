@@ -6,7 +6,8 @@ import logging
 import re
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -89,6 +90,8 @@ class Service:
     latency: float = 0.0
     unscoped_payment_methods: str = "serve"
     webhook_retries: Sequence[float] = RETRIES
+    revoked: set[str] = field(default_factory=set)
+    """Accounts that no longer let the platform in."""
 
     def __post_init__(self) -> None:
         self.log = Log()
@@ -107,9 +110,14 @@ class Service:
             return control(self, incoming)
         with self._lock:
             request_id = f"req_{self._request_ids.text(14)}"
-        met = self.faults.take(incoming.method, incoming.path, incoming.query)
+        account = incoming.headers.get("stripe-account") or self.platform
+        met = self.faults.take(incoming.method, incoming.path, incoming.query, account)
         answer = self._spoiled(met) or self._safe(incoming, request_id, met)
         answer.headers = {**self._headers(incoming, request_id), **answer.headers}
+        dated = first(met, "date")
+        if dated:
+            ahead = float(dated.options.get("seconds", 0))
+            answer.headers["Date"] = formatdate(self.clock() + ahead, usegmt=True)
         self._withhold(answer, met)
         self.log.add(incoming, 0 if answer.cut else answer.status, request_id)
         return answer
@@ -165,7 +173,7 @@ class Service:
         if version and not _VERSION.match(version):
             raise invalid(f"Invalid Stripe API version: {version}")
         account = incoming.headers.get("stripe-account") or self.platform
-        if account not in self.accounts:
+        if account not in self.accounts or account in self.revoked:
             raise no_account(key, account)
         found = TABLE.find(incoming.method, incoming.path)
         if found is None:

@@ -115,7 +115,8 @@ def test_an_object_that_is_refused_is_left_as_its_event_tells(
     older: Emulator, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     refused = older.ids("customer")[0]
-    older.faults.add("status", f"/v1/customers/{refused}", "GET", status=status, times=None)
+    path, code = f"/v1/customers/{refused}", "object_not_shown"
+    older.faults.add("status", path, "GET", status=status, code=code, times=None)
     with caplog.at_level(logging.WARNING):
         output = run_after(older, lambda: rename_two(older), "customers")
     assert {row["id"]: row["name"] for row in output.records["customers"]} == dict.fromkeys(
