@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import logging
+import os
 import re
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -26,6 +30,7 @@ from stripe_alloy import errors
 from stripe_alloy.errors import Failure, StripeError
 from stripe_alloy.expected import Expected, OnePage, Trail
 from stripe_alloy.limits import Budget
+from stripe_alloy.watch import Watch
 
 _logger = logging.getLogger(__name__)
 
@@ -38,6 +43,11 @@ PATIENCE = 180.0
 """Seconds after which no further try of one request starts."""
 TIMEOUT = Timeout(connect=10.0, read=80.0)
 """Seconds to connect, and without a byte; 80 is what Stripe's own libraries wait."""
+ANSWER_TIMEOUT = 100.0
+"""Seconds in which a whole answer is to be there, however slowly its bytes come."""
+
+LOOK_EVERY = 0.1
+"""Seconds after which the main thread, waiting for an answer, looks whether it is to stop."""
 
 PAGE_SIZE = 100
 """Objects of a list's page, Stripe's ceiling: docs.stripe.com/api/pagination."""
@@ -71,7 +81,7 @@ class Answer:
     sent_at: float
     """On Stripe's clock, Unix seconds: no later than when Stripe read the data."""
     safe_at: float
-    """The same, or on our own clock if that is behind: whatever clock is wrong, not in the future."""
+    """The same, or on our own clock if that is behind: not in the future, whichever is wrong."""
     seconds: float
     """From sending to the last byte, without waiting for a turn."""
     replayed: bool = False
@@ -101,6 +111,22 @@ def endpoint_of(method: str, path: str) -> str:
     return f"{method} {path}" if path == PREVIEW_PATH else method + " " + _ID.sub(r"\1:id", path)
 
 
+def _bundle(verify: bool | str | None) -> bool | str | None:
+    """The certificate authorities to trust, a path or the library's own.
+
+    Requests knows REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE; SSL_CERT_FILE and SSL_CERT_DIR are those
+    of OpenSSL and most other programs. Raises an `OSError` for a path where nothing is.
+    """
+    if verify is True:
+        verify = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or True
+    if isinstance(verify, str) and not Path(verify).exists():
+        raise OSError(
+            f"no certificates at {verify!r}, which REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, "
+            "SSL_CERT_FILE or SSL_CERT_DIR names"
+        )
+    return verify
+
+
 class _Wire:
     """Connections to one host.
 
@@ -115,13 +141,16 @@ class _Wire:
             found = session.merge_environment_settings(api_url, {}, None, None, None)
         try:
             sample = requests.Request("GET", api_url).prepare()
-            self._pool: Any = self._adapter.get_connection_with_tls_context(
-                sample, found["verify"], proxies=found["proxies"], cert=found["cert"]
+            pool: Any = self._adapter.get_connection_with_tls_context(
+                sample, _bundle(found["verify"]), proxies=found["proxies"], cert=found["cert"]
             )
         except ValueError as error:  # InvalidURL and MissingSchema are some
             raise errors.SettingsError(f"`api_url` {api_url!r} is no URL: {error}") from None
         except OSError as error:  # such as a bundle of certificates that is not there
             raise errors.SettingsError(f"No connection to {api_url}: {error}") from None
+        self._watch = Watch(ANSWER_TIMEOUT)
+        pool.ConnectionCls = self._watch.over(pool.ConnectionCls)
+        self._pool = pool
         # A proxy of plain HTTP wants the whole URL.
         proxied = self._adapter.request_url(sample, found["proxies"]).startswith("http")
         self._prefix = api_url if proxied else urlsplit(api_url).path
@@ -138,20 +167,31 @@ class _Wire:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         elif form:
             target = f"{target}?{form}"
-        response: BaseHTTPResponse = self._pool.urlopen(
-            method,
-            target,
-            body,
-            headers,
-            retries=False,
-            redirect=False,  # the key must not travel to another host
-            assert_same_host=False,  # which that of a proxy is not
-            timeout=TIMEOUT,
-        )
+        try:
+            response: BaseHTTPResponse = self._pool.urlopen(
+                method,
+                target,
+                body,
+                headers,
+                retries=False,
+                redirect=False,  # the key must not travel to another host
+                assert_same_host=False,  # which that of a proxy is not
+                timeout=TIMEOUT,
+            )
+        except HTTPError:
+            self._end()
+            raise
+        self._end()
         return response
+
+    def _end(self) -> None:
+        """End a request; raises `HTTPError` if there was no time for the rest of its answer."""
+        if self._watch.ended():
+            raise HTTPError(f"no whole answer within {ANSWER_TIMEOUT:g} s")
 
     def close(self) -> None:
         """Close the connections."""
+        self._watch.close()
         self._adapter.close()
 
 
@@ -201,9 +241,13 @@ class Transport:
         }
         self._wire = _Wire(self.api_url, headers, max_concurrency)
 
+    def stop(self) -> None:
+        """Let waiting retries give up, and whoever reads in the main thread."""
+        self._closed.set()
+
     def close(self) -> None:
         """Close the connections; a waiting retry gives up."""
-        self._closed.set()
+        self.stop()
         self._wire.close()
 
     def _wait_unless_closed(self, seconds: float) -> None:
@@ -265,6 +309,33 @@ class Transport:
             headers["Idempotency-Key"] = idempotency_key
         if method == "POST" and not idempotency_key and not preview:
             return self._send(asking, headers)
+        if self._read_only and threading.current_thread() is threading.main_thread():
+            return self._beside(lambda: self._retry(asking, headers))
+        return self._retry(asking, headers)
+
+    def _beside(self, send: Callable[[], Answer]) -> Answer:
+        """Send from another thread: this one is to hear of signals, and then to wait no longer."""
+        outcome: SimpleQueue[Answer | BaseException] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                outcome.put(send())
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                outcome.put(error)
+
+        threading.Thread(target=run, name="stripe", daemon=True).start()
+        while True:
+            try:
+                found = outcome.get(timeout=LOOK_EVERY)
+            except Empty:
+                if self._closed.is_set():
+                    raise errors.StripeUnavailable(Failure("The run was stopped")) from None
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+    def _retry(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
         tries = 0
 
         def send() -> Answer:
@@ -322,6 +393,10 @@ class Transport:
         try:
             return self._wire.send(method, path, params, headers)
         except HTTPError as error:
+            if _distrusts_certificate(error):
+                raise errors.SettingsError(
+                    _CERTIFICATE.format(self.api_url, _reason(error))
+                ) from None
             failure = Failure(f"No answer from {self.api_url}: {_reason(error)}")
             raise errors.StripeUnavailable(failure, retry=True) from None
         except OSError as error:
@@ -374,6 +449,24 @@ class Transport:
             return
         with self._lock:  # one answer may be wrong: of several the earliest counts
             self._skew = skew if self._skew is None else min(skew, self._skew)
+
+
+_CERTIFICATE = (
+    "The certificate of {} is not trusted: {}. Where a proxy of your network puts its own in its "
+    "place, name a file with that proxy's certificate authority in REQUESTS_CA_BUNDLE or "
+    "SSL_CERT_FILE; where one of these is set, see that it is the right file."
+)
+
+
+def _distrusts_certificate(error: BaseException) -> bool:
+    """Whether a certificate is what keeps us from Stripe: no second try would mend that."""
+    cause: Any = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        inner = next((one for one in cause.args if isinstance(one, BaseException)), None)
+        cause = inner or cause.__cause__ or cause.__context__
+    return False
 
 
 def _may_retry(error: BaseException) -> bool:

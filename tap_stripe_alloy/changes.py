@@ -39,10 +39,10 @@ class Route:
     """Whether a snapshot can serve at all: nothing is expanded."""
     nested: Sequence[tuple[str, ...]]
     deleted_by: Collection[str]
-    deleted_for: Mapping[str, tuple[str, ...]]
-    """Event type → beginnings of the ids for which it means deletion, for good."""
     children: str | None
     """The field whose entries are records of their own."""
+    deleted_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Event type → beginnings of the ids for which it means deletion, for good."""
 
     def deletes(self, event: Event) -> bool:
         """Whether an event says that its object no longer exists."""
@@ -176,12 +176,43 @@ class Walk:
         named = [before] if before else []
         if self.routes[key[0]].deletes(event):
             named.append(data["object"].get(children))
-        for listed in named:
-            for child in (listed or {}).get("data") or []:
-                self.former_children[key].add(child["id"])
+        for child in (child for listed in named for child in _entries(listed)):
+            self.former_children[key].add(child["id"])
 
 
 def key_of(event: Event) -> Key:
-    """What an event is about."""
+    """What an event is about; empty texts where it says nothing that could be read."""
     source = event["data"]["object"]
-    return source.get("object") or "", source.get("id") or ""
+    kind, source_id = source.get("object"), source.get("id")
+    return kind if isinstance(kind, str) else "", source_id if isinstance(source_id, str) else ""
+
+
+def in_shape(event: Event) -> Event:
+    """Give an event's outer fields the shape of the pinned version, whatever its own has.
+
+    Until 2017-05 `request` was the request's id. What has no shape that is known is left out.
+    """
+    request, data = event.get("request"), event.get("data")
+    if isinstance(request, str):
+        event["request"] = {"id": request, "idempotency_key": None}
+    elif not isinstance(request, dict):
+        event["request"] = None
+    if not isinstance(data, dict):
+        data = event["data"] = {}
+    if not isinstance(data.get("object"), dict):
+        data["object"] = {}
+    if not isinstance(data.get("previous_attributes"), dict):
+        data.pop("previous_attributes", None)
+    for name in ("api_version", "account"):
+        if not isinstance(event.get(name), str):
+            event.pop(name, None)
+    event.setdefault("api_version", None)
+    event["type"] = str(event.get("type") or "")
+    return event
+
+
+def _entries(listed: Any) -> list[Object]:
+    """The objects of a list inside an event, as far as it is one."""
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    found = entries if isinstance(entries, list) else []
+    return [one for one in found if isinstance(one, dict) and isinstance(one.get("id"), str)]

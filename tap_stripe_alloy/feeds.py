@@ -13,7 +13,7 @@ from stripe_alloy.expected import Trail
 from stripe_alloy.transport import Answer
 from stripe_alloy.webhooks.coverage import FOREVER, Fetched, Interval
 from tap_stripe_alloy.backfill import OPEN
-from tap_stripe_alloy.changes import EVENT, OVERLAP, Event, Key, Page, key_of
+from tap_stripe_alloy.changes import EVENT, OVERLAP, Event, Key, Page, in_shape, key_of
 from tap_stripe_alloy.fetch import Get, Look, Step
 from tap_stripe_alloy.lists import Listed
 
@@ -101,7 +101,7 @@ class StripeFeed:
         return event["id"] in self._seen.get(kind, ())
 
     def _answered(self, answer: Answer) -> Iterator[Step]:
-        events: list[Event] = answer.body["data"]
+        events = [in_shape(event) for event in answer.body["data"]]
         if not self.known_at:
             self.known_at = answer.safe_at
             yield from self._taker.clock(answer.sent_at, self._oldest)
@@ -238,9 +238,9 @@ class InboxFeed:
         """Once a day: did the newest events come? If not, nobody knows which others did not."""
         events: list[Event] = answer.body["data"]
         lacking = self._inbox.unknown([event["id"] for event in events], self._whose)
-        missed = [e for e in events if e["id"] in lacking and self._is_wanted(e)]
-        self._missed += len(missed)
         bodies = [msgspec.json.encode(event) for event in events]
+        missed = [e for e in map(in_shape, events) if e["id"] in lacking and self._is_wanted(e)]
+        self._missed += len(missed)
         self._inbox.fetched(self._whose, bodies)
         self._cursor = events[-1]["id"] if missed and answer.body["has_more"] else None
         if self._cursor is None:
@@ -278,7 +278,7 @@ class InboxFeed:
             place=self._place,
             limit=CHUNK,
         )
-        events = [msgspec.json.decode(entry.body) for entry in entries]
+        events = [in_shape(msgspec.json.decode(entry.body)) for entry in entries]
         numbers = {event["id"]: entry.seq for event, entry in zip(events, entries, strict=True)}
         overtaken = self._overtaken(events, numbers)
         news = any(n > (self._after or 0) for n in numbers.values())

@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from stripe_alloy.errors import AccountRejected, PermissionMissing, StripeError
 from stripe_alloy.expected import OneObject, OnePage, Trail
 from stripe_alloy.transport import Answer, Decode, Params, Transport
+from tap_stripe_alloy.workers import Workers
 
 POLL = 0.5
 """Seconds after which a waiting run looks whether it was told to stop."""
@@ -143,7 +144,7 @@ class Fetcher:
         When none came for a while there is an empty one, so that the caller can say how far it is.
         """
         turns = deque(sources)
-        pool = ThreadPoolExecutor(self._max_concurrency, thread_name_prefix="stripe")
+        pool = Workers(self._max_concurrency)
         try:
             self._fill(pool, turns)
             while self._under_way.total() and not self._stopped():
@@ -152,13 +153,15 @@ class Fetcher:
                 except Empty:
                     yield Batch((), nothing)
                     continue
+                if self._stopped():
+                    return  # what came may be but the end of what was given up
                 self._under_way[id(source)] -= 1
                 self._make_room()
                 batches = list(self._handle(source, get, outcome, turns))
                 self._fill(pool, turns)
                 yield from batches
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.stop()
 
     def _handle(
         self,
@@ -221,7 +224,7 @@ class Fetcher:
         elif not waiting:
             self._room = min(self._max_concurrency, self._room + 1)
 
-    def _fill(self, pool: ThreadPoolExecutor, turns: deque[Source]) -> None:
+    def _fill(self, pool: Workers, turns: deque[Source]) -> None:
         """Send what may be sent now: follow-ups first, then one page of each source in turn."""
         while self._follow_ups and self._under_way.total() < self._room:
             self._send(pool, *self._follow_ups.popleft())
@@ -239,9 +242,9 @@ class Fetcher:
         rate = min(self._transport.budget.ceiling_of_endpoint, USEFUL_RATE)
         return math.ceil(rate * self._latency * 1.25) + 1
 
-    def _send(self, pool: ThreadPoolExecutor, source: Source, get: Get | Look) -> None:
+    def _send(self, pool: Workers, source: Source, get: Get | Look) -> None:
         self._under_way[id(source)] += 1
-        pool.submit(self._fetch, source, get)
+        pool.submit(partial(self._fetch, source, get))
 
     def _fetch(self, source: Source, get: Get | Look) -> None:
         outcome: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -135,7 +136,8 @@ class TapStripeAlloy(Tap):
                     self._follow(sync, progress)
         except StripeError:
             self._write_state()  # what was written need not be read again
-            raise
+            if not self._told_to_stop:
+                raise
         finally:
             sync.close()
             self._disconnect()
@@ -231,6 +233,13 @@ class TapStripeAlloy(Tap):
         if self._told_to_stop:
             sys.exit(TERMINATED)
         self._told_to_stop = True
+        # In a thread: this one may hold the locks of what it was interrupted in.
+        threading.Thread(target=self._stop_soon, daemon=True).start()
+
+    def _stop_soon(self) -> None:
+        self.logger.warning("Told to stop: requests are given up, the state is written")
+        if self._connection:
+            self._connection.transport.stop()
 
     # The way to Stripe
 

@@ -107,7 +107,8 @@ def test_a_source_that_changed_before_it_vanished_is_left_as_the_event_tells(
     assert rows == [("src_1", {"a": "b"}, False)]
     told = [text for text in caplog.messages if "A source must be attached" in text]
     assert len(told) == 1
-    assert "payment_methods" in told[0] and "src_1" in told[0]
+    assert "payment_methods" in told[0]
+    assert "src_1" in told[0]
 
 
 @pytest.mark.parametrize("status", [400, 402, 403, 422])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -13,7 +14,7 @@ from stripe_alloy import errors
 from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, config_of, read
 
-DENIED = {"status": 403, "code": "account_invalid", "type": "invalid_request_error"}
+DENIED: dict[str, Any] = {"status": 403, "code": "account_invalid", "type": "invalid_request_error"}
 
 
 @pytest.fixture
