@@ -26,7 +26,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 
-from stripe_alloy import errors
+from stripe_alloy import errors, lenient
 from stripe_alloy.errors import Failure, StripeError
 from stripe_alloy.expected import Expected, OnePage, Trail
 from stripe_alloy.limits import Budget
@@ -414,11 +414,7 @@ class Transport:
         if decode and good:
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                 return decode(response.data)
-        body: dict[str, Any] | None
-        try:
-            body = msgspec.json.decode(response.data, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            body = None
+        body = _parsed(response.data)
         if good and body and isinstance(body.get("object"), str):
             return body
         raise _error(response, None if good else body, self.api_url)
@@ -467,6 +463,18 @@ def _distrusts_certificate(error: BaseException) -> bool:
         inner = next((one for one in cause.args if isinstance(one, BaseException)), None)
         cause = inner or cause.__cause__ or cause.__context__
     return False
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    body: Any
+    try:
+        body = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            body = lenient.decode(content)
+        except (ValueError, RecursionError):
+            body = None
+    return body if isinstance(body, dict) else None
 
 
 def _may_retry(error: BaseException) -> bool:

@@ -9,6 +9,9 @@ from typing import ClassVar
 from tap_stripe_alloy.changes import RETENTION
 from tap_stripe_alloy.stream import StripeStream
 
+ACTIVE_OR_NOT = ((("active", "true"),), (("active", "false"),))
+"""Some lists show active objects only, unless they are asked for the others."""
+
 
 class Customers(StripeStream):
     """The people and companies that are charged."""
@@ -95,6 +98,7 @@ class Products(StripeStream):
     name = "products"
     object_name = "product"
     path = "/v1/products"
+    list_variants = ACTIVE_OR_NOT
     subjects = ("product",)
     deleted_by = ("product.deleted",)
     permission = "Products: read"
@@ -106,6 +110,8 @@ class Prices(StripeStream):
     name = "prices"
     object_name = "price"
     path = "/v1/prices"
+    list_variants = ACTIVE_OR_NOT
+    whole = False  # inline prices are in no list
     subjects = ("price",)
     deleted_by = ("price.deleted",)
     permission = "Plans: read"
@@ -119,6 +125,7 @@ class PaymentMethods(StripeStream):
     path = "/v1/payment_methods"
     other_paths = (Customers.path,)
     by_created = False
+    whole = False  # custom ones are in no list, detached ones in no customer's
     subjects = ("payment_method",)
     # Cards and sources of the former API are deleted when they are detached.
     deleted_for: ClassVar = {"payment_method.detached": ("card_", "src_")}

@@ -89,6 +89,7 @@ class Service:
     account_version: str
     latency: float = 0.0
     unscoped_payment_methods: str = "serve"
+    unfiltered_prices: str = "active"
     webhook_retries: Sequence[float] = RETRIES
     revoked: set[str] = field(default_factory=set)
     """Accounts that no longer let the platform in."""
@@ -240,6 +241,7 @@ class Service:
             asked.ids,
             params,
             self.unscoped_payment_methods,
+            self.unfiltered_prices,
         )
         return asked.route.read(reading)
 
