@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+from typing_extensions import override
 
 _KEY = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:org_)?(?:live_|test_)?)[A-Za-z0-9_*+/=]+")
 _USER = re.compile(r"(?<=http)(s?://)\S+@|(?<!http)(?<!https)(://)(?!/).+@")
@@ -42,6 +44,16 @@ class StreamsRefused(AlloyError):
         """Stream → what the key lacks."""
 
 
+class AccountsRefused(AlloyError):
+    """All else was read, but some accounts did not let the key in."""
+
+    def __init__(self, accounts: Collection[str]) -> None:
+        super().__init__(
+            f"Not read, as the key has no access: {', '.join(sorted(accounts))}. Take them out of "
+            "`account_ids`, or have them grant access again."
+        )
+
+
 @dataclass(frozen=True)
 class Failure:
     """What is known of a request that failed: Stripe's handles, never a key or a whole body."""
@@ -58,11 +70,20 @@ class Failure:
     """`Stripe-Rate-Limited-Reason` of a 429."""
     replayed: bool = False
     """Whether it is the stored answer to an earlier request with the same idempotency key."""
+    asked: str | None = None
+    """Method and path of the request."""
+
+    @property
+    def stripes_own(self) -> bool:
+        """Whether it is an error of Stripe's, which always has a type, and not a proxy's."""
+        return self.type is not None
 
     def __str__(self) -> str:
         handles = [h for h in (self.code or self.type, self.param and f"param {self.param}") if h]
         if self.request_id:
             handles.append(f"request {self.request_id}")
+        if self.asked:
+            handles.append(self.asked)
         text = f"{self.message} [{', '.join(handles)}]" if handles else self.message
         return without_secrets(text)  # it is logged, too
 
@@ -73,12 +94,28 @@ class StripeError(AlloyError):
     advice = ""
 
     def __init__(self, failure: Failure, *, retry: bool = False) -> None:
-        text = str(failure)
-        stop = "" if text.endswith((".", "]")) else "."
-        super().__init__(f"{text}{stop} {self.advice}".rstrip())
+        super().__init__(str(failure))
         self.failure = failure
         self.retry = retry
         """Whether sending the same request again may help."""
+        self.about: str | None = None
+        """The stream, and the id of the object, that the request was for."""
+
+    def __str__(self) -> str:
+        about = f"{self.about}: " if self.about else ""
+        text = f"{about}{self.failure}"
+        stop = "" if text.endswith((".", "]")) else "."
+        return without_secrets(f"{text}{stop} {self.advice}".rstrip())
+
+    @property
+    def of_one_object(self) -> bool:
+        """Whether Stripe refuses the object that was asked for, whatever else the key may read."""
+        return False
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is Stripe's own word that something does not exist."""
+        return self.failure.code == "resource_missing" and self.failure.stripes_own
 
 
 class KeyRejected(StripeError):
@@ -101,6 +138,19 @@ class PermissionMissing(StripeError):
         found = _PERMISSION.search(self.failure.message)
         return found.group() if found else None
 
+    @property
+    def of_endpoint(self) -> bool:
+        """Whether it is all objects of an endpoint that the key may not see, not only one.
+
+        Stripe's word on a missing permission has no code.
+        """
+        return bool(self.permission) or not self.failure.code
+
+    @property
+    @override
+    def of_one_object(self) -> bool:
+        return self.failure.stripes_own and not self.of_endpoint
+
 
 class AccountRejected(StripeError):
     """403 `account_invalid`: the key has no access to the account that was named."""
@@ -111,6 +161,12 @@ class AccountRejected(StripeError):
 class RequestRefused(StripeError):
     """Another 4xx: the request is wrong, or its object's state forbids it."""
 
+    @property
+    @override
+    def of_one_object(self) -> bool:
+        about_request = (self.failure.param or "").startswith("expand")
+        return self.failure.stripes_own and not about_request
+
 
 class NotFound(RequestRefused):
     """404: no such object, or no such URL."""
@@ -118,6 +174,11 @@ class NotFound(RequestRefused):
 
 class Conflict(RequestRefused):
     """409: another request with this idempotency key or on this object is under way."""
+
+    @property
+    @override
+    def of_one_object(self) -> bool:
+        return False
 
 
 class RateLimited(StripeError):

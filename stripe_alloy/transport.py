@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import logging
+import os
 import re
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -24,7 +28,9 @@ from urllib3.exceptions import HTTPError
 
 from stripe_alloy import errors, lenient
 from stripe_alloy.errors import Failure, StripeError
+from stripe_alloy.expected import Expected, OnePage, Trail
 from stripe_alloy.limits import Budget
+from stripe_alloy.watch import Watch
 
 _logger = logging.getLogger(__name__)
 
@@ -37,6 +43,11 @@ PATIENCE = 180.0
 """Seconds after which no further try of one request starts."""
 TIMEOUT = Timeout(connect=10.0, read=80.0)
 """Seconds to connect, and without a byte; 80 is what Stripe's own libraries wait."""
+ANSWER_TIMEOUT = 100.0
+"""Seconds in which a whole answer is to be there, however slowly its bytes come."""
+
+LOOK_EVERY = 0.1
+"""Seconds after which the main thread, waiting for an answer, looks whether it is to stop."""
 
 PAGE_SIZE = 100
 """Objects of a list's page, Stripe's ceiling: docs.stripe.com/api/pagination."""
@@ -69,12 +80,26 @@ class Answer:
     request_id: str | None
     sent_at: float
     """On Stripe's clock, Unix seconds: no later than when Stripe read the data."""
+    safe_at: float
+    """The same, or on our own clock if that is behind: not in the future, whichever is wrong."""
     seconds: float
     """From sending to the last byte, without waiting for a turn."""
     replayed: bool = False
     """Whether Stripe gave the stored answer to an earlier request with the same idempotency key."""
     tries: int = 1
     """Sends that it took; a second one may be answered with what the first one did."""
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """A request, and what its answer is to be."""
+
+    method: str
+    path: str
+    params: Params | str
+    account: str | None
+    decode: Decode | None
+    expected: Expected | None
 
 
 def endpoint_of(method: str, path: str) -> str:
@@ -84,6 +109,22 @@ def endpoint_of(method: str, path: str) -> str:
     'GET /v1/invoices/:id/lines'
     """
     return f"{method} {path}" if path == PREVIEW_PATH else method + " " + _ID.sub(r"\1:id", path)
+
+
+def _bundle(verify: bool | str | None) -> bool | str | None:
+    """The certificate authorities to trust, a path or the library's own.
+
+    Requests knows REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE; SSL_CERT_FILE and SSL_CERT_DIR are those
+    of OpenSSL and most other programs. Raises an `OSError` for a path where nothing is.
+    """
+    if verify is True:
+        verify = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or True
+    if isinstance(verify, str) and not Path(verify).exists():
+        raise OSError(
+            f"no certificates at {verify!r}, which REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, "
+            "SSL_CERT_FILE or SSL_CERT_DIR names"
+        )
+    return verify
 
 
 class _Wire:
@@ -100,13 +141,16 @@ class _Wire:
             found = session.merge_environment_settings(api_url, {}, None, None, None)
         try:
             sample = requests.Request("GET", api_url).prepare()
-            self._pool: Any = self._adapter.get_connection_with_tls_context(
-                sample, found["verify"], proxies=found["proxies"], cert=found["cert"]
+            pool: Any = self._adapter.get_connection_with_tls_context(
+                sample, _bundle(found["verify"]), proxies=found["proxies"], cert=found["cert"]
             )
         except ValueError as error:  # InvalidURL and MissingSchema are some
             raise errors.SettingsError(f"`api_url` {api_url!r} is no URL: {error}") from None
         except OSError as error:  # such as a bundle of certificates that is not there
             raise errors.SettingsError(f"No connection to {api_url}: {error}") from None
+        self._watch = Watch(ANSWER_TIMEOUT)
+        pool.ConnectionCls = self._watch.over(pool.ConnectionCls)
+        self._pool = pool
         # A proxy of plain HTTP wants the whole URL.
         proxied = self._adapter.request_url(sample, found["proxies"]).startswith("http")
         self._prefix = api_url if proxied else urlsplit(api_url).path
@@ -123,20 +167,31 @@ class _Wire:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         elif form:
             target = f"{target}?{form}"
-        response: BaseHTTPResponse = self._pool.urlopen(
-            method,
-            target,
-            body,
-            headers,
-            retries=False,
-            redirect=False,  # the key must not travel to another host
-            assert_same_host=False,  # which that of a proxy is not
-            timeout=TIMEOUT,
-        )
+        try:
+            response: BaseHTTPResponse = self._pool.urlopen(
+                method,
+                target,
+                body,
+                headers,
+                retries=False,
+                redirect=False,  # the key must not travel to another host
+                assert_same_host=False,  # which that of a proxy is not
+                timeout=TIMEOUT,
+            )
+        except HTTPError:
+            self._end()
+            raise
+        self._end()
         return response
+
+    def _end(self) -> None:
+        """End a request; raises `HTTPError` if there was no time for the rest of its answer."""
+        if self._watch.ended():
+            raise HTTPError(f"no whole answer within {ANSWER_TIMEOUT:g} s")
 
     def close(self) -> None:
         """Close the connections."""
+        self._watch.close()
         self._adapter.close()
 
 
@@ -165,7 +220,7 @@ class Transport:
         self.rate_limited = 0
         self._read_only = read_only
         self._lock = threading.Lock()
-        self._skew = 0.0
+        self._skew: float | None = None
         self._closed = threading.Event()
         self._sleep = sleep or self._wait_unless_closed
         self._retrying = tenacity.Retrying(
@@ -186,17 +241,21 @@ class Transport:
         }
         self._wire = _Wire(self.api_url, headers, max_concurrency)
 
+    def stop(self) -> None:
+        """Let waiting retries give up, and whoever reads in the main thread."""
+        self._closed.set()
+
     def close(self) -> None:
         """Close the connections; a waiting retry gives up."""
-        self._closed.set()
+        self.stop()
         self._wire.close()
 
     def _wait_unless_closed(self, seconds: float) -> None:
         self._closed.wait(seconds)
 
     def now(self) -> float:
-        """Unix seconds on Stripe's clock, as its last answer told; ours until then."""
-        return time.time() + self._skew
+        """Unix seconds on Stripe's clock, the earliest that its answers told; ours until then."""
+        return time.time() + (self._skew or 0.0)
 
     def get(
         self,
@@ -205,20 +264,23 @@ class Transport:
         *,
         account: str | None = None,
         decode: Decode | None = None,
+        expected: Expected | None = None,
     ) -> Answer:
-        """GET `path`; raises a `StripeError` when it cannot be had."""
-        return self.request("GET", path, params, account=account, decode=decode)
+        """GET `path`; raises a `StripeError` when it, or what is `expected`, cannot be had."""
+        return self.request("GET", path, params, account=account, decode=decode, expected=expected)
 
     def walk(
         self, path: str, params: Params = (), *, account: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """The objects of a list, page by page: `has_more` says whether, the last id from where."""
         after: list[tuple[str, str]] = []
+        trail = Trail()
         while True:
             asked = [*params, ("limit", str(PAGE_SIZE)), *after]
-            page = self.get(path, asked, account=account).body
+            expected = OnePage(after[0][1] if after else None, trail)
+            page = self.get(path, asked, account=account, expected=expected).body
             yield from page["data"]
-            if not page["has_more"] or not page["data"]:
+            if not page["has_more"]:
                 return
             after = [("starting_after", page["data"][-1]["id"])]
 
@@ -231,6 +293,7 @@ class Transport:
         account: str | None = None,
         idempotency_key: str | None = None,
         decode: Decode | None = None,
+        expected: Expected | None = None,
     ) -> Answer:
         """Send until answered, refused or out of patience; `params` as text goes out as it is.
 
@@ -240,31 +303,58 @@ class Transport:
         preview = (method, path) == ("POST", PREVIEW_PATH)
         if self._read_only and method != "GET" and not preview:
             raise errors.SettingsError(f"{method} {path} refused: this run only reads")
+        asking = _Asking(method, path, params, account, decode, expected)
         headers = {"Stripe-Account": account} if account else {}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
         if method == "POST" and not idempotency_key and not preview:
-            return self._send(method, path, params, headers, account, decode)
+            return self._send(asking, headers)
+        if self._read_only and threading.current_thread() is threading.main_thread():
+            return self._beside(lambda: self._retry(asking, headers))
+        return self._retry(asking, headers)
+
+    def _beside(self, send: Callable[[], Answer]) -> Answer:
+        """Send from another thread: this one is to hear of signals, and then to wait no longer."""
+        outcome: SimpleQueue[Answer | BaseException] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                outcome.put(send())
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                outcome.put(error)
+
+        threading.Thread(target=run, name="stripe", daemon=True).start()
+        while True:
+            try:
+                found = outcome.get(timeout=LOOK_EVERY)
+            except Empty:
+                if self._closed.is_set():
+                    raise errors.StripeUnavailable(Failure("The run was stopped")) from None
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+    def _retry(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
         tries = 0
 
         def send() -> Answer:
             nonlocal tries
             tries += 1
-            return self._send(method, path, params, headers, account, decode)
+            return self._send(asking, headers)
 
         answer = self._retrying(send)
         return answer if tries == 1 else replace(answer, tries=tries)
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        params: Params | str,
-        headers: Mapping[str, str],
-        account: str | None,
-        decode: Decode | None,
-    ) -> Answer:
-        endpoint = endpoint_of(method, path)
+    def _send(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+        try:
+            return self._send_once(asking, headers)
+        except StripeError as error:
+            error.failure = replace(error.failure, asked=f"{asking.method} {asking.path}")
+            raise
+
+    def _send_once(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+        account, endpoint = asking.account, endpoint_of(asking.method, asking.path)
         wait = self.budget.reserve(account, endpoint, time.monotonic())
         if wait > 0:
             self._sleep(wait)
@@ -273,17 +363,29 @@ class Transport:
         with self._lock:
             self.requests_sent[endpoint] += 1
         sent_at = time.time()
-        response = self._exchange(method, path, params, headers)
+        response = self._exchange(asking.method, asking.path, asking.params, headers)
         received_at = time.time()
         self._read_clock(response, received_at)  # a refusal tells the time as well
         try:
-            body = self._read(response, decode)
+            body = self._read(response, asking)
         except errors.RateLimited as error:
             self._slow_down(account, endpoint, error.failure)
             raise
+        except errors.NotFound as error:
+            if asking.expected and not asking.expected.denies(error.failure):
+                what = f"answered 404 without Stripe's `resource_missing`: {error.failure.message}"
+                raise self._broken(response, what) from None
+            raise
         request_id = response.headers.get("Request-Id")
-        seconds = received_at - sent_at
-        return Answer(body, request_id, sent_at + self._skew, seconds, _replayed(response))
+        skew = self._skew or 0.0
+        return Answer(
+            body,
+            request_id,
+            sent_at=sent_at + skew,
+            safe_at=sent_at + min(0.0, skew),
+            seconds=received_at - sent_at,
+            replayed=_replayed(response),
+        )
 
     def _exchange(
         self, method: str, path: str, params: Params | str, headers: Mapping[str, str]
@@ -291,12 +393,23 @@ class Transport:
         try:
             return self._wire.send(method, path, params, headers)
         except HTTPError as error:
+            if _distrusts_certificate(error):
+                raise errors.SettingsError(
+                    _CERTIFICATE.format(self.api_url, _reason(error))
+                ) from None
             failure = Failure(f"No answer from {self.api_url}: {_reason(error)}")
             raise errors.StripeUnavailable(failure, retry=True) from None
         except OSError as error:
             raise errors.SettingsError(f"No connection to {self.api_url}: {error}") from None
 
-    def _read(self, response: BaseHTTPResponse, decode: Decode | None) -> Any:
+    def _read(self, response: BaseHTTPResponse, asking: _Asking) -> Any:
+        body = self._parse(response, asking.decode)
+        problem = asking.expected.problem(body) if asking.expected else None
+        if problem:
+            raise self._broken(response, f"answered with {problem}")
+        return body
+
+    def _parse(self, response: BaseHTTPResponse, decode: Decode | None) -> Any:
         good = response.status < HTTPStatus.MULTIPLE_CHOICES
         if decode and good:
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
@@ -305,6 +418,15 @@ class Transport:
         if good and body and isinstance(body.get("object"), str):
             return body
         raise _error(response, None if good else body, self.api_url)
+
+    def _broken(self, response: BaseHTTPResponse, what: str) -> StripeError:
+        """An answer that is not what was asked for: a second one may be."""
+        failure = Failure(
+            f"{self.api_url} {what}",
+            status=response.status,
+            request_id=response.headers.get("Request-Id"),
+        )
+        return errors.StripeUnavailable(failure, retry=not _replayed(response))
 
     def _slow_down(self, account: str | None, endpoint: str, failure: Failure) -> None:
         with self._lock:
@@ -317,9 +439,30 @@ class Transport:
         if not date:
             return
         try:
-            self._skew = email.utils.parsedate_to_datetime(date).timestamp() - received_at
-        except ValueError:
+            skew = email.utils.parsedate_to_datetime(date).timestamp() - received_at
+        except (ValueError, OverflowError):
             _logger.debug("No date: %r", date)
+            return
+        with self._lock:  # one answer may be wrong: of several the earliest counts
+            self._skew = skew if self._skew is None else min(skew, self._skew)
+
+
+_CERTIFICATE = (
+    "The certificate of {} is not trusted: {}. Where a proxy of your network puts its own in its "
+    "place, name a file with that proxy's certificate authority in REQUESTS_CA_BUNDLE or "
+    "SSL_CERT_FILE; where one of these is set, see that it is the right file."
+)
+
+
+def _distrusts_certificate(error: BaseException) -> bool:
+    """Whether a certificate is what keeps us from Stripe: no second try would mend that."""
+    cause: Any = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        inner = next((one for one in cause.args if isinstance(one, BaseException)), None)
+        cause = inner or cause.__cause__ or cause.__context__
+    return False
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
@@ -366,7 +509,7 @@ def _reason(error: Exception) -> str:
 def _error(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> StripeError:
     status = response.status
     failure = _failure(response, body, url)
-    if status < HTTPStatus.BAD_REQUEST:
+    if status < HTTPStatus.BAD_REQUEST or _is_a_strangers(failure):
         kind: type[StripeError] = errors.StripeUnavailable
     elif failure.code == ACCOUNT_INVALID:
         kind = errors.AccountRejected
@@ -374,7 +517,7 @@ def _error(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) ->
         kind = errors.StripeUnavailable
     else:
         kind = _KINDS.get(status, errors.RequestRefused)
-    return kind(failure, retry=_retry(response, body))
+    return kind(failure, retry=_retry(response, body, failure))
 
 
 _KINDS: Mapping[int, type[StripeError]] = {
@@ -386,11 +529,20 @@ _KINDS: Mapping[int, type[StripeError]] = {
 }
 
 
+_DENIALS = frozenset({403, 404})
+"""Statuses from which something is concluded of the account: it is to be Stripe that says so."""
+
+
 def _replayed(response: BaseHTTPResponse) -> bool:
     return response.headers.get("Idempotent-Replayed") == "true"
 
 
-def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None) -> bool:
+def _is_a_strangers(failure: Failure) -> bool:
+    """Whether it denies something in Stripe's place: a proxy's page, say, or an empty 404."""
+    return failure.status in _DENIALS and not failure.stripes_own
+
+
+def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None, failure: Failure) -> bool:
     """Stripe's own word first; else what a second try can mend."""
     if _replayed(response):
         return False  # the same key gets the same answer, a whole day long
@@ -399,6 +551,7 @@ def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None) -> bool:
         return word == "true"
     status = response.status
     broken = status < HTTPStatus.MULTIPLE_CHOICES and body is None
+    broken = broken or _is_a_strangers(failure)
     return broken or status in (409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
@@ -409,9 +562,9 @@ def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) 
     return Failure(
         message=str(error.get("message") or _unexplained(response, body, url)),
         status=response.status,
-        type=error.get("type"),
-        code=error.get("code"),
-        param=error.get("param"),
+        type=_text(error.get("type")),
+        code=_text(error.get("code")),
+        param=_text(error.get("param")),
         request_id=response.headers.get("Request-Id"),
         retry_after=_seconds(response.headers.get("Retry-After")),
         reason=response.headers.get("Stripe-Rate-Limited-Reason"),
@@ -422,6 +575,10 @@ def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) 
 def _unexplained(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> str:
     what = "no object of Stripe's" if body is None else "no error of Stripe's"
     return f"{url} answered {response.status} with {what}."
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _seconds(text: str | None) -> float | None:

@@ -7,6 +7,7 @@ entries, and the order of events inside one second is unknown.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ OVERLAP = 300
 """Seconds before a bookmark that are read again: Stripe's event list is eventually consistent."""
 RETENTION = 30 * 86_400
 """Seconds that Stripe keeps events: docs.stripe.com/api/events."""
+SAME_TIME = 60
+"""Seconds by which Stripe's servers may differ."""
 EVENT = "event"
 """Stripe's `object` of an event."""
 
@@ -38,6 +41,17 @@ class Route:
     deleted_by: Collection[str]
     children: str | None
     """The field whose entries are records of their own."""
+    deleted_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Event type → beginnings of the ids for which it means deletion, for good."""
+
+    def deletes(self, event: Event) -> bool:
+        """Whether an event says that its object no longer exists."""
+        return event["type"] in self.deleted_by or self.deletes_for_good(event)
+
+    def deletes_for_good(self, event: Event) -> bool:
+        """Whether none of this id will ever exist again."""
+        beginnings = self.deleted_for.get(event["type"], ())
+        return key_of(event)[1].startswith(beginnings)
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,8 @@ class Change:
     at: int
     do: Literal["use", "retrieve", "bury"]
     snapshot: Object
+    gone: bool = False
+    """Whether the newest events say that it no longer exists."""
     late: bool = False
     """Whether a newer event of the object was taken before, so that `at` is too early."""
 
@@ -76,8 +92,10 @@ class Walk:
     """Whether an earlier walk already took an event, for a kind of object."""
     fresh: list[Event] = field(default_factory=list)
     """Events of the last `take` that no earlier walk took as events."""
+    now: float = math.inf
+    """What time it is for Stripe: what an event says of later times moves no bookmark."""
     newest: int = 0
-    """`created` of the newest event."""
+    """`created` of the newest event that is not in the future."""
     ids: set[str] = field(default_factory=set)
     """The event ids that another walk from here on will meet again."""
     former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -123,7 +141,8 @@ class Walk:
                 yield from self._tell(key, at, group)
 
     def _note(self, event: Event, at: int) -> None:
-        self.newest = max(self.newest, at)
+        if at <= self.now + SAME_TIME:
+            self.newest = max(self.newest, at)
         if at >= self.newest - OVERLAP:
             self.ids.add(event["id"])
         if not self.taken(EVENT, event):
@@ -145,11 +164,12 @@ class Walk:
         snapshot = event["data"]["object"]
         late = key in self._overtaken
         alone = len(group) == 1 and not late
-        if alone and event["type"] in route.deleted_by:
+        gone = any(route.deletes(one) for one in group)
+        if (alone and gone) or any(route.deletes_for_good(one) for one in group):
             return Change(key, at, "bury", snapshot)
         whole = not any(cut_short(snapshot, path) for path in route.nested)
         usable = alone and route.trusted and whole and event["api_version"] == self.api_version
-        return Change(key, at, "use" if usable else "retrieve", snapshot, late)
+        return Change(key, at, "use" if usable else "retrieve", snapshot, gone, late)
 
     def _note_children(self, key: Key, event: Event) -> None:
         """Remember the children that an event names: a removed one has no event of its own."""
@@ -159,15 +179,46 @@ class Walk:
         data = event["data"]
         before = (data.get("previous_attributes") or {}).get(children)
         named = [before] if before else []
-        if event["type"] in self.routes[key[0]].deleted_by:
+        if self.routes[key[0]].deletes(event):
             named.append(data["object"].get(children))
-        for listed in named:
-            for child in (listed or {}).get("data") or []:
-                self.former_children[key].add(child["id"])
-                self.last_children.setdefault(child["id"], child)
+        for child in (child for listed in named for child in _entries(listed)):
+            self.former_children[key].add(child["id"])
+            self.last_children.setdefault(child["id"], child)
 
 
 def key_of(event: Event) -> Key:
-    """What an event is about."""
+    """What an event is about; empty texts where it says nothing that could be read."""
     source = event["data"]["object"]
-    return source.get("object") or "", source.get("id") or ""
+    kind, source_id = source.get("object"), source.get("id")
+    return kind if isinstance(kind, str) else "", source_id if isinstance(source_id, str) else ""
+
+
+def in_shape(event: Event) -> Event:
+    """Give an event's outer fields the shape of the pinned version, whatever its own has.
+
+    Until 2017-05 `request` was the request's id. What has no shape that is known is left out.
+    """
+    request, data = event.get("request"), event.get("data")
+    if isinstance(request, str):
+        event["request"] = {"id": request, "idempotency_key": None}
+    elif not isinstance(request, dict):
+        event["request"] = None
+    if not isinstance(data, dict):
+        data = event["data"] = {}
+    if not isinstance(data.get("object"), dict):
+        data["object"] = {}
+    if not isinstance(data.get("previous_attributes"), dict):
+        data.pop("previous_attributes", None)
+    for name in ("api_version", "account"):
+        if not isinstance(event.get(name), str):
+            event.pop(name, None)
+    event.setdefault("api_version", None)
+    event["type"] = str(event.get("type") or "")
+    return event
+
+
+def _entries(listed: Any) -> list[Object]:
+    """The objects of a list inside an event, as far as it is one."""
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    found = entries if isinstance(entries, list) else []
+    return [one for one in found if isinstance(one, dict) and isinstance(one.get("id"), str)]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.errors import PermissionMissing, StripeError
+from stripe_alloy.expected import Trail
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Batch, Get, Step, nothing
@@ -43,9 +44,10 @@ class OnClocks:
         begin: Callable[[Answer], None] | None = None,
     ) -> None:
         self._outputs = outputs
+        self.streams = [output.stream.name for output in outputs]
         self._ways = ways(type(outputs[0].stream))
         self._lists = [*(Listed(way.path, by_created=False) for way in self._ways[:-1]), listed]
-        self._account = account
+        self.account = account
         self._start = start
         self._run = run
         self._walk = walk
@@ -78,29 +80,37 @@ class OnClocks:
         marks = [output.bookmark for output in self._outputs]
         return walk.ended and all(mark.listed and not mark.clocks for mark in marks)
 
-    def _page(self, step: int, narrowed: tuple[tuple[str, str], ...], cursor: str = "") -> Get:
+    def _page(
+        self,
+        step: int,
+        narrowed: tuple[tuple[str, str], ...],
+        cursor: str = "",
+        trail: Trail | None = None,
+    ) -> Get:
         self._open += 1
+        trail = trail or Trail()
         listed = self._lists[step]
         return Get(
             listed.path,
             [*narrowed, *listed.page(self._start, cursor=cursor)],
-            self._account,
-            partial(self._answered, step, narrowed),
-            partial(self._not_answered, step, narrowed),
+            self.account,
+            partial(self._answered, step, narrowed, trail),
+            partial(self._not_answered, step, narrowed, trail),
+            trail=trail,
         )
 
     def _answered(
-        self, step: int, narrowed: tuple[tuple[str, str], ...], answer: Answer
+        self, step: int, narrowed: tuple[tuple[str, str], ...], trail: Trail, answer: Answer
     ) -> Iterator[Step]:
         if self._begin:
             self._begin(answer)
         found: list[Object] = answer.body["data"]
         if answer.body["has_more"]:
-            yield self._page(step, narrowed, found[-1]["id"])
+            yield self._page(step, narrowed, found[-1]["id"], trail)
         listed = self._lists[step]
         if listed is self._lists[-1]:
             then = partial(self._read, int(answer.sent_at))
-            yield from Completion(found, listed, account=self._account, then=then).steps()
+            yield from Completion(found, listed, account=self.account, then=then).steps()
             return
         param = self._ways[step + 1].param or ""
         for source in found:
@@ -108,16 +118,16 @@ class OnClocks:
         yield from self._read(int(answer.sent_at), ())
 
     def _not_answered(
-        self, step: int, narrowed: tuple[tuple[str, str], ...], error: StripeError
+        self, step: int, narrowed: tuple[tuple[str, str], ...], trail: Trail, error: StripeError
     ) -> Iterator[Step]:
         """Go on where a clock, or a customer on it, was deleted meanwhile."""
         if isinstance(error, PermissionMissing):
             error.needs = self._ways[step].permission
-        gone = isinstance(error, RequestRefused) and error.failure.code == "resource_missing"
-        if not (gone and narrowed):
+        cursor_gone = error.missing and error.failure.param == "starting_after"
+        if not (error.missing and narrowed) or (cursor_gone and not trail.restart()):
             raise error
-        if error.failure.param == "starting_after":  # the object that it names is: begin again
-            yield self._page(step, narrowed)
+        if cursor_gone:  # the object that it names is: begin again
+            yield self._page(step, narrowed, trail=trail)
         yield from self._read(0, ())
 
     def _read(self, at: int, objects: Sequence[Object]) -> Iterator[Step]:
@@ -142,6 +152,8 @@ class OnClocksFirst:
         start: int,
         run: Run,
     ) -> None:
+        self.account = account
+        self.streams = [output.stream.name for output in outputs]
         self._listing = Listing(outputs, listed, account=account, start=start, run=run)
         self._clocks = OnClocks(
             outputs, listed, account=account, start=start, run=run, begin=self._listing.begin

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
+from stripe_alloy.expected import OneObject, Trail
+from stripe_alloy.paths import encoded_in, item_path
 from stripe_alloy.transport import PAGE_SIZE, Answer
 from tap_stripe_alloy.fetch import Get, Step
 from tap_stripe_alloy.lists import Listed, lists_cut_short
@@ -32,13 +35,16 @@ class Completion:
         account: str | None,
         then: Callable[[Sequence[Object]], Iterable[Step]],
         refused: Callable[[StripeError], Iterable[Step]] | None = None,
+        stream: str | None = None,
     ) -> None:
+        self._stream = stream
         self._objects = list(objects)
         self._listed = listed
         self._account = account
         self._then = then
         self._refused = refused
         self._open = 0
+        self._trails: defaultdict[int, Trail] = defaultdict(Trail)
 
     def steps(self) -> Iterator[Step]:
         """Yield the requests for what is cut short, or what follows if nothing is."""
@@ -51,7 +57,7 @@ class Completion:
         yield from gets or self._then(self._objects)
 
     def _rest(self, source: Object, cut: dict[str, Any], path: str) -> Get:
-        url = urlsplit(cut["url"])
+        url = urlsplit(encoded_in(cut["url"], str(source.get("id"))))
         params = [*parse_qsl(url.query), ("limit", str(PAGE_SIZE))]
         if cut["data"]:
             params.append(("starting_after", cut["data"][-1]["id"]))
@@ -67,6 +73,8 @@ class Completion:
             self._account,
             partial(self._more, source, cut, path),
             partial(self._not_more, source, cut, path),
+            trail=self._trails[id(cut)],
+            stream=self._stream,
         )
 
     def _more(
@@ -91,20 +99,29 @@ class Completion:
         if isinstance(error, PermissionMissing) and self._refused and self._open:
             self._open = 0  # what is still under way no longer matters
             yield from self._refused(error)
-        elif error.failure.param == "starting_after" and cut["data"]:
+        elif self._cursor_gone(error, cut) and self._trails[id(cut)].restart():
             # The entry that the cursor named is gone: read this list from its beginning.
             cut["data"].clear()
             yield self._rest(source, cut, path)
         elif isinstance(error, NotFound) and source.get("id"):
             yield Get(
-                f"{self._listed.path}/{source['id']}",
+                item_path(self._listed.path, source["id"]),
                 (),
                 self._account,
                 partial(self._still_there, source, error),
                 partial(self._gone, source),
+                of=OneObject(str(source.get("object")), source["id"]),
+                stream=self._stream,
             )
+        elif error.of_one_object and not isinstance(error, NotFound) and source.get("id"):
+            _logger.warning("%s %s of %s stays cut short.", error, path, source["id"])
+            yield from self._one_done()
         else:
             raise error
+
+    @staticmethod
+    def _cursor_gone(error: StripeError, cut: dict[str, Any]) -> bool:
+        return error.missing and error.failure.param == "starting_after" and bool(cut["data"])
 
     def _still_there(self, source: Object, error: StripeError, answer: Answer) -> Iterator[Step]:
         if not answer.body.get("deleted"):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from stripe_alloy.expected import Trail
 from stripe_alloy.transport import Answer
 from stripe_alloy.webhooks.coverage import FOREVER, Fetched, Interval
 from tap_stripe_alloy.backfill import OPEN
-from tap_stripe_alloy.changes import EVENT, OVERLAP, Event, Key, Page, key_of
+from tap_stripe_alloy.changes import EVENT, OVERLAP, Event, Key, Page, in_shape, key_of
 from tap_stripe_alloy.fetch import Get, Look, Step
 from tap_stripe_alloy.lists import Listed
 
@@ -82,6 +83,7 @@ class StripeFeed:
         self._taker = taker
         self._own = own
         self._cursor: str | None = None
+        self._trail = Trail()
         self._waits = self._ended = False
         self.known_at = 0.0
         self.upto = 0
@@ -92,16 +94,16 @@ class StripeFeed:
             return None
         self._waits = True
         params = _LIST.page(self._oldest, cursor=self._cursor)
-        return Get(EVENTS, params, self._account, self._answered)
+        return Get(EVENTS, params, self._account, self._answered, trail=self._trail)
 
     def taken(self, kind: str, event: Event) -> bool:
         """Whether it is among those that were seen."""
         return event["id"] in self._seen.get(kind, ())
 
     def _answered(self, answer: Answer) -> Iterator[Step]:
-        events: list[Event] = answer.body["data"]
+        events = [in_shape(event) for event in answer.body["data"]]
         if not self.known_at:
-            self.known_at = answer.sent_at
+            self.known_at = answer.safe_at
             yield from self._taker.clock(answer.sent_at, self._oldest)
         self._waits = False
         self._ended = not answer.body["has_more"]
@@ -162,6 +164,7 @@ class InboxFeed:
         self._check: Interval | None = None
         self._missed = 0
         self._cursor: str | None = None
+        self._trail = Trail()
         self._gap_at = 0.0
         self._place: Place | None = None
         self._waits = self._ended = self._asked_clock = False
@@ -177,9 +180,9 @@ class InboxFeed:
         if self._gaps is None:
             return Look(self._look, self._looked)
         if self._gaps:
-            return Get(EVENTS, self._list_params(self._gaps[0]), self._account, self._fetched)
+            return self._get(self._gaps[0], self._fetched)
         if self._check:
-            return Get(EVENTS, self._list_params(self._check), self._account, self._checked)
+            return self._get(self._check, self._checked)
         return Look(self._read, self._take)
 
     def taken(self, kind: str, event: Event) -> bool:
@@ -206,9 +209,12 @@ class InboxFeed:
             self._check = check_from, self.known_at - ON_ITS_WAY
         return iter(())
 
-    def _list_params(self, interval: Interval) -> list[tuple[str, str]]:
+    def _get(self, interval: Interval, then: Callable[[Answer], Iterator[Step]]) -> Get:
         low, high = interval
-        return _LIST.page(int(low), OPEN if high == FOREVER else int(high) + 1, self._cursor)
+        params = _LIST.page(int(low), OPEN if high == FOREVER else int(high) + 1, self._cursor)
+        if not self._cursor:
+            self._trail = Trail()
+        return Get(EVENTS, params, self._account, then, trail=self._trail)
 
     def _fetched(self, answer: Answer) -> Iterator[Step]:
         assert self._gaps  # noqa: S101 - only for a gap is a list asked for
@@ -232,9 +238,9 @@ class InboxFeed:
         """Once a day: did the newest events come? If not, nobody knows which others did not."""
         events: list[Event] = answer.body["data"]
         lacking = self._inbox.unknown([event["id"] for event in events], self._whose)
-        missed = [e for e in events if e["id"] in lacking and self._is_wanted(e)]
-        self._missed += len(missed)
         bodies = [msgspec.json.encode(event) for event in events]
+        missed = [e for e in map(in_shape, events) if e["id"] in lacking and self._is_wanted(e)]
+        self._missed += len(missed)
         self._inbox.fetched(self._whose, bodies)
         self._cursor = events[-1]["id"] if missed and answer.body["has_more"] else None
         if self._cursor is None:
@@ -272,7 +278,7 @@ class InboxFeed:
             place=self._place,
             limit=CHUNK,
         )
-        events = [msgspec.json.decode(entry.body) for entry in entries]
+        events = [in_shape(msgspec.json.decode(entry.body)) for entry in entries]
         numbers = {event["id"]: entry.seq for event, entry in zip(events, entries, strict=True)}
         overtaken = self._overtaken(events, numbers)
         news = any(n > (self._after or 0) for n in numbers.values())

@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from stripe_alloy.errors import PermissionMissing, StripeError
+from stripe_alloy.errors import AccountRejected, PermissionMissing, StripeError
+from stripe_alloy.expected import OneObject, OnePage, Trail
 from stripe_alloy.transport import Answer, Decode, Params, Transport
+from tap_stripe_alloy.workers import Workers
 
 POLL = 0.5
 """Seconds after which a waiting run looks whether it was told to stop."""
@@ -47,10 +49,26 @@ class Get:
     otherwise: Callable[[StripeError], Iterable[Step]] | None = None
     """What follows from a refusal; without it the error ends the source or the run."""
     decode: Decode | None = None
+    of: OneObject | None = None
+    """The object that is asked for; without it the answer is to be a page of a list."""
+    trail: Trail | None = None
+    """The cursors of the list so far."""
+    stream: str | None = None
+    """The stream it is for, where that is not all of its source."""
 
     def fetch(self, transport: Transport) -> Answer:
         """Send it."""
-        return transport.get(self.path, self.params, account=self.account, decode=self.decode)
+        return transport.get(
+            self.path,
+            self.params,
+            account=self.account,
+            decode=self.decode,
+            expected=self.of or self._page(),
+        )
+
+    def _page(self) -> OnePage:
+        after = next((value for name, value in self.params if name == "starting_after"), None)
+        return OnePage(after, self.trail or Trail())
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,11 @@ def nothing() -> None:
 class Source(Protocol):
     """Something to read, in pages."""
 
+    account: str | None
+    """The account whose objects it reads; None for the key's own."""
+    streams: list[str]
+    """The names of the streams it reads."""
+
     def next(self) -> Get | Look | None:
         """Return the page to ask for now; None while only answers can tell more."""
 
@@ -96,8 +119,15 @@ class Fetcher:
     """Runs sources side by side."""
 
     def __init__(
-        self, transport: Transport, *, max_concurrency: int, stopped: Callable[[], bool]
+        self,
+        transport: Transport,
+        *,
+        max_concurrency: int,
+        stopped: Callable[[], bool],
+        rejected: Callable[[str, AccountRejected], None],
     ) -> None:
+        self._rejected = rejected
+        self._lost: set[str | None] = set()
         self._transport = transport
         self._max_concurrency = max_concurrency
         self._stopped = stopped
@@ -114,7 +144,7 @@ class Fetcher:
         When none came for a while there is an empty one, so that the caller can say how far it is.
         """
         turns = deque(sources)
-        pool = ThreadPoolExecutor(self._max_concurrency, thread_name_prefix="stripe")
+        pool = Workers(self._max_concurrency)
         try:
             self._fill(pool, turns)
             while self._under_way.total() and not self._stopped():
@@ -123,13 +153,15 @@ class Fetcher:
                 except Empty:
                     yield Batch((), nothing)
                     continue
+                if self._stopped():
+                    return  # what came may be but the end of what was given up
                 self._under_way[id(source)] -= 1
                 self._make_room()
                 batches = list(self._handle(source, get, outcome, turns))
                 self._fill(pool, turns)
                 yield from batches
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.stop()
 
     def _handle(
         self,
@@ -138,8 +170,13 @@ class Fetcher:
         outcome: Any,
         turns: deque[Source],
     ) -> Iterator[Batch]:
+        if source.account in self._lost:
+            return  # what was under way for an account that refuses us
         try:
             steps = list(self._steps(get, outcome))
+        except AccountRejected as error:
+            self._lose(source.account, error, turns)
+            return
         except PermissionMissing as error:
             self._drop(source, turns)
             source.refused(error)
@@ -162,6 +199,17 @@ class Fetcher:
             self._latency += (outcome.seconds - self._latency) / 8
         return get.then(outcome)
 
+    def _lose(self, account: str | None, error: AccountRejected, turns: deque[Source]) -> None:
+        """Go on without an account that refuses us; it is an error where no account was named."""
+        if account is None:
+            raise error
+        self._lost.add(account)
+        for source in [source for source in turns if source.account == account]:
+            self._drop(source, turns)
+        kept = [one for one in self._follow_ups if one[0].account != account]
+        self._follow_ups = deque(kept)
+        self._rejected(account, error)
+
     def _drop(self, source: Source, turns: deque[Source]) -> None:
         if source in turns:
             turns.remove(source)
@@ -176,7 +224,7 @@ class Fetcher:
         elif not waiting:
             self._room = min(self._max_concurrency, self._room + 1)
 
-    def _fill(self, pool: ThreadPoolExecutor, turns: deque[Source]) -> None:
+    def _fill(self, pool: Workers, turns: deque[Source]) -> None:
         """Send what may be sent now: follow-ups first, then one page of each source in turn."""
         while self._follow_ups and self._under_way.total() < self._room:
             self._send(pool, *self._follow_ups.popleft())
@@ -194,14 +242,27 @@ class Fetcher:
         rate = min(self._transport.budget.ceiling_of_endpoint, USEFUL_RATE)
         return math.ceil(rate * self._latency * 1.25) + 1
 
-    def _send(self, pool: ThreadPoolExecutor, source: Source, get: Get | Look) -> None:
+    def _send(self, pool: Workers, source: Source, get: Get | Look) -> None:
         self._under_way[id(source)] += 1
-        pool.submit(self._fetch, source, get)
+        pool.submit(partial(self._fetch, source, get))
 
     def _fetch(self, source: Source, get: Get | Look) -> None:
         outcome: Any
         try:
             outcome = get.fetch(self._transport)
+        except StripeError as error:
+            error.about = _about(source, get)
+            outcome = error
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             outcome = error
         self._answers.put((source, get, outcome))
+
+
+def _about(source: Source, get: Get | Look) -> str:
+    """What an error is to name: stream, object and account."""
+    stream = get.stream if isinstance(get, Get) else None
+    names = [stream] if stream else source.streams
+    found = f"Stream{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    if isinstance(get, Get) and get.of:
+        found += f", {get.of.object} {get.of.id!r}"
+    return f"{found}, account {source.account}" if source.account else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
-from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.errors import PermissionMissing, StripeError
+from stripe_alloy.expected import Trail
 from stripe_alloy.transport import Answer
-from tap_stripe_alloy.backfill import OPEN, Ask, Missing, Page, Row, Slices
-from tap_stripe_alloy.changes import OVERLAP, RETENTION
+from tap_stripe_alloy.backfill import OPEN, Ask, Missing, Page, Row, Slices, Window
+from tap_stripe_alloy.changes import OVERLAP, RETENTION, SAME_TIME
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.direct import DirectPage, on_clock_as_it_came, seconds
 from tap_stripe_alloy.fetch import Batch, Get, Step
@@ -64,9 +66,10 @@ class Listing:
         missing: Iterable[Missing] | None = None,
     ) -> None:
         self.outputs = outputs
+        self.streams = [output.stream.name for output in outputs]
         self._listed = listed
         self._start = start
-        self._account = account
+        self.account = account
         self._run = run
         self.over = False
         self._resumed = missing is None and outputs[0].bookmark.missing is not None
@@ -78,6 +81,7 @@ class Listing:
         self._slices = Slices(missing, cuttable=listed.by_created, history=listed.history)
         self._direct = outputs[0].direct if len(outputs) == 1 and self.as_it_comes else None
         self._pages = 0
+        self._trails: defaultdict[Window, Trail] = defaultdict(Trail)
 
     def next(self) -> Get | None:
         """Return the next page to ask for."""
@@ -91,10 +95,11 @@ class Listing:
         return Get(
             self._listed.path,
             self._params(ask),
-            self._account,
+            self.account,
             partial(self._maybe_as_it_came if direct else self._answered, ask),
             partial(self._refused_page, ask),
             direct.page if direct else None,
+            trail=self._trails[ask.window],
         )
 
     def left(self) -> Mapping[str, float]:
@@ -166,7 +171,7 @@ class Listing:
         if not self._begun:
             self._begun = True
             for output in self.outputs:
-                anchor = int(first.sent_at) - OVERLAP
+                anchor = int(first.safe_at) - OVERLAP
                 begun = output.bookmark.begun
                 if begun and begun > anchor - RETENTION:  # its rows may be there already
                     anchor = min(anchor, begun)
@@ -174,7 +179,7 @@ class Listing:
 
     def _complete(self, page: Page, objects: Sequence[Object], at: int | None) -> Iterator[Step]:
         then = partial(self._batch, page, at)
-        yield from Completion(objects, self._listed, account=self._account, then=then).steps()
+        yield from Completion(objects, self._listed, account=self.account, then=then).steps()
 
     def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
         records = [pair for source in objects for pair in records_of(source, self.outputs, at)]
@@ -201,8 +206,8 @@ class Listing:
 
     def _refused_page(self, ask: Ask, error: StripeError) -> Iterator[Step]:
         """Go on by time where the object that the cursor names was deleted meanwhile."""
-        cursor_gone = isinstance(error, RequestRefused) and error.failure.param == "starting_after"
-        if not (cursor_gone and ask.cursor):
+        cursor_gone = error.missing and error.failure.param == "starting_after"
+        if not (cursor_gone and ask.cursor and self._trails[ask.window].restart()):
             raise error
         self._slices.cursor_lost(ask)
         return iter(())
@@ -250,6 +255,12 @@ class Tail(Listing):
         self._seen = bookmark.seen
         self._walk = walk
         self._ids: dict[str, int] = {}
+        self._now = 0.0
+
+    @override
+    def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+        self._now = answer.sent_at
+        yield from super()._answered(ask, answer)
 
     @override
     def next(self) -> Get | None:
@@ -272,7 +283,8 @@ class Tail(Listing):
         self._slices.saved(page)
         if self._slices.missing():
             return
-        newest = max([self._since, *self._ids.values()])
+        past = [at for at in self._ids.values() if at <= self._now + SAME_TIME]
+        newest = max([self._since, *past])
         overlap = [source_id for source_id, at in self._ids.items() if at >= newest - OVERLAP]
         for output in self.outputs:
             output.bookmark.advance(newest, overlap)

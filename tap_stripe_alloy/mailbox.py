@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from stripe_alloy.errors import AccountRejected
 from stripe_alloy.webhooks.inbox import Inbox, Whose
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.changes import OVERLAP
@@ -82,7 +83,11 @@ class Mailbox:
         for account in self._accounts:
             whose = self.whose(account)
             for endpoint, event_id in self._inbox.unclaimed(whose):
-                if self._has_event(event_id, whose.account):
+                try:
+                    ours = self._has_event(event_id, whose.account)
+                except AccountRejected:
+                    break  # it is named once its own events are asked for
+                if ours:
                     self._inbox.claim(endpoint, self._own_id)
                 else:
                     self._inbox.disclaim(endpoint, self._own_id)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from typing_extensions import override
 
-from stripe_alloy.errors import NotFound, PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.paths import item_path
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, Ask, Page
 from tap_stripe_alloy.fetch import Get, Step
@@ -89,7 +90,7 @@ class MethodsByCustomer(Listing):
     @override
     def _complete(self, page: Page, objects: Sequence[Object], at: int | None) -> Iterator[Step]:
         for customer in objects:
-            url = f"{CUSTOMERS}/{customer['id']}/payment_methods"
+            url = f"{item_path(CUSTOMERS, customer['id'])}/payment_methods"
             customer[FIELD] = {"data": [], "has_more": True, "url": url}
         yield from super()._complete(page, objects, at)
 
@@ -113,7 +114,8 @@ class PaymentMethodListing:
         run: Run,
     ) -> None:
         self._outputs = outputs
-        self._account = account
+        self.streams = [output.stream.name for output in outputs]
+        self.account = account
         self._run = run
         self._logger = outputs[0].stream.logger
         kept = outputs[0].bookmark.backfill or {}
@@ -153,7 +155,7 @@ class PaymentMethodListing:
         self._run.refused(self._outputs, error)
 
     def _probe(self, path: str, limit: int, then: Callable[[Answer], Iterator[Step]]) -> Get:
-        return Get(path, [("limit", str(limit))], self._account, then, self._cannot_probe)
+        return Get(path, [("limit", str(limit))], self.account, then, self._cannot_probe)
 
     def _sampled(self, answer: Answer) -> Iterator[Step]:
         self._all.begin(answer)
@@ -162,7 +164,7 @@ class PaymentMethodListing:
         if not customers:
             self._all.note_expected()
         for customer in customers:
-            path = f"{CUSTOMERS}/{customer}/payment_methods"
+            path = f"{item_path(CUSTOMERS, customer)}/payment_methods"
             yield self._probe(path, SAMPLE_LIMIT, self._expect)
 
     def _expect(self, answer: Answer) -> Iterator[Step]:
@@ -178,7 +180,7 @@ class PaymentMethodListing:
             self._logger.warning(
                 "The list of all payment methods is read unchecked: the key may not read customers"
             )
-        elif not isinstance(error, NotFound):
+        elif not error.missing:
             raise error
         self._one_probed()
         return iter(())
@@ -202,7 +204,7 @@ class PaymentMethodListing:
         self._by_customer = MethodsByCustomer(
             self._outputs,
             self._customers,
-            account=self._account,
+            account=self.account,
             start=self._start,
             run=self._run,
         )

@@ -46,7 +46,8 @@ class OwnWrites:
 
 
 def _key_of(event: Event) -> str | None:
-    key = (event.get("request") or {}).get("idempotency_key")
+    request = event.get("request")  # its id alone, until 2017-05
+    key = request.get("idempotency_key") if isinstance(request, dict) else None
     return key if isinstance(key, str) and key.startswith(KEY_PREFIX) else None
 
 

@@ -59,6 +59,8 @@ class StripeStream(Stream):
     """What events about its objects are named for, up to the last dot."""
     deleted_by: ClassVar[tuple[str, ...]] = ()
     """Events after which the object no longer exists."""
+    deleted_for: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Events after which only those objects no longer exist, for good, whose ids begin so."""
     parent: ClassVar[type[StripeStream] | None] = None
     parent_field: ClassVar[str | None] = None
     """The field of the parent that lists this stream's objects."""

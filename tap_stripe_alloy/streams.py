@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tap_stripe_alloy.changes import RETENTION
 from tap_stripe_alloy.stream import StripeStream
@@ -126,6 +127,8 @@ class PaymentMethods(StripeStream):
     by_created = False
     whole = False  # custom ones are in no list, detached ones in no customer's
     subjects = ("payment_method",)
+    # Cards and sources of the former API are deleted when they are detached.
+    deleted_for: ClassVar = {"payment_method.detached": ("card_", "src_")}
     permission = "PaymentMethods: read"
 
 

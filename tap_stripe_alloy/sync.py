@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
-from stripe_alloy.transport import Transport
+from stripe_alloy.errors import AccountRejected, NotFound, PermissionMissing, SettingsError
+from stripe_alloy.expected import OneObject
+from stripe_alloy.paths import item_path
+from stripe_alloy.transport import Answer, Transport
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.changes import OVERLAP, RETENTION
 from tap_stripe_alloy.clocks import OnClocks, OnClocksFirst
@@ -64,6 +66,8 @@ class Sync:
         self._direct = direct
         self.refusals: dict[str, PermissionMissing] = {}
         """Stream → the error that says what the key lacks."""
+        self.rejections: dict[str, AccountRejected] = {}
+        """Account → the error that says that it does not let the key in."""
         self._reading: list[Source] = []
         self._outputs: list[tuple[str | None, Output]] = []
         self._versions = {stream.name: Version(stream.stream_state) for stream in streams}
@@ -94,7 +98,7 @@ class Sync:
         self._outputs = [
             (account, output)
             for account, output in self._outputs
-            if output.stream.name not in self.refusals
+            if output.stream.name not in self.refusals and account not in self.rejections
         ]
         return self._round()
 
@@ -141,8 +145,14 @@ class Sync:
             self.transport,
             max_concurrency=self._settings.max_concurrency,
             stopped=self._stopped,
+            rejected=self.rejections.__setitem__,
         )
         return fetcher.run(self._reading)
+
+    @property
+    def reads_several_accounts(self) -> bool:
+        """Whether others are read where one refuses the key."""
+        return len({source.account for source in self._reading} | {*self.rejections}) > 1
 
     def left(self) -> Mapping[str, float]:
         """Stream → pages of its list that are left, as far as known."""
@@ -193,7 +203,8 @@ class Sync:
 
     def _has_event(self, event_id: str, account: str | None) -> bool:
         try:
-            self.transport.get(f"/v1/events/{event_id}", account=account)
+            path, event = item_path("/v1/events", event_id), OneObject("event", event_id)
+            self.transport.get(path, account=account, expected=event)
         except NotFound:
             return False
         return True
@@ -204,9 +215,12 @@ class Sync:
             self._asked_own_id = [self._own_id_at_stripe()]
         return self._asked_own_id[0]
 
+    def _own_account(self) -> Answer:
+        return self.transport.get("/v1/account", expected=OneObject("account"))
+
     def _own_id_at_stripe(self) -> str | None:
         try:
-            found: str | None = self.transport.get("/v1/account").body["id"]
+            found: str | None = self._own_account().body["id"]
         except PermissionMissing as error:
             named = _ACCOUNT.search(error.failure.message)
             found = named.group() if named else None

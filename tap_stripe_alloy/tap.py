@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from singer_sdk.helpers.capabilities import (
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from stripe_alloy.errors import SettingsError, StreamsRefused, StripeError
+from stripe_alloy.errors import AccountsRefused, SettingsError, StreamsRefused, StripeError
 from stripe_alloy.program import metrics_at_debug, run
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from singer_sdk import Stream
 
     from stripe_alloy.connect import Connection
-    from stripe_alloy.errors import PermissionMissing
+    from stripe_alloy.errors import AccountRejected, PermissionMissing
     from stripe_alloy.transport import Transport
     from tap_stripe_alloy.fetch import Batch
     from tap_stripe_alloy.records import Record
@@ -155,7 +156,8 @@ class TapStripeAlloy(Tap):
                     self._follow(sync, progress)
         except StripeError:
             self._write_state()  # what was written need not be read again
-            raise
+            if not self._told_to_stop:
+                raise
         finally:
             sync.close()
             self._disconnect()
@@ -172,7 +174,7 @@ class TapStripeAlloy(Tap):
         finally:
             sync.close()
             self._disconnect()
-        for error in sync.refusals.values():
+        for error in (*sync.rejections.values(), *sync.refusals.values()):
             raise error
 
     def _write_batches(self, batches: Iterable[Batch], progress: Progress) -> None:
@@ -208,6 +210,8 @@ class TapStripeAlloy(Tap):
         while not self._told_to_stop:
             self._tell_refusals({n: e for n, e in sync.refusals.items() if n not in told})
             told.update(sync.refusals)
+            self._tell_rejections({n: e for n, e in sync.rejections.items() if n not in told})
+            told.update(sync.rejections)
             news, now = sync.news(), time.monotonic()
             if news or now - walked >= (WALK_EVERY if news is None else SURE_EVERY):
                 self._write_batches(sync.more(), progress)
@@ -224,6 +228,10 @@ class TapStripeAlloy(Tap):
             sys.exit(TERMINATED)
         if not self.following:
             self._tell_refusals(sync.refusals)
+            self._tell_rejections(sync.rejections)
+        if sync.rejections:
+            only = next(iter(sync.rejections.values()))
+            raise AccountsRefused(sync.rejections) if sync.reads_several_accounts else only
         if sync.refusals:
             raise StreamsRefused(
                 {name: lacking(BY_NAME[name], error) for name, error in sync.refusals.items()}
@@ -235,12 +243,23 @@ class TapStripeAlloy(Tap):
                 "Stream %s was not read: %s %s", name, lacking(BY_NAME[name], error), error
             )
 
+    def _tell_rejections(self, rejections: Mapping[str, AccountRejected]) -> None:
+        for account, error in sorted(rejections.items()):
+            self.logger.error("Account %s was not read: %s", account, error)
+
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         # Raising here could cut a message in two; the run looks at this between pages.
         if self._told_to_stop:
             sys.exit(TERMINATED)
         self._told_to_stop = True
+        # In a thread: this one may hold the locks of what it was interrupted in.
+        threading.Thread(target=self._stop_soon, daemon=True).start()
+
+    def _stop_soon(self) -> None:
+        self.logger.warning("Told to stop: requests are given up, the state is written")
+        if self._connection:
+            self._connection.transport.stop()
 
     # The way to Stripe
 

@@ -81,6 +81,8 @@ class VariantListing:
         start: int,
         run: Run,
     ) -> None:
+        self.account = account
+        self.streams = [output.stream.name for output in outputs]
         self._outputs = outputs
         self._run = run
         kept = _kept(outputs[0], len(listed.variants), start)

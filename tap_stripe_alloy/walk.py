@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
+from stripe_alloy.expected import OneObject
+from stripe_alloy.paths import item_path
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Page, Route, Walk
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.feeds import Feed, Own, StripeFeed, Taker, nothing_own
 from tap_stripe_alloy.fetch import Batch, Get, Look, Step, nothing
 from tap_stripe_alloy.listing import Run
-from tap_stripe_alloy.lists import on_clock
+from tap_stripe_alloy.lists import cut_short, on_clock
 from tap_stripe_alloy.outputs import Output, Written, children_of, parts, records_of
 from tap_stripe_alloy.records import Object
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.mailbox import Mailbox
+
+_logger = logging.getLogger(__name__)
 
 BOOKMARK_SLACK = 86_400
 """Seconds that a bookmark may lie behind when nothing happens, before it is moved up."""
@@ -39,13 +45,15 @@ class Changes:
         own: Own = nothing_own,
         mailbox: Mailbox | None = None,
     ) -> None:
-        self._account = account
+        self.account = account
+        self.streams = [output.stream.name for output in outputs]
         self._api_version = api_version
         self._run = run
         self._outputs = outputs
         self._mailbox = mailbox
         self._since = {id(output): output.bookmark.since for output in outputs}
         self._feed = self._feed_for(mailbox, own)
+        self._now = math.inf
         self._follow(outputs)
         self._denied: set[str] = set()
         self._current_children: dict[Key, set[str]] = {}
@@ -57,11 +65,11 @@ class Changes:
     def _feed_for(self, mailbox: Mailbox | None, own: Own) -> Feed:
         taker = Taker(self._take, self._leave_stale)
         if mailbox:
-            return mailbox.feed(self._outputs, account=self._account, taker=taker, own=own)
+            return mailbox.feed(self._outputs, account=self.account, taker=taker, own=own)
         bookmarks = [output.bookmark for output in self._outputs]
         return StripeFeed(
             min(self._since.values()) - OVERLAP,
-            account=self._account,
+            account=self.account,
             seen=seen_by_kind(self._outputs),
             known=frozenset.intersection(*(bookmark.seen for bookmark in bookmarks)),
             taker=taker,
@@ -101,10 +109,11 @@ class Changes:
     def _follow(self, outputs: Sequence[Output]) -> None:
         self._outputs = outputs
         self._by_object = by_kind(outputs)
-        self._walk = Walk(self._api_version, self._routes(), self._feed.taken)
+        self._walk = Walk(self._api_version, self._routes(), self._feed.taken, now=self._now)
 
     def _leave_stale(self, now: float, needed_from: float) -> Iterator[Step]:
         """Stripe's clock tells how far back its events go: what needs older ones is listed."""
+        self._now = self._walk.now = now
         stale = self._run.stale(self._outputs, now, needed_from)
         if stale:
             self._stirred = True
@@ -121,6 +130,7 @@ class Changes:
                 trusted=not root.expand,
                 nested=root.nested,
                 deleted_by=root.deleted_by,
+                deleted_for=root.deleted_for,
                 children=next((name for name in fields if name), None),
             )
         return routes
@@ -162,11 +172,13 @@ class Changes:
     def _retrieve(self, change: Change) -> Get:
         root = self._by_object[change.key[0]][0].stream.root
         return Get(
-            f"{root.path}/{change.key[1]}",
+            item_path(root.path, change.key[1]),
             [("expand[]", path) for path in root.expand],
-            self._account,
+            self.account,
             partial(self._retrieved, change),
             partial(self._not_retrieved, change),
+            of=OneObject(*change.key),
+            stream=root.name,
         )
 
     def _retrieved(self, change: Change, answer: Answer) -> Iterator[Step]:
@@ -177,19 +189,23 @@ class Changes:
         completion = Completion(
             [answer.body],
             root.listed,
-            account=self._account,
+            account=self.account,
             then=partial(self._emit, change),
             refused=partial(self._not_retrieved, change),
+            stream=root.name,
         )
         yield from completion.steps()
 
     def _not_retrieved(self, change: Change, error: StripeError) -> Iterator[Step]:
-        if isinstance(error, PermissionMissing):
+        if isinstance(error, PermissionMissing) and error.of_endpoint:
             self._deny(change.key[0], error)
             self._open -= 1
             yield from self._end()
         elif isinstance(error, NotFound):
             yield from self._emit(change, [])
+        elif error.of_one_object:
+            _logger.warning("%s It is left as its event tells.", error)
+            yield from self._emit(change, [] if change.gone else [change.snapshot])
         else:
             raise error
 
@@ -225,7 +241,8 @@ class Changes:
                 if output.stream.parent is None and self._concerns(output, change.at)
             ]
         for output in self._by_object[object_name]:
-            if output.stream.parent:
+            field = output.stream.parent_field
+            if field and not cut_short(change.snapshot, [field]):
                 children = children_of(change.snapshot, output)
                 self._current_children[change.key] = {child["id"] for child in children}
         return self._concerned(object_name, change.at, change.snapshot)

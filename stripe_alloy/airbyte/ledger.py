@@ -22,6 +22,7 @@ from airbyte_protocol_dataclasses.models import (
 from stripe_alloy.airbyte.shapes import COMPLETE_IN, Chosen, JSONObject, state_of
 from stripe_alloy.errors import (
     AccountRejected,
+    AccountsRefused,
     KeyRejected,
     PermissionMissing,
     RateLimited,
@@ -35,6 +36,7 @@ FAILURES: Mapping[type[Exception], FailureType] = {
     KeyRejected: FailureType.config_error,
     PermissionMissing: FailureType.config_error,
     AccountRejected: FailureType.config_error,
+    AccountsRefused: FailureType.config_error,
     StreamsRefused: FailureType.config_error,
     RateLimited: FailureType.transient_error,
     StripeUnavailable: FailureType.transient_error,

@@ -67,6 +67,15 @@ def _keys(service: Service, given: JSON) -> JSON:
     return _DONE
 
 
+def _accounts(service: Service, given: JSON) -> JSON:
+    unknown = given.keys() - {"revoke", "restore"}
+    if unknown:
+        raise ValueError(f"expected revoke or restore, got {', '.join(sorted(unknown))}")
+    service.revoked.update([given["revoke"]] if "revoke" in given else [])
+    service.revoked.discard(given.get("restore", ""))
+    return _DONE
+
+
 def _webhooks(service: Service, _: JSON) -> JSON:
     found = service.webhooks
     return {"pending": found.pending(), "deliveries": [asdict(one) for one in found.deliveries]}
@@ -97,6 +106,7 @@ _ACTIONS: dict[tuple[str, str], Callable[[Service, JSON], JSON]] = {
     ("GET", "clock"): _clock,
     ("POST", "clock"): _clock,
     ("POST", "keys"): _keys,
+    ("POST", "accounts"): _accounts,
     ("GET", "webhooks"): _webhooks,
     ("POST", "webhooks"): _steer_webhooks,
 }

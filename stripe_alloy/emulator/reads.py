@@ -86,6 +86,18 @@ def _payment_methods(reading: Reading) -> bytes:
     return reading.lists.page("payment_method", reading.params, reading.path, {})
 
 
+def _payment_method(reading: Reading) -> bytes:
+    """One payment method; reported: of a source that nobody has any more Stripe says no 404."""
+    method_id = reading.ids["id"]
+    found = reading.store.get(reading.account, "payment_method", method_id)
+    if method_id.startswith("src_") and (found is None or found.shown == DELETED):
+        raise invalid(
+            "A source must be attached to a customer to be used as a `payment_method`.",
+            "payment_method",
+        )
+    return fetch(reading, "payment_method", method_id)
+
+
 def _prices(reading: Reading) -> bytes:
     """Active ones unless asked otherwise; inline ones are never among them."""
     params = reading.params
@@ -161,6 +173,7 @@ _OWN: dict[tuple[str, str], ReadHandler] = {
     ("get", "account"): _account,
     ("get", "event"): _event,
     ("get", "invoice"): _invoice,
+    ("get", "payment_method"): _payment_method,
 }
 
 

@@ -6,7 +6,8 @@ import logging
 import re
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -49,6 +50,14 @@ def _refused(error: ApiError, request_id: str) -> Answer:
     return Answer(error.status, _encode(error.body(request_id)), error.headers)
 
 
+def _given(options: JSON) -> Answer:
+    """The answer that a fault puts in the place of Stripe's."""
+    body = options.get("body", "")
+    content = body.encode() if isinstance(body, str) else _encode(body)
+    kind = "text/html" if isinstance(body, str) else "application/json"
+    return Answer(int(options.get("status", 200)), content, content_type=kind)
+
+
 TABLE = Table((*reads.ROUTES, *WRITES))
 
 
@@ -82,6 +91,8 @@ class Service:
     unscoped_payment_methods: str = "serve"
     unfiltered_prices: str = "active"
     webhook_retries: Sequence[float] = RETRIES
+    revoked: set[str] = field(default_factory=set)
+    """Accounts that no longer let the platform in."""
 
     def __post_init__(self) -> None:
         self.log = Log()
@@ -100,9 +111,14 @@ class Service:
             return control(self, incoming)
         with self._lock:
             request_id = f"req_{self._request_ids.text(14)}"
-        met = self.faults.take(incoming.method, incoming.path)
+        account = incoming.headers.get("stripe-account") or self.platform
+        met = self.faults.take(incoming.method, incoming.path, incoming.query, account)
         answer = self._spoiled(met) or self._safe(incoming, request_id, met)
         answer.headers = {**self._headers(incoming, request_id), **answer.headers}
+        dated = first(met, "date")
+        if dated:
+            ahead = float(dated.options.get("seconds", 0))
+            answer.headers["Date"] = formatdate(self.clock() + ahead, usegmt=True)
         self._withhold(answer, met)
         self.log.add(incoming, 0 if answer.cut else answer.status, request_id)
         return answer
@@ -118,12 +134,14 @@ class Service:
 
     def _spoiled(self, met: list[Fault]) -> Answer | None:
         """The answer of a fault that keeps the request from being executed."""
-        fault = first(met, "cut_before", "garbage", "html")
+        fault = first(met, "cut_before", "garbage", "html", "answer")
         if fault is None:
             return None
         self._pause(met)
         if fault.kind == "cut_before":
             return Answer(0, b"", cut="all")
+        if fault.kind == "answer":
+            return _given(fault.options)
         if fault.kind == "garbage":
             return Answer(200, b'{"object": "list", "data": [{"id": "ch_')
         page = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -156,7 +174,7 @@ class Service:
         if version and not _VERSION.match(version):
             raise invalid(f"Invalid Stripe API version: {version}")
         account = incoming.headers.get("stripe-account") or self.platform
-        if account not in self.accounts:
+        if account not in self.accounts or account in self.revoked:
             raise no_account(key, account)
         found = TABLE.find(incoming.method, incoming.path)
         if found is None:
@@ -176,8 +194,26 @@ class Service:
         params = coerce(nest(fields), asked.route.shape)
         if asked.route.read is not None:
             self._pause(asked.faults)
-            return self._deformed(Answer(200, self._read(asked, params)), asked.faults)
+            body = self._repeated(asked) or self._read(asked, params)
+            return self._deformed(Answer(200, body), asked.faults)
         return self._deformed(self._once(asked, params, fields), asked.faults)
+
+    def _repeated(self, asked: Asked) -> bytes | None:
+        """A page that was given before, where a `cycle` fault leads its list round in circles."""
+        fault = first(asked.faults, "cycle")
+        if fault is None:
+            return None
+        with self._lock:
+            given = fault.options.setdefault("given", [])
+            number = fault.options["turn"] = fault.options.get("turn", -1) + 1
+            if number >= int(fault.options.get("pages", 1)):
+                again: bytes = given[number % len(given)]
+                return again
+        page = _decode(
+            self._read(asked, coerce(nest(pairs(asked.incoming.form)), asked.route.shape))
+        )
+        given.append(_encode({**page, "has_more": True}))
+        return bytes(given[-1])
 
     def _pause(self, met: list[Fault]) -> None:
         delayed = sum(float(f.options.get("seconds", 1)) for f in met if f.kind == "delay")

@@ -24,6 +24,7 @@ from stripe_alloy.errors import (
     StripeError,
     without_secrets,
 )
+from stripe_alloy.expected import OneObject
 from stripe_alloy.transport import Transport
 from stripe_alloy.webhooks.complaints import ComplaintFilter
 from stripe_alloy.webhooks.connections import (
@@ -236,7 +237,7 @@ def register_all(
 def own_account(transport: Transport) -> str | None:
     """The id of the key's own account, which a refusal names as well."""
     try:
-        return str(transport.get("/v1/account").body["id"])
+        return str(transport.get("/v1/account", expected=OneObject("account")).body["id"])
     except (PermissionMissing, NotFound) as error:
         named = _ACCOUNT.search(error.failure.message)
         return named.group() if named else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.emulator.effects import subscriptions
+from stripe_alloy.emulator.effects import methods, subscriptions
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.ledger import Ledger
@@ -32,6 +32,7 @@ def delete(ledger: Ledger, customer: JSON) -> JSON:
     for method in ledger.children("payment_method", "customer", customer["id"]):
         ledger.change(method, customer=None)
         ledger.emit("payment_method.detached", method, {"customer": customer["id"]})
+        methods.end(ledger, method)
     for tax_id in ledger.children("tax_id", "customer", customer["id"]):
         ledger.remove(tax_id)
     ledger.emit("customer.deleted", customer)

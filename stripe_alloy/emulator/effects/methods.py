@@ -26,6 +26,7 @@ TEST_CARDS = {
     "chargeCustomerFail": ("visa", "0341"),
     "chargeDeclinedInsufficientFunds": ("visa", "9995"),
 }
+FORMER = ("card_", "src_")  # cards and sources: detached is deleted
 DECLINES = {"0002": "generic_decline", "0341": "generic_decline", "9995": "insufficient_funds"}
 NETWORKS = {"4": "visa", "5": "mastercard", "2": "mastercard", "3": "amex", "6": "discover"}
 
@@ -106,7 +107,14 @@ def detach(ledger: Ledger, method: JSON) -> JSON:
     ledger.change(method, customer=None)
     ledger.emit("payment_method.detached", method, {"customer": owner})
     _unset_default(ledger, owner, method["id"])
+    end(ledger, method)
     return method
+
+
+def end(ledger: Ledger, method: JSON) -> None:
+    """Delete what was detached, if it is one of the cards and sources of the former API."""
+    if method["id"].startswith(FORMER):
+        ledger.remove(method)
 
 
 def _unset_default(ledger: Ledger, customer_id: str, method_id: str) -> None:
