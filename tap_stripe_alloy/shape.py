@@ -37,6 +37,15 @@ ADDED: Mapping[str, Schema] = {
 """What a record has besides Stripe's own fields."""
 
 
+_NOTES: Mapping[str, Mapping[str, str]] = {
+    "events": {
+        "data": "What the event is about, as Stripe rendered it when it was made, at the API "
+        "version that `api_version` names. Nothing in it is converted: times are Unix seconds."
+    },
+}
+"""What the tap has to say of a column of Stripe's: stream → column → description."""
+
+
 def generated(name: str) -> Any:
     """The content of a generated file: `charges`, `objects/coupon`, `_expandable`, `_version`.
 
@@ -60,6 +69,8 @@ def stream_schema(stream: str, *, expand: Sequence[str], unix: bool) -> Schema:
     schema: Schema = copy.deepcopy(generated(stream))
     for path in expand:
         _expand(schema, path, generated("_expandable")[stream][path])
+    for column, description in _NOTES.get(stream, {}).items():
+        schema["properties"][column]["description"] = description
     schema["properties"].update(copy.deepcopy(dict(ADDED)))
     if unix:
         for time in _date_times(schema):

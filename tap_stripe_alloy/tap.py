@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -20,8 +22,8 @@ from singer_sdk.helpers.capabilities import (
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from stripe_alloy.errors import StreamsRefused, StripeError
-from stripe_alloy.program import run
+from stripe_alloy.errors import SettingsError, StreamsRefused, StripeError
+from stripe_alloy.program import metrics_at_debug, run
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
 from tap_stripe_alloy.progress import Progress
@@ -31,6 +33,8 @@ from tap_stripe_alloy.writer import BufferedWriter
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from singer_sdk import Stream
 
     from stripe_alloy.connect import Connection
     from stripe_alloy.errors import PermissionMissing
@@ -76,9 +80,15 @@ class TapStripeAlloy(Tap):
     ]
     following: ClassVar[bool] = False
     """`--follow`: stay up, and go on with what is new."""
+    wanted: ClassVar[Sequence[str]] = ()
+    """`--select`: the only streams to read."""
     _told_to_stop = False
     _connection: Connection | None = None
     _stated_at = 0.0
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
+        metrics_at_debug(self.metrics_logger)
 
     @cached_property
     def settings(self) -> Settings:
@@ -99,6 +109,16 @@ class TapStripeAlloy(Tap):
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
         return [stream(self) for stream in STREAMS]
+
+    @property
+    @override
+    def streams(self) -> dict[str, Stream]:
+        known = self._streams is not None
+        streams = super().streams
+        if self.wanted and not known:
+            for name, stream in streams.items():
+                stream.selected = name in self.wanted
+        return streams
 
     def stream_of(self, kind: type[StripeStream]) -> StripeStream:
         """Return this tap's stream of a declaration, for what it says of its list."""
@@ -286,6 +306,8 @@ class TapStripeAlloy(Tap):
     def get_singer_command(cls) -> click.Command:
         command = super().get_singer_command()
         for option in command.params:
+            if option.name == "discover":
+                option.is_eager = False  # it looks at what `--select` names
             if isinstance(option, click.Option) and option.name == "test":
                 option.help = (
                     "Say of each stream whether the key may read it. --test=schema writes schemas."
@@ -297,7 +319,23 @@ class TapStripeAlloy(Tap):
                 help="Stay up and go on with what is new, until SIGTERM or SIGINT.",
             )
         )
+        command.params.append(
+            click.Option(
+                ["--select"],
+                metavar="STREAMS",
+                is_eager=True,
+                expose_value=False,
+                callback=cls.cb_select,
+                help="Read only these streams, such as customers,invoices; with --discover, select "
+                "them in the catalog.",
+            )
+        )
         return command
+
+    @classmethod
+    def cb_select(cls, _ctx: click.Context, _param: click.Option, value: str | None) -> None:
+        """Take what `--select` names."""
+        cls.wanted = () if value is None else streams_named(value)
 
     @classmethod
     @override
@@ -314,6 +352,21 @@ class TapStripeAlloy(Tap):
         config = ctx.params["config"]
         tap = cls(config=config.config, parse_env_config=config.parse_env)
         ctx.exit(0 if tap.check() else 1)
+
+
+def streams_named(text: str) -> list[str]:
+    """Read names of streams, separated by commas or blanks; `SettingsError` names unknown ones.
+
+    >>> streams_named("customers, invoices")
+    ['customers', 'invoices']
+    """
+    names = re.split(r"[,\s]+", text.strip())
+    for name in names:
+        if name not in BY_NAME:
+            near = get_close_matches(name, BY_NAME, 1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Streams: {', '.join(BY_NAME)}"
+            raise SettingsError(f"--select names no stream: {name!r}. {hint}")
+    return names
 
 
 def main() -> None:

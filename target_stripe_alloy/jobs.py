@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tap_stripe_alloy.shape import ADDED
-from target_stripe_alloy.record_keys import Keys, canonical
+from target_stripe_alloy.record_keys import Keys, canonical, shortened
 from target_stripe_alloy.rejects import Origin, Position
 from target_stripe_alloy.reshape import Unwritable, unix_seconds_of
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
@@ -17,8 +17,9 @@ ADDED_FIELDS = frozenset(ADDED)
 
 SDC = "_sdc_"
 DELETED_AT = "_sdc_deleted_at"
-_FIRST_DELETION = 946_684_800
-"""Unix seconds of 2000-01-01."""
+_FIRST_DELETION = 1_293_840_000
+"""Unix seconds of 2011-01-01, the year in which Stripe began: nothing was deleted before, and what
+stands for NULL in many programs (1899, 1900, 1970, 2000) is earlier, in any time zone."""
 _CLOCKS_DIFFER = 86_400
 """Seconds by which a clock may go fast: what is deleted later is not deleted."""
 
@@ -101,7 +102,7 @@ class Job:
             if isinstance(owner, dict):
                 owner = owner.get("id")
             if owner:
-                names.append(str(owner))
+                names.append(shortened(str(owner)))
         return list(dict.fromkeys([*names, *filter(None, [self.match])]))
 
     @property
@@ -154,8 +155,8 @@ def _says_no(value: Any) -> bool:
 def _is_moment(value: Any) -> bool:
     """Tell whether a value is a time at which something may have been deleted.
 
-    That excludes the first and the last day of calendars, which many programs write for NULL, what
-    is still to come, and numbers that are truth values, or milliseconds.
+    That excludes days that many programs write for NULL, what is still to come, and numbers that
+    are truth values, or milliseconds.
     """
     try:
         seconds = unix_seconds_of(value)
