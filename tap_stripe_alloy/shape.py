@@ -13,6 +13,8 @@ import msgspec
 from stripe_alloy.errors import SettingsError
 
 Schema = dict[str, Any]
+Expandable = Mapping[str, Mapping[str, Any]]
+"""Path → what it is (`kind`), whether it can be null, and the objects that can stand there."""
 
 EXPAND_LEVELS = 4  # docs.stripe.com/api/expanding_objects
 _FILES = resources.files("tap_stripe_alloy") / "schemas"
@@ -37,6 +39,15 @@ ADDED: Mapping[str, Schema] = {
 """What a record has besides Stripe's own fields."""
 
 
+_NOTES: Mapping[str, Mapping[str, str]] = {
+    "events": {
+        "data": "What the event is about, as Stripe rendered it when it was made, at the API "
+        "version that `api_version` names. Nothing in it is converted: times are Unix seconds."
+    },
+}
+"""What the tap has to say of a column of Stripe's: stream → column → description."""
+
+
 def generated(name: str) -> Any:
     """The content of a generated file: `charges`, `objects/coupon`, `_expandable`, `_version`.
 
@@ -59,7 +70,9 @@ def stream_schema(stream: str, *, expand: Sequence[str], unix: bool) -> Schema:
     """The schema of a stream's records, with `expand`ed objects in the place of their ids."""
     schema: Schema = copy.deepcopy(generated(stream))
     for path in expand:
-        _expand(schema, path, generated("_expandable")[stream][path])
+        _expand(schema, path, generated("_expandable")[stream])
+    for column, description in _NOTES.get(stream, {}).items():
+        schema["properties"][column]["description"] = description
     schema["properties"].update(copy.deepcopy(dict(ADDED)))
     if unix:
         for time in _date_times(schema):
@@ -91,7 +104,7 @@ def check_expand(expand: Mapping[str, Sequence[str]], streams: Sequence[str]) ->
             raise SettingsError(f"`expand` names no stream: {stream!r}. Streams: {_list(streams)}")
         known = generated("_expandable")[stream]
         for path in paths:
-            if path not in known:
+            if not can_expand(known, path):
                 raise SettingsError(
                     f"`expand`: {stream} has nothing to expand at {path!r}. Known: {_list(known)}"
                 )
@@ -117,23 +130,56 @@ def nested_lists(schema: Schema) -> list[tuple[str, ...]]:
     return found
 
 
-def _expand(schema: Schema, path: str, entry: Mapping[str, Any]) -> None:
-    if entry["kind"] == "include":
-        return  # its shape is in the schema already
-    *parents, last = path.split(".")
-    for parent in parents:
-        schema = _items(schema["properties"][parent])
-    holder, key = schema["properties"], last
-    if entry["kind"] == "list_of_ids":
-        holder, key = holder[last], "items"
-    expanded = _object_schema(entry["objects"])
-    types = ["object", "null"] if entry["nullable"] else "object"
-    holder[key] = {**expanded, "type": types, "description": holder[key].get("description", "")}
+def can_expand(known: Expandable, path: str) -> bool:
+    """Whether Stripe expands a path, which may go on inside what is expanded."""
+    if path in known:
+        return True
+    entry, rest = _split(known, path)
+    return bool(entry) and any(can_expand(expandable(name), rest) for name in entry["objects"])
 
 
-def _items(schema: Schema) -> Schema:
-    items: Schema = schema.get("items", schema)
-    return items
+def expandable(object_name: str) -> Expandable:
+    """What can be expanded in one of Stripe's objects."""
+    found: Expandable = generated("_expandable").get(f"{object_name}s") or generated(
+        "_expandable_objects"
+    ).get(object_name, {})
+    return found
+
+
+def _split(known: Expandable, path: str) -> tuple[Mapping[str, Any], str]:
+    """The entry of the longest beginning of a path that is known, and the rest, seen from there."""
+    beginning = path
+    while beginning not in known and "." in beginning:
+        beginning = beginning.rpartition(".")[0]
+    entry = known.get(beginning, {})
+    rest = path[len(beginning) + 1 :]
+    return entry, rest.removeprefix("data.") if entry.get("kind") == "include" else rest
+
+
+def _expand(schema: Schema, path: str, known: Expandable) -> None:
+    entry, rest = _split(known, path)
+    beginning = path.removesuffix(rest).removesuffix(".")
+    held = _at(schema, beginning)
+    if held is None:
+        return  # inside an object that is not spelled out
+    if entry["kind"] != "include" and "properties" not in held:
+        types = ["object", "null"] if entry["nullable"] or "null" in held["type"] else "object"
+        described = {"description": held.get("description", "")}
+        held.clear()
+        held.update({**_object_schema(entry["objects"]), "type": types, **described})
+    for name in entry["objects"] if rest else ():
+        inside = expandable(name)
+        if can_expand(inside, rest):
+            _expand(held, rest, inside)
+
+
+def _at(schema: Schema, path: str) -> Schema | None:
+    """The schema at a path; that of the items, where it leads to a list."""
+    found: Schema | None = schema
+    for key in path.split("."):
+        found = (found or {}).get("properties", {}).get(key)
+        found = found and found.get("items", found)
+    return found
 
 
 def _object_schema(objects: Sequence[str]) -> Schema:
@@ -142,9 +188,22 @@ def _object_schema(objects: Sequence[str]) -> Schema:
     for name in objects:
         stream = f"{name}s"
         known = generated(stream if (_FILES / f"{stream}.json").is_file() else f"objects/{name}")
-        properties = {**copy.deepcopy(known["properties"]), **properties}
+        properties = _union(properties, copy.deepcopy(known["properties"]))
     properties.setdefault("deleted", {"type": ["boolean", "null"]})  # all that is left of some
     return {"properties": properties}
+
+
+def _union(one: Schema, other: Schema) -> Schema:
+    """The properties of both; null wherever one of them allows it, else as the first says."""
+    merged = {**other, **one}
+    for name in one.keys() & other.keys():
+        inner = dict(one[name])
+        if "null" in other[name].get("type", ()):
+            inner["type"] = _or_null(inner["type"])
+        if "properties" in inner:
+            inner["properties"] = _union(inner["properties"], other[name].get("properties", {}))
+        merged[name] = inner
+    return merged
 
 
 def _date_times(schema: Any) -> Iterator[Schema]:

@@ -33,7 +33,9 @@ def generate(package: Package, times: Times) -> Files:
     seen = Seen()
     built = {stream: _stream(klass, times, seen) for stream, klass in roots.items()}
     files = {f"{stream}.json": _text(schema) for stream, (schema, _) in built.items()}
-    files.update(_objects(roots, times, seen))
+    objects, inside = _objects(roots, times, seen)
+    files.update(objects)
+    files["_expandable_objects.json"] = _text(inside)
     times.check(seen.integers)
     _check_catalog(seen)
     files["_expandable.json"] = _text({stream: paths for stream, (_, paths) in built.items()})
@@ -78,14 +80,18 @@ def _stream(klass: Klass, times: Times, seen: Seen) -> tuple[Schema, dict[str, A
     return schema, dict(sorted(builder.expandable.items()))
 
 
-def _objects(roots: Mapping[str, Klass], times: Times, seen: Seen) -> Files:
-    """A schema for everything an expandable field of a stream can hold that is no stream's row."""
+def _objects(
+    roots: Mapping[str, Klass], times: Times, seen: Seen
+) -> tuple[Files, dict[str, dict[str, Any]]]:
+    """For all that an expandable field of a stream can hold and that is no stream's row.
+
+    Returns its schemas as files, and what of each object can be expanded in turn.
+    """
     own = {klass.object_name for klass in roots.values()}
     wanted = {name: klass for name, klass in sorted(seen.classes.items()) if name not in own}
-    return {
-        f"objects/{name}.json": _text(Builder(klass, times.times, seen).build())
-        for name, klass in wanted.items()
-    }
+    builders = {name: Builder(klass, times.times, seen) for name, klass in wanted.items()}
+    files = {f"objects/{name}.json": _text(each.build()) for name, each in builders.items()}
+    return files, {name: dict(sorted(each.expandable.items())) for name, each in builders.items()}
 
 
 def _check_catalog(seen: Seen) -> None:

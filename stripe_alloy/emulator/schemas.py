@@ -65,7 +65,8 @@ def expandable(kind: str) -> dict[str, JSON]:
     if kind in RESOURCES and RESOURCES[kind].stream:
         return maps[RESOURCES[kind].stream]
     if kind not in _INSIDE:
-        return {}
+        inside: dict[str, JSON] = load("_expandable_objects").get(kind, {})
+        return inside
     stream, path = _INSIDE[kind]
     below = path + "."
     entries = maps[stream].items()

@@ -273,3 +273,13 @@ def test_a_stream_that_there_is_not_is_named(
     assert hint in log
     assert "Traceback" not in log
     assert account.requests == []
+
+
+def test_what_an_event_is_about_comes_as_stripe_rendered_it(account: Emulator) -> None:
+    """It may be of any API version, so its times stay Unix seconds; the column says so."""
+    output = read(config_of(account), "events")
+    event = output.records["events"][0]
+    assert event["created"].endswith("Z")
+    assert type(event["data"]["object"]["created"]) is int
+    description = output.schemas["events"]["properties"]["data"]["description"]
+    assert "Unix seconds" in description
