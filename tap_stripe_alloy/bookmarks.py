@@ -143,6 +143,10 @@ class Bookmark:
         found: int | None = self._state.get("version")
         return found
 
+    def note_version(self, number: int) -> None:
+        """Note the version of the table that its rows belong to."""
+        self._state["version"] = number
+
     def note_begun(self, at: int) -> None:
         """Note when a first backfill is tried, if none was tried before (Unix seconds)."""
         if not self.listed and self.backfill is None:

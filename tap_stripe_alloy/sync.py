@@ -304,12 +304,14 @@ class Sync:
     def _start_over_if_due(self, stream: StripeStream) -> None:
         """Forget what is to be listed in this run, and see that records carry a version."""
         bookmarks = self._bookmarks_of(stream)
-        if stream.replication_method == "FULL_TABLE" and all(mark.listed for mark in bookmarks):
+        whole = stream.replication_method == "FULL_TABLE"
+        if whole and all(mark.listed for mark in bookmarks):
             for bookmark in bookmarks:
                 bookmark.forget()
         if self._activates(stream):
-            version = self._versions[stream.name]
-            version.prepare(bookmarks, self.transport.now())
+            version, now = self._versions[stream.name], self.transport.now()
+            kept_from = now - RETENTION + RETENTION_MARGIN
+            version.prepare(bookmarks, now, kept_from=kept_from, whole=whole)
             stream.carry(version.number)
 
     def _bookmarks_of(self, stream: StripeStream) -> list[Bookmark]:
@@ -357,7 +359,14 @@ class Sync:
 
     def _listed(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
-            if output.version.complete(self._bookmarks_of(output.stream)):
+            bookmarks = self._bookmarks_of(output.stream)
+            if output.version.complete(bookmarks):
+                if output.version.left_out(bookmarks):
+                    output.stream.logger.warning(
+                        "%s: ACTIVATE_VERSION lets the target drop the rows of accounts that are "
+                        "no longer read. An account that is read again later is listed again.",
+                        output.stream.name,
+                    )
                 output.stream.activate()
                 output.version.activated()
 
