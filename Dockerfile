@@ -3,7 +3,8 @@
 #   docker build -t source-stripe-alloy --target airbyte .          a source for Airbyte
 #   docker build -t stripe-alloy-listen --target listen .           the receiver of webhooks
 # Configuration, states, journal and inbox belong on a volume at /data.
-FROM docker.io/library/python:3.13-slim AS stripe-alloy
+# The digest is what the tag python:3.13-slim named in September 2026; renew both together.
+FROM docker.io/library/python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS stripe-alloy
 WORKDIR /app
 COPY locks/image.txt ./
 RUN pip install --no-cache-dir --require-hashes -r image.txt
