@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
+from stripe_alloy.paths import encoded_in, item_path
 from stripe_alloy.transport import PAGE_SIZE, Answer
 from tap_stripe_alloy.fetch import Get, Step
 from tap_stripe_alloy.lists import Listed, lists_cut_short
@@ -51,7 +52,7 @@ class Completion:
         yield from gets or self._then(self._objects)
 
     def _rest(self, source: Object, cut: dict[str, Any], path: str) -> Get:
-        url = urlsplit(cut["url"])
+        url = urlsplit(encoded_in(cut["url"], str(source.get("id"))))
         params = [*parse_qsl(url.query), ("limit", str(PAGE_SIZE))]
         if cut["data"]:
             params.append(("starting_after", cut["data"][-1]["id"]))
@@ -97,7 +98,7 @@ class Completion:
             yield self._rest(source, cut, path)
         elif isinstance(error, NotFound) and source.get("id"):
             yield Get(
-                f"{self._listed.path}/{source['id']}",
+                item_path(self._listed.path, source["id"]),
                 (),
                 self._account,
                 partial(self._still_there, source, error),

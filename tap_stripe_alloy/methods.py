@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing_extensions import override
 
 from stripe_alloy.errors import NotFound, PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.paths import item_path
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, Ask, Page
 from tap_stripe_alloy.fetch import Get, Step
@@ -89,7 +90,7 @@ class MethodsByCustomer(Listing):
     @override
     def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
         for customer in objects:
-            url = f"{CUSTOMERS}/{customer['id']}/payment_methods"
+            url = f"{item_path(CUSTOMERS, customer['id'])}/payment_methods"
             customer[FIELD] = {"data": [], "has_more": True, "url": url}
         yield from super()._complete(page, objects)
 
@@ -161,7 +162,7 @@ class PaymentMethodListing:
         if not customers:
             self._all.note_expected()
         for customer in customers:
-            path = f"{CUSTOMERS}/{customer}/payment_methods"
+            path = f"{item_path(CUSTOMERS, customer)}/payment_methods"
             yield self._probe(path, SAMPLE_LIMIT, self._expect)
 
     def _expect(self, answer: Answer) -> Iterator[Step]:

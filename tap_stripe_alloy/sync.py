@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
+from stripe_alloy.paths import item_path
 from stripe_alloy.transport import Transport
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.changes import OVERLAP, RETENTION
@@ -192,7 +193,7 @@ class Sync:
 
     def _has_event(self, event_id: str, account: str | None) -> bool:
         try:
-            self.transport.get(f"/v1/events/{event_id}", account=account)
+            self.transport.get(item_path("/v1/events", event_id), account=account)
         except NotFound:
             return False
         return True

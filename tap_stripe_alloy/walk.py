@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
+from stripe_alloy.paths import item_path
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Page, Route, Walk
 from tap_stripe_alloy.completion import Completion
@@ -154,7 +155,7 @@ class Changes:
     def _retrieve(self, change: Change) -> Get:
         root = self._by_object[change.key[0]][0].stream.root
         return Get(
-            f"{root.path}/{change.key[1]}",
+            item_path(root.path, change.key[1]),
             [("expand[]", path) for path in root.expand],
             self._account,
             partial(self._retrieved, change),

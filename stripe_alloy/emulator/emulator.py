@@ -220,6 +220,22 @@ class Emulator:
 
     # ------------------------------------------------------------------ from outside the API
 
+    def add(
+        self, kind: str, event: str | None = None, account: str | None = None, **fields: Any
+    ) -> JSON:
+        """Put an object there that today's API does not make, such as a `card_…` or a legacy plan.
+
+        `fields` may hold its id; `event` is the type of the event that tells of it, if one does.
+        """
+        with self.store.transaction():
+            ledger = self.service.ledger(account or self.account_id)
+            made = ledger.add(kind, **fields)
+            if event:
+                ledger.emit(event, made)
+            ledger.flush()
+        self.service.deliver(ledger)
+        return made
+
     def delete(self, kind: str, object_id: str, account: str | None = None) -> None:
         """What only Stripe's dashboard can do: delete a price, with its event."""
         if kind != "price":

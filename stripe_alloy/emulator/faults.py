@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import unquote
 
 from stripe_alloy.emulator.errors import ApiError
 
@@ -41,10 +42,8 @@ class Fault:
         """Whether the request is meant."""
         if self.method is not None and self.method != method:
             return False
-        pattern = self.path
-        if pattern is None or path == pattern or path.startswith(pattern.rstrip("/") + "/"):
-            return True
-        return "*" in pattern and fnmatchcase(path, pattern)
+        pattern = self.path  # encoded or not: whoever asks for a fault may write either
+        return pattern is None or _is_below(path, pattern) or _is_below(_decoded(path), pattern)
 
     def error(self) -> ApiError:
         """The answer of a `status` fault."""
@@ -107,6 +106,18 @@ class Faults:
         with self._lock:
             late = [float(f.options.get("seconds", 0)) for f in self._faults if _is_late(f)]
         return max(late, default=0.0)
+
+
+def _decoded(path: str) -> str:
+    """The path with each segment decoded: a slash inside an id makes no further segment."""
+    return "/".join(unquote(part).replace("/", "%2F") for part in path.split("/"))
+
+
+def _is_below(path: str, pattern: str) -> bool:
+    """Whether a path is the one that a pattern names, or below it."""
+    if path == pattern or path.startswith(pattern.rstrip("/") + "/"):
+        return True
+    return "*" in pattern and fnmatchcase(path, pattern)
 
 
 def _is_late(fault: Fault) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from stripe_alloy.params import Shape, shape_of
 
@@ -88,8 +89,11 @@ class Table:
             found.sort(key=lambda route: [part.startswith("{") for part in route.parts])
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-        """The endpoint of a request, and the ids in its path."""
-        parts = path.strip("/").split("/")
+        """The endpoint of a request, and the ids in its path, which is still percent-encoded.
+
+        Each segment is decoded by itself: a slash inside an id makes no further segment.
+        """
+        parts = [unquote(part) for part in path.strip("/").split("/")]
         if len(parts) < 2 or not all(parts):
             return None
         for route in self._by_place.get((method, len(parts), parts[1]), ()):

@@ -9,7 +9,6 @@ import threading
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 import msgspec
 
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 COMPRESS_FROM = 1024
 MAX_LINE = 65_536
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-
-
-def _decoded(path: str) -> str:
-    """The path with each segment decoded: a slash inside an id makes no further segment."""
-    return "/".join(unquote(part).replace("/", "%2F") for part in path.split("/"))
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -69,7 +63,7 @@ class _Handler(socketserver.StreamRequestHandler):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = self.rfile.read(int(headers.get("content-length") or 0))
         path, _, query = target.partition("?")
-        return Incoming(method, _decoded(path), query, headers, body, self.client_address[0])
+        return Incoming(method, path, query, headers, body, self.client_address[0])
 
 
 def _rendered(answer: Answer, incoming: Incoming) -> bytes:

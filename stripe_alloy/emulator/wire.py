@@ -17,7 +17,7 @@ class Incoming:
     """An HTTP request; header names in lower case."""
 
     method: str
-    path: str
+    path: str  # as it was sent, percent-encoded
     query: str
     headers: dict[str, str]
     body: bytes

@@ -18,6 +18,7 @@ from typing import Any
 from stripe_alloy.errors import SettingsError
 from stripe_alloy.files import read_text
 from stripe_alloy.params import shape_of
+from stripe_alloy.paths import item_path
 from stripe_alloy.transport import Params, Transport
 from stripe_alloy.webhooks.inbox import CONNECTED
 
@@ -111,7 +112,7 @@ def register(transport: Transport, wanted: Wanted, secret_file: Path) -> str:
         _store(secret_file, note=wanted.note(good[0]["id"]))
     for endpoint in mine:
         if endpoint not in good[:1]:
-            transport.request("DELETE", f"{PATH}/{endpoint['id']}")
+            transport.request("DELETE", item_path(PATH, endpoint["id"]))
             _store(secret_file, drop=endpoint["id"])
     return done
 
@@ -132,7 +133,7 @@ def _update(transport: Transport, endpoint: Endpoint, wanted: Wanted) -> str:
         return f"{endpoint['id']} is as it should be"
     params = [("disabled", "false"), (f"metadata[{NAME_MARK}]", wanted.name)]
     params += [(f"enabled_events[{n}]", name) for n, name in enumerate(wanted.events)]
-    _post(transport, f"{PATH}/{endpoint['id']}", params)
+    _post(transport, item_path(PATH, endpoint["id"]), params)
     return f"{endpoint['id']} updated"
 
 
@@ -142,7 +143,7 @@ def _create(transport: Transport, wanted: Wanted, secret_file: Path) -> str:
     try:
         _store(secret_file, add=f"{endpoint['secret']}  # {wanted.note(endpoint['id'])}")
     except OSError:
-        transport.request("DELETE", f"{PATH}/{endpoint['id']}")
+        transport.request("DELETE", item_path(PATH, endpoint["id"]))
         raise
     return f"{endpoint['id']} created"
 
