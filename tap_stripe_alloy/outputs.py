@@ -25,6 +25,11 @@ class Output:
     version: Version
     direct: Direct | None = None
     """Makes records of whole pages, where nothing has to look at their objects."""
+    read_from: int = 0
+    """Since when its objects are read that only tell when they were created (Unix seconds); their
+    rows are to be newer than earlier ones."""
+    created_before: int = 0
+    """Leave out what was created since (Unix seconds); 0 for nothing."""
 
 
 Written = list[tuple[Output, Record]]
@@ -53,12 +58,17 @@ def parts(written: Written) -> list[tuple[Output, list[Record]]]:
     return list(found.values())
 
 
+def _changed_at(row: Object, source: Object, own: int) -> int:
+    return own if row is source else max(own, row.get("created") or 0)
+
+
 def records_of(source: Object, outputs: Iterable[Output], at: int | None = None) -> Written:
     """The records of an object and its children; `at`: when it changed, if anything tells."""
     own = changed_at(source)
     rows = [
-        (output, row, at or (own if row is source else max(own, row.get("created") or 0)))
+        (output, row, at or max(output.read_from, _changed_at(row, source, own)))
         for output in outputs
+        if not output.created_before or source["created"] < output.created_before
         for row in children_of(source, output)
     ]
     # All times are read before the first record is made: making one converts nested times.

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tap_stripe_alloy.bookmarks import Bookmark
+from tap_stripe_alloy.row_settings import is_begun
 
 
 class Version:
@@ -48,7 +49,7 @@ class Version:
         Events before `kept_from` (Unix seconds) are gone. With `whole` the listing that begins now
         replaces the table, rows of accounts that are no longer read included.
         """
-        begun = sum(_is_begun(part) for part in self._parts())
+        begun = sum(is_begun(part) for part in self._parts())
         if whole:
             begun = sum(bool(mark.listed or mark.backfill) for mark in bookmarks)
         if not begun or any(_began_before(mark, kept_from) for mark in bookmarks):
@@ -63,7 +64,7 @@ class Version:
 
     def left_out(self, bookmarks: Sequence[Bookmark]) -> bool:
         """Whether the table may hold rows of accounts other than those of these bookmarks."""
-        return sum(_is_begun(part) for part in self._parts()) > len(bookmarks)
+        return sum(is_begun(part) for part in self._parts()) > len(bookmarks)
 
     def _parts(self) -> Sequence[Mapping[str, Any]]:
         """The bookmarks of all accounts that were ever read."""
@@ -86,10 +87,6 @@ class Version:
     def activated(self) -> None:
         """Note that ACTIVATE_VERSION was written."""
         self._state["table"] = {"version": self.number}
-
-
-def _is_begun(part: Mapping[str, Any]) -> bool:
-    return "backfill" in part or part.get("replication_key_value") is not None
 
 
 def _began_before(bookmark: Bookmark, kept_from: float) -> bool:

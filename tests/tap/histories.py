@@ -27,7 +27,8 @@ class Destination:
     """Holds the newest row of each id, as a target does that knows tombstones and versions."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], tuple[Row, int | None]] = {}
+        self.rows: dict[tuple[str, ...], tuple[Row, int | None]] = {}
+        self.keys: dict[str, list[str]] = {}
         self.state: dict[str, Any] = {}
         self.records = 0
 
@@ -35,9 +36,12 @@ class Destination:
         """Take messages as they come; a run that is cut short just ends."""
         for message in messages:
             if message["type"] == "RECORD":
-                key = message["stream"], message["record"]["id"]
+                stream, record = message["stream"], message["record"]
+                key = stream, *(record[name] for name in self.keys[stream])
                 self.rows[key] = message["record"], message.get("version")
                 self.records += 1
+            elif message["type"] == "SCHEMA":
+                self.keys[message["stream"]] = message["key_properties"]
             elif message["type"] == "ACTIVATE_VERSION":
                 stream, version = message["stream"], message["version"]
                 self.rows = {
@@ -51,7 +55,7 @@ class Destination:
     def of(self, stream: str) -> dict[str, Row]:
         """The rows of a stream that are not deleted."""
         return {
-            key[1]: row
+            key[-1]: row
             for key, (row, _) in self.rows.items()
             if key[0] == stream and not row["deleted"]
         }
