@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stripe_alloy.emulator import EMULATOR
+from stripe_alloy.emulator import IN_MEMORY, emulates, store_of
+from stripe_alloy.errors import SettingsError
 from stripe_alloy.limits import Budget, budget_for
 from stripe_alloy.transport import Transport
 
@@ -27,11 +30,8 @@ class Connection:
     ) -> None:
         self._emulator: Emulator | None = None
         budget = budget_for(api_key, max_requests_per_second)
-        if api_key == EMULATOR:
-            from stripe_alloy.emulator import Emulator  # noqa: PLC0415 - others do without it
-
-            self._emulator = Emulator()
-            self._emulator.start()
+        if emulates(api_key, api_url):
+            self._emulator = _started(store_of(api_url))
             api_key, api_url = self._emulator.api_key, self._emulator.url
             budget = Budget(max_requests_per_second)  # it has no limit of its own
         self.transport = Transport(
@@ -48,3 +48,17 @@ class Connection:
         self.transport.close()
         if self._emulator:
             self._emulator.stop()
+
+
+def _started(store: str) -> Emulator:
+    from stripe_alloy.emulator import Emulator  # noqa: PLC0415 - others do without it
+
+    try:
+        if store != IN_MEMORY:
+            Path(store).parent.mkdir(parents=True, exist_ok=True)
+        return Emulator(db=store).start()
+    except (OSError, ValueError, sqlite3.Error) as error:
+        raise SettingsError(
+            f"`api_url`: the emulated account cannot be kept in {store!r}: {error}. "
+            "Name a file that can be written, or delete what is no account of the emulator."
+        ) from None

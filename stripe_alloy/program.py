@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from logging import Logger
@@ -10,6 +11,15 @@ from simplejson import JSONDecodeError
 from singer_sdk.exceptions import ConfigValidationError
 
 from stripe_alloy.errors import AlloyError
+
+
+def metrics_at_debug(logger: Logger) -> None:
+    """Log the SDK's metrics only where `LOGLEVEL` asks for debugging.
+
+    The SDK logs them at INFO, dozens of lines a run; the last line of a run says the same.
+    """
+    if logger.level == logging.INFO:
+        logger.setLevel(logging.WARNING)
 
 
 def run(command: Callable[[], object], logger: Logger) -> None:

@@ -63,6 +63,7 @@ class Progress:
 
     def __exit__(self, *failure: object) -> None:
         if self._screen:
+            self._screen.show(self.rows(), self._footer())  # what stays on the screen is the end
             self._screen.__exit__(*failure)
         for line in self._lines.values():
             line.counter.exit()

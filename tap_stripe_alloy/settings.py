@@ -9,7 +9,7 @@ from typing import Any
 
 from singer_sdk import typing as th
 
-from stripe_alloy.emulator import EMULATOR
+from stripe_alloy.emulator import emulates
 from stripe_alloy.errors import SettingsError
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.records import unix_seconds
@@ -33,7 +33,8 @@ DECLARED = th.PropertiesList(
         th.StringType,
         default=STRIPE,
         title="API URL",
-        description="Where Stripe answers.",
+        description="Where Stripe answers; `emulator:FILE` is the embedded emulator, with an "
+        "account that is kept in a file.",
     ),
     th.Property(
         "api_version",
@@ -151,7 +152,7 @@ class Settings:
     @property
     def emulated(self) -> bool:
         """Whether the embedded emulator stands in for Stripe."""
-        return self.api_key == EMULATOR
+        return emulates(self.api_key, self.api_url)
 
     @property
     def live(self) -> bool:
@@ -201,7 +202,10 @@ def check_key(settings: Settings) -> None:
     if settings.emulated or re.fullmatch(r"(sk|rk)_\w+", settings.api_key, re.ASCII):
         return
     if not settings.api_key:
-        raise SettingsError("`api_key` is not set: give a secret or restricted key, or `emulator`")
+        raise SettingsError(
+            "`api_key` is not set: give a secret or restricted key, or `emulator`. "
+            "Meltano's environment `prod` takes it from STRIPE_API_KEY"
+        )
     if re.match(r"(sk|rk)_", settings.api_key):
         raise SettingsError("`api_key` holds characters that no key has: a quote, a blank?")
     raise SettingsError(
@@ -211,7 +215,8 @@ def check_key(settings: Settings) -> None:
 
 
 def _check(settings: Settings) -> None:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", settings.api_url):
+    web = re.fullmatch(r"https?://[^\s/]+(/\S*)?", settings.api_url)
+    if not web and not emulates("", settings.api_url):
         raise SettingsError(f"`api_url` is no URL: {settings.api_url!r}, expected {STRIPE!r}")
     if not re.fullmatch(r"\d{4}-\d\d-\d\d(\.\w+)?", settings.api_version):
         raise SettingsError(

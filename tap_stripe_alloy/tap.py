@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
@@ -25,7 +27,7 @@ from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from stripe_alloy.errors import SettingsError, StreamsRefused, StripeError
-from stripe_alloy.program import run
+from stripe_alloy.program import metrics_at_debug, run
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
 from tap_stripe_alloy.documents import bookmarks_of, check_catalog, guess
@@ -38,6 +40,8 @@ from tap_stripe_alloy.writer import BufferedWriter
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from singer_sdk import Stream
 
     from stripe_alloy.connect import Connection
     from stripe_alloy.errors import PermissionMissing
@@ -85,9 +89,25 @@ class TapStripeAlloy(Tap):
     ]
     following: ClassVar[bool] = False
     """`--follow`: stay up, and go on with what is new."""
+    wanted: ClassVar[Sequence[str]] = ()
+    """`--select`: the only streams to read."""
     _told_to_stop = False
     _connection: Connection | None = None
     _stated_at = 0.0
+
+    def __init__(self, *, catalog: Any = None, **options: Any) -> None:
+        if catalog is not None and not isinstance(catalog, (Catalog, str, PurePath)):
+            for name in check_catalog(catalog, BY_NAME):
+                self.logger.warning(
+                    "The catalog names a stream that this tap has not: %r.%s",
+                    name,
+                    guess(name, BY_NAME),
+                )
+        state = options.get("state")
+        if not isinstance(state, (dict, str, PurePath, type(None))):
+            bookmarks_of(state, BY_NAME)  # refuses it
+        super().__init__(catalog=catalog, **options)
+        metrics_at_debug(self.metrics_logger)
 
     @cached_property
     def settings(self) -> Settings:
@@ -104,19 +124,6 @@ class TapStripeAlloy(Tap):
                 shape.api_version(),
             )
         return settings
-
-    def __init__(self, *args: Any, catalog: Any = None, **options: Any) -> None:
-        if catalog is not None and not isinstance(catalog, (Catalog, str, PurePath)):
-            for name in check_catalog(catalog, BY_NAME):
-                self.logger.warning(
-                    "The catalog names a stream that this tap has not: %r.%s",
-                    name,
-                    guess(name, BY_NAME),
-                )
-        state = options.get("state")
-        if not isinstance(state, (dict, str, PurePath, type(None))):
-            bookmarks_of(state, BY_NAME)  # refuses it
-        super().__init__(*args, catalog=catalog, **options)
 
     @override
     def load_state(self, state: Any) -> None:
@@ -161,6 +168,16 @@ class TapStripeAlloy(Tap):
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
         return [stream(self) for stream in STREAMS]
+
+    @property
+    @override
+    def streams(self) -> dict[str, Stream]:
+        known = self._streams is not None
+        streams = super().streams
+        if self.wanted and not known:
+            for name, stream in streams.items():
+                stream.selected = name in self.wanted
+        return streams
 
     def stream_of(self, kind: type[StripeStream]) -> StripeStream:
         """Return this tap's stream of a declaration, for what it says of its list."""
@@ -352,6 +369,8 @@ class TapStripeAlloy(Tap):
     def get_singer_command(cls) -> click.Command:
         command = super().get_singer_command()
         for option in command.params:
+            if option.name == "discover":
+                option.is_eager = False  # it looks at what `--select` names
             if isinstance(option, click.Option) and option.name == "test":
                 option.help = (
                     "Say of each stream whether the key may read it. --test=schema writes schemas."
@@ -363,7 +382,23 @@ class TapStripeAlloy(Tap):
                 help="Stay up and go on with what is new, until SIGTERM or SIGINT.",
             )
         )
+        command.params.append(
+            click.Option(
+                ["--select"],
+                metavar="STREAMS",
+                is_eager=True,
+                expose_value=False,
+                callback=cls.cb_select,
+                help="Read only these streams, such as customers,invoices; with --discover, select "
+                "them in the catalog.",
+            )
+        )
         return command
+
+    @classmethod
+    def cb_select(cls, _ctx: click.Context, _param: click.Option, value: str | None) -> None:
+        """Take what `--select` names."""
+        cls.wanted = () if value is None else streams_named(value)
 
     @classmethod
     @override
@@ -400,6 +435,21 @@ def _json_text(file: IO[str], option: str) -> str:
     if not isinstance(found, dict):
         raise SettingsError(f"{where} must hold a JSON object, {{…}}")
     return text
+
+
+def streams_named(text: str) -> list[str]:
+    """Read names of streams, separated by commas or blanks; `SettingsError` names unknown ones.
+
+    >>> streams_named("customers, invoices")
+    ['customers', 'invoices']
+    """
+    names = re.split(r"[,\s]+", text.strip())
+    for name in names:
+        if name not in BY_NAME:
+            near = get_close_matches(name, BY_NAME, 1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Streams: {', '.join(BY_NAME)}"
+            raise SettingsError(f"--select names no stream: {name!r}. {hint}")
+    return names
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from stripe_alloy.errors import NotFound, RequestRefused, StripeError
 from stripe_alloy.transport import Answer, Params, Transport
 from target_stripe_alloy.decision import COPY, Request
 from target_stripe_alloy.effects import tag_of
-from target_stripe_alloy.images import Context, Draft, is_complete, picture
+from target_stripe_alloy.images import Context, Draft, Seen, is_complete, picture, state_of
 from target_stripe_alloy.journal import (
     ABANDONED,
     DONE,
@@ -31,6 +31,7 @@ from target_stripe_alloy.objects import Objects
 from target_stripe_alloy.record_keys import Keys, described
 from target_stripe_alloy.reshape import pairs_of
 from target_stripe_alloy.resources import BY_STREAM, Object, Resource
+from target_stripe_alloy.traces import ExecutedKeys
 
 _logger = logging.getLogger(__name__)
 
@@ -65,6 +66,9 @@ class Listener(Protocol):
     def lacking(self, resource: Resource, intent: Intent, context: Context | None) -> list[str]:
         """The permissions that a write needs and that are not given now."""
 
+    def is_there(self, resource: Resource, intent: Intent) -> bool:
+        """Whether Stripe has an object that a new one would be matched with."""
+
 
 @dataclass(frozen=True)
 class Delivered:
@@ -95,6 +99,7 @@ class Delivery:
         self._account = account
         self._id_mode = id_mode
         self._listener = listener
+        self._executed = ExecutedKeys(transport, account)
 
     def send(
         self,
@@ -105,13 +110,15 @@ class Delivery:
         object_id: str | None = None,
         draft: Draft | None = None,
         expand: Params = (),
+        seen: Sequence[Seen] = (),
     ) -> Delivered:
         """Write; raises `Unclear`, or the `StripeError` of the refusal or the outage.
 
-        `draft` is the image of the record once this request is done, `expand` how it is read.
+        `draft` is the image of the record once this request is done, `expand` how it is read,
+        `seen` what the request was planned upon.
         """
         body = urlencode([*pairs_of(dict(request.params)), *expand])
-        context = Context(sorted(request.needs), request.effects, object_id, draft)
+        context = Context(sorted(request.needs), request.effects, object_id, draft, seen)
         tag = "".join(tag_of(name) for name, lasting in request.effects[:1] if lasting)
         intent = self._journal.intend(
             stream, key, request.kind, request.method, request.path, body, _encode(context), tag
@@ -128,7 +135,7 @@ class Delivery:
         context = _decode(intent.context) if intent.context else None
         lacking = self._listener.lacking(BY_STREAM[intent.stream], intent, context)
         if lacking:
-            self._journal.answer(intent, Outcome(ABANDONED))
+            self._abandon(intent, context)
             _logger.warning(
                 "%s: blocked. It was under way when a run ended, and is not sent again: "
                 "%s is not allowed any more. Whether Stripe did it is read when its record comes",
@@ -137,8 +144,17 @@ class Delivery:
             )
             return
         if self._transport.now() - intent.made_at >= KEPT:
-            self._journal.answer(intent, Outcome(ABANDONED))
+            self._abandon(intent, context)
             _logger.info("%s: under way too long ago to send it again; it is looked up", what)
+            return
+        if not self._may_repeat(intent, context):
+            self._abandon(intent, context)
+            _logger.warning(
+                "%s: not sent again. It was under way when a run ended, nothing shows that Stripe "
+                "did it, and what it writes to has changed since. It is planned anew when its "
+                "record comes",
+                what,
+            )
             return
         try:
             self._deliver(intent, context or Context(), again=True)
@@ -148,6 +164,44 @@ class Delivery:
             _logger.warning("%s: sent again after a stop, and refused: %s", what, error)
         else:
             _logger.info("%s: sent again after a stop", what)
+
+    def _may_repeat(self, intent: Intent, context: Context | None) -> bool:
+        """Whether a request is the right one still, or was executed, so that Stripe replays it."""
+        if self._stands(intent, context or Context()):
+            return True
+        if intent.method != "POST":
+            return False
+        executed = self._executed.has(intent.idempotency_key, intent.path, intent.made_at)
+        if executed is None:  # an action may have been undone since: anew it would be a second one
+            return intent.kind in BY_STREAM[intent.stream].actions
+        return executed
+
+    def _stands(self, intent: Intent, context: Context) -> bool:
+        """Whether all that a request was planned upon is as it was."""
+        if intent.kind == "create" and self._listener.is_there(BY_STREAM[intent.stream], intent):
+            return False
+        if context.seen is None:  # noted by an earlier release, which did not say
+            return intent.kind == "create"
+        return all(self._is_as_seen(seen, intent) for seen in context.seen)
+
+    def _is_as_seen(self, seen: Seen, intent: Intent) -> bool:
+        try:
+            found = self._objects.seen(seen)
+        except RequestRefused:
+            return False
+        if found is None:
+            return intent.method == "DELETE"  # done, or superfluous: Stripe says the same
+        return state_of(found) == seen.state
+
+    def _abandon(self, intent: Intent, context: Context | None) -> None:
+        """Close an intent of which nobody will ask any more what became of it."""
+        object_id = context.object_id if context else None
+        ends = context is not None and context.draft is not None and context.draft.ours is None
+        known = []
+        if ends and object_id and intent.scope == self._journal.scope.name:
+            # Its tombstone means this object and no other, also if it is gone when it comes.
+            known = [Known(intent.stream, intent.key, object_id)]
+        self._journal.answer(intent, Outcome(ABANDONED), known)
 
     def _deliver(self, intent: Intent, context: Context, *, again: bool) -> Delivered:
         post = intent.method == "POST"

@@ -49,12 +49,13 @@ from target_stripe_alloy.decision import (
 )
 from target_stripe_alloy.delivery import Delivered, Delivery, Unclear
 from target_stripe_alloy.effects import marks, traceless, without_reserved
+from target_stripe_alloy.forms import tree_from_form
 from target_stripe_alloy.identity import PLANNED, Found, Identity, Keys, Missing
 from target_stripe_alloy.images import Context, Draft, picture, prices_of
 from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, action_of, is_deleted
 from target_stripe_alloy.journal import Effect, Intent, Journal, Known
 from target_stripe_alloy.lanes import Lanes, Ticket, Watermark
-from target_stripe_alloy.objects import Objects, expansions, theirs_of
+from target_stripe_alloy.objects import Objects, expansions, seen_as, theirs_of
 from target_stripe_alloy.permissions import ALLOWED, permissions_of
 from target_stripe_alloy.plan import plan
 from target_stripe_alloy.preview import Previews
@@ -272,7 +273,13 @@ class Engine:
 
     def lacking(self, resource: Resource, intent: Intent, context: Context | None) -> list[str]:
         """The permissions that a write needs and that are not given now."""
-        return withdrawn(resource, intent.kind, intent.body, context, self._policy)
+        id_mode = intent.scope.rpartition("/")[2]
+        return withdrawn(resource, intent.kind, intent.body, context, self._policy, id_mode)
+
+    def is_there(self, resource: Resource, intent: Intent) -> bool:
+        """Whether Stripe has an object now that a new one would have been matched with."""
+        fields = self._policy.match_by.get(resource.stream, ())
+        return self._identity.is_matched(resource, fields, tree_from_form(intent.body))
 
     # ------------------------------------------------------------------ records that wait
 
@@ -599,6 +606,8 @@ class Engine:
         if not sent.remembered:
             self._remember(job, wanted, result, draft)
         self._notice(job, result)
+        if decision.verdict == DELETED:
+            self._identity.note_deletion(job)
         if acts:  # now that it is there
             job.done = CREATED
             again = replace(wanted, tree={**wanted.tree, "items": unkeyed}) if unkeyed else wanted
@@ -639,6 +648,7 @@ class Engine:
                 object_id=current["id"] if current else None,
                 draft=_so_far(draft, wanted, decision.requests[number:]),
                 expand=self._expand(wanted, request),
+                seen=seen_as(wanted.resource, sent.result, wanted.fields, wanted.parent),
             )
             sent = Delivered(answer.result or sent.result, answer.remembered)
         result, before = sent.result, decision.replaces

@@ -18,10 +18,12 @@ from target_stripe_alloy.record_keys import (
     KEY_TYPES,
     Keys,
     UnusableKey,
+    at_field,
     described,
     form_of,
     readings_of,
     reference_to,
+    shortened,
     text_of,
     values_of,
 )
@@ -133,10 +135,18 @@ class Identity:
             return Found(job.key, "id", self._read(job, job.key, tree, fields))
         if self._mode == EXTERNAL:
             self._note_reference(job)
+        if is_deleted(job.record) and self._ended(job):
+            return Found()
         found = self._by_journal(job, tree, fields) or self._anew(job, tree, fields, ())
         if keys.match and found.current is None and not self._only_ends(job):
             return self._matched(job, tree, fields, otherwise=found)
         return found
+
+    def _ended(self, job: Job) -> bool:
+        """Whether the journal has a key's object as deleted, and no live record since."""
+        row = self._journal.recall(job.stream, [job.key]).get(job.key)
+        planned = self._ids.get((job.stream, job.key), "").startswith(PLANNED)
+        return row is not None and row.object_id is None and not planned
 
     def _note_reference(self, job: Job) -> None:
         values = job.kind.keys.values(job.record) or {}
@@ -217,6 +227,8 @@ class Identity:
         if self._mode == COPY and resource.found_by == "lookup_key" and tree.get("lookup_key"):
             asked = [("lookup_keys[]", str(tree["lookup_key"]))]
             for price in self._objects.list(resource.path, asked):
+                if is_deleted(job.record) and job.kind.keys.fits(job.record, price) is False:
+                    break  # the key passed on to the copy of another one
                 return Found(price["id"], "lookup_key", self._read(job, price["id"], tree, fields))
             return Found()
         for found in self._stamped(job, tree):
@@ -267,6 +279,8 @@ class Identity:
         if planned.startswith(PLANNED):
             return Found(planned)
         wanted = job.kind.keys.match_values(job.record)
+        if is_deleted(job.record):
+            return self._to_delete(job, wanted, tree, fields, otherwise)
         by = ", ".join(wanted)
         for _ in range(_TRIES):
             if otherwise and otherwise.current is not None:
@@ -281,6 +295,79 @@ class Identity:
                 return Found(found, by, current)
             self._matches.look_again(job.stream)
         raise UnusableKey(f"`match_by`: what has its {by} changes again and again: try later")
+
+    def _to_delete(
+        self,
+        job: Job,
+        wanted: Mapping[str, str],
+        tree: Mapping[str, Tree],
+        fields: Mapping[str, Any],
+        otherwise: Found | None,
+    ) -> Found:
+        """The object that a tombstone means by what it is matched by.
+
+        A deletion cannot be undone: it is never a guess. Raises `UnusableKey` where more than one
+        object may be meant, whatever `on_several_matches` says.
+        """
+        row = self._journal.recall(job.stream, [job.key], job.kind.source).get(job.key)
+        known = row.object_id if row else None
+        if row and known is None:
+            return Found()
+        held = self._read(job, known, tree, fields) if known else None
+        if known and (held is None or (row and row.ended)):
+            is_it = held is not None and (otherwise or carries(held, wanted))
+            return Found(known, "journal", held if is_it else None)
+        found = self._matches.only(job.kind.resource, wanted, tree)
+        if found is None:
+            return otherwise or Found()
+        if known is not None and found != known:
+            raise UnusableKey(
+                f"`match_by`: {found} has its {' and '.join(wanted)} now, and {known} was written "
+                "before: which one the deletion means cannot be told"
+            )
+        current = held or self._read(job, found, tree, fields)
+        self._check_match(job, wanted, current, known=known is not None)
+        return Found(found, ", ".join(wanted), current)
+
+    def _check_match(
+        self, job: Job, wanted: Mapping[str, str], current: Object | None, *, known: bool
+    ) -> None:
+        """Raise `UnusableKey` if there is a sign that another object is to be deleted."""
+        if current is None:
+            return
+        if not carries(current, wanted):
+            raise UnusableKey("`match_by`: what has its values changes meanwhile: try later")
+        if job.kind.keys.external and job.kind.keys.fits(job.record, current) is False:
+            raise UnusableKey(
+                f"`match_by`: {current['id']} carries another key: whether the deletion means it "
+                "cannot be told"
+            )
+        if not known and self._matches.was_deleted(
+            job.kind.resource, wanted, besides=[current["id"]]
+        ):
+            raise UnusableKey(
+                f"`match_by`: another one with its {' and '.join(wanted)} was deleted before: "
+                f"whether the deletion means that one or {current['id']} cannot be told"
+            )
+
+    def is_matched(
+        self, resource: Resource, fields: Sequence[str], params: Mapping[str, Tree]
+    ) -> bool:
+        """Whether an object has what the parameters of a new one would be matched by."""
+        values = {name: at_field(params, name) for name in fields}
+        if not values or not all(values.values()):
+            return False
+        wanted = {name: str(value) for name, value in values.items()}
+        try:
+            return bool(self._matches.candidates(resource, wanted, params))
+        except UnusableKey:  # within what cannot be told
+            return False
+
+    def note_deletion(self, job: Job) -> None:
+        """Note that the object was deleted that had what a record is matched by."""
+        if job.matched and not self._only_ends(job):
+            values = job.kind.keys.match_values(job.record)
+            self._matches.note_deletion(job.kind.resource, values, job.matched["object"])
 
     # ------------------------------------------------------------------ rows of earlier releases
 
@@ -341,7 +428,7 @@ class Identity:
         if is_empty(text) or (stream and not isinstance(text, str)):
             return
         meant = self._meant(stream, text) if stream else {}
-        missing = (stream, form_of(text) if self._mode == EXTERNAL else text)
+        missing = (stream, form_of(text) if self._mode == EXTERNAL else shortened(str(text)))
         if len(meant) > 1:
             keys = " or ".join(sorted(meant.values()))
             resolved.ambiguous[missing] = f"its {path} may mean {stream} {keys}"

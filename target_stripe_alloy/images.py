@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -15,6 +16,9 @@ from target_stripe_alloy.resources import Object, Resource
 
 Rename = Callable[[str], str | None]
 """The id that an item of a record has in Stripe; None if it has none."""
+
+_PAGE = 10
+"""Entries of a list inside an object that Stripe shows at first."""
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -33,6 +37,17 @@ class Draft(msgspec.Struct, frozen=True):
     """Of a record that is replayed."""
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """An object that a request was planned upon, as it was then."""
+
+    path: str
+    state: str
+    """See `state_of`."""
+    expand: Sequence[str] = ()
+    entry: str = ""
+    """The id of the entry that is meant, where `path` is that of a list."""
+
+
 class Context(msgspec.Struct, frozen=True):
     """What completes a record, and what must hold before its request is sent again."""
 
@@ -43,6 +58,27 @@ class Context(msgspec.Struct, frozen=True):
     object_id: str | None = None
     """The object that is written to, if there is one already."""
     draft: Draft | None = None
+    seen: Sequence[Seen] | None = None
+    """What the request was planned upon; None: not noted, by an earlier release."""
+
+
+def state_of(source: Object) -> str:
+    """Return a short hash of an object, the same however much of others is expanded in it."""
+    plain = {name: _plain(value) for name, value in source.items()}
+    return blake2b(msgspec.json.encode(plain, order="sorted"), digest_size=8).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("object") == "list":
+        # The first page of a list is the same, whether or not the rest was read as well.
+        return [{k: _plain(v) for k, v in e.items()} for e in value.get("data") or ()][:_PAGE]
+    if "id" in value and "object" in value:
+        return value["id"]
+    return {name: _plain(inner) for name, inner in value.items()}
 
 
 def is_complete(result: Object) -> bool:

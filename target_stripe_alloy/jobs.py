@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tap_stripe_alloy.shape import ADDED
-from target_stripe_alloy.record_keys import Keys, canonical
+from target_stripe_alloy.record_keys import Keys, canonical, shortened
 from target_stripe_alloy.rejects import Origin, Position
 from target_stripe_alloy.reshape import Unwritable, unix_seconds_of
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
@@ -101,7 +101,7 @@ class Job:
             if isinstance(owner, dict):
                 owner = owner.get("id")
             if owner:
-                names.append(str(owner))
+                names.append(shortened(str(owner)))
         return list(dict.fromkeys([*names, *filter(None, [self.match])]))
 
     @property

@@ -125,6 +125,11 @@ class Known:
         """Whether there is more than an id."""
         return self.digest is not None or self.base is not None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last record of its pipeline and source was a tombstone."""
+        return self.base is None and (self.digest is not None or self.position is not None)
+
 
 @dataclass(frozen=True)
 class Outcome:

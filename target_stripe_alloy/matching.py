@@ -6,10 +6,12 @@ kept up to date with what the run writes; never in Search, which lags.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stripe_alloy.errors import PermissionMissing
 from stripe_alloy.paths import segment
 from tap_stripe_alloy.streams import BY_NAME
 from target_stripe_alloy.decision import NEWEST, REJECT, REPLACES
@@ -17,6 +19,8 @@ from target_stripe_alloy.objects import Objects
 from target_stripe_alloy.record_keys import UnusableKey, at_field
 from target_stripe_alloy.reshape import Tree
 from target_stripe_alloy.resources import Object, Resource
+
+_logger = logging.getLogger(__name__)
 
 EXACT: Mapping[tuple[str, str], str] = {
     ("customers", "email"): "email",
@@ -32,6 +36,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 WITHIN: Mapping[str, str] = {"payment_methods": "customer"}
 """Streams whose whole list Stripe may refuse: they are looked for in that of this field."""
 _SHOWN = 10
+
+_Deleted = dict[tuple[str, ...], set[str]]
+"""What deleted objects carried → their ids."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Matches:
         self._several = several
         self._lock = threading.Lock()
         self._indexes: dict[tuple[str, tuple[str, ...]], _Index] = {}
+        self._deleted: dict[tuple[str, tuple[str, ...]], _Deleted] = {}
 
     def find(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
@@ -83,14 +91,68 @@ class Matches:
         if len(found) <= 1:
             return found[0].id if found else None
         if self._several == REJECT:
-            ids = ", ".join(one.id for one in found[:_SHOWN])
-            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-            raise UnusableKey(
-                f"{len(found)} {resource.stream} have its {' and '.join(wanted)}: {ids}{more}; "
-                "`on_several_matches` can take the oldest or the newest"
-            )
+            said = _several(resource, wanted, found)
+            raise UnusableKey(f"{said}; `on_several_matches` can take the oldest or the newest")
         found.sort(key=lambda one: one.created, reverse=True)  # lists are newest first already
         return found[0 if self._several == NEWEST else -1].id
+
+    def only(
+        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
+    ) -> str | None:
+        """The id of the one object that carries `wanted`, as Stripe has it now; None for none.
+
+        Raises `UnusableKey` where several do.
+        """
+        found = _alive(self._candidates(resource, wanted, tree))
+        if len(found) > 1:
+            said = _several(resource, wanted, found)
+            raise UnusableKey(f"{said}; a deletion takes none of several: give it the id")
+        return found[0].id if found else None
+
+    def was_deleted(
+        self, resource: Resource, wanted: Mapping[str, str], besides: Iterable[str]
+    ) -> bool:
+        """Whether another object that carried `wanted` was deleted, by anybody, in 30 days.
+
+        Stripe finds no deleted object by what it carried, but its events show it. A key that may
+        not read them knows only what this run deleted.
+        """
+        fields = tuple(wanted)
+        with self._lock:
+            if (resource.stream, fields) not in self._deleted:
+                found: _Deleted = {}
+                for values, object_id in self._deletions(resource, fields):
+                    found.setdefault(values, set()).add(object_id)
+                self._deleted[resource.stream, fields] = found
+            ids = self._deleted[resource.stream, fields].get(tuple(wanted.values()), set())
+            return not ids <= set(besides)
+
+    def note_deletion(self, resource: Resource, wanted: Mapping[str, str], object_id: str) -> None:
+        """Note that this run deleted an object that carried `wanted`."""
+        with self._lock:
+            known = self._deleted.get((resource.stream, tuple(wanted)))
+            if known is not None:
+                known.setdefault(tuple(wanted.values()), set()).add(object_id)
+
+    def _deletions(
+        self, resource: Resource, fields: Sequence[str]
+    ) -> Iterator[tuple[tuple[str, ...], str]]:
+        subjects = BY_NAME[resource.stream].subjects
+        if not subjects:
+            return
+        types = [("types[]", f"{subject}.deleted") for subject in subjects]
+        try:
+            for event in self._objects.list("/v1/events", types):
+                source = event["data"]["object"]
+                carried = _carried(source, fields)
+                if carried and source.get("object") == resource.object_name:
+                    yield carried, str(source["id"])
+        except PermissionMissing:
+            _logger.warning(
+                "%s: the key may not read events, so that earlier deletions are not seen: a "
+                "tombstone takes the one object that it matches",
+                resource.stream,
+            )
 
     def candidates(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
@@ -166,6 +228,12 @@ def _carried(source: Object, fields: Sequence[str]) -> tuple[str, ...] | None:
 def _candidate(source: Object) -> Candidate:
     replaces = (source.get("metadata") or {}).get(REPLACES)
     return Candidate(str(source["id"]), int(source.get("created") or 0), replaces)
+
+
+def _several(resource: Resource, wanted: Mapping[str, str], found: Sequence[Candidate]) -> str:
+    ids = ", ".join(one.id for one in found[:_SHOWN])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"{len(found)} {resource.stream} have its {' and '.join(wanted)}: {ids}{more}"
 
 
 def _alive(found: Iterable[Candidate]) -> list[Candidate]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from stripe_alloy.errors import NotFound, StripeError
@@ -15,7 +16,7 @@ from tap_stripe_alloy.fetch import Get
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.shape import nested_lists, stream_schema
 from target_stripe_alloy.decision import Wanted
-from target_stripe_alloy.images import trees_of
+from target_stripe_alloy.images import Seen, state_of, trees_of
 from target_stripe_alloy.reshape import Tree
 from target_stripe_alloy.resources import Object, Resource
 
@@ -37,6 +38,12 @@ class Objects:
         except NotFound:
             return None
         return None if body.get("deleted") else body
+
+    def seen(self, seen: Seen) -> Object | None:
+        """What a request was planned upon, as it is now; None where it is gone."""
+        if seen.entry:
+            return next((e for e in self.list(seen.path) if e["id"] == seen.entry), None)
+        return self.get(seen.path, [("expand[]", name) for name in seen.expand])
 
     def list(self, path: str, params: Params = ()) -> Iterator[Object]:
         """The objects of a list."""
@@ -94,6 +101,30 @@ def theirs_of(wanted: Wanted, current: Object | None) -> dict[str, Tree]:
     if resource.succeeded:
         names |= current.keys()  # a successor takes over all of it
     return trees_of(resource, sorted(names), current)
+
+
+def seen_as(
+    resource: Resource,
+    current: Object | None,
+    fields: Mapping[str, Any] = MappingProxyType({}),
+    parent: Object | None = None,
+) -> list[Seen]:
+    """Return what a request on an object is planned upon, to be looked at before a repeat.
+
+    `fields` are the record's, `parent` is the invoice of a line, where it decides.
+    """
+    seen = []
+    if parent and parent.get("id"):
+        path = f"/v1/invoices/{segment(str(parent['id']))}"
+        seen.append(Seen(path, state_of(parent)))
+    if current is None:
+        return seen
+    if resource.within == "invoice":
+        path = f"/v1/invoices/{segment(str(current['invoice']))}/lines"
+        return [*seen, Seen(path, state_of(current), entry=str(current["id"]))]
+    path = resource.path_of(current["id"], current)
+    expand = [name for _, name in expansions(resource, fields)]
+    return [*seen, Seen(path, state_of(current), expand)]
 
 
 def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -29,7 +29,10 @@ STAMP = "stamp:"
 """Begins the journal's key of an object that was found by its stamp."""
 LONGEST = 400
 """Characters of a key in the journal; of a longer one it keeps a hash."""
+LONGEST_ID = 500
+"""Characters of an object's own id: what the journal and a value of metadata hold."""
 _HASH = "sha256:"
+_SHOWN = 84
 _MOST_DIGITS = 400
 _PLAIN = 40
 """Powers of ten up to which a number is written without an exponent."""
@@ -160,6 +163,18 @@ def form_of(text: str) -> str:
     return text if len(text) <= LONGEST else _HASH + sha256(text.encode()).hexdigest()
 
 
+def shortened(text: str) -> str:
+    """Return a text, but of a long one its beginning and a hash: it stays in memory.
+
+    >>> len(shortened("x" * 100_000))
+    157
+    """
+    if len(text) <= LONGEST_ID:
+        return text
+    digest = sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return f"{text[:_SHOWN]}… {_HASH}{digest}"
+
+
 def readings_of(name: str, text: str) -> Iterator[str]:
     """The keys of one property that a reference may mean."""
     other = reading_of(text)
@@ -198,7 +213,10 @@ class Keys:
             return canonical(self.match_values(record)) if self.by_match(record) else None
         if self.external:
             return canonical(values)
-        return text_of(values["id"])
+        own = text_of(values["id"])
+        if len(own) > LONGEST_ID:
+            raise UnusableKey(f"its id has {len(own)} characters: an id has at most {LONGEST_ID}")
+        return own
 
     def by_match(self, record: Mapping[str, Any]) -> bool:
         """Whether a record has no key but what it is matched by."""
@@ -208,10 +226,10 @@ class Keys:
         return bool(self.match) and absent
 
     def label(self, record: Mapping[str, Any]) -> str:
-        """A record's key for eyes: its values, joined by `|`."""
+        """A record's key for eyes: its values, joined by `|`; a long one is shortened."""
         if self.by_match(record):
-            return self._join(list(self.match_values(record).values()))
-        return self._join([str(record.get(name)) for name in self.properties])
+            return shortened(self._join(list(self.match_values(record).values())))
+        return shortened(self._join([str(record.get(name)) for name in self.properties]))
 
     def match_values(self, record: Mapping[str, Any], *, present: bool = False) -> dict[str, str]:
         """What a record is matched by, as Stripe holds it. Raises `UnusableKey`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from target_stripe_alloy.decision import ARCHIVE, IGNORE, Policy
+from target_stripe_alloy.decision import ARCHIVE, CREATE, EXTERNAL, IGNORE, SAME_ACCOUNT, Policy
 from target_stripe_alloy.forms import tree_from_form
 from target_stripe_alloy.images import Context
 from target_stripe_alloy.permissions import needed_by_request
@@ -12,15 +12,22 @@ from target_stripe_alloy.resources import Resource
 
 DELETE_POLICY = "delete_policy="
 """Begins the name of what a tombstone's request needs."""
+ON_MISSING_CREATE = "on_missing=create"
+"""The name of what a new object needs."""
 
 
 def withdrawn(
-    resource: Resource, kind: str, body: str, context: Context | None, policy: Policy
+    resource: Resource,
+    kind: str,
+    body: str,
+    context: Context | None,
+    policy: Policy,
+    id_mode: str = EXTERNAL,
 ) -> list[str]:
     """Return what a request needs that the settings do not allow now.
 
     A journal of version 1 did not keep what was needed: then the request itself tells, and what
-    depends on the object counts as needed.
+    depends on the object counts as needed. `id_mode` is that of the run that noted the request.
     """
     if context is not None:
         needed: Collection[str] = context.permissions
@@ -28,7 +35,15 @@ def withdrawn(
         needed = needed_by_request(resource, kind, tree_from_form(body))
         if kind in ("delete", "archive"):
             needed |= {DELETE_POLICY + kind}
-    return sorted(name for name in needed if not _is_allowed(name, policy))
+    taken_back = {name for name in needed if not _is_allowed(name, policy)}
+    if kind == "create" and not _creates(policy, id_mode):
+        taken_back.add(ON_MISSING_CREATE)
+    return sorted(taken_back)
+
+
+def _creates(policy: Policy, id_mode: str) -> bool:
+    """Whether an object is made where none is found; see `on_missing`."""
+    return policy.on_missing == CREATE or (not policy.on_missing and id_mode != SAME_ACCOUNT)
 
 
 def _is_allowed(name: str, policy: Policy) -> bool:

@@ -320,7 +320,7 @@ def _number(value: Any) -> int | None:
 
 
 def _check_mode(settings: TargetSettings) -> None:
-    live_key = "_live_" in settings.shared.api_key
+    live_key = "_live_" in settings.shared.api_key and not settings.shared.emulated
     if live_key and not settings.live:
         raise SettingsError(
             "`api_key` is a live key, and `mode` is `test`: set `mode` to `live` if you mean it"

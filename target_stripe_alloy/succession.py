@@ -11,9 +11,9 @@ from stripe_alloy.paths import segment
 from target_stripe_alloy.decision import REPLACES, Request
 from target_stripe_alloy.delivery import Delivery
 from target_stripe_alloy.images import trees_of
-from target_stripe_alloy.objects import Objects, expansions
+from target_stripe_alloy.objects import Objects, expansions, seen_as
 from target_stripe_alloy.reshape import Tree, alike, at, leaves
-from target_stripe_alloy.resources import Object, Resource
+from target_stripe_alloy.resources import BY_STREAM, Object, Resource
 
 STREAM = "prices"
 
@@ -56,11 +56,13 @@ class Succession:
         self._pass_on(key, old, successor["id"], needed)
         params = {"active": "false"}
         archive = Request("archive", "POST", f"/v1/prices/{segment(before)}", params, needs=needed)
-        self._delivery.send(STREAM, key, archive, object_id=before)
+        seen = seen_as(BY_STREAM[STREAM], old)
+        self._delivery.send(STREAM, key, archive, object_id=before, seen=seen)
 
     def _pass_on(self, key: str, price: Object, heir: Tree, needs: frozenset[str]) -> None:
         path = f"/v1/products/{segment(price['product'])}"
         product = self._objects.get(path)
         if product and product.get("default_price") == price["id"]:
             request = Request("default_price", "POST", path, {"default_price": heir}, needs=needs)
-            self._delivery.send(STREAM, key, request, object_id=product["id"])
+            seen = seen_as(BY_STREAM["products"], product)
+            self._delivery.send(STREAM, key, request, object_id=product["id"], seen=seen)

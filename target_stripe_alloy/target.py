@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from stripe_alloy.connect import Connection
 from stripe_alloy.errors import SettingsError
-from stripe_alloy.program import run
+from stripe_alloy.program import metrics_at_debug, run
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.accounts import account_id, adopt, identity_of
 from target_stripe_alloy.configs import (
@@ -113,6 +113,7 @@ class TargetStripeAlloy(Target):
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
+        metrics_at_debug(self.metrics_logger)
         if named.get("validate_config", True):
             _ = self.settings  # what is wrong is said before the first line is read
         self._lock = threading.RLock()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from stripe_alloy.errors import PermissionMissing, SettingsError
 from stripe_alloy.transport import Transport
 from stripe_alloy.written import KEY_PREFIX
+from tap_stripe_alloy.streams import BY_NAME
 from target_stripe_alloy.decision import Wanted
 from target_stripe_alloy.effects import of_action, tag_of
 from target_stripe_alloy.resources import Action, Object
 
 SLACK = 60
 """Seconds by which an event may be dated before its object."""
+MOST_EVENTS = 10_000
+"""Events of a kind that are read to find one; what is not found among them is not known."""
 
 
 class Traces:
@@ -63,6 +67,38 @@ class Traces:
         tags = {tag_of(effect)} if wanted.occasion else {tag_of(effect), ""}
         ours = any((current["id"], tag) in listed.ours for tag in tags)
         return frozenset({effect} if ours else ())
+
+
+class ExecutedKeys:
+    """Tells whether Stripe executed a request, by the events that name its idempotency key."""
+
+    def __init__(self, transport: Transport, account: str | None) -> None:
+        self._transport = transport
+        self._account = account
+
+    def has(self, key: str, path: str, since: float) -> bool | None:
+        """Return whether an event since then names a key; None for a key that reads no events.
+
+        `path` is that of the request. A request that changed nothing has no event either.
+        """
+        try:
+            return any(key == found for found in self._keys(path, since))
+        except PermissionMissing:
+            return None
+
+    def _keys(self, path: str, since: float) -> Iterator[str]:
+        begin = ("created[gte]", str(int(since) - SLACK))
+        for subject in _subjects_of(path):
+            params = [begin, *([("type", f"{subject}.*")] if subject else [])]
+            events = self._transport.walk("/v1/events", params, account=self._account)
+            for event in islice(events, MOST_EVENTS):
+                yield str((event.get("request") or {}).get("idempotency_key") or "")
+
+
+def _subjects_of(path: str) -> tuple[str, ...]:
+    """What the types of the events of a request begin with; an empty one: any."""
+    found = next((s for s in BY_NAME.values() if f"{path}/".startswith(f"{s.path}/")), None)
+    return (found.subjects if found else ()) or ("",)
 
 
 class _Listed:

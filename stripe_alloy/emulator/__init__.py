@@ -13,10 +13,27 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.emulator import Emulator as Emulator
     from stripe_alloy.emulator.wire import Request as Request
 
-__all__ = ["EMULATOR", "Emulator", "Request"]
+__all__ = ["EMULATOR", "IN_MEMORY", "Emulator", "Request", "emulates", "store_of"]
 EMULATOR = "emulator"
-"""The `api_key` that starts the embedded emulator."""
+"""The `api_key` that starts the embedded emulator; as `api_url`, `emulator` or `emulator:FILE`."""
+IN_MEMORY = ":memory:"
+"""The store of an emulated account that ends with its process."""
 _HOMES = {"Emulator": "emulator", "Request": "wire"}
+
+
+def emulates(api_key: str, api_url: str) -> bool:
+    """Return whether these settings name the embedded emulator, so that Stripe is not called."""
+    return api_key == EMULATOR or api_url.partition(":")[0] == EMULATOR
+
+
+def store_of(api_url: str) -> str:
+    """Return the file that keeps the emulated account from one run to the next.
+
+    >>> store_of("emulator:output/stripe.db"), store_of("https://api.stripe.com")
+    ('output/stripe.db', ':memory:')
+    """
+    scheme, _, file = api_url.partition(":")
+    return file if scheme == EMULATOR and file else IN_MEMORY
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,8 @@ JSON = dict[str, Any]
 
 API_KEY = "sk_test_emulator"
 LIVE_KEY = "sk_live_emulator"
+STARTS_APART = 1 << 40
+"""Between the seeds of two starts on one file: both may make objects at the same time."""
 BULK = 100
 """Objects changed in one transaction, where there are many."""
 UNSCOPED = ("serve", "refuse", "empty")
@@ -129,20 +131,22 @@ class Emulator:
 
     def _make_service(self, store: Store) -> Service:
         version = pinned_version()
-        ids = self._stored_accounts(store)
-        if not ids:
-            ids = account_ids(self.seed, self._connected)
-            older = self._account_version if self._account_version != version else None
-            seed_business(store, ids, self.seed, self.customers, (version, older))
-            if self._live is not None:
-                live = [account + LIVE for account in ids]
-                fill_accounts(store, live, self.seed + 500, self._live, (version, older))
-            value = msgspec.json.encode(ids).decode()
-            store.execute("INSERT INTO facts VALUES ('accounts', ?)", value)
+        with store.transaction():
+            ids = self._stored_accounts(store)
+            if not ids:
+                ids = account_ids(self.seed, self._connected)
+                older = self._account_version if self._account_version != version else None
+                seed_business(store, ids, self.seed, self.customers, (version, older))
+                if self._live is not None:
+                    live = [account + LIVE for account in ids]
+                    fill_accounts(store, live, self.seed + 500, self._live, (version, older))
+                value = msgspec.json.encode(ids).decode()
+                store.execute("INSERT INTO facts VALUES ('accounts', ?)", value)
+            starts = store.count_start()
         return Service(
             store,
             self._clock,
-            Dice(self.seed * 104_729 + store.size()),
+            Dice(self.seed * 104_729 + store.size() + starts * STARTS_APART),
             self.keys,
             self.faults,
             self._limits,

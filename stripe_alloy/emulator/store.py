@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LISTED, DELETED, UNLISTED = 0, 1, 2  # `shown`: in lists; gone; only asked for by name (test clocks)
 
 MAX_PREVIEWS = 1000
+PATIENCE = 60.0
+"""Seconds to wait for another process that writes to the same file."""
 _COLUMN_TYPES = "".join(f", {name}" for name in COLUMNS)
 _INDEXED = ("customer", "parent", "payment_intent", "charge", "payout", "source", "type")
 _OBJECTS = (
@@ -83,7 +85,9 @@ class Store:
         self.lock = threading.RLock()
         self.previews: dict[tuple[str, str], tuple[dict[str, Any], list[dict[str, Any]]]] = {}
         """Preview invoices, which are in no list and not in the file, with their lines."""
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db = sqlite3.connect(
+            path, timeout=PATIENCE, check_same_thread=False, isolation_level=None
+        )
         for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=OFF", *_SCHEMA):
             self._db.execute(statement)
 
@@ -94,8 +98,11 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, and nobody else meanwhile."""
+        """All or nothing, and nobody else meanwhile, no other process either."""
         with self.lock:
+            if self._db.in_transaction:  # of this thread: part of what is around it
+                yield
+                return
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -182,6 +189,14 @@ class Store:
         )
         newest: int | None = rows[0][0]
         return newest
+
+    def count_start(self) -> int:
+        """Note that an emulator starts on this store; how many did before."""
+        with self.transaction():
+            rows = self.execute("SELECT value FROM facts WHERE name = 'starts'")
+            before = int(rows[0][0]) if rows else 0
+            self.execute("INSERT OR REPLACE INTO facts VALUES ('starts', ?)", str(before + 1))
+        return before
 
     def size(self) -> int:
         """How many objects were ever put, as far as is known."""

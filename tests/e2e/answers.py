@@ -30,6 +30,11 @@ def at(unix: int) -> datetime:
     return datetime.fromtimestamp(unix, timezone.utc).replace(tzinfo=None)
 
 
+def duckdb_loader(programs: Path) -> list[str]:
+    """The command of the loader that the jobs in `meltano.yml` use."""
+    return [str(programs / "python"), str(ROOT / "examples/load_duckdb.py")]
+
+
 def load(emulator: Emulator, programs: Path, folder: Path) -> Path:
     """What the main job makes of an account: the tap into the real target-duckdb.
 
@@ -44,7 +49,7 @@ def load(emulator: Emulator, programs: Path, folder: Path) -> Path:
     with (folder / "records").open("wb") as records:
         subprocess.run(tap, stdout=records, stderr=subprocess.DEVNULL, check=True, cwd=folder)
     with (folder / "records").open("rb") as records:
-        command = [str(programs / "target-duckdb"), "--config", "target.json"]
+        command = [*duckdb_loader(programs), "--config", "target.json"]
         run = subprocess.run(command, stdin=records, capture_output=True, check=True, cwd=folder)
     (folder / "state.json").write_bytes(run.stdout.splitlines()[-1])
     return folder / "emulator.duckdb"

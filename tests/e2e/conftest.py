@@ -11,5 +11,5 @@ from tests.e2e.environments import environment
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The locked target-duckdb, with the DuckDB that it is held at."""
+    """The environment of the locked target-duckdb."""
     return environment(tmp_path_factory.mktemp("target-duckdb"), "target-duckdb.txt")

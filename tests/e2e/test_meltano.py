@@ -21,10 +21,6 @@ from tests.tap.histories import COMPARED, History, assert_the_same_are_there
 ROOT = Path(__file__).parents[2]
 MELTANO = shutil.which("meltano", path=str(Path(sys.executable).parent)) or shutil.which("meltano")
 
-pytestmark = pytest.mark.skipif(
-    sys.version_info >= (3, 14), reason="target-duckdb's DuckDB has no wheel for this Python"
-)
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -102,12 +98,42 @@ def test_the_readmes_query_prints_what_the_readme_shows(
     assert loaded
 
 
+def test_an_edit_in_duckdb_comes_to_rest_in_the_emulated_account(
+    project: Path, loaded: dict[str, Counter[str]]
+) -> None:
+    edited = min(loaded["customers"])
+    with duckdb.connect(str(project / "output/emulator.duckdb")) as connection:
+        connection.execute("update stripe.customers set phone = '+49301234' where id = ?", [edited])
+    assert "updated 1" in meltano(project, "run", "two-way")
+    with Emulator(db=project / "output/emulator-stripe.db") as emulator:
+        [customer] = [found for found in emulator.objects("customer") if found["id"] == edited]
+    assert customer["phone"] == "+49301234"
+    again = meltano(project, "run", "two-way")
+    assert "updated" not in again.split("plan: customers")[1].splitlines()[0]
+
+
+def test_a_key_in_the_environment_does_not_make_the_emulators_job_call_stripe(
+    project: Path, loaded: dict[str, Counter[str]]
+) -> None:
+    key = {"TAP_STRIPE_ALLOY_API_KEY": "sk_live_ofSomebody"}
+    assert "Run completed" in meltano(project, "run", "stripe-to-duckdb", **key)
+    assert "Loaded: nothing new" in meltano(project, "run", "stripe-to-duckdb", **key)
+
+
 def test_the_jsonl_job_writes_a_file_a_stream(project: Path, business: Emulator) -> None:
     meltano(project, "run", "stripe-to-jsonl")
     for stream in STREAMS:
         lines = (project / f"output/emulator/{stream.name}.jsonl").read_bytes().splitlines()
         ids = Counter(msgspec.json.decode(line)["id"] for line in lines)
         assert ids == Counter(business.ids(stream.object_name))
+
+
+def test_a_full_refresh_replaces_the_files(project: Path, business: Emulator) -> None:
+    assert "Unknown message" not in meltano(project, "run", "--full-refresh", "stripe-to-jsonl")
+    lines = (project / "output/emulator/charges.jsonl").read_bytes().splitlines()
+    ids = Counter(msgspec.json.decode(line)["id"] for line in lines)
+    assert ids == Counter(business.ids("charge"))
+    assert not list((project / "output/emulator").glob("charges.*.jsonl"))
 
 
 def test_after_a_random_history_both_destinations_hold_what_stripe_has(project: Path) -> None:

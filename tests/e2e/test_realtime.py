@@ -17,19 +17,19 @@ import stripe
 
 from stripe_alloy.emulator import Emulator
 from tests.conftest import catalog_of
-from tests.e2e.test_meltano import meltano, project, pytestmark
+from tests.e2e.answers import duckdb_loader
+from tests.e2e.test_meltano import meltano, project
 from tests.webhooks.helpers import wait_for
 from tests.webhooks.test_realtime import Business
 
-__all__ = ["project", "pytestmark"]
+__all__ = ["project"]
 
 
 @pytest.fixture(scope="module")
 def loader(project: Path) -> Path:
-    """The locked target-duckdb, as Meltano installs it."""
+    """The environment of the locked target-duckdb, as Meltano installs it."""
     meltano(project, "install", "loader", "target-duckdb")
-    [found] = project.glob(".meltano/loaders/target-duckdb/venv/bin/target-duckdb")
-    return found
+    return project / ".meltano/loaders/target-duckdb/venv/bin"
 
 
 def names_in(path: Path) -> dict[str, str]:
@@ -57,7 +57,7 @@ def test_a_change_is_in_duckdb_within_three_seconds(loader: Path, tmp_path: Path
             (tmp_path / "log").open("wb") as log,
             subprocess.Popen(tap, stdout=subprocess.PIPE, stderr=log, cwd=tmp_path) as reading,
             subprocess.Popen(
-                [str(loader), "--config", "duck.json"],
+                [*duckdb_loader(loader), "--config", "duck.json"],
                 stdin=reading.stdout,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

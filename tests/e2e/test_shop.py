@@ -12,9 +12,6 @@ import pytest
 from stripe_alloy.emulator import Emulator
 from tests.e2e.answers import answer, load, query
 from tests.e2e.shop import OPENED, Shop, first_days, further_days
-from tests.e2e.test_meltano import pytestmark
-
-__all__ = ["pytestmark"]
 
 
 @pytest.fixture(scope="module")

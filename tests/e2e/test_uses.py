@@ -16,9 +16,6 @@ import stripe
 from examples.ask import ask, markdown
 from stripe_alloy.emulator import Emulator
 from tests.e2e.answers import ROOT, Row, answer, at, load, query
-from tests.e2e.test_meltano import pytestmark
-
-__all__ = ["pytestmark"]
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.sql"))
 

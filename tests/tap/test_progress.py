@@ -35,6 +35,8 @@ def test_a_terminal_shows_a_table_and_stdout_stays_clean(command: Command) -> No
     assert re.search(r"\d+ s │", screen)
     assert "of them answered 429: 0" in screen
     assert f"Records: {len(records)}" in screen
+    *_, last = re.findall(r"│ charges\s+│\s+([\d,]+) │", screen)
+    assert int(last.replace(",", "")) == len(records)
 
 
 def on_a_terminal(options: list[str]) -> tuple[bytes, str]:
@@ -89,7 +91,10 @@ def test_a_long_silence_of_stripe_is_told(
     assert any("no record yet" in text for text in caplog.messages)
 
 
-def test_metrics_are_the_sdks(account: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+def test_metrics_are_the_sdks_where_debugging_is_asked_for(
+    account: Emulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAP_STRIPE_ALLOY_LOGLEVEL", "debug")
     with caplog.at_level(logging.INFO):
         output = read(config_of(account), *STREAMS)
     points = [point_of(record) for record in caplog.records if record.name == "singer_sdk.metrics"]
@@ -101,6 +106,14 @@ def test_metrics_are_the_sdks(account: Emulator, caplog: pytest.LogCaptureFixtur
     requests = {p["tags"]["endpoint"]: p["value"] for p in points if "request" in p["metric"]}
     assert requests["GET /v1/charges"] >= 1
     assert any(point["metric"] == "sync_duration" for point in points)
+
+
+def test_metrics_are_no_lines_of_an_ordinary_run(command: Command) -> None:
+    with Emulator(customers=5) as emulator:
+        config = config_of(emulator)
+        _, _, log = command.text(config=config, catalog=catalog_of(config, "customers"))
+    assert "METRIC" not in log
+    assert "Records: " in log
 
 
 def point_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -236,3 +236,40 @@ def test_the_embedded_emulator_needs_nothing_but_its_name(command: Command) -> N
     run = command.run(config={"api_key": "emulator"})
     assert run.exit_code == 0
     assert len(run.records) == 15
+
+
+def test_select_reads_only_the_streams_it_names(command: Command, account: Emulator) -> None:
+    output = command.run("--select", "refunds, disputes", config=config_of(account))
+    assert set(output.schemas) == {"refunds", "disputes"}
+    assert set(output.records) == {"refunds", "disputes"}
+
+
+def test_select_goes_before_what_a_catalog_selects(command: Command, account: Emulator) -> None:
+    config = config_of(account)
+    options = ("--select", "refunds")
+    output = command.run(*options, config=config, catalog=catalog_of(config, "disputes"))
+    assert set(output.records) == {"refunds"}
+
+
+def test_discovery_selects_in_the_catalog_what_is_named(
+    command: Command, account: Emulator
+) -> None:
+    code, out, _ = command.text("--discover", "--select", "prices", config=config_of(account))
+    catalog = json.loads(out)
+    assert code == 0
+    output = command.run(config=config_of(account), catalog=catalog)
+    assert set(output.records) == {"prices"}
+
+
+@pytest.mark.parametrize(
+    ("named", "hint"), [("custmers", "Did you mean 'customers'?"), ("", "Streams: customers, ")]
+)
+def test_a_stream_that_there_is_not_is_named(
+    command: Command, account: Emulator, named: str, hint: str
+) -> None:
+    code, _, log = command.text("--select", named, config=config_of(account))
+    assert code == 1
+    assert f"--select names no stream: {named!r}" in log
+    assert hint in log
+    assert "Traceback" not in log
+    assert account.requests == []

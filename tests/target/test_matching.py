@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from stripe_alloy import transport
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import SettingsError
+from stripe_alloy.errors import SettingsError, StripeUnavailable
 from target_stripe_alloy.settings import read_target_settings
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, Run, lines_of, one, record, schema, settings_for, write
@@ -321,6 +322,180 @@ def test_a_creation_whose_answer_was_lost_is_found_again(
         (tmp_path / "journal.db").unlink()
     write(empty, tmp_path, messages, on_missing="create", **mode)
     assert empty.count("customers") == 1
+
+
+# ---------------------------------------------------------------------- tombstones
+
+DELETING: dict[str, Any] = {"delete_policy": "delete", "allow_actions": ["customers.delete"]}
+ADA = {"email": "ada@example.com"}
+FIRST, SECOND = "2026-10-01T00:00:00Z", "2026-10-02T00:00:00Z"
+
+
+def gone(when: str, mode: dict[str, Any]) -> list[Message]:
+    return rows(tombstone(when), mode=mode)
+
+
+def tombstone(when: str) -> dict[str, Any]:
+    """One that is another record each time: what the SDK adds does not count."""
+    return {**ADA, "name": f"Ada until {when}", "_sdc_deleted_at": when}
+
+
+def end(emulator: Emulator, folder: Path, when: str, mode: dict[str, Any], **more: Any) -> Run:
+    return write(emulator, folder, gone(when, mode), **DELETING, **mode, **more)
+
+
+def forget(folder: Path) -> None:
+    for file in folder.glob("journal.db*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("several", ["reject", "oldest", "newest"])
+@pytest.mark.parametrize("live_before", [False, True])
+def test_a_tombstone_that_comes_again_deletes_nobody_else(
+    empty: Emulator, tmp_path: Path, mode: dict[str, Any], several: str, live_before: bool
+) -> None:
+    customer(empty, ADA["email"])
+    if live_before:
+        write(empty, tmp_path, rows({**ADA, "name": "Ada"}, mode=mode), **mode)
+    settings = {"on_several_matches": several}
+    assert end(empty, tmp_path, FIRST, mode, **settings).counts("customers")["deleted"] == 1
+    other = customer(empty, ADA["email"])
+    again = end(empty, tmp_path, SECOND, mode, **settings)
+    assert again.counts("customers") == {"read": 1, "unchanged": 1}
+    assert empty.ids("customers") == [other]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_tombstone_after_a_live_record_deletes_again(
+    empty: Emulator, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    customer(empty, ADA["email"])
+    end(empty, tmp_path, FIRST, mode)
+    customer(empty, ADA["email"])
+    write(empty, tmp_path, rows({**ADA, "name": "Ada"}, mode=mode), **mode)
+    assert end(empty, tmp_path, SECOND, mode).counts("customers") == {"read": 1, "deleted": 1}
+    assert empty.count("customers") == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_tombstone_that_found_nothing_deletes_nobody_later(
+    empty: Emulator, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    end(empty, tmp_path, FIRST, mode)
+    customer(empty, ADA["email"])
+    end(empty, tmp_path, SECOND, mode)
+    assert empty.count("customers") == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_the_journal_a_tombstone_that_came_before_deletes_nobody_else(
+    empty: Emulator, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    customer(empty, ADA["email"])
+    end(empty, tmp_path, FIRST, mode)
+    other = customer(empty, ADA["email"])
+    forget(tmp_path)
+    run = end(empty, tmp_path, SECOND, mode)
+    assert "was deleted before" in run.rejects[0]["reason"]
+    assert empty.ids("customers") == [other]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_tombstones_of_one_run_delete_one(
+    empty: Emulator, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    customer(empty, ADA["email"])
+    twice = rows(*map(tombstone, (FIRST, SECOND)), mode=mode)
+    run = write(empty, tmp_path, twice, **DELETING, **mode)
+    assert run.counts("customers") == {"read": 2, "deleted": 1, "unchanged": 1}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("several", ["reject", "oldest", "newest"])
+def test_a_deletion_takes_none_of_several(
+    empty: Emulator, tmp_path: Path, mode: dict[str, Any], several: str
+) -> None:
+    for _ in range(2):
+        customer(empty, ADA["email"])
+    twice = rows(*map(tombstone, (FIRST, SECOND)), mode=mode)
+    run = write(empty, tmp_path, twice, on_several_matches=several, **DELETING, **mode)
+    assert run.counts("customers") == {"read": 2, "rejected": 2}
+    assert empty.count("customers") == 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_tombstone_of_what_others_deleted_deletes_nobody_else(
+    empty: Emulator, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    first = customer(empty, ADA["email"])
+    write(empty, tmp_path, rows({**ADA, "name": "Ada"}, mode=mode), **mode)
+    client_of(empty).v1.customers.delete(first)
+    customer(empty, ADA["email"])
+    run = end(empty, tmp_path, FIRST, mode)
+    assert run.counts("customers") == {"read": 1, "unchanged": 1}
+    assert empty.count("customers") == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_tombstone_of_an_email_that_passed_on_deletes_nobody(
+    empty: Emulator, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    first = customer(empty, ADA["email"])
+    write(empty, tmp_path, rows({**ADA, "name": "Ada"}, mode=mode), **mode)
+    client_of(empty).v1.customers.update(first, {"email": "else@example.com"})
+    second = customer(empty, ADA["email"])
+    run = end(empty, tmp_path, FIRST, mode)
+    assert run.counts("customers")["read"] == 1
+    assert second in empty.ids("customers")
+
+
+def test_a_tombstone_deletes_no_object_of_another_key(empty: Emulator, tmp_path: Path) -> None:
+    customer(empty, ADA["email"], metadata={"crm_id": "another"})
+    run = end(empty, tmp_path, FIRST, MODES[1])
+    assert "carries another key" in run.rejects[0]["reason"]
+    assert empty.count("customers") == 1
+
+
+def test_a_price_that_has_the_lookup_key_now_is_not_archived(
+    empty: Emulator, tmp_path: Path
+) -> None:
+    api = client_of(empty).v1
+    product = api.products.create({"name": "P"}).id
+
+    def price() -> str:
+        params: Any = {"product": product, "currency": "usd", "unit_amount": 5}
+        params |= {"lookup_key": "pro", "transfer_lookup_key": True}
+        return str(api.prices.create(params).id)
+
+    def end_it(when: str) -> None:
+        row = record("prices", lookup_key="pro", nickname=when, _sdc_deleted_at=when)
+        settings: Any = {"delete_policy": "archive", "match_by": {"prices": ["lookup_key"]}}
+        write(empty, tmp_path, [schema("prices", "lookup_key"), row], **settings)
+
+    first = price()
+    end_it(FIRST)
+    newest = price()
+    end_it(SECOND)
+    assert not one(empty, "prices", first)["active"]
+    assert one(empty, "prices", newest)["active"]
+
+
+def test_a_tombstone_by_match_after_a_deletion_of_long_ago_deletes_nobody_else(
+    empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "ATTEMPTS", 1)
+    first = customer(empty, ADA["email"])
+    empty.faults.add("cut_after", f"/v1/customers/{first}", method="DELETE", times=None)
+    with pytest.raises(StripeUnavailable):
+        end(empty, tmp_path, FIRST, BY_EMAIL)
+    empty.faults.clear()
+    assert empty.count("customers") == 0
+    empty.clock_advance(25 * 3600.0)
+    other = customer(empty, ADA["email"])
+    run = end(empty, tmp_path, FIRST, BY_EMAIL)
+    assert run.counts("customers") == {"read": 1, "unchanged": 1}
+    assert empty.ids("customers") == [other]
 
 
 # ---------------------------------------------------------------------- the journey

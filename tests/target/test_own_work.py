@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from stripe_alloy import transport
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.errors import StripeUnavailable
 from target_stripe_alloy.messages import KeyMissing
+from target_stripe_alloy.target import TargetStripeAlloy
 from tests.emulator.helpers import client_of
-from tests.target.helpers import Message, one, record, schema, write
+from tests.target.helpers import Message, lines_of, one, record, schema, settings_for, write
 
 
 @pytest.fixture(autouse=True)
@@ -418,6 +421,46 @@ def test_records_that_wait_are_bounded_by_their_bytes(
     assert run.counts("invoices") == {"read": 40, "created": 10, "updated": 30}
     found = {i["metadata"]["no"]: (i["description"], i["footer"]) for i in empty.objects("invoice")}
     assert found == {str(n): (text, str(30 + n)) for n in range(10)}
+
+
+LONG = 100_000
+"""Characters of a key."""
+
+
+@pytest.mark.parametrize("id_mode", ["external", "copy"])
+def test_long_keys_of_records_that_wait_are_not_kept(
+    empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id_mode: str
+) -> None:
+    monkeypatch.setattr("target_stripe_alloy.spool.Spool.__init__.__defaults__", (3_000,))
+    monkeypatch.setattr("target_stripe_alloy.lanes.MAX_WAITING_BYTES", 5_000)
+    monkeypatch.setattr("target_stripe_alloy.sinks.BATCH_BYTES", 5_000)
+    number, long = 200, "x" * LONG
+    for_copy = id_mode == "copy"
+    key = "id" if for_copy else "no"
+    rows = (
+        record("invoices", **{key: str(n) if for_copy else f"{n}{long}", "customer": f"{n}{long}"})
+        for n in range(number)
+    )
+    path = tmp_path / "input.jsonl"
+    with path.open("w") as file:
+        for message in (schema("customers", key), schema("invoices", key), *rows):
+            file.write(json.dumps(message) + "\n")
+    target = TargetStripeAlloy(config=settings_for(empty, tmp_path, id_mode=id_mode))
+    tracemalloc.start()
+    with path.open() as file:
+        target.listen(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(lines_of(tmp_path / "rejects.jsonl")) == number
+    assert peak < number * LONG / 2
+
+
+@pytest.mark.parametrize("id_mode", ["same_account", "copy"])
+def test_an_id_that_is_too_long_is_rejected(empty: Emulator, tmp_path: Path, id_mode: str) -> None:
+    messages = [schema("customers"), record("customers", id="x" * LONG, name="A")]
+    run = write(empty, tmp_path, messages, id_mode=id_mode)
+    assert "its id has 100000 characters" in run.rejects[0]["reason"]
+    assert empty.count("customer") == 0
 
 
 # ---------------------------------------------------------------------- an id names no other path
