@@ -6,6 +6,7 @@ From then on: `{"replication_key": …, "replication_key_value": …, "seen": [e
 `events_until` where no event tells of the stream's objects. Where changes come from a webhook
 inbox, also `{"inbox": {"id": …, "reader": …, "seq": …, "from": …}}`: which inbox, who reads it, up
 to which number all is written, and since when (Unix seconds) it was read without a break.
+`{"read_before": …}` stays once a list was begun anew: up to when changes had been read before.
 `{"test_clocks": true}` says that what is on test clocks was listed as well.
 `shape` names the settings that its rows were made with (row_settings.py), `start` is the earliest
 `start_date` that was listed from; `{"again": {"missing": …}}` is what is left to list once more
@@ -30,6 +31,7 @@ BEGUN = "begun"
 AGAIN = "again"
 SHAPE = "shape"
 START = "start"
+READ_BEFORE = "read_before"
 KEYS = (
     BEGUN,
     AGAIN,
@@ -95,7 +97,7 @@ class Bookmark:
     def check(self) -> None:
         """Raise `SettingsError` if it cannot be read."""
         if self.listed:
-            _ = self.events_until, self.again, self.start
+            _ = self.events_until, self.to_list_again, self.start
             if self.inbox and not all(isinstance(self.inbox.get(k), int) for k in ("seq", "from")):
                 raise self._unreadable(INBOX)
         elif self.backfill:
@@ -157,6 +159,11 @@ class Bookmark:
             self._state[CLOCKS] = True
 
     @property
+    def again(self) -> bool:
+        """Whether rows may have been given before the open backfill was begun."""
+        return READ_BEFORE in self._state
+
+    @property
     def version(self) -> int | None:
         """The version of the table that the list was last read for."""
         found: int | None = self._state.get("version")
@@ -211,7 +218,7 @@ class Bookmark:
         self._state["seen"] = sorted(seen)
 
     @property
-    def again(self) -> list[Missing]:
+    def to_list_again(self) -> list[Missing]:
         """What is left to list once more while changes are read; empty if nothing is."""
         noted = self._state.get(AGAIN)
         return [] if noted is None else self._windows(noted, AGAIN)
@@ -263,8 +270,18 @@ class Bookmark:
 
     def forget(self) -> None:
         """Start over: the next thing to do is list everything."""
+        read_until = self._read_until()
         for key in KEYS:
             self._state.pop(key, None)
+        if read_until is not None:
+            self._state[READ_BEFORE] = rfc3339(read_until)
+
+    def _read_until(self) -> int | None:
+        """Unix seconds up to which changes were read; None if nothing readable says so."""
+        try:
+            return self.changes_from if self.listed or self.backfill else None
+        except SettingsError:
+            return None
 
     def _unreadable(self, what: str) -> SettingsError:
         return SettingsError(
@@ -287,6 +304,11 @@ class SecondListing(Bookmark):
     def changes_from(self) -> int:
         """Nothing is too old for it: changes are read beside it."""
         return OPEN
+
+    @property
+    @override
+    def again(self) -> bool:
+        return True
 
     @override
     def finish(self) -> None:

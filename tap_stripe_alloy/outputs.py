@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tap_stripe_alloy.records import Object, Record, Recorder
+from tap_stripe_alloy.records import Object, Record, Recorder, moment
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.bookmarks import Bookmark
@@ -25,9 +25,6 @@ class Output:
     version: Version
     direct: Direct | None = None
     """Makes records of whole pages, where nothing has to look at their objects."""
-    read_from: int = 0
-    """Since when its objects are read that only tell when they were created (Unix seconds); their
-    rows are to be newer than earlier ones."""
     created_before: int = 0
     """Leave out what was created since (Unix seconds); 0 for nothing."""
 
@@ -36,8 +33,8 @@ Written = list[tuple[Output, Record]]
 
 
 def changed_at(source: Object) -> int:
-    """When an object last changed as far as its own fields tell, in Unix seconds."""
-    return int(source.get("updated") or source["created"])
+    """When an object last changed as far as its own fields tell, in Unix seconds; 0 if none do."""
+    return moment(source.get("updated")) or moment(source.get("created")) or 0
 
 
 def children_of(source: Object, output: Output) -> list[Object]:
@@ -58,18 +55,15 @@ def parts(written: Written) -> list[tuple[Output, list[Record]]]:
     return list(found.values())
 
 
-def _changed_at(row: Object, source: Object, own: int) -> int:
-    return own if row is source else max(own, row.get("created") or 0)
-
-
 def records_of(source: Object, outputs: Iterable[Output], at: int | None = None) -> Written:
     """The records of an object and its children; `at`: when it changed, if anything tells."""
     own = changed_at(source)
     rows = [
-        (output, row, at or max(output.read_from, _changed_at(row, source, own)))
+        (output, row, at or (own if row is source else max(own, moment(row.get("created")) or 0)))
         for output in outputs
-        if not output.created_before or source["created"] < output.created_before
+        if not output.created_before or (moment(source.get("created")) or 0) < output.created_before
         for row in children_of(source, output)
+        if row.get("id") or output.stream.leave_out_without_id()
     ]
     # All times are read before the first record is made: making one converts nested times.
     return [(output, output.recorder.record(row, updated)) for output, row, updated in rows]

@@ -25,12 +25,10 @@ class SecondListing:
         outputs: Sequence[Output],
         *,
         walk: Changes | None,
-        now: Callable[[], float],
         listing: Callable[[Sequence[Output]], Source],
     ) -> None:
         self._outputs = outputs
         self._walk = walk
-        self._now = now
         self._make = listing
         self._listing: Source | None = None
 
@@ -40,7 +38,7 @@ class SecondListing:
             if self._walk and not self._walk.ended:
                 return None
             if not all(
-                output.bookmark.listed and output.bookmark.again for output in self._outputs
+                output.bookmark.listed and output.bookmark.to_list_again for output in self._outputs
             ):
                 return None  # they turned out to be too old, and are listed from the beginning
             self._listing = self._make([self._once_more(output) for output in self._outputs])
@@ -62,6 +60,5 @@ class SecondListing:
             output,
             bookmark=output.bookmark.in_second_listing(),
             direct=None,
-            read_from=int(self._now()),
             created_before=output.bookmark.again_before,
         )

@@ -28,6 +28,7 @@ from tap_stripe_alloy.row_settings import Shape, key_changed, name_of, reasons
 from tap_stripe_alloy.second_listing import SecondListing
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
 from tap_stripe_alloy.streams import BY_NAME, PaymentMethods
+from tap_stripe_alloy.variants import VariantListing
 from tap_stripe_alloy.versions import Version
 from tap_stripe_alloy.walk import Changes
 
@@ -211,7 +212,9 @@ class Sync:
                 state[OWN] = account_id
                 state.setdefault(KEY, self._origin.key)
         unix = self._settings.unix_times
-        recorder = Recorder(stream.schema, account_id=account_id, unix=unix)
+        recorder = Recorder(
+            stream.schema, account_id=account_id, unix=unix, misfit=stream.does_not_fit
+        )
         key = stream.replication_key or "updated"
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
         bookmark.check()
@@ -259,12 +262,11 @@ class Sync:
         self, account: str | None, walk: Changes | None, outputs: Sequence[Output]
     ) -> Iterator[Source]:
         """What is to be read once more because a setting changed."""
-        waiting = [output for output in outputs if output.bookmark.again]
-        for members in _families(waiting, lambda bookmark: bookmark.again):
+        waiting = [output for output in outputs if output.bookmark.to_list_again]
+        for members in _families(waiting, lambda bookmark: bookmark.to_list_again):
             yield SecondListing(
                 members,
                 walk=walk,
-                now=self.transport.now,
                 listing=partial(self._listing, account, without_clocks=True),
             )
 
@@ -388,7 +390,8 @@ class Sync:
         start, run = self._settings.start, self._run
         root = members[0].stream.root
         clocks = self._lacks_clocks(members[0]) and not without_clocks
-        kind = OnClocksFirst if clocks else LISTINGS.get(root.name, Listing)
+        several = VariantListing if root.list_variants else Listing
+        kind = OnClocksFirst if clocks else LISTINGS.get(root.name, several)
         return kind(members, root.listed, account=account, start=start, run=run)
 
     # Settings that shape rows.
@@ -459,12 +462,12 @@ def _list_earlier(bookmark: Bookmark, start: int, before: int, *, by_created: bo
         rest = bookmark.missing or ()
         windows = [*rest, (start, before, None)] if by_created else [(start, OPEN, None)]
         bookmark.restart(bookmark.anchor, windows)
-    elif by_created:
-        bookmark.list_again([*bookmark.again, (start, before, None)])
-    else:
-        all_of_it = bookmark.again and not bookmark.again_before
-        limit = 0 if all_of_it else max(before, bookmark.again_before)
-        bookmark.list_again([(start, OPEN, None)], before=limit)
+        return
+    left = bookmark.to_list_again
+    all_of_it = left and not bookmark.again_before
+    limit = 0 if all_of_it else max(before, bookmark.again_before)
+    windows = [*left, (start, before, None)] if by_created else [(start, OPEN, None)]
+    bookmark.list_again(windows, before=limit)
 
 
 def _families(

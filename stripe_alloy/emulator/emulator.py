@@ -42,6 +42,7 @@ STARTS_APART = 1 << 40
 BULK = 100
 """Objects changed in one transaction, where there are many."""
 UNSCOPED = ("serve", "refuse", "empty")
+UNFILTERED = ("active", "all")
 
 
 class Emulator:
@@ -53,6 +54,8 @@ class Emulator:
     events' snapshots in an older shape. `webhook_retries` are the seconds before each further try
     to deliver a webhook. With `live` the accounts have a live mode of their own, of so many
     customers, which `live_key` reads; else all keys read the same.
+    `unfiltered_prices` is what `/v1/prices` lists where no `active` is given:
+    "active" ones, as Stripe documents it, or "all".
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Emulator:
         accounts: int = 0,
         live: int | None = None,
         unscoped_payment_methods: str = "serve",
+        unfiltered_prices: str = "active",
         account_api_version: str | None = None,
         webhook_retries: Sequence[float] = RETRIES,
         host: str = "127.0.0.1",
@@ -74,6 +78,8 @@ class Emulator:
     ) -> None:
         if unscoped_payment_methods not in UNSCOPED:
             raise ValueError(f"expected one of {UNSCOPED}, got {unscoped_payment_methods!r}")
+        if unfiltered_prices not in UNFILTERED:
+            raise ValueError(f"expected one of {UNFILTERED}, got {unfiltered_prices!r}")
         self.seed, self.customers, self.db = seed, customers, str(db)
         self.api_key = API_KEY
         self.live_key = LIVE_KEY
@@ -85,6 +91,7 @@ class Emulator:
         self._connected = accounts
         self._live = live
         self._unscoped = unscoped_payment_methods
+        self._unfiltered_prices = unfiltered_prices
         self._account_version = account_api_version
         self._webhook_retries = webhook_retries
         self._address = (host, port)
@@ -156,6 +163,7 @@ class Emulator:
             account_version=self._account_version or version,
             latency=self._latency,
             unscoped_payment_methods=self._unscoped,
+            unfiltered_prices=self._unfiltered_prices,
             webhook_retries=self._webhook_retries,
             modes_apart=self._live is not None,
         )

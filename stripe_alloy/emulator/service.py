@@ -92,6 +92,7 @@ class Service:
     account_version: str
     latency: float = 0.0
     unscoped_payment_methods: str = "serve"
+    unfiltered_prices: str = "active"
     webhook_retries: Sequence[float] = RETRIES
     modes_apart: bool = False
     """Whether keys of live mode have objects of their own; webhooks are those of test mode."""
@@ -222,6 +223,7 @@ class Service:
             asked.ids,
             params,
             self.unscoped_payment_methods,
+            self.unfiltered_prices,
         )
         return asked.route.read(reading)
 
