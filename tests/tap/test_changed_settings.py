@@ -14,8 +14,7 @@ from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import tap
 from tap_stripe_alloy.records import unix_seconds
 from tests.conftest import Output, catalog_of, config_of, read
-from tests.tap.histories import Destination
-from tests.tap.test_selection import deselect
+from tests.tap.histories import Destination, deselect
 
 DAY = 86_400
 
