@@ -16,6 +16,8 @@ Schema = dict[str, Any]
 
 EXPAND_LEVELS = 4  # docs.stripe.com/api/expanding_objects
 _FILES = resources.files("tap_stripe_alloy") / "schemas"
+INT64: Schema = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
+"""The bounds of an integer: with them targets choose a column of 64 bits."""
 _DATE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 
 ADDED: Mapping[str, Schema] = {
@@ -164,6 +166,7 @@ def _as_integer(schema: Schema) -> None:
     swap: Callable[[str], str] = lambda name: "integer" if name == "string" else name  # noqa: E731
     types = schema["type"]
     schema["type"] = swap(types) if isinstance(types, str) else [swap(name) for name in types]
+    schema.update(INT64)
 
 
 def _list(names: Sequence[str] | Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from target_stripe_alloy.decision import (
     SKIP,
     Policy,
 )
+from target_stripe_alloy.json_lines import shortened
 from target_stripe_alloy.matching import FIELDS
 from target_stripe_alloy.permissions import ALLOWED
 from target_stripe_alloy.resources import BY_STREAM
@@ -38,6 +39,7 @@ from target_stripe_alloy.resources import BY_STREAM
 TEST, LIVE = "test", "live"
 SHARED = ("api_key", "api_url", "api_version", "max_requests_per_second", "max_concurrency")
 """Settings that mean the same as the tap's."""
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def _choice(name: str, values: tuple[str, ...], title: str, description: str) -> th.Property[Any]:
@@ -210,6 +212,7 @@ class TargetSettings:
 
 def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
     """Read a configuration; raises `SettingsError` on what its JSON schema cannot say."""
+    _check_characters(config)
     shared = read_settings({name: config.get(name) for name in SHARED})
     check_key(shared)
     settings = TargetSettings(
@@ -240,6 +243,27 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
     _check_matching(settings.policy)
     _check_files(settings)
     return settings
+
+
+def _check_characters(config: Mapping[str, Any]) -> None:
+    """Refuse what no file, database or request can hold, before any of them fails on it."""
+    for name, value in config.items():
+        if any(_UNUSABLE.search(text) for text in _texts_in(value)):
+            raise SettingsError(
+                f"`{name}` holds a NUL character or half of a surrogate pair: take it out"
+            )
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield str(name)
+            yield from _texts_in(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts_in(inner)
 
 
 def _of_meltano(environment: Mapping[str, str]) -> str | None:
@@ -344,11 +368,25 @@ def _check_files(settings: TargetSettings) -> None:
     }
     seen: dict[Path, str] = {}
     for name, file in named.items():
-        if not file or (Path(file).exists() and not Path(file).is_file()):
+        found = _file(name, file)
+        if found is None:
             continue
-        other = seen.setdefault(Path(file).resolve(), name)
+        other = seen.setdefault(found, name)
         if other != name:
             raise SettingsError(f"`{other}` and `{name}` name one file: {file}. Use two")
+
+
+def _file(name: str, file: str | None) -> Path | None:
+    """The file that a setting names; None if it is a device, or not set."""
+    if not file:
+        return None
+    try:
+        path = Path(file)
+        return path.resolve() if path.is_file() or not path.exists() else None
+    except OSError as error:
+        raise SettingsError(
+            f"`{name}`: {shortened(file)} cannot be used: {error.strerror}"
+        ) from None
 
 
 __all__ = ["ALLOWED", "DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]
