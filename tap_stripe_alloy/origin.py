@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.errors import NotFound, PermissionMissing, SettingsError
+from stripe_alloy.errors import AccountRejected, NotFound, PermissionMissing, SettingsError
 from stripe_alloy.paths import item_path
 from tap_stripe_alloy.changes import RETENTION
 from tap_stripe_alloy.records import DAY, unix_seconds
@@ -64,7 +64,7 @@ class Origin:
             _, event_id, account = known
             try:
                 found: bool | None = self.has_event(event_id, account or None)
-            except PermissionMissing:
+            except (AccountRejected, PermissionMissing):
                 found = None
             if found is False:
                 raise self._other_mode("the other" if self._settings.live else "live")

@@ -24,9 +24,12 @@ class SecondListing:
         self,
         outputs: Sequence[Output],
         *,
+        account: str | None,
         walk: Changes | None,
         listing: Callable[[Sequence[Output]], Source],
     ) -> None:
+        self.account = account
+        self.streams = [output.stream.name for output in outputs]
         self._outputs = outputs
         self._walk = walk
         self._make = listing

@@ -266,6 +266,7 @@ class Sync:
         for members in _families(waiting, lambda bookmark: bookmark.to_list_again):
             yield SecondListing(
                 members,
+                account=account,
                 walk=walk,
                 listing=partial(self._listing, account, without_clocks=True),
             )

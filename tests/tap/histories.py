@@ -20,7 +20,7 @@ from stripe_alloy.emulator import Emulator
 from stripe_alloy.errors import SettingsError
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.records import Recorder
-from tap_stripe_alloy.streams import STREAMS
+from tap_stripe_alloy.streams import BY_NAME, STREAMS
 from tests.conftest import Output, catalog_of, config_of, read
 
 Row = dict[str, Any]
@@ -329,7 +329,16 @@ class ChangingSettings:
                 last = self._read({}, accounts)
             if last.records:
                 return {"not quiet": sorted(last.records)}
-            return differences(self.destination, emulator, accounts)
+            return self._wrong(differences(self.destination, emulator, accounts))
+
+    def _wrong(self, found: dict[str, Any]) -> dict[str, Any]:
+        """What is not as it should be: no list tells what of some streams a long pause deleted."""
+        paused = any(step.startswith("l ") for step in self.story)
+        return {
+            stream: ids
+            for stream, ids in found.items()
+            if not (paused and not BY_NAME[stream].whole and not ids["missing"] + ids["other"])
+        }
 
     def _one_run(self, accounts: list[str]) -> None:
         rng = self.rng
