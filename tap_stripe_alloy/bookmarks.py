@@ -8,6 +8,9 @@ inbox, also `{"inbox": {"id": …, "reader": …, "seq": …, "from": …}}`: wh
 to which number all is written, and since when (Unix seconds) it was read without a break.
 `{"read_before": …}` stays once a list was begun anew: up to when changes had been read before.
 `{"test_clocks": true}` says that what is on test clocks was listed as well.
+`shape` names the settings that its rows were made with (row_settings.py), `start` is the earliest
+`start_date` that was listed from; `{"again": {"missing": …}}` is what is left to list once more
+because one of them changed, while changes go on being read.
 """
 
 from __future__ import annotations
@@ -15,17 +18,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from typing_extensions import override
+
 from stripe_alloy.errors import SettingsError
-from tap_stripe_alloy.backfill import Missing
+from tap_stripe_alloy.backfill import OPEN, Missing
 from tap_stripe_alloy.records import rfc3339, unix_seconds
 
 EVENTS_UNTIL = "events_until"
 INBOX = "inbox"
 CLOCKS = "test_clocks"
 BEGUN = "begun"
+AGAIN = "again"
+SHAPE = "shape"
+START = "start"
 READ_BEFORE = "read_before"
 KEYS = (
     BEGUN,
+    AGAIN,
     "backfill",
     "replication_key",
     "replication_key_value",
@@ -61,10 +70,13 @@ class Bookmark:
         """What an interrupted backfill left to read; None if none was begun."""
         if self.backfill is None:
             return None
+        return self._windows(self.backfill, "backfill")
+
+    def _windows(self, noted: Any, where: str) -> list[Missing]:
         try:
-            return [(int(low), int(high), cursor) for low, high, cursor in self.backfill["missing"]]
+            return [_window(*window) for window in noted["missing"]]
         except (KeyError, TypeError, ValueError):
-            raise self._unreadable("backfill") from None
+            raise self._unreadable(where) from None
 
     @property
     def since(self) -> int:
@@ -85,7 +97,7 @@ class Bookmark:
     def check(self) -> None:
         """Raise `SettingsError` if it cannot be read."""
         if self.listed:
-            _ = self.events_until
+            _ = self.events_until, self.to_list_again, self.start
             if self.inbox and not all(isinstance(self.inbox.get(k), int) for k in ("seq", "from")):
                 raise self._unreadable(INBOX)
         elif self.backfill:
@@ -97,6 +109,13 @@ class Bookmark:
     def changes_from(self) -> int:
         """Unix seconds from which changes are or will be needed."""
         return self.since if self.listed else self.anchor
+
+    @property
+    def latest(self) -> int:
+        """The latest time that it names, in Unix seconds; 0 if it names none."""
+        if self.listed:
+            return self.events_until
+        return self.anchor if self.backfill else self.begun or 0
 
     @property
     def seen(self) -> frozenset[str]:
@@ -150,6 +169,10 @@ class Bookmark:
         found: int | None = self._state.get("version")
         return found
 
+    def note_version(self, number: int) -> None:
+        """Note the version of the table that its rows belong to."""
+        self._state["version"] = number
+
     def note_begun(self, at: int) -> None:
         """Note when a first backfill is tried, if none was tried before (Unix seconds)."""
         if not self.listed and self.backfill is None:
@@ -169,8 +192,14 @@ class Bookmark:
         self.forget()
         if version:
             self._state["version"] = version
+        self.restart(anchor, missing)
+
+    def restart(self, anchor: int, missing: Iterable[Missing]) -> None:
+        """Begin the list again, with the changes still to be read from `anchor` (Unix seconds)."""
+        windows = list(missing)
         self._state["backfill"] = {"anchor": rfc3339(anchor)}
-        self.left(missing)
+        self.note_start(min((low for low, _, _ in windows), default=0))
+        self.left(windows)
 
     def left(self, missing: Iterable[Missing]) -> None:
         """Note what of the backfill is left."""
@@ -187,6 +216,57 @@ class Bookmark:
         self._state["replication_key"] = self._replication_key
         self._state["replication_key_value"] = rfc3339(since)
         self._state["seen"] = sorted(seen)
+
+    @property
+    def to_list_again(self) -> list[Missing]:
+        """What is left to list once more while changes are read; empty if nothing is."""
+        noted = self._state.get(AGAIN)
+        return [] if noted is None else self._windows(noted, AGAIN)
+
+    @property
+    def again_before(self) -> int:
+        """Of what is listed once more, only what was created before it is wanted (Unix seconds).
+
+        0 if all is; lists that Stripe filters by `created` have windows instead.
+        """
+        return int((self._state.get(AGAIN) or {}).get("before", 0))
+
+    def list_again(self, missing: Iterable[Missing], *, before: int = 0) -> None:
+        """Note what is to be listed once more, in the place of what was."""
+        self._state[AGAIN] = {"missing": [list(window) for window in missing]}
+        if before:
+            self._state[AGAIN]["before"] = before
+
+    def in_second_listing(self) -> SecondListing:
+        """The same bookmark as the listing sees it that is done once more."""
+        return SecondListing(
+            self._state, stream=self._stream, replication_key=self._replication_key
+        )
+
+    @property
+    def shape(self) -> str | None:
+        """The name of the settings that its rows were made with; None if nobody noted them."""
+        found: str | None = self._state.get(SHAPE)
+        return found
+
+    def note_shape(self, name: str) -> None:
+        """Note the settings that its rows are made with from now on."""
+        self._state[SHAPE] = name
+
+    @property
+    def start(self) -> int:
+        """The earliest `created` that was listed from, in Unix seconds; 0 for the beginning."""
+        noted = self._state.get(START)
+        try:
+            return unix_seconds(noted) if noted else 0
+        except (AttributeError, TypeError, ValueError):
+            raise self._unreadable(START) from None
+
+    def note_start(self, start: int) -> None:
+        """Note the earliest `created` that is listed from (Unix seconds)."""
+        self._state.pop(START, None)
+        if start:
+            self._state[START] = rfc3339(start)
 
     def forget(self) -> None:
         """Start over: the next thing to do is list everything."""
@@ -208,3 +288,34 @@ class Bookmark:
             f"The state of stream {self._stream!r} cannot be read: {what!r} is missing or "
             "malformed. Give the state file that this tap wrote last, or none to read all anew."
         )
+
+
+class SecondListing(Bookmark):
+    """A bookmark whose list is read once more: what of that is left takes the backfill's place."""
+
+    @property
+    @override
+    def backfill(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._state.get(AGAIN)
+        return found
+
+    @property
+    @override
+    def changes_from(self) -> int:
+        """Nothing is too old for it: changes are read beside it."""
+        return OPEN
+
+    @property
+    @override
+    def again(self) -> bool:
+        return True
+
+    @override
+    def finish(self) -> None:
+        self._state.pop(AGAIN, None)
+
+
+def _window(low: Any, high: Any, cursor: Any) -> Missing:
+    if not (type(low) is type(high) is int and (cursor is None or isinstance(cursor, str))):
+        raise TypeError(low)
+    return low, high, cursor

@@ -25,6 +25,8 @@ class Output:
     version: Version
     direct: Direct | None = None
     """Makes records of whole pages, where nothing has to look at their objects."""
+    created_before: int = 0
+    """Leave out what was created since (Unix seconds); 0 for nothing."""
 
 
 Written = list[tuple[Output, Record]]
@@ -59,6 +61,7 @@ def records_of(source: Object, outputs: Iterable[Output], at: int | None = None)
     rows = [
         (output, row, at or (own if row is source else max(own, moment(row.get("created")) or 0)))
         for output in outputs
+        if not output.created_before or (moment(source.get("created")) or 0) < output.created_before
         for row in children_of(source, output)
         if row.get("id") or output.stream.leave_out_without_id()
     ]

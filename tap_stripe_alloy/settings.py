@@ -157,7 +157,15 @@ class Settings:
     @property
     def live(self) -> bool:
         """Whether the key is one of live mode."""
-        return not self.emulated and self.api_key.startswith(("sk_live_", "rk_live_"))
+        return self.mode == "live"
+
+    @property
+    def mode(self) -> str | None:
+        """The key's mode, "live" or "test"; None where the key does not tell."""
+        if self.emulated:
+            return "test"
+        found = re.match(r"[sr]k_(?:org_)?(live|test)_", self.api_key)
+        return found[1] if found else None
 
     @property
     def clocks(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,8 @@ from tap_stripe_alloy import shape
 from tap_stripe_alloy.backfill import HISTORY
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.records import Record, surprises
+from tap_stripe_alloy.row_settings import Shape, digest_of_maps, key_for
+from tap_stripe_alloy.settings import ALL_ACCOUNTS
 from tap_stripe_alloy.tombstones import Tombstone, let_through
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class StripeStream(Stream):
     permission: ClassVar[str]
     """The restricted key's permission, as the Dashboard names it."""
 
-    primary_keys = ("id",)
+    primary_keys: Sequence[str] = ("id",)
     replication_key = "updated"
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # it would drop fields Stripe adds
 
@@ -79,12 +81,22 @@ class StripeStream(Stream):
         schema = shape.stream_schema(
             self.name, expand=self.own_expand, unix=tap.settings.unix_times
         )
+        if self.settings.account_ids:
+            schema["properties"]["_account_id"]["type"] = "string"
         self._documented = schema
-        never_null = {*self.primary_keys, self.replication_key, "object", *shape.ADDED}
+        key = self.key_given({})
+        never_null = {*key, self.replication_key, "object", *shape.ADDED}
         super().__init__(tap, schema=shape.with_nulls(schema, never_null))
+        self.primary_keys = key
         self.tap = tap
         self._inspected = 0
         self._warned: set[tuple[str, str]] = set()
+
+    def key_given(self, state: Mapping[str, Any]) -> list[str]:
+        """The key properties that fit the accounts to read and the stream's state."""
+        accounts = self.settings.account_ids
+        named = [account for account in accounts if account != ALL_ACCOUNTS]
+        return list(key_for(named, state, every=ALL_ACCOUNTS in accounts))
 
     @property
     def root(self) -> StripeStream:
@@ -100,6 +112,20 @@ class StripeStream(Stream):
     def expand(self) -> tuple[str, ...]:
         """What to expand in the list this stream reads."""
         return tuple(self.own_expand)
+
+    @cached_property
+    def row_settings(self) -> Shape:
+        """The settings that its rows are made with, as far as they are not at their default."""
+        settings = self.settings
+        found = {
+            "api_version": settings.api_version,
+            "expand": sorted(self.own_expand),
+            "timestamps": "unix" if settings.unix_times else None,
+            "deselected": list(_paths(self.deselected)),
+            "maps": digest_of_maps(self.config, self.name),
+            "key": None if list(self.primary_keys) == ["id"] else list(self.primary_keys),
+        }
+        return {name: value for name, value in found.items() if value}
 
     @property
     def listed(self) -> Listed:
@@ -278,6 +304,14 @@ def _deselected(
         elif below := _deselected(inner, mask, here):
             found[name] = below
     return found
+
+
+def _paths(deselected: Deselected, outer: str = "") -> Iterator[str]:
+    for name, below in deselected.items():
+        if below is None:
+            yield outer + name
+        else:
+            yield from _paths(below, f"{outer}{name}.")
 
 
 def _drop(record: Record, deselected: Deselected) -> None:

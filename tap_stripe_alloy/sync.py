@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.errors import AccountRejected, NotFound, PermissionMissing, SettingsError
-from stripe_alloy.expected import OneObject
-from stripe_alloy.paths import item_path
-from stripe_alloy.transport import Answer, Transport
+from stripe_alloy.errors import AccountRejected, PermissionMissing, SettingsError
+from stripe_alloy.transport import Transport
+from tap_stripe_alloy.backfill import OPEN
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.changes import OVERLAP, RETENTION
 from tap_stripe_alloy.clocks import OnClocks, OnClocksFirst
@@ -21,11 +20,14 @@ from tap_stripe_alloy.feeds import nothing_own
 from tap_stripe_alloy.fetch import Batch, Begin, Fetcher, Source, Step
 from tap_stripe_alloy.listing import Listing, Relisting, Run, Tail
 from tap_stripe_alloy.methods import PaymentMethodListing
+from tap_stripe_alloy.origin import KEY, OWN, Origin
 from tap_stripe_alloy.outputs import Output
 from tap_stripe_alloy.own_writes import OwnWrites
-from tap_stripe_alloy.records import DAY, Recorder
+from tap_stripe_alloy.records import DAY, Recorder, rfc3339
+from tap_stripe_alloy.row_settings import Shape, key_changed, name_of, reasons
+from tap_stripe_alloy.second_listing import SecondListing
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
-from tap_stripe_alloy.streams import PaymentMethods
+from tap_stripe_alloy.streams import BY_NAME, PaymentMethods
 from tap_stripe_alloy.variants import VariantListing
 from tap_stripe_alloy.versions import Version
 from tap_stripe_alloy.walk import Changes
@@ -40,11 +42,6 @@ RETENTION_MARGIN = 86_400
 """Seconds before that end at which a bookmark counts as too old."""
 LISTINGS = {PaymentMethods.name: PaymentMethodListing}
 """Streams whose list needs more than one way to be read."""
-OWN = "account_id"
-"""Where the state keeps the id of the key's own account."""
-KEY = "key"
-"""Where it keeps a digest of the key, so that a known one need not be asked whose it is."""
-_ACCOUNT = re.compile(r"\bacct_\w+")
 
 
 class Sync:
@@ -71,11 +68,9 @@ class Sync:
         self._reading: list[Source] = []
         self._outputs: list[tuple[str | None, Output]] = []
         self._versions = {stream.name: Version(stream.stream_state) for stream in streams}
-        whose = f"{settings.api_url} {settings.api_key}"
-        self._key = hashlib.sha256(whose.encode()).hexdigest()[:12]
+        self._origin = Origin(settings, transport)
         self._run = Run(self._refused, self._stale, self._relist, self._listed)
         self._relists = settings.relist_days > 0
-        self._asked_own_id: list[str | None] = []
         self._mailbox: Mailbox | None = None
         self._written: Written | None = None
 
@@ -84,7 +79,11 @@ class Sync:
         self._open()
         for account in self.accounts() if self._streams else ():
             self._outputs += [(account, output) for output in self._outputs_of(account)]
+        self._check_times()
+        self._origin.check_mode(self._all_states())
         for stream in self._streams:
+            self._origin.note_in(stream.stream_state)
+            self._follow_settings(stream)
             self._start_over_if_due(stream)
         for _, output in self._outputs:
             output.bookmark.note_begun(int(self.transport.now()) - OVERLAP)
@@ -124,12 +123,12 @@ class Sync:
             from stripe_alloy.webhooks.inbox import Inbox  # noqa: PLC0415
             from tap_stripe_alloy.mailbox import Mailbox  # noqa: PLC0415
 
-            own_id = self._ask_own_id() if settings.account_ids else self._own_id()
+            own_id = self._origin.ask_own_id() if settings.account_ids else self._own_id()
             self._mailbox = Mailbox(
                 Inbox(settings.webhook_inbox),
                 livemode=settings.live,
                 own_id=own_id,
-                has_event=self._has_event,
+                has_event=self._origin.has_event,
             )
         if settings.ignore_own_writes:
             from stripe_alloy.written import Written  # noqa: PLC0415
@@ -185,48 +184,26 @@ class Sync:
         return list(dict.fromkeys(found))
 
     def _own_id(self) -> str | None:
-        """The id of the key's own account, kept in the state; asked unless the key began it.
+        return self._origin.own_id([stream.stream_state for stream in self._streams])
 
-        Raises `SettingsError` where the state is another account's.
-        """
-        states = [stream.stream_state for stream in self._streams if OWN in stream.stream_state]
-        known = sorted({state[OWN] for state in states})
-        if len(known) == 1 and all(state.get(KEY) == self._key for state in states):
-            return str(known[0])
-        found = self._ask_own_id()
-        if found and known and known != [found]:
+    def _check_times(self) -> None:
+        """Raise `SettingsError` if a bookmark lies ahead of Stripe's clock: it would miss all."""
+        ahead = {out.bookmark.latest: out.stream.name for _, out in self._outputs}
+        latest = max(ahead, default=0)
+        if latest <= time.time() + DAY:
+            return
+        self._origin.ask_own_id()  # perhaps it is our clock that is wrong
+        if latest > self.transport.now() + DAY:
             raise SettingsError(
-                f"The state is that of account {', '.join(known)}, but the key belongs to {found}: "
-                "give the state of this account, or none to read it from the beginning"
+                f"The state of stream {ahead[latest]!r} lies in the future: its changes would be "
+                "missed until then. Give the state file that this tap wrote last, or none to read "
+                "all anew"
             )
-        return found or (str(known[0]) if known else None)
 
-    def _has_event(self, event_id: str, account: str | None) -> bool:
-        try:
-            path, event = item_path("/v1/events", event_id), OneObject("event", event_id)
-            self.transport.get(path, account=account, expected=event)
-        except NotFound:
-            return False
-        return True
-
-    def _ask_own_id(self) -> str | None:
-        """A key that may not read the account gets it from the refusal, which names it."""
-        if not self._asked_own_id:
-            self._asked_own_id = [self._own_id_at_stripe()]
-        return self._asked_own_id[0]
-
-    def _own_account(self) -> Answer:
-        return self.transport.get("/v1/account", expected=OneObject("account"))
-
-    def _own_id_at_stripe(self) -> str | None:
-        try:
-            found: str | None = self._own_account().body["id"]
-        except PermissionMissing as error:
-            named = _ACCOUNT.search(error.failure.message)
-            found = named.group() if named else None
-        except NotFound:
-            found = None
-        return found
+    def _all_states(self) -> list[dict[str, Any]]:
+        """The states of all streams that there are, whether they are read or not."""
+        states = self._streams[0].tap_state.get("bookmarks", {}) if self._streams else {}
+        return [state for name, state in states.items() if name in BY_NAME]
 
     # What is left to do for an account.
 
@@ -241,7 +218,7 @@ class Sync:
             state = stream.stream_state
             if account_id:
                 state[OWN] = account_id
-                state.setdefault(KEY, self._key)
+                state.setdefault(KEY, self._origin.key)
         unix = self._settings.unix_times
         recorder = Recorder(
             stream.schema, account_id=account_id, unix=unix, misfit=stream.does_not_fit
@@ -250,6 +227,11 @@ class Sync:
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
         bookmark.check()
         if not self._settings.clocks:
+            if bookmark.clocks:
+                stream.logger.warning(
+                    "%s: without `include_test_clocks` rows on test clocks stay as they are",
+                    stream.name,
+                )
             bookmark.note_clocks(listed=False)  # once turned on again, they are to be listed anew
         direct = self._direct and stream.as_it_comes
         pages = Direct(stream.schema, account_id=account_id, unix=unix) if direct else None
@@ -278,14 +260,34 @@ class Sync:
                 )
         for walk, told in walks:
             yield from self._clocks_turned_on(account, walk, told)
+            yield from self._listed_again(account, walk, told)
+        yield from self._listed_again(
+            account, None, [o for o in listed if not o.stream.told_by_events]
+        )
         yield from self._listings(account, [o for o in outputs if not o.bookmark.listed])
+
+    def _listed_again(
+        self, account: str | None, walk: Changes | None, outputs: Sequence[Output]
+    ) -> Iterator[Source]:
+        """What is to be read once more because a setting changed."""
+        waiting = [output for output in outputs if output.bookmark.to_list_again]
+        for members in _families(waiting, lambda bookmark: bookmark.to_list_again):
+            yield SecondListing(
+                members,
+                account=account,
+                walk=walk,
+                listing=partial(self._listing, account, without_clocks=True),
+            )
 
     def _clocks_turned_on(
         self, account: str | None, walk: Changes, told: Sequence[Output]
     ) -> Iterator[Source]:
         """What is on test clocks, for streams whose list was read without."""
         start, run = self._settings.start, self._run
-        for members in _families([output for output in told if self._lacks_clocks(output)]):
+        for members in _families(
+            [output for output in told if self._lacks_clocks(output)],
+            lambda bookmark: bookmark.missing,
+        ):
             listed = members[0].stream.root.listed
             yield OnClocks(members, listed, account=account, start=start, run=run, walk=walk)
 
@@ -321,12 +323,14 @@ class Sync:
     def _start_over_if_due(self, stream: StripeStream) -> None:
         """Forget what is to be listed in this run, and see that records carry a version."""
         bookmarks = self._bookmarks_of(stream)
-        if stream.replication_method == "FULL_TABLE" and all(mark.listed for mark in bookmarks):
+        whole = stream.replication_method == "FULL_TABLE"
+        if whole and all(mark.listed for mark in bookmarks):
             for bookmark in bookmarks:
                 bookmark.forget()
         if self._activates(stream):
-            version = self._versions[stream.name]
-            version.prepare(bookmarks, self.transport.now())
+            version, now = self._versions[stream.name], self.transport.now()
+            kept_from = now - RETENTION + RETENTION_MARGIN
+            version.prepare(bookmarks, now, kept_from=kept_from, whole=whole)
             stream.carry(version.number)
 
     def _bookmarks_of(self, stream: StripeStream) -> list[Bookmark]:
@@ -374,26 +378,115 @@ class Sync:
 
     def _listed(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
-            if output.version.complete(self._bookmarks_of(output.stream)):
+            bookmarks = self._bookmarks_of(output.stream)
+            if output.version.complete(bookmarks):
+                if output.version.left_out(bookmarks):
+                    output.stream.logger.warning(
+                        "%s: ACTIVATE_VERSION lets the target drop the rows of accounts that are "
+                        "no longer read. An account that is read again later is listed again.",
+                        output.stream.name,
+                    )
                 output.stream.activate()
                 output.version.activated()
 
     def _listings(self, account: str | None, outputs: Sequence[Output]) -> Iterator[Source]:
+        for members in _families(outputs, lambda bookmark: bookmark.missing):
+            yield self._listing(account, members)
+
+    def _listing(
+        self, account: str | None, members: Sequence[Output], *, without_clocks: bool = False
+    ) -> Source:
         start, run = self._settings.start, self._run
-        for members in _families(outputs):
-            root = members[0].stream.root
-            several = VariantListing if root.list_variants else Listing
-            usual = LISTINGS.get(root.name, several)
-            kind = OnClocksFirst if self._lacks_clocks(members[0]) else usual
-            yield kind(members, root.listed, account=account, start=start, run=run)
+        root = members[0].stream.root
+        clocks = self._lacks_clocks(members[0]) and not without_clocks
+        several = VariantListing if root.list_variants else Listing
+        kind = OnClocksFirst if clocks else LISTINGS.get(root.name, several)
+        return kind(members, root.listed, account=account, start=start, run=run)
+
+    # Settings that shape rows.
+
+    def _follow_settings(self, stream: StripeStream) -> None:
+        """See that rows which other settings made are listed again, and note these settings."""
+        state = stream.stream_state
+        shape, known = stream.row_settings, state.get("shapes") or {}
+        name, why = name_of(shape), set[str]()
+        if name not in known and key_changed(state, shape):
+            stream.logger.warning(
+                "%s: rows are identified by %s from now on. A table that has another primary key "
+                "is to be made anew: drop it and run once without a state.",
+                stream.name,
+                ", ".join(stream.primary_keys),
+            )
+        for bookmark in self._bookmarks_of(stream):
+            if bookmark.listed or bookmark.backfill:
+                old = self._settings_of_rows(stream, bookmark, known)
+                why.update(self._outdated(stream, bookmark, list(reasons(old, shape))))
+            else:
+                bookmark.note_start(self._settings.start)
+            bookmark.note_shape(name)
+        used = {name} | {part.get("shape") for part in (state, *(state.get("partitions") or ()))}
+        state["shapes"] = {of: found for of, found in known.items() if of in used}
+        state["shapes"][name] = shape
+        for reason in sorted(why):
+            stream.logger.warning("%s is listed once more: %s", stream.name, reason)
+
+    def _settings_of_rows(
+        self, stream: StripeStream, bookmark: Bookmark, known: Mapping[str, Shape]
+    ) -> Shape:
+        """What made an account's rows; where that was never noted, the key was `id`."""
+        noted = known.get(bookmark.shape or "")
+        if noted is not None:
+            return noted
+        if not bookmark.shape:
+            bookmark.note_start(self._settings.start)
+        return {name: value for name, value in stream.row_settings.items() if name != "key"}
+
+    def _outdated(
+        self, stream: StripeStream, bookmark: Bookmark, why: Sequence[str]
+    ) -> Sequence[str]:
+        """List again what settings changed of an account, and return the reasons."""
+        start, before = self._settings.start, bookmark.start
+        if not why and start >= before:
+            return ()
+        if why:
+            _list_all_again(bookmark, start)
+        else:
+            _list_earlier(bookmark, start, before, by_created=stream.root.by_created)
+        bookmark.note_clocks(listed=False)
+        bookmark.note_start(start)
+        return why or [f"`start_date` was {rfc3339(before)} and is earlier"]
 
 
-def _families(outputs: Iterable[Output]) -> Iterator[list[Output]]:
+def _list_all_again(bookmark: Bookmark, start: int) -> None:
+    windows = [(start, OPEN, None)]
+    if bookmark.listed:
+        bookmark.list_again(windows)
+    else:
+        bookmark.restart(bookmark.anchor, windows)
+
+
+def _list_earlier(bookmark: Bookmark, start: int, before: int, *, by_created: bool) -> None:
+    """List what was created from `start` up to `before` as well; in windows if Stripe has them."""
+    if not bookmark.listed:
+        rest = bookmark.missing or ()
+        windows = [*rest, (start, before, None)] if by_created else [(start, OPEN, None)]
+        bookmark.restart(bookmark.anchor, windows)
+        return
+    left = bookmark.to_list_again
+    all_of_it = left and not bookmark.again_before
+    limit = 0 if all_of_it else max(before, bookmark.again_before)
+    windows = [*left, (start, before, None)] if by_created else [(start, OPEN, None)]
+    bookmark.list_again(windows, before=limit)
+
+
+def _families(
+    outputs: Iterable[Output], left_of: Callable[[Bookmark], object]
+) -> Iterator[list[Output]]:
     """A parent and its children, as long as they have the same left to read."""
 
     def left(output: Output) -> tuple[str, str, bool]:
         bookmark = output.bookmark
-        return output.stream.root.name, repr(bookmark.missing), bookmark.clocks
+        return output.stream.root.name, repr(left_of(bookmark)), bookmark.clocks
 
     for _, group in groupby(sorted(outputs, key=left), key=left):
         yield sorted(group, key=lambda output: output.stream.parent is not None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import json
 import re
 import sys
 import threading
@@ -11,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from pathlib import PurePath
+from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 import click
 from singer_sdk import Tap
@@ -20,6 +23,7 @@ from singer_sdk.helpers.capabilities import (
     PluginCapabilities,
     TapCapabilities,
 )
+from singer_sdk.singerlib import Catalog, Metadata
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
@@ -27,7 +31,10 @@ from stripe_alloy.errors import AccountsRefused, SettingsError, StreamsRefused, 
 from stripe_alloy.program import metrics_at_debug, run
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
+from tap_stripe_alloy.documents import bookmarks_of, check_catalog, guess
 from tap_stripe_alloy.progress import Progress
+from tap_stripe_alloy.records import DAY
+from tap_stripe_alloy.row_settings import KEY
 from tap_stripe_alloy.settings import DECLARED, Settings, check_key, read_settings
 from tap_stripe_alloy.streams import BY_NAME, STREAMS, expand_families
 from tap_stripe_alloy.writer import BufferedWriter
@@ -57,6 +64,8 @@ SURE_EVERY = 30.0
 """Seconds between walks where one does: if the receiver is down, its gap is to be read."""
 TIDY_EVERY = 3_600.0
 """Seconds between looks at what the inbox may drop, with `--follow`."""
+CLOCK_BEHIND = 400 * DAY
+"""Seconds that our clock may be behind Stripe's."""
 TERMINATED = 143
 """The exit code of a run that was told to stop: 128 + SIGTERM."""
 
@@ -87,8 +96,18 @@ class TapStripeAlloy(Tap):
     _connection: Connection | None = None
     _stated_at = 0.0
 
-    def __init__(self, **named: Any) -> None:
-        super().__init__(**named)
+    def __init__(self, *, catalog: Any = None, **options: Any) -> None:
+        if catalog is not None and not isinstance(catalog, (Catalog, str, PurePath)):
+            for name in check_catalog(catalog, BY_NAME):
+                self.logger.warning(
+                    "The catalog names a stream that this tap has not: %r.%s",
+                    name,
+                    guess(name, BY_NAME),
+                )
+        state = options.get("state")
+        if not isinstance(state, (dict, str, PurePath, type(None))):
+            bookmarks_of(state, BY_NAME)  # refuses it
+        super().__init__(catalog=catalog, **options)
         metrics_at_debug(self.metrics_logger)
 
     @cached_property
@@ -106,6 +125,46 @@ class TapStripeAlloy(Tap):
                 shape.api_version(),
             )
         return settings
+
+    @override
+    def load_state(self, state: Any) -> None:
+        latest = time.time() + CLOCK_BEHIND
+        bookmarks, unknown = bookmarks_of(state, BY_NAME, latest=latest)
+        for name in unknown:
+            self.logger.warning(
+                "The state names a stream that this tap has not: %r.%s", name, guess(name, BY_NAME)
+            )
+        super().load_state({"bookmarks": bookmarks})
+        if self._mapper is not None:
+            self._settle_keys()
+
+    def _settle_keys(self) -> None:
+        """See that streams have the keys which accounts and state ask for, whatever a catalog says.
+
+        An old catalog may name `id` alone, and an old table of one account keeps it.
+        """
+        changed = False
+        for stream in self._own_streams():
+            key = stream.key_given(self.state.get("bookmarks", {}).get(stream.name, {}))
+            if set(key) <= set(stream.primary_keys) and (
+                len(key) > 1 or set(stream.primary_keys) != set(KEY)
+            ):
+                continue
+            changed = True
+            stream.primary_keys = key
+            self._note_key(stream.name, key)
+        if changed:
+            self.setup_mapper()
+
+    def _note_key(self, name: str, key: Sequence[str]) -> None:
+        entry = self.catalog.get_stream(name)
+        if entry is None:
+            return
+        entry.key_properties = list(key)
+        for column in key:
+            marks = entry.metadata.get(("properties", column))
+            if marks is not None:
+                marks.inclusion = Metadata.InclusionType.AUTOMATIC
 
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
@@ -144,6 +203,10 @@ class TapStripeAlloy(Tap):
         # The SDK's loop reads one stream after the other; ours share a request budget, one
         # walk over the events, and the pages of their parents, so they run side by side.
         selected = [stream for stream in self._own_streams() if stream.selected]
+        if not selected:
+            raise SettingsError(
+                "The catalog selects no stream: set `selected` in the metadata of those to read"
+            )
         sync = self._sync(selected, direct=True)
         try:
             for stream in selected:
@@ -360,6 +423,9 @@ class TapStripeAlloy(Tap):
     @override
     def invoke(cls, *, follow: bool = False, **options: Any) -> None:
         cls.following = follow
+        for name in ("state", "catalog"):
+            if options.get(name) is not None:
+                options[name] = io.StringIO(_json_text(options[name], f"--{name}"))
         super().invoke(**options)
 
     @classmethod
@@ -371,6 +437,23 @@ class TapStripeAlloy(Tap):
         config = ctx.params["config"]
         tap = cls(config=config.config, parse_env_config=config.parse_env)
         ctx.exit(0 if tap.check() else 1)
+
+
+def _json_text(file: IO[str], option: str) -> str:
+    """The text of a file that holds JSON in UTF-8; raises `SettingsError` on any other."""
+    where = f"The file given with {option}, {file.name},"
+    try:
+        content: bytes = file.buffer.read()  # type: ignore[attr-defined]
+        text = content.decode("utf-8-sig")
+        found = json.loads(text)
+    except UnicodeDecodeError:
+        raise SettingsError(f"{where} is not a text in UTF-8: save it in that encoding") from None
+    except (RecursionError, ValueError) as error:
+        said = f": {error}" if isinstance(error, json.JSONDecodeError) else ""
+        raise SettingsError(f"{where} is no JSON{said}") from None
+    if not isinstance(found, dict):
+        raise SettingsError(f"{where} must hold a JSON object, {{…}}")
+    return text
 
 
 def streams_named(text: str) -> list[str]:

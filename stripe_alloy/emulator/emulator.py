@@ -17,9 +17,9 @@ from stripe_alloy.emulator.limits import Limits
 from stripe_alloy.emulator.listing import Lists
 from stripe_alloy.emulator.resources import named
 from stripe_alloy.emulator.schemas import pinned_version
-from stripe_alloy.emulator.seed.seeder import account_ids, seed_business
+from stripe_alloy.emulator.seed.seeder import account_ids, fill_accounts, seed_business
 from stripe_alloy.emulator.server import Server
-from stripe_alloy.emulator.service import Service
+from stripe_alloy.emulator.service import LIVE, Service
 from stripe_alloy.emulator.store import DELETED, LISTED, Query, Store
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 JSON = dict[str, Any]
 
 API_KEY = "sk_test_emulator"
+LIVE_KEY = "sk_live_emulator"
 STARTS_APART = 1 << 40
 """Between the seeds of two starts on one file: both may make objects at the same time."""
 BULK = 100
@@ -51,7 +52,9 @@ class Emulator:
     is used as it is. `clock` gives Unix seconds. `limits` is "test" or "live" for Stripe's rate
     limits. `latency` is slept before each answer, in seconds. `account_api_version` renders the
     events' snapshots in an older shape. `webhook_retries` are the seconds before each further try
-    to deliver a webhook. `unfiltered_prices` is what `/v1/prices` lists where no `active` is given:
+    to deliver a webhook. With `live` the accounts have a live mode of their own, of so many
+    customers, which `live_key` reads; else all keys read the same.
+    `unfiltered_prices` is what `/v1/prices` lists where no `active` is given:
     "active" ones, as Stripe documents it, or "all".
     """
 
@@ -65,6 +68,7 @@ class Emulator:
         limits: str | None = None,
         latency: float = 0.0,
         accounts: int = 0,
+        live: int | None = None,
         unscoped_payment_methods: str = "serve",
         unfiltered_prices: str = "active",
         account_api_version: str | None = None,
@@ -78,12 +82,14 @@ class Emulator:
             raise ValueError(f"expected one of {UNFILTERED}, got {unfiltered_prices!r}")
         self.seed, self.customers, self.db = seed, customers, str(db)
         self.api_key = API_KEY
-        self.keys = Keys(API_KEY)
+        self.live_key = LIVE_KEY
+        self.keys = Keys(API_KEY, *([] if live is None else [LIVE_KEY]))
         self.faults = Faults()
         self._clock = Clock(clock)
         self._limits = Limits(limits)
         self._latency = latency
         self._connected = accounts
+        self._live = live
         self._unscoped = unscoped_payment_methods
         self._unfiltered_prices = unfiltered_prices
         self._account_version = account_api_version
@@ -138,6 +144,9 @@ class Emulator:
                 ids = account_ids(self.seed, self._connected)
                 older = self._account_version if self._account_version != version else None
                 seed_business(store, ids, self.seed, self.customers, (version, older))
+                if self._live is not None:
+                    live = [account + LIVE for account in ids]
+                    fill_accounts(store, live, self.seed + 500, self._live, (version, older))
                 value = msgspec.json.encode(ids).decode()
                 store.execute("INSERT INTO facts VALUES ('accounts', ?)", value)
             starts = store.count_start()
@@ -156,6 +165,7 @@ class Emulator:
             unscoped_payment_methods=self._unscoped,
             unfiltered_prices=self._unfiltered_prices,
             webhook_retries=self._webhook_retries,
+            modes_apart=self._live is not None,
         )
 
     @staticmethod
@@ -191,6 +201,10 @@ class Emulator:
     def account_ids(self) -> list[str]:
         """The connected accounts."""
         return [a for a in self._stored_accounts(self.store) if a != self.account_id]
+
+    def in_live_mode(self, account: str | None = None) -> str:
+        """What to give as `account` to look at what an account has in live mode."""
+        return (account or self.account_id) + LIVE
 
     @property
     def requests(self) -> list[Request]:

@@ -61,6 +61,10 @@ def _given(options: JSON) -> Answer:
 TABLE = Table((*reads.ROUTES, *WRITES))
 
 
+LIVE = ":live"
+"""Ends the owner of what an account has in live mode; what it has in test mode is its own id's."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A request that was understood."""
@@ -71,6 +75,14 @@ class Asked:
     account: str
     request_id: str
     faults: list[Fault]
+    live: bool = False
+
+    @property
+    def owner(self) -> str:
+        """Under which name the store has what this request is about."""
+        # Accounts themselves are the same in both modes.
+        apart = self.live and self.route.resource != "account"
+        return self.account + LIVE if apart else self.account
 
 
 @dataclass
@@ -93,6 +105,8 @@ class Service:
     webhook_retries: Sequence[float] = RETRIES
     revoked: set[str] = field(default_factory=set)
     """Accounts that no longer let the platform in."""
+    modes_apart: bool = False
+    """Whether keys of live mode have objects of their own; webhooks are those of test mode."""
 
     def __post_init__(self) -> None:
         self.log = Log()
@@ -180,10 +194,14 @@ class Service:
         if found is None:
             raise unrecognized_url(incoming.method, incoming.path)
         route, ids = found
-        asked = Asked(incoming, route, ids, account, request_id, met)
+        live = self.modes_apart and "_live_" in key
+        asked = Asked(incoming, route, ids, account, request_id, met, live)
         with self.limits.admit(account, f"{route.method} {route.template}"):
             self.keys.allow(key, RESOURCES[route.resource], route.access, account)
-            return self._dispatch(asked)
+            answer = self._dispatch(asked)
+        if live:
+            answer.body = answer.body.replace(b'"livemode":false', b'"livemode":true')
+        return answer
 
     def _dispatch(self, asked: Asked) -> Answer:
         fault = first(asked.faults, "status")
@@ -231,11 +249,11 @@ class Service:
     def _read(self, asked: Asked, params: JSON) -> bytes:
         assert asked.route.read is not None  # noqa: S101 - the caller looked
         delay = self.faults.events_delay()
-        lists = Lists(self.store, asked.account, self.clock(), delay, self.webhooks.untaken)
+        lists = Lists(self.store, asked.owner, self.clock(), delay, self.webhooks.untaken)
         reading = Reading(
             self.store,
             lists,
-            asked.account,
+            asked.owner,
             self.platform,
             asked.incoming.path,
             asked.ids,
@@ -251,9 +269,9 @@ class Service:
             self._pause(asked.faults)
             return self._execute(asked, params)
         asks = digest(asked.incoming.method, asked.incoming.path, fields)
-        with self.answers.reserve(asked.account, key):
+        with self.answers.reserve(asked.owner, key):
             self._pause(asked.faults)
-            stored = self.answers.recall(asked.account, key, asks, self.clock())
+            stored = self.answers.recall(asked.owner, key, asks, self.clock())
             if stored is not None:
                 headers = {"Idempotent-Replayed": "true", "Original-Request": stored.request_id}
                 return Answer(stored.status, stored.body, headers)
@@ -261,7 +279,7 @@ class Service:
                 answer = self._execute(asked, params)
                 if answer.status not in _NOT_KEPT:
                     kept = Stored(answer.status, answer.body, asked.request_id)
-                    self.answers.remember(asked.account, key, asks, kept, self.clock())
+                    self.answers.remember(asked.owner, key, asks, kept, self.clock())
             return answer
 
     def _execute(self, asked: Asked, params: JSON) -> Answer:
@@ -272,7 +290,7 @@ class Service:
         except ApiError as error:
             return _refused(error, asked.request_id)
         if paths:
-            result = expand.Expander(self.store, asked.account).expand(result, paths)
+            result = expand.Expander(self.store, asked.owner).expand(result, paths)
         fault = first(asked.faults, "status")
         if fault is not None:
             return _refused(fault.error(), asked.request_id)
@@ -283,7 +301,7 @@ class Service:
         ledger = Ledger(self.store, account, self.dice, int(self.clock()), self.version)
         if self.account_version != self.version:
             ledger.shape_since = self.account_version
-        if self.webhooks.listening(account):
+        if not account.endswith(LIVE) and self.webhooks.listening(account):
             ledger.told = []
         return ledger
 
@@ -298,7 +316,7 @@ class Service:
         refused = None
         result: JSON = {}
         with self.store.transaction():
-            ledger = self.ledger(asked.account)
+            ledger = self.ledger(asked.owner)
             key = asked.incoming.headers.get("idempotency-key")
             ledger.request = {"id": asked.request_id, "idempotency_key": key}
             try:

@@ -15,9 +15,16 @@ from stripe_alloy import transport
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import tap
 from tests.conftest import Output, catalog_of, config_of, read
-from tests.tap.histories import Destination, History, cut, differences
-
-DAY = 86_400
+from tests.tap.histories import (
+    DAY,
+    PAUSES,
+    ChangingSettings,
+    Destination,
+    History,
+    cut,
+    differences,
+    trouble,
+)
 
 
 def client_of(emulator: Emulator) -> stripe.StripeClient:
@@ -337,12 +344,15 @@ def test_any_history_ends_with_the_destination_equal_to_stripe(
         assert differences(destination, emulator, accounts) == {}
 
 
-PAUSES = {"s": 1, "m": 60, "h": 3_600, "d": DAY, "l": 45 * DAY}
-
-
-def trouble(emulator: Emulator, rng: random.Random) -> None:
-    for kind in rng.sample(["status", "cut_after", "truncate", "garbage", "late_events"], 2):
-        if kind == "late_events":
-            emulator.faults.add(kind, seconds=90)
-        else:
-            emulator.faults.add(kind, "/v1/", times=2, after=rng.randrange(20))
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(seed=st.integers(0, 2**32), runs=st.integers(1, 6))
+def test_any_history_of_settings_ends_with_the_destination_equal_to_stripe(
+    monkeypatch: pytest.MonkeyPatch, seed: int, runs: int
+) -> None:
+    """Settings that shape rows change, accounts come and go, keys of the other mode are tried."""
+    monkeypatch.setattr(transport, "BASE_DELAY", 0.001)
+    assert ChangingSettings(seed).run(runs) == {}

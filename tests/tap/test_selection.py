@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
-from typing import Any
 
 import jsonschema
 import pytest
@@ -16,6 +15,7 @@ from tap_stripe_alloy.records import unix_seconds
 from tap_stripe_alloy.stream import _drop
 from tap_stripe_alloy.tap import TapStripeAlloy
 from tests.conftest import Command, Output, catalog_of, config_of, read
+from tests.tap.histories import deselect
 
 
 def validate(output: Output) -> None:
@@ -23,14 +23,6 @@ def validate(output: Output) -> None:
         validator = jsonschema.Draft7Validator(output.schemas[stream])
         for record in records:
             assert [error.message for error in validator.iter_errors(record)] == []
-
-
-def deselect(catalog: dict[str, Any], stream: str, *path: str) -> dict[str, Any]:
-    breadcrumb = [part for name in path for part in ("properties", name)]
-    entry = next(entry for entry in catalog["streams"] if entry["tap_stream_id"] == stream)
-    row = next(row for row in entry["metadata"] if row["breadcrumb"] == breadcrumb)
-    row["metadata"]["selected"] = False
-    return catalog
 
 
 def test_only_selected_streams_are_asked_for(account: Emulator) -> None:

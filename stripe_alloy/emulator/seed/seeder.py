@@ -105,6 +105,13 @@ def seed_business(
     """All accounts: the platform's, and smaller ones."""
     with store.transaction():
         seed_accounts(store, ids, seed, shape[0])
+    fill_accounts(store, ids, seed, customers, shape)
+
+
+def fill_accounts(
+    store: Store, ids: list[str], seed: int, customers: int, shape: tuple[str, str | None]
+) -> None:
+    """What each account has, the platform's first."""
     for index, account in enumerate(ids):
         size = customers if index == 0 else -(-customers // CONNECTED_SHARE)
         Seeder(store, account, seed * 1000 + index, shape).fill(size)
