@@ -21,9 +21,9 @@ from target_stripe_alloy.reshape import (
     reaches,
     same,
     tree_of,
-    unwritable,
 )
 from target_stripe_alloy.resources import MODIFIERS, Object, Resource
+from target_stripe_alloy.unknown_fields import parts_unknown, path_of, stands
 
 
 @dataclass
@@ -154,27 +154,27 @@ def not_to_be_changed(
         return []
     fixed = base.fixed if base else {}
     names = []
-    for path, value in parts_fixed(wanted):
-        name = ".".join(path)
-        if path[0] in wanted.resource.read_as or (value is None and path[0] not in current):
+    for place, value in parts_unknown(wanted.resource, wanted.fields):
+        name = ".".join(path_of(place))
+        if name in fixed and same(fixed[name], value):
             continue
-        if not same(value, at(current, path)) and not (name in fixed and same(fixed[name], value)):
+        if not stands(value, place, wanted.fields, current):
             names.append(name)
     return names
 
 
 def parts_fixed(wanted: Wanted) -> Iterator[tuple[Path, Any]]:
     """The parts of a record that can only be read, with their paths."""
-    fields = wanted.resource.shape.fields or {}
-    for name, value in wanted.fields.items():
-        if name not in fields:
-            yield (name,), value
-        elif name not in _MENDED and name in wanted.tree:
-            yield from unwritable(value, fields[name], (name,))
+    for place, value in parts_unknown(wanted.resource, wanted.fields):
+        yield path_of(place), value
+    for name in wanted.resource.read_as.keys() & wanted.fields.keys():
+        yield (name,), wanted.fields[name]
 
 
-_MENDED = frozenset({"items", "discounts", "tiers", "currency_options", "pricing", "tax_ids"})
-"""Fields that readings.py reshapes: what is inside them has other names there."""
+def not_taken(wanted: Wanted) -> list[str]:
+    """Names of what no parameter takes of a record, but for nulls."""
+    parts = parts_unknown(wanted.resource, wanted.fields)
+    return [".".join(path_of(place)) for place, value in parts if value is not None]
 
 
 def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[str, Tree]:

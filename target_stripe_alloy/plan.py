@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from target_stripe_alloy.compare import Comparison, compare, is_frozen, not_to_be_changed
+from target_stripe_alloy.compare import (
+    Comparison,
+    compare,
+    is_frozen,
+    not_taken,
+    not_to_be_changed,
+)
 from target_stripe_alloy.copies import why_ended, why_no_change, why_no_copy
 from target_stripe_alloy.decision import (
     ARCHIVE,
@@ -231,10 +237,10 @@ def _conflict(found: Comparison, theirs: Tree, wanted: Wanted) -> Decision:
 
 def _unknown(wanted: Wanted, policy: Policy) -> str:
     """What to say of fields of a user's own record that Stripe does not know; empty if none."""
-    known = {*(wanted.resource.shape.fields or {}), *wanted.resource.read_as}
-    names = [n for n, value in wanted.fields.items() if n not in known and value is not None]
-    own = policy.id_mode == EXTERNAL or wanted.creatable
-    return f"Stripe takes no {', '.join(names)} here" if names and own else ""
+    if policy.id_mode != EXTERNAL and not wanted.creatable:
+        return ""
+    names = not_taken(wanted)
+    return f"Stripe takes no {', '.join(names)} here" if names else ""
 
 
 def _apply(

@@ -34,6 +34,7 @@ _logger = logging.getLogger(__name__)
 
 SUBSCRIPTIONS, ITEMS = "subscriptions", "subscription_items"
 DAY = 86_400
+_AGAIN = "without what an earlier record of this plan does to the same subscription"
 SOON = 60
 """Seconds by which the period of an invoice that is made at once may differ from our clock."""
 _ITEM_FIELDS = frozenset({"price", "price_data", "quantity", "discounts", "tax_rates", "deleted"})
@@ -51,6 +52,16 @@ _SUBSCRIPTION_FIELDS = frozenset(
 )
 """Parameters of an update that can change an invoice; items are looked at one by one."""
 _HOW = ("proration_behavior", "proration_date")
+_CANCELED = (
+    "it is canceled without proration and without a last invoice: nothing more is invoiced for it "
+    "but items that are pending already"
+)
+_NOT_PREVIEWED: Mapping[str, str] = {
+    "cancel": _CANCELED,
+    "delete": _CANCELED,
+    "pause": "what a pause credits waits for a later invoice, which Stripe does not preview",
+}
+"""Request → why Stripe can preview nothing of what follows it."""
 
 _ZERO = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf"
 _THREE = "bhd jod kwd omr tnd"
@@ -116,7 +127,23 @@ def question(
     if stream not in (SUBSCRIPTIONS, ITEMS):
         return None
     asked = next((found for found in map(_asked_by(stream, current, now), requests) if found), None)
-    return None if asked is None else _without_planned(asked, customers or {})
+    following = _after_action(asked, requests, current) if stream == SUBSCRIPTIONS else asked
+    if not isinstance(following, Question):
+        return following
+    return _without_planned(following, customers or {})
+
+
+def _after_action(
+    asked: Question | None, requests: Sequence[Request], current: Object | None
+) -> Question | NoQuestion | None:
+    """What to ask where an action follows; an invoice that is made before it is asked for."""
+    kinds = [request.kind for request in requests]
+    if "resume" in kinds and current is not None:
+        params = asked.params if asked else {"subscription": current["id"]}
+        details = {**params.get("subscription_details", {}), "resume_at": "now"}
+        return Question({**params, "subscription_details": details}, at_once=True)
+    why = next((_NOT_PREVIEWED[kind] for kind in kinds if kind in _NOT_PREVIEWED), "")
+    return NoQuestion(why) if why and not (asked and asked.at_once) else asked
 
 
 def _asked_by(
@@ -142,7 +169,7 @@ def _part(name: str) -> Shape:
 
 def _of_new(params: Mapping[str, Tree], now: float) -> Question:
     days = params.get("trial_period_days")
-    if days and "trial_end" not in params:
+    if days and int(days) > 0 and "trial_end" not in params:
         params = {**params, "trial_end": str(int(now) + int(days) * DAY)}
     return Question({**_beside(params), **_details(params)}, at_once=True)
 
@@ -360,37 +387,51 @@ class Sum:
 class Totals:
     """What the previews of a plan add up to, by currency. Not thread-safe."""
 
-    sums: dict[tuple[str, bool, str], Sum] = field(default_factory=lambda: defaultdict(Sum))
     missing: int = 0
-    subscriptions: Counter[str] = field(default_factory=Counter)
+    records: Counter[str] = field(default_factory=Counter)
+    """Subscription → number of its records that have a preview."""
+    last: dict[tuple[str, bool], tuple[str, str, int, int]] = field(default_factory=dict)
+    """Subscription, and whether the record is blocked → currency, when, total and amount due."""
 
-    def add(self, preview: Mapping[str, Any] | None, *, blocked: bool) -> None:
-        """Count the preview of a record."""
+    def add(self, preview: Mapping[str, Any] | None, *, blocked: bool, record: str = "") -> None:
+        """Count the preview of a record; `record` names a subscription that does not exist yet.
+
+        Of several records of one subscription the last one counts: the same invoice, or a part of
+        it, is in the previews of the others.
+        """
         if not preview:
             return
         if "unavailable" in preview:
             self.missing += 1
             return
-        entry = self.sums[preview["currency"], blocked, preview["invoiced"]]
-        entry.number += 1
-        entry.total += preview["total"]
-        entry.due += preview["amount_due"]
-        if preview["invoiced"] == "next" and preview["subscription"]:
-            self.subscriptions[preview["subscription"]] += 1
+        name = preview["subscription"] or record
+        self.records[name] += 1
+        amounts = preview["total"], preview["amount_due"]
+        self.last[name, blocked] = preview["currency"], preview["invoiced"], *amounts
+
+    def _sums(self) -> Mapping[tuple[str, bool, str], Sum]:
+        sums: dict[tuple[str, bool, str], Sum] = defaultdict(Sum)
+        for (_, blocked), (currency, invoiced, total, due) in self.last.items():
+            entry = sums[currency, blocked, invoiced]
+            entry.number += 1
+            entry.total += total
+            entry.due += due
+        return sums
 
     def lines(self) -> Iterator[str]:
         """Return the totals as lines for eyes."""
-        for (currency, blocked, invoiced), entry in sorted(self.sums.items()):
+        for (currency, blocked, invoiced), entry in sorted(self._sums().items()):
             when = "invoiced now" if invoiced == "now" else "on next invoices"
             what = f"blocked, would be {when}" if blocked else when
             number = f"{entry.number} preview{'s' if entry.number > 1 else ''}"
             total, due = money(entry.total, currency), money(entry.due, currency)
             yield f"{currency.upper()} {what}: {number}, total {total}, amount due {due}"
-        several = sum(number > 1 for number in self.subscriptions.values())
+        several = sum(number > 1 for number in self.records.values())
         if several:
             yield (
                 f"{several} subscription{'s have' if several > 1 else ' has'} more than one "
-                "record: the whole next invoice is in the preview of each"
+                "record: only the preview of the last one is in the totals, as if the others "
+                "were not there"
             )
         if self.missing:
             yield f"no preview: {self.missing} record{'s' if self.missing > 1 else ''}"
@@ -408,6 +449,7 @@ class Previews:
         self._off = False
         self._lock = threading.Lock()
         self._customers: dict[str, Tree] = {}
+        self._seen: set[str] = set()
 
     def of(
         self,
@@ -432,8 +474,20 @@ class Previews:
         asked = question(stream, requests, current, self._transport.now(), self._customers)
         if asked is None:
             return decision
-        preview = unavailable(asked.reason) if isinstance(asked, NoQuestion) else self._ask(asked)
-        return replace(decision, preview=preview)
+        if isinstance(asked, NoQuestion):
+            return replace(decision, preview=unavailable(asked.reason))
+        name = str(asked.params.get("subscription") or key)
+        changes = decision.verdict != BLOCKED
+        return replace(decision, preview=self._ask(self._marked(name, asked, changes=changes)))
+
+    def _marked(self, subscription: str, asked: Question, *, changes: bool) -> Question:
+        """The question, noted to be of one of several records of a subscription."""
+        with self._lock:
+            again = subscription in self._seen
+            if changes:
+                self._seen.add(subscription)
+        notes = [asked.note, _AGAIN if again else ""]
+        return replace(asked, note="; ".join(filter(None, notes)))
 
     def _note_customer(self, key: str, decision: Decision) -> None:
         """Keep what is known of a customer who does not exist yet: subscriptions may follow."""

@@ -75,8 +75,10 @@ def _whole(value: Any) -> int | None:
 def customer(source: Object, _: float) -> None:
     """Tax ids are data when a customer is created, objects of their own afterwards."""
     tax_ids = source.pop("tax_ids", None)
-    if isinstance(tax_ids, dict) and isinstance(tax_ids.get("data"), list):
-        source["tax_id_data"] = tax_ids["data"]
+    if isinstance(tax_ids, dict):
+        tax_ids = tax_ids.get("data")
+    if isinstance(tax_ids, list):
+        source["tax_id_data"] = tax_ids
 
 
 def subscription(source: Object, now: float) -> None:

@@ -93,7 +93,8 @@ class Report:
         with self._lock:
             self.counts[stream][verdict] += 1
             self._rejected += verdict == REJECTED
-            self._totals.add(decision.preview, blocked=verdict == BLOCKED)
+            name = f"{stream} {key}"
+            self._totals.add(decision.preview, blocked=verdict == BLOCKED, record=name)
             self._told[stream, verdict] += 1
             told = self._told[stream, verdict]
         if self._plan and verdict != UNCHANGED:

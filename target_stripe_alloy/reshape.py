@@ -346,16 +346,7 @@ def _fits(leaf: str, scalars: set[str]) -> bool:
     return "boolean" in scalars and leaf in ("true", "false")
 
 
-# ---------------------------------------------------------------------- what only can be read
-
-
-def unwritable(value: Any, shape: Shape | None, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """The parts of a value, with their paths, that no parameter of `shape` takes."""
-    if shape is None:
-        yield path, value
-    elif isinstance(value, dict) and shape.fields is not None and "object" not in value:
-        for name, inner in value.items():
-            yield from unwritable(inner, shape.fields.get(name), (*path, name))
+# ---------------------------------------------------------------------- what can only be read
 
 
 def same(one: Any, other: Any) -> bool:

@@ -472,6 +472,126 @@ def test_a_subscription_with_several_records_is_named_in_the_totals() -> None:
     assert list(totals.lines())[1].startswith("1 subscription has more than one record")
 
 
+def test_two_records_of_one_subscription_count_once(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = account.shelf.subscribe()
+    rows = [change(made, how="always_invoice", quantity=number)[1] for number in (2, 3)]
+    with caplog.at_level("INFO"):
+        account.plan(schema("subscriptions"), *rows, allow_actions=["subscriptions.items"])
+    last = account.planned[1]["preview"]
+    assert (last["invoiced"], last["total"]) == ("now", 2000)
+    assert "plan: USD invoiced now: 1 preview, total 20.00 USD" in caplog.text
+    assert "1 subscription has more than one record: only the preview of the last" in caplog.text
+
+
+def test_the_second_record_of_a_subscription_is_marked(account: Account) -> None:
+    made = account.shelf.subscribe()
+    rows = [change(made, how="always_invoice", quantity=number)[1] for number in (2, 3)]
+    account.plan(schema("subscriptions"), *rows, allow_actions=["subscriptions.items"])
+    notes = [line["preview"]["note"] for line in account.planned]
+    assert notes == [
+        "",
+        "without what an earlier record of this plan does to the same subscription",
+    ]
+
+
+def test_a_record_of_an_item_counts_for_its_subscription(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = account.shelf.subscribe()
+    how: JSON = {"proration_behavior": "always_invoice"}
+    item = record("subscription_items", id=item_of(made)["id"], quantity=4, **how)
+    allow = ["subscriptions.items", "subscription_items.update"]
+    with caplog.at_level("INFO"):
+        account.plan(
+            *change(made, how="always_invoice", quantity=2),
+            schema("subscription_items"),
+            item,
+            allow_actions=allow,
+        )
+    assert "plan: USD invoiced now: 1 preview, " in caplog.text
+
+
+def test_a_new_subscription_that_comes_twice_counts_once(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = new(account), new(account, description="again")
+    allow = ["subscriptions.create"]
+    with caplog.at_level("INFO"):
+        account.plan(*first, second[1], id_mode="external", allow_actions=allow)
+    assert "plan: USD invoiced now: 1 preview, total 10.00 USD" in caplog.text
+
+
+# ---------------------------------------------------------------------- actions
+
+
+def test_a_resumed_subscription_is_invoiced_now(account: Account) -> None:
+    made = account.shelf.subscribe()
+    account.shelf.api.raw_request("post", f"/v1/subscriptions/{made['id']}/pause")
+    row = record("subscriptions", id=made["id"], _action="resume")
+    preview = account.preview(schema("subscriptions"), row, allow_actions=["subscriptions.resume"])
+    assert (preview["invoiced"], preview["total"]) == ("now", 1000)
+
+
+def test_what_changes_with_it_is_in_the_preview_of_a_resumed_one(account: Account) -> None:
+    made = account.shelf.subscribe()
+    account.shelf.api.raw_request("post", f"/v1/subscriptions/{made['id']}/pause")
+    head, row = change(made, how="none", quantity=3)
+    row["record"]["_action"] = "resume"
+    preview = account.preview(
+        head, row, allow_actions=["subscriptions.resume", "subscriptions.items"]
+    )
+    assert (preview["invoiced"], preview["total"]) == ("now", 3000)
+
+
+def test_a_resumption_that_is_blocked_has_its_preview(account: Account) -> None:
+    made = account.shelf.subscribe()
+    account.shelf.api.raw_request("post", f"/v1/subscriptions/{made['id']}/pause")
+    row = record("subscriptions", id=made["id"], _action="resume")
+    assert account.preview(schema("subscriptions"), row)["total"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        ({"_action": "cancel"}, "without proration and without a last invoice"),
+        ({"deleted": True}, "without proration and without a last invoice"),
+        ({"_action": "pause"}, "which Stripe does not preview"),
+        ({"_action": "cancel", "cancel_at_period_end": True}, "without a last invoice"),
+    ],
+    ids=str,
+)
+def test_an_end_without_an_invoice_says_so(account: Account, marks: JSON, said: str) -> None:
+    made = account.shelf.subscribe()
+    row = record("subscriptions", id=made["id"], **marks)
+    allow = ["subscriptions.cancel", "subscriptions.pause"]
+    preview = account.preview(
+        schema("subscriptions"), row, allow_actions=allow, delete_policy="delete"
+    )
+    assert said in preview["unavailable"]
+
+
+def test_what_is_invoiced_before_an_end_is_previewed(account: Account) -> None:
+    made = account.shelf.subscribe()
+    head, row = change(made, how="always_invoice", quantity=2)
+    row["record"]["_action"] = "cancel"
+    allow = ["subscriptions.cancel", "subscriptions.items"]
+    assert account.preview(head, row, allow_actions=allow)["total"] == 1000
+
+
+@pytest.mark.parametrize("days", [0, "0"])
+def test_no_days_are_no_trial(account: Account, days: Any) -> None:
+    allow = ["subscriptions.create"]
+    rows = new(account, trial_period_days=days)
+    preview = account.preview(*rows, id_mode="external", allow_actions=allow)
+    assert (preview.get("unavailable"), preview["invoiced"], preview["total"]) == (
+        None,
+        "now",
+        1000,
+    )
+
+
 # ---------------------------------------------------------------------- from request to question
 
 

@@ -28,7 +28,6 @@ from target_stripe_alloy.reshape import (
     same,
     shape_at,
     tree_of,
-    unwritable,
 )
 from target_stripe_alloy.resources import BY_STREAM, RESOURCES, integer_parameters
 
@@ -483,12 +482,6 @@ def test_filling_keeps_what_says_something(source: dict[str, Tree]) -> None:
 )
 def test_a_record_and_an_object_say_the_same(one: Any, other: Any, agree: bool) -> None:
     assert same(one, other) is agree
-
-
-def test_what_no_parameter_takes_is_named() -> None:
-    shape = Shape(fields={"a": TEXT, "b": Shape(fields={"c": TEXT})})
-    value = {"a": "x", "b": {"c": "x", "d": 1}, "e": 2}
-    assert list(unwritable(value, shape)) == [(("b", "d"), 1), (("e",), 2)]
 
 
 # ---------------------------------------------------------------------- what Stripe would refuse
