@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from fnmatch import filter as filter_names
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -23,7 +24,10 @@ from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from stripe_alloy.errors import SettingsError, StreamsRefused, StripeError
-from stripe_alloy.program import metrics_at_debug, run
+from stripe_alloy.files import read_object
+from stripe_alloy.plugin import Plugin, run_plugin
+from stripe_alloy.program import metrics_at_debug
+from stripe_alloy.stream_maps import sources_of
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
 from tap_stripe_alloy.progress import Progress
@@ -60,7 +64,7 @@ TERMINATED = 143
 """The exit code of a run that was told to stop: 128 + SIGTERM."""
 
 
-class TapStripeAlloy(Tap):
+class TapStripeAlloy(Plugin, Tap):
     """Streams Stripe's objects: what is there, then what changes and what goes."""
 
     name = "tap-stripe-alloy"
@@ -94,8 +98,6 @@ class TapStripeAlloy(Tap):
     def settings(self) -> Settings:
         """The checked settings."""
         settings = read_settings(self.config)
-        for name in sorted(set(self.config) - set(self.config_jsonschema["properties"])):
-            self.logger.warning("There is no setting %r: it is ignored", name)
         settings = replace(settings, expand=expand_families(settings.expand))
         shape.check_expand(settings.expand, list(BY_NAME))
         if settings.api_version != shape.api_version():
@@ -105,6 +107,14 @@ class TapStripeAlloy(Tap):
                 shape.api_version(),
             )
         return settings
+
+    @override
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        found = super()._validate_config(raise_errors=raise_errors)
+        for pattern in sources_of(self._config.get("stream_maps") or {}):
+            if not filter_names(BY_NAME, pattern):  # what it is to hide would be shown
+                raise SettingsError(f"`stream_maps` names no stream: {pattern!r}. {_near(pattern)}")
+        return found
 
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
@@ -308,6 +318,8 @@ class TapStripeAlloy(Tap):
         for option in command.params:
             if option.name == "discover":
                 option.is_eager = False  # it looks at what `--select` names
+            if option.name in ("catalog", "state"):
+                option.type = click.STRING  # opened by `invoke`, which says in one line why not
             if isinstance(option, click.Option) and option.name == "test":
                 option.help = (
                     "Say of each stream whether the key may read it. --test=schema writes schemas."
@@ -341,7 +353,16 @@ class TapStripeAlloy(Tap):
     @override
     def invoke(cls, *, follow: bool = False, **options: Any) -> None:
         cls.following = follow
-        super().invoke(**options)
+        if options.get("about"):
+            super().invoke(**options)
+        cls.print_version(print_fn=cls.logger.info)
+        given = {
+            name: read_object(options[name], f"--{name}")
+            for name in ("state", "catalog")
+            if options.get(name) is not None
+        }
+        config = options["config"]
+        cls(config=config.config, parse_env_config=config.parse_env, **given).sync_all()
 
     @classmethod
     @override
@@ -363,17 +384,20 @@ def streams_named(text: str) -> list[str]:
     names = re.split(r"[,\s]+", text.strip())
     for name in names:
         if name not in BY_NAME:
-            near = get_close_matches(name, BY_NAME, 1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Streams: {', '.join(BY_NAME)}"
-            raise SettingsError(f"--select names no stream: {name!r}. {hint}")
+            raise SettingsError(f"--select names no stream: {name!r}. {_near(name)}")
     return names
+
+
+def _near(name: str) -> str:
+    near = get_close_matches(name, BY_NAME, 1)
+    return f"Did you mean {near[0]!r}?" if near else f"Streams: {', '.join(BY_NAME)}"
 
 
 def main() -> None:
     """Run the command."""
     gc.freeze()
     gc.set_threshold(100_000)  # records hold no cycles: looking for them costs a sixth of the time
-    run(TapStripeAlloy.cli, TapStripeAlloy.logger)
+    run_plugin(TapStripeAlloy)
 
 
 if __name__ == "__main__":

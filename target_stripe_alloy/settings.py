@@ -11,6 +11,7 @@ from typing import Any
 
 from singer_sdk import typing as th
 
+from stripe_alloy.configs import quoted, shown_value
 from stripe_alloy.errors import SettingsError
 from tap_stripe_alloy.settings import DECLARED as TAPS
 from tap_stripe_alloy.settings import MAX_CONCURRENCY, Settings, check_key, read_settings
@@ -263,7 +264,7 @@ def _allowed(names: Any) -> frozenset[str]:
     for name in names:
         if name not in ALLOWED:
             raise SettingsError(
-                f"`allow_actions` names no action: {name!r}. Known: {', '.join(ALLOWED)}"
+                f"`allow_actions` names no action{shown_value(name)}. Known: {', '.join(ALLOWED)}"
             )
     return frozenset(names)
 
@@ -271,9 +272,11 @@ def _allowed(names: Any) -> frozenset[str]:
 def _match_by(rules: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     for stream, fields in rules.items():
         if stream not in BY_STREAM or not BY_STREAM[stream].writable:
-            raise SettingsError(f"`match_by` names no stream that can be written: {stream!r}")
+            raise SettingsError(
+                f"`match_by` names no stream that can be written{shown_value(stream)}"
+            )
         if not fields or isinstance(fields, str):
-            raise SettingsError(f"`match_by`: {stream} needs a list of fields, got {fields!r}")
+            raise SettingsError(f"`match_by`: {stream} needs a list of fields")
         for name in fields:
             _check_field(stream, name)
     return {stream: tuple(dict.fromkeys(fields)) for stream, fields in rules.items()}
@@ -285,8 +288,9 @@ def _check_field(stream: str, name: str) -> None:
         return
     safe = ", ".join((*FIELDS.get(stream, ()), "metadata.<key>"))
     raise SettingsError(
-        f"`match_by`: {stream} cannot be matched by {name!r}: it is not unique, or Stripe has no "
-        f"exact list by it, so another object could be written. Use one of: {safe}"
+        f"`match_by`: {stream} cannot be matched by {quoted(name, 'what is given')}: it is not "
+        f"unique, or Stripe has no exact list by it, so another object could be written. Use one of: "
+        f"{safe}"
     )
 
 
@@ -307,7 +311,7 @@ def _check_matching(policy: Policy) -> None:
 def _account(config: Mapping[str, Any], name: str) -> str | None:
     value = config.get(name) or None
     if value is not None and not re.fullmatch(r"acct_\w+", str(value), re.ASCII):
-        raise SettingsError(f"`{name}` is no account: {value!r}, expected 'acct_…'")
+        raise SettingsError(f"`{name}` is no account{shown_value(str(value))}, expected 'acct_…'")
     return value
 
 
@@ -315,7 +319,7 @@ def _number(value: Any) -> int | None:
     if value is None:
         return None
     if not str(value).isdecimal():
-        raise SettingsError(f"`max_rejects` must be a number, 0 or more, got {value!r}")
+        raise SettingsError("`max_rejects` must be a number, 0 or more")
     return int(value)
 
 
