@@ -40,7 +40,9 @@ def read_object(file: str | Path, option: str) -> dict[str, Any]:
     """Read a JSON object from a file that an option names; raises `SettingsError`."""
     found = read_json(file, option)
     if not isinstance(found, dict):
-        raise SettingsError(f"{option}: {shown_name(file, option)} must be a JSON object, {{…}}")
+        what = "holds no settings: it " if option == "--config" else ""
+        name = shown_name(file, option)
+        raise SettingsError(f"{option}: {name} {what}must be a JSON object, {{…}}")
     return found
 
 

@@ -289,8 +289,8 @@ def _check_field(stream: str, name: str) -> None:
     safe = ", ".join((*FIELDS.get(stream, ()), "metadata.<key>"))
     raise SettingsError(
         f"`match_by`: {stream} cannot be matched by {quoted(name, 'what is given')}: it is not "
-        f"unique, or Stripe has no exact list by it, so another object could be written. Use one of: "
-        f"{safe}"
+        f"unique, or Stripe has no exact list by it, so another object could be written. Use one "
+        f"of: {safe}"
     )
 
 
