@@ -17,6 +17,7 @@ from stripe_alloy.files import read_object
 ENVIRONMENT = "ENV"
 """Given for a file, it stands for variables of the environment."""
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
 _PLAIN = re.compile(r"[a-z][a-z ._/:-]{0,40}[0-9]{0,4}")
 
@@ -180,3 +181,25 @@ def _place_of(error: ValidationError) -> str:
     """Where in the settings it is; names of people's own are shown if they can be names."""
     parts = (str(part) for part in error.absolute_path)
     return ".".join(part if _NAME.fullmatch(part) or part.isdecimal() else "…" for part in parts)
+
+
+def check_characters(config: Mapping[str, Any]) -> None:
+    """Refuse what no file, database or request can hold, before any of them fails on it."""
+    for name, value in config.items():
+        if any(_UNUSABLE.search(text) for text in _texts_in(value)):
+            shown = name if _NAME.fullmatch(name) else "…"
+            raise SettingsError(
+                f"`{shown}` holds a NUL character or half of a surrogate pair: take it out"
+            )
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield str(name)
+            yield from _texts_in(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts_in(inner)

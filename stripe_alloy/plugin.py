@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from singer_sdk.configuration._dict_config import parse_environment_config
@@ -12,9 +12,15 @@ from singer_sdk.plugin_base import PluginBase, _plugin_log_level
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 from typing_extensions import override
 
-from stripe_alloy.configs import ConfigFiles, from_environment, problems_in, unknown_settings
+from stripe_alloy.configs import (
+    ConfigFiles,
+    check_characters,
+    from_environment,
+    problems_in,
+    unknown_settings,
+)
 from stripe_alloy.errors import SettingsError
-from stripe_alloy.program import log_discreetly, run
+from stripe_alloy.program import check_output, log_discreetly, run
 from stripe_alloy.stream_maps import check_stream_maps, stream_map_errors
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -23,6 +29,9 @@ _WithDefaults = extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)
 
 class Plugin(PluginBase):
     """A tap or target that says in one line, without values, what is wrong with its settings."""
+
+    needs_output: ClassVar[bool] = True
+    """Whether it cannot begin without a standard output."""
 
     @property
     def _env_var_config(self) -> dict[str, Any]:
@@ -39,6 +48,7 @@ class Plugin(PluginBase):
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         self.append_builtin_config(self.config_jsonschema)
         self._config = dict(self._config)  # the caller's own gets no defaults
+        check_characters(self._config)
         problems = problems_in(self._config, self.config_jsonschema, partial=not raise_errors)
         if problems:
             raise SettingsError("; ".join(problems))
@@ -72,4 +82,6 @@ def _run(plugin: type[Plugin]) -> object:
         raise SettingsError(f"`LOGLEVEL` must be one of {', '.join(LEVELS)}")
     command = plugin.cli  # it sets the log up
     log_discreetly()
+    if plugin.needs_output:
+        check_output()
     return command.main(standalone_mode=False)

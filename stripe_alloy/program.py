@@ -55,6 +55,12 @@ def log_discreetly() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def check_output() -> None:
+    """Raise `AlloyError` where whoever started the process closed its standard output."""
+    if sys.stdout is None:  # type: ignore[redundant-expr, unused-ignore]
+        raise AlloyError("stdout is closed, where the messages go: open it, or use /dev/null")
+
+
 def run(command: Callable[[], object], logger: Logger) -> None:
     """Run a program; an error is told in one line, without a traceback.
 
@@ -70,11 +76,10 @@ def run(command: Callable[[], object], logger: Logger) -> None:
 
 def _ended(command: Callable[[], object]) -> tuple[int, str]:
     """Run a program; returns its exit code, and what is to be said of its end."""
-    if sys.stdout is None:
-        return 1, "There is no standard output to write to: it is closed"
     try:
         done = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.UsageError as error:
         return error.exit_code, said_of_usage(error)
     except click.Abort:

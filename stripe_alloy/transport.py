@@ -22,7 +22,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 
-from stripe_alloy import errors
+from stripe_alloy import errors, lenient
 from stripe_alloy.errors import Failure, StripeError
 from stripe_alloy.limits import Budget
 
@@ -302,11 +302,7 @@ class Transport:
         if decode and good:
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                 return decode(response.data)
-        body: dict[str, Any] | None
-        try:
-            body = msgspec.json.decode(response.data, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            body = None
+        body = _parsed(response.data)
         if good and body and isinstance(body.get("object"), str):
             return body
         raise _error(response, None if good else body, self.api_url)
@@ -325,6 +321,18 @@ class Transport:
             self._skew = email.utils.parsedate_to_datetime(date).timestamp() - received_at
         except ValueError:
             _logger.debug("No date: %r", date)
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    body: Any
+    try:
+        body = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            body = lenient.decode(content)
+        except (ValueError, RecursionError):
+            body = None
+    return body if isinstance(body, dict) else None
 
 
 def _may_retry(error: BaseException) -> bool:

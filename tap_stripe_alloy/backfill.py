@@ -54,6 +54,9 @@ class Window:
     busy: bool = False
     probing: bool = False
     """Nobody knows yet whether it holds anything."""
+    upper: int = field(init=False)
+    """Above what requests ask for: it stays while there is a cursor, so that a row out of order
+    still comes."""
     top: int = field(init=False)
     """Above its first row; with `high`, the stretch that is read."""
     rows: int = 0
@@ -65,7 +68,7 @@ class Window:
     """Pages received but not saved, in order: one may be written before those ahead of it."""
 
     def __post_init__(self) -> None:
-        self.top = self.high
+        self.top = self.upper = self.high
         self.saved = (self.high, self.cursor)
 
 
@@ -142,15 +145,16 @@ class Slices:
         if window is None:
             return None
         window.busy = True
-        return Ask(window, window.low, window.high, window.cursor)
+        return Ask(window, window.low, window.upper, window.cursor)
 
     def received(self, ask: Ask, rows: Sequence[Row], *, has_more: bool) -> Page:
         """Take an answer; the rows to keep are those of the window as it is now.
 
-        Rows below `low` belong to a window cut off while the request was under way.
+        Rows below `low` belong to a window cut off while the request was under way. Their order
+        drops none: where a list is not cuttable nobody knows what it is sorted by.
         """
         window = ask.window
-        fresh = [row for row in rows if row.created < window.high and row.id not in window.edge]
+        fresh = [row for row in rows if row.id not in window.edge]
         keep = [row for row in fresh if row.created >= window.low]
         window.busy = False
         if rows:
@@ -158,18 +162,23 @@ class Slices:
         self._count(keep)
         if window.probing and not rows:
             self._begins = window.high
-        goes_on = has_more and rows and len(keep) == len(fresh)
+        goes_on = has_more and rows and not (self._cuttable and rows[-1].created < window.low)
         if not goes_on:
             self._open.remove(window)
-        page = Page(window, keep, (window.high, rows[-1].id) if goes_on else None)
+        high = max(window.high, window.low + 1)  # a window that holds nothing would be dropped
+        page = Page(window, keep, (high, rows[-1].id) if goes_on else None)
         window.probing = False
         window.unsaved.append(page)
         return page
 
     def cursor_lost(self, ask: Ask) -> None:
-        """Go on without the cursor, by time: Stripe no longer knows its object."""
+        """Go on without the cursor, whose object Stripe no longer knows.
+
+        A list that can be filtered goes on by time, any other begins anew: its rows repeat.
+        """
         ask.window.busy = False
         ask.window.cursor = None
+        ask.window.upper = ask.window.high
 
     def saved(self, page: Page) -> None:
         """Note that the page's records were written; it counts once all before it were too."""
@@ -188,7 +197,7 @@ class Slices:
         if last.created >= window.high:
             return  # on the way back to where a cursor was lost
         if not window.rows:
-            window.top = rows[0].created + 1
+            window.top = max(row.created for row in rows) + 1
         at_edge = frozenset(row.id for row in rows if row.created == last.created)
         window.edge = at_edge | window.edge if last.created + 1 == window.high else at_edge
         window.high = last.created + 1
@@ -197,7 +206,7 @@ class Slices:
             # The lower of the window's and the page's: a second with thousands of rows tells
             # nothing of what is below it.
             window.density = min(
-                window.rows / (window.top - last.created),
+                window.rows / max(1, window.top - last.created),
                 len(rows) / (rows[0].created - last.created),
             )
 

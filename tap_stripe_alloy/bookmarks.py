@@ -6,6 +6,7 @@ From then on: `{"replication_key": …, "replication_key_value": …, "seen": [e
 `events_until` where no event tells of the stream's objects. Where changes come from a webhook
 inbox, also `{"inbox": {"id": …, "reader": …, "seq": …, "from": …}}`: which inbox, who reads it, up
 to which number all is written, and since when (Unix seconds) it was read without a break.
+`{"read_before": …}` stays once a list was begun anew: up to when changes had been read before.
 `{"test_clocks": true}` says that what is on test clocks was listed as well.
 """
 
@@ -22,6 +23,7 @@ EVENTS_UNTIL = "events_until"
 INBOX = "inbox"
 CLOCKS = "test_clocks"
 BEGUN = "begun"
+READ_BEFORE = "read_before"
 KEYS = (
     BEGUN,
     "backfill",
@@ -138,6 +140,11 @@ class Bookmark:
             self._state[CLOCKS] = True
 
     @property
+    def again(self) -> bool:
+        """Whether rows may have been given before the open backfill was begun."""
+        return READ_BEFORE in self._state
+
+    @property
     def version(self) -> int | None:
         """The version of the table that the list was last read for."""
         found: int | None = self._state.get("version")
@@ -183,8 +190,18 @@ class Bookmark:
 
     def forget(self) -> None:
         """Start over: the next thing to do is list everything."""
+        read_until = self._read_until()
         for key in KEYS:
             self._state.pop(key, None)
+        if read_until is not None:
+            self._state[READ_BEFORE] = rfc3339(read_until)
+
+    def _read_until(self) -> int | None:
+        """Unix seconds up to which changes were read; None if nothing readable says so."""
+        try:
+            return self.changes_from if self.listed or self.backfill else None
+        except SettingsError:
+            return None
 
     def _unreadable(self, what: str) -> SettingsError:
         return SettingsError(

@@ -62,6 +62,8 @@ class Change:
     at: int
     do: Literal["use", "retrieve", "bury"]
     snapshot: Object
+    late: bool = False
+    """Whether a newer event of the object was taken before, so that `at` is too early."""
 
 
 @dataclass
@@ -80,6 +82,8 @@ class Walk:
     """The event ids that another walk from here on will meet again."""
     former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Ids of children that a parent's events name as its former ones."""
+    last_children: dict[str, Object] = field(default_factory=dict)
+    """Former children as the newest event that names them has them."""
     _held: list[Event] = field(default_factory=list)
     _told: set[Key] = field(default_factory=set)
     _overtaken: set[Key] = field(default_factory=set)
@@ -139,12 +143,13 @@ class Walk:
     def _decide(self, key: Key, at: int, group: Sequence[Event]) -> Change:
         event, route = group[0], self.routes[key[0]]
         snapshot = event["data"]["object"]
-        alone = len(group) == 1 and key not in self._overtaken
+        late = key in self._overtaken
+        alone = len(group) == 1 and not late
         if alone and event["type"] in route.deleted_by:
             return Change(key, at, "bury", snapshot)
         whole = not any(cut_short(snapshot, path) for path in route.nested)
         usable = alone and route.trusted and whole and event["api_version"] == self.api_version
-        return Change(key, at, "use" if usable else "retrieve", snapshot)
+        return Change(key, at, "use" if usable else "retrieve", snapshot, late)
 
     def _note_children(self, key: Key, event: Event) -> None:
         """Remember the children that an event names: a removed one has no event of its own."""
@@ -159,6 +164,7 @@ class Walk:
         for listed in named:
             for child in (listed or {}).get("data") or []:
                 self.former_children[key].add(child["id"])
+                self.last_children.setdefault(child["id"], child)
 
 
 def key_of(event: Event) -> Key:

@@ -10,14 +10,15 @@ import keyword
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from tap_stripe_alloy.records import times_of
 from tap_stripe_alloy.shape import Schema, nested_lists
 
+Integer = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Field = tuple[Any, Any]
 """Type and default."""
 
@@ -60,7 +61,10 @@ class Direct:
             content = msgspec.json.format(content, indent=-1)
         if not content.isascii():
             content.decode()  # what is handed on unparsed is to be UTF-8 all the same
-        page: Any = self._decoder.decode(content)
+        try:
+            page: Any = self._decoder.decode(content)
+        except ValueError as error:  # a time beyond the year 9999 is no ValidationError
+            raise msgspec.ValidationError(str(error)) from None
         for record in page.data:
             if record.updated is UNSET:
                 record.updated = record.created
@@ -107,6 +111,8 @@ def _struct(schema: Schema, nested: Sequence[Sequence[str]], known: Mapping[str,
 def _type(schema: Schema, nested: Sequence[Sequence[str]]) -> Any:
     if schema.get("format") == "date-time":
         return datetime | None
+    if "integer" in schema.get("type", ()):
+        return Integer | None
     if [] in [list(path) for path in nested]:
         listed = _struct(schema, (), {"has_more": (bool, False)})
         return listed | None

@@ -18,7 +18,7 @@ from tap_stripe_alloy.direct import DirectPage, on_clock_as_it_came, seconds
 from tap_stripe_alloy.fetch import Batch, Get, Step
 from tap_stripe_alloy.lists import Listed, on_clock
 from tap_stripe_alloy.outputs import Output, changed_at, parts, records_of
-from tap_stripe_alloy.records import Object
+from tap_stripe_alloy.records import Object, moment
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.walk import Changes
@@ -68,7 +68,7 @@ class Listing:
         self._start = start
         self._account = account
         self._run = run
-        self._over = False
+        self.over = False
         self._resumed = missing is None and outputs[0].bookmark.missing is not None
         if missing is None:
             missing = outputs[0].bookmark.missing
@@ -81,7 +81,7 @@ class Listing:
 
     def next(self) -> Get | None:
         """Return the next page to ask for."""
-        ask = None if self._over else self._slices.next()
+        ask = None if self.over else self._slices.next()
         if ask is None:
             return None
         self._pages += 1
@@ -111,23 +111,34 @@ class Listing:
     def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
         if self._resumed:
             self._resumed = False
-            if self._run.stale(self.outputs, answer.sent_at, 0):
-                self._over = True  # the changes since it was begun can no longer be read
+            if not self.over and self._run.stale(self.outputs, answer.sent_at, 0):
+                self.stop()  # the changes since it was begun can no longer be read
                 yield from self._run.relist(self.outputs)
-        if self._over:
+        if self.over:
             return
         self.begin(answer)
         if isinstance(answer.body, DirectPage):
-            yield self._as_it_came(ask, answer.body)
+            yield self._as_it_came(ask, answer.body, self._changed_at(answer))
             return
-        objects: list[Object] = answer.body["data"]
-        rows = [Row(source["created"], source["id"]) for source in objects]
+        objects: list[Object] = [found for found in answer.body["data"] if self._has_id(found)]
+        rows = _positions(objects, ask)
         page = self._slices.received(ask, rows, has_more=answer.body["has_more"])
         kept = {row.id for row in page.keep}
         objects = [source for source in objects if source["id"] in kept]
         if self._listed.without_clocks:
             objects = [source for source in objects if not on_clock(source)]
-        yield from self._complete(page, objects)
+        yield from self._complete(page, objects, self._changed_at(answer))
+
+    def _has_id(self, source: Object) -> bool:
+        return bool(source.get("id")) or self.outputs[0].stream.leave_out_without_id()
+
+    def _changed_at(self, answer: Answer) -> int | None:
+        """When to say that objects changed (Unix seconds); None where their own fields say.
+
+        A row that was given before may say a later time than those: it must not go back.
+        """
+        again = any(out.bookmark.again and out.stream.updated_is_cursor for out in self.outputs)
+        return int(answer.sent_at) if again else None
 
     def _maybe_as_it_came(self, ask: Ask, answer: Answer) -> Iterator[Step]:
         if isinstance(answer.body, dict):  # perhaps it was not what the schema says
@@ -135,13 +146,19 @@ class Listing:
             self.outputs[0].stream.inspect(objects, at_least=SUSPECTED)
         yield from self._answered(ask, answer)
 
-    def _as_it_came(self, ask: Ask, answer: DirectPage) -> Batch:
-        rows = [Row(seconds(record.created), record.id) for record in answer.data]
+    def _as_it_came(self, ask: Ask, answer: DirectPage, changed_at: int | None) -> Batch:
+        rows = [
+            Row(min(max(0, seconds(record.created)), OPEN - 1), record.id) for record in answer.data
+        ]
         page = self._slices.received(ask, rows, has_more=answer.has_more)
         kept = {row.id for row in page.keep}
         records = [record for record in answer.data if record.id in kept]
         if self._listed.without_clocks:
             records = [record for record in records if not on_clock_as_it_came(record)]
+        if changed_at is not None:
+            updated = self.outputs[0].recorder.time(changed_at)
+            for record in records:
+                record.updated = updated
         return Batch([(self.outputs[0], records)], partial(self._written, page))
 
     def begin(self, first: Answer) -> None:
@@ -155,19 +172,25 @@ class Listing:
                     anchor = min(anchor, begun)
                 output.bookmark.begin(anchor, self._slices.missing(), output.version.number)
 
-    def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
-        then = partial(self._batch, page)
+    def _complete(self, page: Page, objects: Sequence[Object], at: int | None) -> Iterator[Step]:
+        then = partial(self._batch, page, at)
         yield from Completion(objects, self._listed, account=self._account, then=then).steps()
 
-    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
-        records = [pair for source in objects for pair in records_of(source, self.outputs)]
+    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
+        records = [pair for source in objects for pair in records_of(source, self.outputs, at)]
         yield Batch(parts(records), partial(self._written, page))
 
     def _written(self, page: Page) -> None:
-        if self._over:
+        if self.over:
             return
         self._slices.saved(page)
-        missing = self._slices.missing()
+        self._note_left(self._slices.missing())
+
+    def stop(self) -> None:
+        """Ask for nothing more, and note nothing more."""
+        self.over = True
+
+    def _note_left(self, missing: Sequence[Missing]) -> None:
         for output in self.outputs:
             if missing:
                 output.bookmark.left(missing)
@@ -183,6 +206,17 @@ class Listing:
             raise error
         self._slices.cursor_lost(ask)
         return iter(())
+
+
+def _positions(objects: Sequence[Object], ask: Ask) -> list[Row]:
+    """Where objects stand in their list; one whose time is none, where the one before does."""
+    times = [moment(source.get("created")) for source in objects]
+    at = next((time for time in times if time is not None), ask.low)
+    rows = []
+    for source, time in zip(objects, times, strict=True):
+        at = at if time is None else time
+        rows.append(Row(at, source["id"]))
+    return rows
 
 
 class Tail(Listing):
@@ -227,10 +261,11 @@ class Tail(Listing):
         return super().next()
 
     @override
-    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
+    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
         for source in objects:
             self._ids[source["id"]] = changed_at(source)
-        yield from super()._batch(page, [new for new in objects if new["id"] not in self._seen])
+        unseen = [new for new in objects if new["id"] not in self._seen]
+        yield from super()._batch(page, at, unseen)
 
     @override
     def _written(self, page: Page) -> None:
@@ -267,7 +302,6 @@ class Relisting(Listing):
         self._walk = walk
         self._since = start
         self._started = False
-        self._read_at = 0
 
     @override
     def next(self) -> Get | None:
@@ -279,16 +313,8 @@ class Relisting(Listing):
         return super().next()
 
     @override
-    def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
-        self._read_at = int(answer.sent_at)
-        yield from super()._answered(ask, answer)
-
-    @override
-    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
-        records = [
-            pair for source in objects for pair in records_of(source, self.outputs, self._read_at)
-        ]
-        yield Batch(parts(records), partial(self._written, page))
+    def _changed_at(self, answer: Answer) -> int | None:
+        return int(answer.sent_at)
 
     @override
     def _written(self, page: Page) -> None:

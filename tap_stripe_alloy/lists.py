@@ -17,6 +17,8 @@ class Listed:
 
     path: str
     params: Sequence[tuple[str, str]] = ()
+    variants: Sequence[Sequence[tuple[str, str]]] = ()
+    """Parameters to read it with, one set after the other, where no single set shows everything."""
     by_created: bool = True
     """Whether it can be filtered by `created`."""
     history: int = HISTORY

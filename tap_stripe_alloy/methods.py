@@ -58,11 +58,11 @@ class AllMethods(Listing):
         return super()._refused_page(ask, error)
 
     @override
-    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
+    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
         self.expected -= {source["id"] for source in objects}
         if self._slices.done and self.expected:
             self.distrusted = "lacks some"
-        yield from super()._batch(page, objects)
+        yield from super()._batch(page, at, objects)
 
     @override
     def _written(self, page: Page) -> None:
@@ -87,16 +87,17 @@ class MethodsByCustomer(Listing):
         return [pair for pair in super()._params(ask) if pair[0] != "expand[]"]
 
     @override
-    def _complete(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
+    def _complete(self, page: Page, objects: Sequence[Object], at: int | None) -> Iterator[Step]:
         for customer in objects:
             url = f"{CUSTOMERS}/{customer['id']}/payment_methods"
             customer[FIELD] = {"data": [], "has_more": True, "url": url}
-        yield from super()._complete(page, objects)
+        yield from super()._complete(page, objects, at)
 
     @override
-    def _batch(self, page: Page, objects: Sequence[Object]) -> Iterator[Step]:
+    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
         methods = [method for customer in objects for method in customer[FIELD]["data"]]
-        yield from super()._batch(page, [new for new in methods if new["created"] >= self._start])
+        wanted = [new for new in methods if new["created"] >= self._start]
+        yield from super()._batch(page, at, wanted)
 
 
 class PaymentMethodListing:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tap_stripe_alloy.records import Object, Record, Recorder
+from tap_stripe_alloy.records import Object, Record, Recorder, moment
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.bookmarks import Bookmark
@@ -31,8 +31,8 @@ Written = list[tuple[Output, Record]]
 
 
 def changed_at(source: Object) -> int:
-    """When an object last changed as far as its own fields tell, in Unix seconds."""
-    return int(source.get("updated") or source["created"])
+    """When an object last changed as far as its own fields tell, in Unix seconds; 0 if none do."""
+    return moment(source.get("updated")) or moment(source.get("created")) or 0
 
 
 def children_of(source: Object, output: Output) -> list[Object]:
@@ -57,9 +57,10 @@ def records_of(source: Object, outputs: Iterable[Output], at: int | None = None)
     """The records of an object and its children; `at`: when it changed, if anything tells."""
     own = changed_at(source)
     rows = [
-        (output, row, at or (own if row is source else max(own, row.get("created") or 0)))
+        (output, row, at or (own if row is source else max(own, moment(row.get("created")) or 0)))
         for output in outputs
         for row in children_of(source, output)
+        if row.get("id") or output.stream.leave_out_without_id()
     ]
     # All times are read before the first record is made: making one converts nested times.
     return [(output, output.recorder.record(row, updated)) for output, row, updated in rows]

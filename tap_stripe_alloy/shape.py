@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -17,13 +17,16 @@ Schema = dict[str, Any]
 
 EXPAND_LEVELS = 4  # docs.stripe.com/api/expanding_objects
 _FILES = resources.files("tap_stripe_alloy") / "schemas"
+INT64: Schema = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
+"""The bounds of an integer: with them targets choose a column of 64 bits."""
 _DATE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
 
 ADDED: Mapping[str, Schema] = {
     "updated": {
         "type": "string",
         "format": "date-time",
-        "description": "When the object last changed, as far as known.",
+        "description": "When the object last changed, as far as known. "
+        "If a list is read again: when it was read, so that the time does not go back.",
     },
     "deleted": {"type": "boolean", "description": "Whether the object no longer exists."},
     "_account_id": {
@@ -63,6 +66,23 @@ def stream_schema(stream: str, *, expand: Sequence[str], unix: bool) -> Schema:
         for time in _date_times(schema):
             _as_integer(time)
     return schema
+
+
+def with_nulls(schema: Schema, but: Collection[str]) -> Schema:
+    """The schema with null allowed in each column but those named.
+
+    A tombstone has all columns, and nothing may tell what one of them last held.
+    """
+    properties = {
+        name: value if name in but else {**value, "type": _or_null(value["type"])}
+        for name, value in schema["properties"].items()
+    }
+    return {**schema, "properties": properties}
+
+
+def _or_null(types: str | list[str]) -> list[str]:
+    named = [types] if isinstance(types, str) else types
+    return named if "null" in named else [*named, "null"]
 
 
 def check_expand(expand: Mapping[str, Sequence[str]], streams: Sequence[str]) -> None:
@@ -150,6 +170,7 @@ def _as_integer(schema: Schema) -> None:
     swap: Callable[[str], str] = lambda name: "integer" if name == "string" else name  # noqa: E731
     types = schema["type"]
     schema["type"] = swap(types) if isinstance(types, str) else [swap(name) for name in types]
+    schema.update(INT64)
 
 
 def _list(names: Sequence[str] | Mapping[str, Any]) -> str:

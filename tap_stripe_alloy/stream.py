@@ -18,9 +18,11 @@ from tap_stripe_alloy import shape
 from tap_stripe_alloy.backfill import HISTORY
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.records import Record, surprises
+from tap_stripe_alloy.tombstones import Tombstone, let_through
 
 if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
+    from singer_sdk.mapper import StreamMap
 
     from tap_stripe_alloy.tap import TapStripeAlloy
 
@@ -41,6 +43,8 @@ class StripeStream(Stream):
     other_paths: ClassVar[tuple[str, ...]] = ()
     """Lists that serve where an account refuses the first."""
     list_params: ClassVar[tuple[tuple[str, str], ...]] = ()
+    list_variants: ClassVar[tuple[tuple[tuple[str, str], ...], ...]] = ()
+    """Further parameters, where only several lists together hold all objects."""
     by_created: ClassVar[bool] = True
     """Whether the list can be filtered by `created`."""
     history: ClassVar[int] = HISTORY
@@ -48,7 +52,8 @@ class StripeStream(Stream):
     told_by_events: ClassVar[bool] = True
     """Whether changes come as events; else only what is new can be read."""
     whole: ClassVar[bool] = True
-    """Whether the list holds all there ever was, but for what was deleted."""
+    """Whether the list holds all there ever was, but for what was deleted. If not, a listing does
+    not tell what is gone, and no ACTIVATE_VERSION follows it."""
     edited_in_silence: ClassVar[bool] = False
     """Whether some edits of its objects make no event."""
     subjects: ClassVar[tuple[str, ...]] = ()
@@ -73,7 +78,9 @@ class StripeStream(Stream):
         schema = shape.stream_schema(
             self.name, expand=self.own_expand, unix=tap.settings.unix_times
         )
-        super().__init__(tap, schema=schema)
+        self._documented = schema
+        never_null = {*self.primary_keys, self.replication_key, "object", *shape.ADDED}
+        super().__init__(tap, schema=shape.with_nulls(schema, never_null))
         self.tap = tap
         self._inspected = 0
         self._warned: set[tuple[str, str]] = set()
@@ -99,6 +106,7 @@ class StripeStream(Stream):
         return Listed(
             self.path,
             self.list_params,
+            self.list_variants,
             self.by_created,
             self.history,
             self.expand,
@@ -158,6 +166,11 @@ class StripeStream(Stream):
             self.stream_maps[0].stream_alias, records, self._stream_version
         )
 
+    @property
+    def updated_is_cursor(self) -> bool:
+        """Whether destinations take the row with the latest `updated` for the newest."""
+        return self.replication_key == "updated"
+
     @cached_property
     def as_it_comes(self) -> bool:
         """Whether records are what the list holds: nothing is expanded, left out or mapped."""
@@ -171,6 +184,13 @@ class StripeStream(Stream):
         return len(self.stream_maps) == 1 and (
             isinstance(only, SameRecordTransform) and not only.flattening_enabled
         )
+
+    @cached_property
+    def _maps(self) -> list[StreamMap]:
+        """The stream maps, none of which can keep a deletion from the destination by failing."""
+        for stream_map in self.stream_maps:
+            let_through(stream_map)
+        return self.stream_maps
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
@@ -201,7 +221,7 @@ class StripeStream(Stream):
     ) -> Generator[singer.RecordMessage, None, None]:
         if self.deselected:
             _drop(record, self.deselected)
-        for stream_map in self.stream_maps:
+        for stream_map in self._maps:
             mapped = transformed(stream_map, record)
             if mapped is not None:
                 yield singer.RecordMessage(
@@ -211,14 +231,30 @@ class StripeStream(Stream):
                     time_extracted=utc_now(),
                 )
 
+    def leave_out_without_id(self) -> bool:
+        """Name, once, that objects without their key are left out: no row could be found by it."""
+        if ("id", "is missing") not in self._warned:
+            self._warned.add(("id", "is missing"))
+            self.logger.warning("%s: an object without `id` is left out", self.name)
+        return False
+
+    def does_not_fit(self, path: str) -> None:
+        """Name, once, a field with a value that its schema has no place for."""
+        if (path, "does not fit") not in self._warned:
+            self._warned.add((path, "does not fit"))
+            self.logger.warning(
+                "%s.%s holds a value that its column cannot: it is null", self.name, path
+            )
+
     def inspect(self, records: Sequence[Record], *, at_least: int) -> None:
         """Name once each field that the schema does not foresee; the record goes on as it is.
 
         When so many of the stream were looked at, only the first of each call is.
         """
         looked_at = records if self._inspected < at_least else records[:1]
+        looked_at = [record for record in looked_at if not isinstance(record, Tombstone)]
         self._inspected += len(looked_at)
-        for found in (found for record in looked_at for found in surprises(record, self.schema)):
+        for found in (f for record in looked_at for f in surprises(record, self._documented)):
             if found not in self._warned:
                 self._warned.add(found)
                 self.logger.warning(

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from tap_stripe_alloy.changes import RETENTION
 from tap_stripe_alloy.stream import StripeStream
 
+ACTIVE_OR_NOT = ((("active", "true"),), (("active", "false"),))
+"""Some lists show active objects only, unless they are asked for the others."""
+
 
 class Customers(StripeStream):
     """The people and companies that are charged."""
@@ -94,6 +97,7 @@ class Products(StripeStream):
     name = "products"
     object_name = "product"
     path = "/v1/products"
+    list_variants = ACTIVE_OR_NOT
     subjects = ("product",)
     deleted_by = ("product.deleted",)
     permission = "Products: read"
@@ -105,6 +109,8 @@ class Prices(StripeStream):
     name = "prices"
     object_name = "price"
     path = "/v1/prices"
+    list_variants = ACTIVE_OR_NOT
+    whole = False  # inline prices are in no list
     subjects = ("price",)
     deleted_by = ("price.deleted",)
     permission = "Plans: read"
@@ -118,6 +124,7 @@ class PaymentMethods(StripeStream):
     path = "/v1/payment_methods"
     other_paths = (Customers.path,)
     by_created = False
+    whole = False  # custom ones are in no list, detached ones in no customer's
     subjects = ("payment_method",)
     permission = "PaymentMethods: read"
 

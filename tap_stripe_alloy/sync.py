@@ -24,6 +24,7 @@ from tap_stripe_alloy.own_writes import OwnWrites
 from tap_stripe_alloy.records import DAY, Recorder
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
 from tap_stripe_alloy.streams import PaymentMethods
+from tap_stripe_alloy.variants import VariantListing
 from tap_stripe_alloy.versions import Version
 from tap_stripe_alloy.walk import Changes
 
@@ -228,7 +229,9 @@ class Sync:
                 state[OWN] = account_id
                 state.setdefault(KEY, self._key)
         unix = self._settings.unix_times
-        recorder = Recorder(stream.schema, account_id=account_id, unix=unix)
+        recorder = Recorder(
+            stream.schema, account_id=account_id, unix=unix, misfit=stream.does_not_fit
+        )
         key = stream.replication_key or "updated"
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
         bookmark.check()
@@ -365,7 +368,8 @@ class Sync:
         start, run = self._settings.start, self._run
         for members in _families(outputs):
             root = members[0].stream.root
-            usual = LISTINGS.get(root.name, Listing)
+            several = VariantListing if root.list_variants else Listing
+            usual = LISTINGS.get(root.name, several)
             kind = OnClocksFirst if self._lacks_clocks(members[0]) else usual
             yield kind(members, root.listed, account=account, start=start, run=run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -132,7 +133,7 @@ class Changes:
         gets: list[Get] = []
         for change in changes:
             if change.do == "retrieve":
-                gets.append(self._retrieve(change))
+                gets.append(self._retrieve(self._dated(change)))
             else:
                 records += self._told(change)
         self._open += len(gets)
@@ -150,6 +151,13 @@ class Changes:
             for event in events
             for pair in self._concerned(EVENT, event["created"], copy.deepcopy(event))
         ]
+
+    def _dated(self, change: Change) -> Change:
+        """A change that a newer row may have come before, no older than that row."""
+        if not change.late:
+            return change
+        given = max(self._since[id(output)] for output in self._by_object[change.key[0]])
+        return dataclasses.replace(change, at=max(change.at, given))
 
     def _retrieve(self, change: Change) -> Get:
         root = self._by_object[change.key[0]][0].stream.root
@@ -209,7 +217,10 @@ class Changes:
         if change.do == "bury":
             self._current_children[change.key] = set()
             return [
-                (output, output.recorder.tombstone(source_id, object_name, change.at))
+                (
+                    output,
+                    output.recorder.tombstone(source_id, object_name, change.at, change.snapshot),
+                )
                 for output in self._by_object[object_name]
                 if output.stream.parent is None and self._concerns(output, change.at)
             ]
@@ -243,7 +254,8 @@ class Changes:
                 if output.stream.parent and self._concerns(output, at):
                     for child_id in sorted(former - self._current_children[key]):
                         name = output.stream.object_name
-                        yield output, output.recorder.tombstone(child_id, name, at)
+                        last = self._walk.last_children.get(child_id)
+                        yield output, output.recorder.tombstone(child_id, name, at, last)
 
     def _advance(self) -> None:
         for object_name, outputs in self._by_object.items():

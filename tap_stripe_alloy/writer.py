@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -21,6 +22,12 @@ FLUSH_BYTES = 1 << 17
 """Enough that writing costs little."""
 FLUSH_SECONDS = 0.5
 """How long a record may wait for others."""
+
+
+NUL = b"\\u0000"
+"""As JSON writes it; PostgreSQL and others refuse a whole batch for it."""
+_logger = logging.getLogger(__name__)
+_with_nul: set[tuple[str, str]] = set()
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -52,14 +59,19 @@ class BufferedWriter(MsgSpecWriter):
 
     def put(self, message: Any) -> None:
         """Put one message, as JSON has it, behind those that wait."""
+        start = len(self._buffer)
         encoder.encode_into(message, self._buffer, -1)
+        if self._buffer.find(NUL, start) >= 0:
+            self._buffer[start:] = _without_nul(self._buffer[start:])
         self._buffer += b"\n"
 
     def write_records(
         self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
     ) -> None:
         """Write the RECORD messages of many records at once, as `write_message` would each."""
-        lines = encoder.encode_lines(self.messages_of(stream, records, version))
+        lines: bytes | bytearray = encoder.encode_lines(self.messages_of(stream, records, version))
+        if NUL in lines:
+            lines = b"".join(_without_nul(line) + b"\n" for line in lines.splitlines())
         if len(lines) >= FLUSH_BYTES:  # to copy them would only cost memory that is not warm
             self.flush()
             self._write_all(lines)
@@ -95,6 +107,33 @@ class BufferedWriter(MsgSpecWriter):
             while written < len(rest):
                 written += _write(out, rest[written:])
         self._flushed_at = time.monotonic()
+
+
+def _without_nul(message: bytes | bytearray) -> bytes:
+    """A RECORD message with U+FFFD for NUL in texts; each field with any is named once."""
+    value: dict[str, Any] = msgspec.json.decode(message)
+    for field, inner in value.get("record", {}).items():
+        cleaned = _replaced(inner)
+        if cleaned != inner:
+            value["record"][field] = cleaned
+            if (value["stream"], field) not in _with_nul:
+                _with_nul.add((value["stream"], field))
+                _logger.warning(
+                    "%s.%s holds NUL, which databases refuse: U+FFFD stands for it",
+                    value["stream"],
+                    field,
+                )
+    return msgspec.json.encode(value)
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [_replaced(inner) for inner in value]
+    if isinstance(value, dict):
+        return {_replaced(key): _replaced(inner) for key, inner in value.items()}
+    return value
 
 
 def _write(out: Any, part: memoryview) -> int:

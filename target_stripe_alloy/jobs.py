@@ -17,8 +17,9 @@ ADDED_FIELDS = frozenset(ADDED)
 
 SDC = "_sdc_"
 DELETED_AT = "_sdc_deleted_at"
-_FIRST_DELETION = 946_684_800
-"""Unix seconds of 2000-01-01."""
+_FIRST_DELETION = 1_293_840_000
+"""Unix seconds of 2011-01-01, the year in which Stripe began: nothing was deleted before, and what
+stands for NULL in many programs (1899, 1900, 1970, 2000) is earlier, in any time zone."""
 _CLOCKS_DIFFER = 86_400
 """Seconds by which a clock may go fast: what is deleted later is not deleted."""
 
@@ -154,8 +155,8 @@ def _says_no(value: Any) -> bool:
 def _is_moment(value: Any) -> bool:
     """Tell whether a value is a time at which something may have been deleted.
 
-    That excludes the first and the last day of calendars, which many programs write for NULL, what
-    is still to come, and numbers that are truth values, or milliseconds.
+    That excludes days that many programs write for NULL, what is still to come, and numbers that
+    are truth values, or milliseconds.
     """
     try:
         seconds = unix_seconds_of(value)

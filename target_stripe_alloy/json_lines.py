@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -25,23 +26,43 @@ except ImportError:  # not a POSIX system: one process at a time
 _logger = logging.getLogger(__name__)
 
 
+_LONG = 120
+"""Characters of a path that a message names."""
+
 encoded = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode
 
 
 def check_writable(path: str, setting: str) -> None:
     """Raise `AlloyError` if no file can be written there; creates no file."""
-    file = Path(path)
+    try:
+        why = _why_not(Path(path))
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise _unwritable(path, setting, why)
+
+
+def _why_not(file: Path) -> str:
+    """Why a file cannot be written; empty if it can. Raises OSError."""
     folder = next(parent for parent in file.absolute().parents if parent.exists())
     if file.is_dir():
-        raise _unwritable(path, setting, "it is a directory")
+        return "it is a directory"
     if not folder.is_dir():
-        raise _unwritable(path, setting, f"{folder} is not a directory")
-    if not os.access(file if file.exists() else folder, os.W_OK):
-        raise _unwritable(path, setting, "permission denied")
+        return f"{folder} is not a directory"
+    return "" if os.access(file if file.exists() else folder, os.W_OK) else "permission denied"
 
 
 def _unwritable(path: object, setting: str, why: str | None) -> AlloyError:
-    return AlloyError(f"`{setting}`: {path} cannot be written: {why}")
+    return AlloyError(f"`{setting}`: {shortened(str(path))} cannot be written: {why}")
+
+
+def shortened(path: str) -> str:
+    """Return a path as a message names it: of a long one the end.
+
+    >>> shortened("a" * 300 + ".jsonl")[-8:]
+    'aa.jsonl'
+    """
+    return path if len(path) <= _LONG else f"…{path[-_LONG:]}"
 
 
 class JsonLines:
@@ -137,7 +158,8 @@ def _locked(descriptor: int) -> Iterator[None]:
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Put a file in the place of another at once: nobody sees a part of it. Raises OSError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    mark = zlib.crc32(os.fsencode(path.name))  # as long a name as may be is not made longer
+    beside = path.with_name(f".{mark:08x}.{os.getpid()}.new")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:

@@ -49,13 +49,16 @@ class KeyMissing(MessageError, MissingKeyPropertiesError):
 
 
 class Reader(MsgSpecReader):
-    """Reads messages, and calls `failed` when reading ends before its time."""
+    """Reads messages; calls `begins` before the first, `failed` when reading ends too early."""
 
+    begins: Callable[[], None] | None = None
     failed: Callable[[], None] | None = None
 
     @override
     def process_lines(self, file_input: IO[str] | None, callbacks: Any) -> Any:
         try:
+            if self.begins:
+                self.begins()
             return _process(file_input or sys.stdin, callbacks)
         except BaseException:
             if self.failed:

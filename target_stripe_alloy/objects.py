@@ -15,6 +15,7 @@ from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.fetch import Get
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.shape import nested_lists, stream_schema
+from tap_stripe_alloy.streams import STREAMS
 from target_stripe_alloy.decision import Wanted
 from target_stripe_alloy.images import Seen, state_of, trees_of
 from target_stripe_alloy.reshape import Tree
@@ -22,6 +23,8 @@ from target_stripe_alloy.resources import Object, Resource
 
 _DECIDING = ("currency", "collection_method")
 """Fields that readings and guards look at, whatever the record holds."""
+
+_VARIANTS = {stream.path: stream.list_variants for stream in STREAMS if stream.list_variants}
 
 
 class Objects:
@@ -46,8 +49,9 @@ class Objects:
         return self.get(seen.path, [("expand[]", name) for name in seen.expand])
 
     def list(self, path: str, params: Params = ()) -> Iterator[Object]:
-        """The objects of a list."""
-        return self._transport.walk(path, params, account=self._account)
+        """The objects of a list, those that it shows only when asked for among them."""
+        for variant in _VARIANTS.get(path, ((),)):
+            yield from self._transport.walk(path, [*params, *variant], account=self._account)
 
     def entries(self, resource: Resource, parent: str) -> Iterator[Object]:
         """The lines of an invoice, the items of a subscription."""

@@ -203,9 +203,21 @@ def merged(*several: Needs) -> Needs:
     return found
 
 
-def action_needs(wanted: Wanted) -> Needs:
-    """Return what the action needs that the record asks for."""
-    return {f"{wanted.resource.stream}.{wanted.action}": []} if wanted.action else {}
+def action_needs(wanted: Wanted, current: Object | None = None) -> Needs:
+    """Return what the action needs that the record asks for, with what it does first.
+
+    `current` is the object as it is; where there is none, more is needed rather than less.
+    """
+    if not wanted.action:
+        return {}
+    action = wanted.resource.actions.get(wanted.action)
+    first = {
+        other: [f"{wanted.action} of a {status}"]
+        for status, other in (action.includes if action else {}).items()
+        if current is None or current.get("status") == status
+    }
+    needs: Needs = {wanted.action: [], **first}
+    return {f"{wanted.resource.stream}.{name}": places for name, places in needs.items()}
 
 
 def lacking(needed: Mapping[str, list[str]], policy: Policy) -> str:

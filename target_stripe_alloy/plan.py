@@ -274,7 +274,7 @@ def _apply(
         *updates,
         *(step for step in around if step[0].kind != "attach"),  # updates are for attached ones
         *(_entry(resource, path, *entry) for entry in entries),
-        *((request, action_needs(wanted)) for request in acting),
+        *((request, action_needs(wanted, current)) for request in acting),
     ]
     why = lacking(merged(*(needed for _, needed in planned)), policy)
     if why:

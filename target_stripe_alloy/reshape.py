@@ -31,6 +31,13 @@ _TIME_WANTED = "expected RFC 3339, such as 2026-01-31T00:00:00Z, or Unix seconds
 _SECONDS = ((-(10**10), 0), (100_000, 10_000_000), (100_000_000, 253_402_300_800))
 """What numbers may be Unix seconds: small ones are days or years, larger ones milliseconds, and
 those of eight digits are dates."""
+_EAST, _WEST = 14 * 3600, 12 * 3600
+_NULLS = (
+    (-(10**12), 86_400 + _WEST),
+    (946_684_800 - _EAST, 946_771_200 + _WEST),
+    (4_102_358_400 - _EAST, 10**12),
+)
+"""Days that stand for NULL, in any time zone: up to 1970-01-01, 2000-01-01, from 2099-12-31 on."""
 _DIGITS = 40
 _LARGEST = 2**63 - 1
 
@@ -131,7 +138,7 @@ def _of_number(value: Decimal, shape: Shape, path: str) -> str:
 
 def _seconds(value: str | Decimal, shape: Shape, path: str) -> int:
     try:
-        return unix_seconds_of(value, exact=True)
+        return _meant(unix_seconds_of(value, exact=True))
     except ValueError as error:
         others = "".join(f", or {literal!r}" for literal in shape.literals)
         raise Unwritable(f"{path}: must be a time: {error}{others}") from None
@@ -158,6 +165,13 @@ def unix_seconds_of(value: Any, *, exact: bool = False) -> int:
     if exact and number != number.to_integral_value():
         raise ValueError("whole seconds are wanted")
     return int(number)
+
+
+def _meant(seconds: int) -> int:
+    """A time, unless it is on a day that many programs write for NULL: raises ValueError."""
+    if any(first <= seconds < end for first, end in _NULLS):
+        raise ValueError("many programs write this day for no time: use null")
+    return seconds
 
 
 def _kind(value: Any) -> str:

@@ -79,6 +79,8 @@ class Action:
     method: str = "POST"
     event: str = ""
     """The type of the event that alone tells that it happened, where no status does."""
+    includes: Mapping[str, str] = field(default_factory=_map)
+    """Status → the action that this one does first then."""
     fills: str = ""
     """The field that is filled once it happened, where no status tells."""
 
@@ -228,6 +230,9 @@ def _segment(object_id: str) -> str:
 def _set(*names: str) -> frozenset[str]:
     return frozenset(names)
 
+
+_DRAFTS = _map(draft="finalize")
+"""docs.stripe.com/api/invoices/finalize: Stripe finalizes drafts before it sends or charges."""
 
 RESOURCES: Sequence[Resource] = (
     Resource(
@@ -401,8 +406,8 @@ RESOURCES: Sequence[Resource] = (
         deletes=True,
         actions=_map(
             finalize=Action("finalize", _set("draft"), _set("open", "paid")),
-            pay=Action("pay", _set("draft", "open"), _set("paid")),
-            send=Action("send", _set("draft", "open"), event="invoice.sent"),
+            pay=Action("pay", _set("draft", "open"), _set("paid"), includes=_DRAFTS),
+            send=Action("send", _set("draft", "open"), event="invoice.sent", includes=_DRAFTS),
             void=Action("void", _set("open", "uncollectible"), _set("void")),
             mark_uncollectible=Action("mark_uncollectible", _set("open"), _set("uncollectible")),
         ),

@@ -32,6 +32,7 @@ from target_stripe_alloy.decision import (
     SKIP,
     Policy,
 )
+from target_stripe_alloy.json_lines import shortened
 from target_stripe_alloy.matching import FIELDS
 from target_stripe_alloy.permissions import ALLOWED
 from target_stripe_alloy.resources import BY_STREAM
@@ -348,11 +349,25 @@ def _check_files(settings: TargetSettings) -> None:
     }
     seen: dict[Path, str] = {}
     for name, file in named.items():
-        if not file or (Path(file).exists() and not Path(file).is_file()):
+        found = _file(name, file)
+        if found is None:
             continue
-        other = seen.setdefault(Path(file).resolve(), name)
+        other = seen.setdefault(found, name)
         if other != name:
             raise SettingsError(f"`{other}` and `{name}` name one file: {file}. Use two")
+
+
+def _file(name: str, file: str | None) -> Path | None:
+    """The file that a setting names; None if it is a device, or not set."""
+    if not file:
+        return None
+    try:
+        path = Path(file)
+        return path.resolve() if path.is_file() or not path.exists() else None
+    except OSError as error:
+        raise SettingsError(
+            f"`{name}`: {shortened(file)} cannot be used: {error.strerror}"
+        ) from None
 
 
 __all__ = ["ALLOWED", "DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]

@@ -21,6 +21,7 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, Stream
 from typing_extensions import override
 
 from stripe_alloy.connect import Connection
+from stripe_alloy.errors import AlloyError
 from stripe_alloy.files import open_lines
 from stripe_alloy.plugin import Plugin, run_plugin
 from stripe_alloy.program import metrics_at_debug
@@ -62,6 +63,19 @@ PULSE = 1.0
 """Seconds after which held records go on, and states that are covered go out."""
 
 
+class OutputLost(AlloyError):
+    """Nobody takes STATE any more."""
+
+
+def _forget_output() -> None:
+    """Let what is left in stdout's buffer go nowhere: Python would fail on it again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
 class TargetStripeAlloy(Plugin, Target):
     """Brings records into Stripe: planned, journaled, exactly once."""
 
@@ -76,6 +90,7 @@ class TargetStripeAlloy(Plugin, Target):
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
+    needs_output = False  # a plan does without, and what writes STATE looks for it itself
     exit_code: ClassVar[int] = 0
     """Of the last run that went through."""
 
@@ -89,13 +104,14 @@ class TargetStripeAlloy(Plugin, Target):
             _ = self.settings  # what is wrong is said before the first line is read
         self._lock = threading.RLock()
         self._states: deque[tuple[int, dict[str, Any]]] = deque()
+        self._lost: OutputLost | None = None
         self._ended = threading.Event()
         self._mapped: dict[str, Sequence[StreamMap]] = {}
         self._kinds: dict[str, list[StreamKind | None]] = {}
         """What the records of a source stream are, for each of its stream maps."""
         reader = self.message_reader
         assert isinstance(reader, Reader)  # noqa: S101 - the class says so
-        reader.failed = self._abort
+        reader.begins, reader.failed = self._check_output, self._abort
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -225,6 +241,11 @@ class TargetStripeAlloy(Plugin, Target):
 
     # ------------------------------------------------------------------ messages
 
+    def _check_output(self) -> None:
+        # Python has no stdout where whoever started the process closed it.
+        if sys.stdout is None and not self.settings.dry_run:
+            raise OutputLost("stdout is closed, where STATE goes: open it, or use /dev/null")
+
     @override
     def _process_record_message(self, message_dict: Message) -> None:
         self._process_record(stream_of(message_dict), record_of(message_dict))
@@ -307,7 +328,25 @@ class TargetStripeAlloy(Plugin, Target):
         while self._states and self._states[0][0] <= mark:
             newest = self._states.popleft()
         if newest and not self.settings.dry_run:  # whoever kept it would skip what is not written
-            self._write_state_message(newest[1])
+            try:
+                self._write_state_message(newest[1])
+            except OutputLost:
+                self._states.appendleft(newest)  # the main thread fails with it, too
+                raise
+
+    @override
+    def _write_state_message(self, state: dict[str, Any]) -> None:
+        if self._lost:
+            raise self._lost
+        try:
+            super()._write_state_message(state)
+        except OSError as error:
+            self._lost = OutputLost(
+                f"STATE cannot be written to stdout: {error.strerror}. What was done is in the "
+                "journal: run again, and keep open what reads STATE"
+            )
+            _forget_output()
+            raise self._lost from None
 
     @staticmethod
     def _flush(sink: Any, older_than: float = 0.0) -> None:
@@ -328,7 +367,8 @@ class TargetStripeAlloy(Plugin, Target):
                     Exception
                 ):  # the main thread meets it with its next record
                     self._flush_all(older_than=PULSE)
-                self._emit_states()
+                with contextlib.suppress(OutputLost):
+                    self._emit_states()
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 self.report.progress()
@@ -395,20 +435,21 @@ class TargetStripeAlloy(Plugin, Target):
         """Let what is under way end, and tell what is known."""
         if "_connection" in self.__dict__:
             self._connection.transport.close()  # retries give up; their writes are journaled
-        self._finish()
+        with contextlib.suppress(OutputLost):  # what ends the run is said by whoever raised it
+            self._finish()
 
     def _finish(self) -> None:
         self._ended.set()
-        with self._lock:
-            if "engine" in self.__dict__:
-                self._emit_states()
-                self.engine.close()
-            if "_journal" in self.__dict__:
-                self._journal.close()
-            if "report" in self.__dict__:
-                self.report.close(self.settings.summary)
+        with self._lock, contextlib.ExitStack() as closing:  # the last one first
             if "_connection" in self.__dict__:
-                self._connection.close()
+                closing.callback(self._connection.close)
+            if "report" in self.__dict__:
+                closing.callback(self.report.close, self.settings.summary)
+            if "_journal" in self.__dict__:
+                closing.callback(self._journal.close)
+            if "engine" in self.__dict__:
+                closing.callback(self.engine.close)
+                self._emit_states()
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 Path = tuple[str, ...]
+# Without bounds targets must expect more: DuckDB's HUGEINT, a DOUBLE in Parquet.
+INT64 = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
 MAX_LEVELS = 4  # docs.stripe.com/api/expanding_objects: "a maximum depth of four levels"
 
 
@@ -107,6 +109,7 @@ class Builder:
             self._seen.integers[entry.label] = entry
             if entry.label in self._times:
                 return {"type": "string", "format": "date-time"}
+            return {"type": "integer", **INT64}
         kind = "string" if declared.kind == "expandable" else declared.kind
         return {"type": kind}
 

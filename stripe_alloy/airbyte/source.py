@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import click
@@ -31,7 +30,7 @@ from stripe_alloy.airbyte.shapes import (
 from stripe_alloy.airbyte.writer import AirbyteWriter, Log
 from stripe_alloy.errors import AlloyError, StreamsRefused
 from stripe_alloy.files import read_json, read_object
-from stripe_alloy.program import log_discreetly, run, said_of
+from stripe_alloy.program import check_output, log_discreetly, run, said_of
 from tap_stripe_alloy.streams import BY_NAME
 from tap_stripe_alloy.tap import TapStripeAlloy
 
@@ -46,7 +45,12 @@ def source() -> None:
 
 def main() -> None:
     """Run the command."""
-    run(partial(source.main, standalone_mode=False), logging.getLogger(__name__))
+    run(_main, logging.getLogger(__name__))
+
+
+def _main() -> object:
+    check_output()
+    return source.main(standalone_mode=False)
 
 
 @source.command()

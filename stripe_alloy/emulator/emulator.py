@@ -41,6 +41,7 @@ STARTS_APART = 1 << 40
 BULK = 100
 """Objects changed in one transaction, where there are many."""
 UNSCOPED = ("serve", "refuse", "empty")
+UNFILTERED = ("active", "all")
 
 
 class Emulator:
@@ -50,7 +51,8 @@ class Emulator:
     is used as it is. `clock` gives Unix seconds. `limits` is "test" or "live" for Stripe's rate
     limits. `latency` is slept before each answer, in seconds. `account_api_version` renders the
     events' snapshots in an older shape. `webhook_retries` are the seconds before each further try
-    to deliver a webhook.
+    to deliver a webhook. `unfiltered_prices` is what `/v1/prices` lists where no `active` is given:
+    "active" ones, as Stripe documents it, or "all".
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Emulator:
         latency: float = 0.0,
         accounts: int = 0,
         unscoped_payment_methods: str = "serve",
+        unfiltered_prices: str = "active",
         account_api_version: str | None = None,
         webhook_retries: Sequence[float] = RETRIES,
         host: str = "127.0.0.1",
@@ -71,6 +74,8 @@ class Emulator:
     ) -> None:
         if unscoped_payment_methods not in UNSCOPED:
             raise ValueError(f"expected one of {UNSCOPED}, got {unscoped_payment_methods!r}")
+        if unfiltered_prices not in UNFILTERED:
+            raise ValueError(f"expected one of {UNFILTERED}, got {unfiltered_prices!r}")
         self.seed, self.customers, self.db = seed, customers, str(db)
         self.api_key = API_KEY
         self.keys = Keys(API_KEY)
@@ -80,6 +85,7 @@ class Emulator:
         self._latency = latency
         self._connected = accounts
         self._unscoped = unscoped_payment_methods
+        self._unfiltered_prices = unfiltered_prices
         self._account_version = account_api_version
         self._webhook_retries = webhook_retries
         self._address = (host, port)
@@ -148,6 +154,7 @@ class Emulator:
             account_version=self._account_version or version,
             latency=self._latency,
             unscoped_payment_methods=self._unscoped,
+            unfiltered_prices=self._unfiltered_prices,
             webhook_retries=self._webhook_retries,
         )
 

@@ -74,7 +74,8 @@ class Lists:
         if "status" not in params and kind == "subscription":
             query.add("status != 'canceled'")
         narrowed = {"test_clock", "customer", "subscription", "parent"} & params.keys()
-        query.add(f"shown != {DELETED}" if narrowed else f"shown = {LISTED}")
+        everywhere = narrowed and kind != "payment_method"  # custom ones are in no list
+        query.add(f"shown != {DELETED}" if everywhere else f"shown = {LISTED}")
         if kind == "event":
             _one_kind_of_type(params)
             self._visible(query)

@@ -86,6 +86,14 @@ def _payment_methods(reading: Reading) -> bytes:
     return reading.lists.page("payment_method", reading.params, reading.path, {})
 
 
+def _prices(reading: Reading) -> bytes:
+    """Active ones unless asked otherwise; inline ones are never among them."""
+    params = reading.params
+    if reading.unfiltered_prices == "active":
+        params = {"active": True, **params}
+    return reading.lists.page("price", params, reading.path, {})
+
+
 def _invoice(reading: Reading) -> bytes:
     found = reading.store.previews.get((reading.account, reading.ids["id"]))
     return fetch(reading, "invoice", reading.ids["id"]) if found is None else _encode(found[0])
@@ -148,6 +156,7 @@ _TAX_IDS = "/v1/customers/{id}/tax_ids"
 _METHODS = "/v1/customers/{id}/payment_methods"
 _OWN: dict[tuple[str, str], ReadHandler] = {
     ("list", "payment_method"): _payment_methods,
+    ("list", "price"): _prices,
     ("list", "account"): _accounts,
     ("get", "account"): _account,
     ("get", "event"): _event,

@@ -30,6 +30,7 @@ class Reading:
     ids: Mapping[str, str]
     params: JSON
     unscoped_payment_methods: str
+    unfiltered_prices: str
 
 
 ReadHandler = Callable[[Reading], bytes]

@@ -80,6 +80,7 @@ class Service:
     account_version: str
     latency: float = 0.0
     unscoped_payment_methods: str = "serve"
+    unfiltered_prices: str = "active"
     webhook_retries: Sequence[float] = RETRIES
 
     def __post_init__(self) -> None:
@@ -204,6 +205,7 @@ class Service:
             asked.ids,
             params,
             self.unscoped_payment_methods,
+            self.unfiltered_prices,
         )
         return asked.route.read(reading)
 

@@ -179,3 +179,60 @@ def test_nothing_to_read_asks_nothing() -> None:
     slices = Slices([])
     assert slices.done
     assert slices.next() is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    created=st.lists(st.integers(0, 60), max_size=80),
+    page_size=st.integers(1, 8),
+    lost=st.sets(st.integers(1, 30)),
+    low=st.integers(0, 30),
+    rng=st.randoms(use_true_random=False),
+)
+def test_of_a_list_in_any_order_nothing_is_lost(
+    created: list[int], page_size: int, lost: set[int], low: int, rng: random.Random
+) -> None:
+    """A list that cannot be filtered by time: cursors are all there is."""
+    rng.shuffle(created)
+    rows = [Row(second, f"pm_{number}") for number, second in enumerate(created)]
+    place = {row.id: number for number, row in enumerate(rows)}
+    slices = Slices([(low, END, None)], page_size=page_size, cuttable=False)
+    ids: list[str] = []
+    for turn in itertools.count():
+        ask = slices.next()
+        if ask is None:
+            break
+        if ask.cursor and turn in lost:
+            slices.cursor_lost(ask)
+            continue
+        start = place[ask.cursor] + 1 if ask.cursor else 0
+        found, more = rows[start : start + page_size], len(rows) > start + page_size
+        page = slices.received(ask, found, has_more=more)
+        ids += [row.id for row in page.keep]
+        slices.saved(page)
+        if rng.random() < 0.2:  # stopped and resumed
+            slices = Slices(slices.missing(), page_size=page_size, cuttable=False)
+    assert set(ids) == {row.id for row in rows if row.created >= low}
+    assert slices.missing() == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    created=st.lists(st.integers(0, 60), max_size=80),
+    page_size=st.integers(1, 8),
+    rng=st.randoms(use_true_random=False),
+)
+def test_a_row_out_of_order_comes_while_there_is_a_cursor(
+    created: list[int], page_size: int, rng: random.Random
+) -> None:
+    rng.shuffle(created)
+    rows = [Row(second, f"ch_{number}") for number, second in enumerate(created)]
+    slices = Slices([(0, END, None)], page_size=page_size)
+    ids: list[str] = []
+    while ask := slices.next():
+        listed = [row for row in rows if ask.low <= row.created < ask.high]
+        start = 1 + next((n for n, row in enumerate(listed) if row.id == ask.cursor), -1)
+        more = len(listed) > start + page_size
+        page = slices.received(ask, listed[start : start + page_size], has_more=more)
+        ids += [row.id for row in page.keep]
+    assert Counter(ids) == Counter(row.id for row in rows)

@@ -44,6 +44,7 @@ def test_a_record_is_the_object_and_four_fields() -> None:
 def test_a_tombstone_says_what_and_when() -> None:
     recorder = Recorder(CHARGE, account_id=None, unix=True)
     assert recorder.tombstone("ch_1", "charge", 60) == {
+        **dict.fromkeys(CHARGE["properties"]),
         "id": "ch_1",
         "object": "charge",
         "updated": 60,

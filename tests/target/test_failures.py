@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,14 +101,19 @@ class Command:
         text = "".join(json.dumps(message) + "\n" for message in messages)
         return self.start_on(text.encode(), **settings)
 
-    def start_on(self, content: bytes, **settings: Any) -> subprocess.Popen[bytes]:
+    def start_on(
+        self, content: bytes, stdout: Any = subprocess.PIPE, closed: bool = False, **settings: Any
+    ) -> subprocess.Popen[bytes]:
         config, lines = self.folder / "config.json", self.folder / "input.jsonl"
         merged = settings_for(self.emulator, self.folder, **{**EXTERNAL, **settings})
         config.write_text(json.dumps(merged))
         lines.write_bytes(content)
         return subprocess.Popen(
-            [sys.executable, "-c", QUICK, "--config", config, "--input", lines],
-            stdout=subprocess.PIPE,
+            [
+                *(("sh", "-c", 'exec "$@" >&-', "sh") if closed else ()),
+                *(sys.executable, "-c", QUICK, "--config", config, "--input", lines),
+            ],
+            stdout=stdout,
             stderr=subprocess.PIPE,
         )
 
@@ -373,6 +379,65 @@ def test_sigterm_does_not_wait_for_what_waits(empty: Emulator, command: Command)
     assert time.monotonic() - began < 10
     write(empty, command.folder, people(1), **EXTERNAL)
     assert places(empty) == [0]
+
+
+# ---------------------------------------------------------------------- stdout
+
+
+def said(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """The exit code, and the one line of its error."""
+    _, err = process.communicate(timeout=60)
+    text = err.decode()
+    assert "Traceback" not in text
+    assert "Exception ignored" not in text
+    (line,) = [line for line in text.splitlines() if "CRITICAL" in line]
+    return process.returncode, line
+
+
+def content(messages: Iterable[Message]) -> bytes:
+    return "".join(json.dumps(message) + "\n" for message in messages).encode()
+
+
+def test_a_closed_stdout_is_said_before_anything_is_written(
+    empty: Emulator, command: Command
+) -> None:
+    code, line = said(command.start_on(content(people(3)), closed=True))
+    assert (code, posts(empty)) == (1, [])
+    assert "stdout is closed" in line
+
+
+def test_a_plan_needs_no_stdout(empty: Emulator, command: Command) -> None:
+    process = command.start_on(content(people(3)), closed=True, dry_run=True)
+    assert command.end(process).code == 0
+
+
+@pytest.fixture(params=["a broken pipe", "a full device"])
+def lost(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A stdout that nothing can be written to."""
+    if request.param == "a full device":
+        if not Path("/dev/full").exists():
+            pytest.skip("no /dev/full here")
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_stdout_that_takes_nothing_is_said(empty: Emulator, command: Command, lost: int) -> None:
+    code, line = said(command.start_on(content(people(3)), stdout=lost))
+    assert code == 1
+    assert "STATE cannot be written to stdout" in line
+
+
+def test_after_a_lost_stdout_nothing_is_done_twice(
+    empty: Emulator, command: Command, lost: int
+) -> None:
+    said(command.start_on(content(people(3)), stdout=lost))
+    run = write(empty, command.folder, people(3), **EXTERNAL)
+    assert sorted(places(empty)) == [0, 1, 2]
+    assert run.states != []
 
 
 # ---------------------------------------------------------------------- secrets

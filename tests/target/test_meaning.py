@@ -37,7 +37,10 @@ NO_DELETED: list[Any] = [
 ]  # fmt: skip
 NO_TIME: list[Any] = [
     "true", "yes", True, 0, 1, "0", "1", "0000-00-00", "0000-00-00 00:00:00", "null", " ",
-    "0001-01-01T00:00:00Z", "9999-12-31", "2026-02-30", "20261101", 20_261_101, [],
+    "0001-01-01T00:00:00Z", "9999-12-31", "1753-01-01", "1899-12-30", "1900-01-01", "1970-01-01",
+    "1970-01-02", "2000-01-01", "2000-01-01T00:00:00-05:00", "2000-01-01T23:59:59-12:00",
+    "2000-01-02", "2001-01-01", "2009-12-31", 946_702_800, "2099-12-31", "2099-12-30T12:00:00",
+    "2026-02-30", "20261101", 20_261_101, [],
     ["2026-11-01"], {}, 1_793_500_000_000, -1, "soon",
 ]  # fmt: skip
 WRONG: list[dict[str, Any]] = [
@@ -173,6 +176,44 @@ def test_no_time_is_made_of_what_is_none(account: Emulator, tmp_path: Path, valu
     assert run.writes == []
     assert run.counts("subscriptions") == {"read": 1, "rejected": 1}
     assert run.rejects[0]["reason"].startswith("cancel_at: must be a time")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2000-01-01", "2000-01-01T00:00:00-05:00", "2099-12-31", "2099-12-31T00:00:00+02:00",
+        "9999-12-31", "9999-12-31T23:59:59Z", 253_402_300_799, 4_102_444_799,
+    ],
+)  # fmt: skip
+def test_a_day_that_stands_for_null_is_no_end(
+    account: Emulator, tmp_path: Path, value: Any
+) -> None:
+    run = end_of_subscription(account, tmp_path, value)
+    assert run.writes == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0001-01-01", "1753-01-01", "1899-12-30", "1900-01-01", "1970-01-01", "2000-01-01", 0, -1,
+     "1970-01-01T00:00:00-11:00", "2099-12-31", "9999-12-31"],
+)  # fmt: skip
+def test_a_day_that_stands_for_null_is_no_time_of_a_new_object(
+    account: Emulator, tmp_path: Path, value: Any
+) -> None:
+    price = next(p for p in account.objects("prices") if p["active"] and p["recurring"])
+    row = record(
+        "subscriptions",
+        no="7",
+        customer=account.ids("customers")[0],
+        items=[{"price": price["id"]}],
+        backdate_start_date=value,
+    )
+    run = write(
+        account, tmp_path, [schema("subscriptions", "no"), row],
+        id_mode="external", allow_actions=["subscriptions.create"],
+    )  # fmt: skip
+    assert run.writes == []
+    assert run.rejects[0]["reason"].startswith("backdate_start_date: must be a time")
 
 
 def end_of_subscription(account: Emulator, folder: Path, value: Any) -> Run:

@@ -17,11 +17,13 @@ from stripe_alloy.emulator import Emulator
 from stripe_alloy.params import Shape
 from target_stripe_alloy import money
 from target_stripe_alloy.copies import LEFT_OUT, READ_ONLY, never_copied
+from target_stripe_alloy.decision import Wanted
 from target_stripe_alloy.forms import tree_from_form
 from target_stripe_alloy.money import MONEY, Rule
 from target_stripe_alloy.permissions import (
     ALLOWED,
     UNCLASSED,
+    action_needs,
     needed_by_request,
     permissions_needed,
     permissions_of,
@@ -545,6 +547,31 @@ def test_earlier_names_are_still_valid() -> None:
 )  # fmt: skip
 def test_a_request_is_asked_again(stream: str, kind: str, body: str, names: set[str]) -> None:
     assert needed_by_request(BY_STREAM[stream], kind, tree_from_form(body)) == names
+
+
+@pytest.mark.parametrize("action", ["send", "pay"])
+def test_what_finalizes_a_draft_needs_that_permission_too(
+    account: Emulator, tmp_path: Path, action: str
+) -> None:
+    api = client_of(account)
+    customer = account.ids("customers")[0]
+    draft = api.v1.invoices.create(
+        {"customer": customer, "collection_method": "send_invoice", "days_until_due": 5}
+    )
+    rows = [schema("invoices"), record("invoices", id=draft.id, _action=action)]
+    run = write(account, tmp_path, rows, allow_actions=[f"invoices.{action}"])
+    assert run.writes == []
+    assert run.rejects[0]["reason"] == (
+        f"`allow_actions` does not contain invoices.finalize (for {action} of a draft)"
+    )
+    assert api.v1.invoices.retrieve(str(draft.id)).status == "draft"
+
+
+@pytest.mark.parametrize("action", ["send", "pay"])
+def test_what_is_finalized_already_needs_no_permission_for_it(action: str) -> None:
+    current = {"id": "in_1", "status": "open"}
+    wanted = Wanted(BY_STREAM["invoices"], {}, {}, action=action)
+    assert action_needs(wanted, current) == {f"invoices.{action}": []}
 
 
 def test_where_the_invoice_is_unknown_a_line_needs_its_permission() -> None:

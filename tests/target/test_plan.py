@@ -195,7 +195,7 @@ def test_an_absent_field_is_never_sent(record: Object, current: Object, base: Ba
         assert request.params.keys() <= record.keys()
 
 
-@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(records, customers, bases, st.booleans())
 def test_an_absent_part_of_a_hash_stays_as_it_is(
     record: Object, current: Object, base: Base | None, merging: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.target import main
+from target_stripe_alloy.target import TargetStripeAlloy, main
 from tests.target.helpers import record, schema, settings_for
 
 Call = Callable[..., str]
@@ -88,10 +89,31 @@ WRONG: dict[str, Any] = {
     "id_mode": ["mine"],
     "on_conflict": [5],
     "dry_run": ["yes", "false", 1],
-    "journal": [5, ["sqlite:///x.db"], "sqlite://", "sqlite:///folder/", "sqlite:///folder", "x"],
-    "rejects": ["folder", 5, "folder/", "file/rejects.jsonl"],
-    "plan": ["folder", 5, ["plan"], "file/plan.jsonl"],
-    "summary": ["folder", 5, {}, "file/summary.json"],
+    "journal": [
+        5,
+        ["sqlite:///x.db"],
+        "sqlite://",
+        "sqlite:///folder/",
+        "sqlite:///folder",
+        "x",
+        "sqlite:///a\0b.db",
+        "sqlite:///\ud800.db",
+        f"sqlite:///{'x' * 300}.db",
+    ],
+    "rejects": [
+        "folder",
+        5,
+        "folder/",
+        "file/rejects.jsonl",
+        "a\0b",
+        "\ud800",
+        "x" * 300,
+        f"{'x' * 300}/a",
+    ],
+    "plan": ["folder", 5, ["plan"], "file/plan.jsonl", "a\0b", "\ud800", "x" * 300],
+    "summary": ["folder", 5, {}, "file/summary.json", "a\0b", "\udfff", "x" * 300],
+    "pipeline": ["a\0b", "\ud800"],
+    "match_by": [{"customers": ["metadata.a\0b"]}, {"customers": ["metadata.\ud800"]}],
     "account_id": ["me", 5],
     "expected_account_id": ["me", 5],
     "max_concurrency": [0, -1, "many"],
@@ -118,6 +140,31 @@ def test_a_setting_that_is_wrong(
     told = call("--config", "config.json", "--input", "input.jsonl")
     assert name in told
     assert [request for request in account.requests if request.method != "GET"] == []
+
+
+@pytest.mark.parametrize("name", ["journal", "rejects", "plan", "summary"])
+def test_a_long_name_is_not_told_in_full(
+    account: Emulator, call: Call, tmp_path: Path, name: str
+) -> None:
+    long = "x" * 300
+    value = f"sqlite:///{long}" if name == "journal" else long
+    (tmp_path / "config.json").write_text(
+        json.dumps({**settings_for(account, tmp_path), name: value})
+    )
+    told = call("--config", "config.json")
+    assert told.startswith(f"`{name}`: …x")
+    assert told.endswith("File name too long")
+    assert len(told) < 200
+
+
+@pytest.mark.parametrize("name", ["rejects", "plan", "summary"])
+def test_a_name_as_long_as_may_be_is_a_file(account: Emulator, tmp_path: Path, name: str) -> None:
+    file = tmp_path / ("x" * 255)
+    messages = [schema("customers"), record("customers", id="cus_no", name="A")]
+    text = "".join(json.dumps(message) + "\n" for message in messages)
+    config = {**settings_for(account, tmp_path), name: str(file)}
+    TargetStripeAlloy(config=config).listen(io.StringIO(text))
+    assert file.read_text()
 
 
 def test_one_file_for_two_purposes_is_refused(

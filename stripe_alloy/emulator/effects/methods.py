@@ -67,7 +67,8 @@ def sepa_debit(ledger: Ledger, country: str, last4: str) -> JSON:
 
 def create(ledger: Ledger, kind: str, details: JSON, **fields: Any) -> JSON:
     """A payment method that belongs to nobody yet; Stripe makes no event of that."""
-    return ledger.add("payment_method", **{"type": kind, kind: details, **fields})
+    hidden = {"_unlisted": True} if kind == "custom" else None
+    return ledger.add("payment_method", hidden=hidden, **{"type": kind, kind: details, **fields})
 
 
 def resolve(ledger: Ledger, reference: str, param: str) -> JSON:

@@ -50,6 +50,13 @@ def _delete_product(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
     return catalog.delete_product(ledger, ledger.get("product", ids["id"]))
 
 
+def inline_price(ledger: Ledger, params: JSON) -> JSON:
+    """A price that comes with what it is for (`price_data`): it is in no list."""
+    price = new_price(ledger, params)
+    ledger.hide(price, _unlisted=True)
+    return price
+
+
 def new_price(ledger: Ledger, params: JSON) -> JSON:
     """A price of checked parameters."""
     if not any(params.get(name) for name in _AMOUNTS) and "unit_amount" not in params:

@@ -10,7 +10,7 @@ from stripe_alloy.emulator.effects.lines import pricing
 from stripe_alloy.emulator.effects.periods import day
 from stripe_alloy.emulator.errors import invalid, missing, required
 from stripe_alloy.emulator.routes import Route
-from stripe_alloy.emulator.writes.catalog import new_price
+from stripe_alloy.emulator.writes.catalog import inline_price
 from stripe_alloy.emulator.writes.fields import metadata
 from stripe_alloy.emulator.writes.lines import take_pending
 
@@ -43,7 +43,7 @@ def chosen(ledger: Ledger, entries: list[JSON], name: str = "items") -> list[Cho
 
 def _price(ledger: Ledger, entry: JSON, param: str) -> JSON:
     if entry.get("price_data"):
-        price = new_price(ledger, entry["price_data"])
+        price = inline_price(ledger, entry["price_data"])
     elif entry.get("price") or entry.get("plan"):
         price = ledger.get("price", entry.get("price") or entry["plan"], f"{param}[price]")
     else:

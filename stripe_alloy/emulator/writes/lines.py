@@ -10,7 +10,7 @@ from stripe_alloy.emulator.effects.catalog import amount_of
 from stripe_alloy.emulator.effects.lines import add_line, from_item, from_subscription, pricing
 from stripe_alloy.emulator.errors import invalid, missing, required
 from stripe_alloy.emulator.routes import Route
-from stripe_alloy.emulator.writes.catalog import new_price
+from stripe_alloy.emulator.writes.catalog import inline_price
 from stripe_alloy.emulator.writes.fields import given, metadata
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _price_of(ledger: Ledger, params: JSON) -> JSON | None:
     if chosen:
         return ledger.get("price", chosen, "pricing[price]")
     if params.get("price_data"):
-        return new_price(ledger, params["price_data"])
+        return inline_price(ledger, params["price_data"])
     return None
 
 
