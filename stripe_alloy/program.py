@@ -61,6 +61,15 @@ def check_output() -> None:
         raise AlloyError("stdout is closed, where the messages go: open it, or use /dev/null")
 
 
+def forget_output() -> None:
+    """Let what is left in stdout's buffer go nowhere: Python would fail on it again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
 def run(command: Callable[[], object], logger: Logger) -> None:
     """Run a program; an error is told in one line, without a traceback.
 
@@ -115,9 +124,7 @@ def said_of_usage(error: click.UsageError) -> str:
 def said_of_system(error: OSError) -> str:
     """Say what the operating system refused, without a name that is none."""
     if isinstance(error, BrokenPipeError):
-        with contextlib.suppress(OSError, ValueError):
-            # Stdout is put aside, or the interpreter would try it once more as it ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         return "The output cannot be written: nobody reads it"
     where = f"{shown_name(str(error.filename))}: " if error.filename else ""
     return f"{where}{error.strerror or type(error).__name__}"

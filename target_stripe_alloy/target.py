@@ -24,7 +24,7 @@ from stripe_alloy.connect import Connection
 from stripe_alloy.errors import AlloyError
 from stripe_alloy.files import open_lines
 from stripe_alloy.plugin import Plugin, run_plugin
-from stripe_alloy.program import metrics_at_debug
+from stripe_alloy.program import forget_output, metrics_at_debug
 from stripe_alloy.stream_maps import stream_map_errors, transformed
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.accounts import account_id, adopt, identity_of
@@ -65,15 +65,6 @@ PULSE = 1.0
 
 class OutputLost(AlloyError):
     """Nobody takes STATE any more."""
-
-
-def _forget_output() -> None:
-    """Let what is left in stdout's buffer go nowhere: Python would fail on it again at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        descriptor = sys.stdout.fileno()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
 
 
 class TargetStripeAlloy(Plugin, Target):
@@ -345,7 +336,7 @@ class TargetStripeAlloy(Plugin, Target):
                 f"STATE cannot be written to stdout: {error.strerror}. What was done is in the "
                 "journal: run again, and keep open what reads STATE"
             )
-            _forget_output()
+            forget_output()
             raise self._lost from None
 
     @staticmethod
