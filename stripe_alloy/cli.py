@@ -9,12 +9,13 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
-from stripe_alloy.errors import AlloyError, SettingsError, without_secrets
-from stripe_alloy.files import read_config
+from stripe_alloy.errors import AlloyError, SettingsError, one_line, without_secrets
+from stripe_alloy.files import open_lines, read_object, shown_name
+from stripe_alloy.program import said_of_system, said_of_usage
 
 MAX_BODY_BYTES = 1 << 28
 MAX_TOLERANCE = 31 * 86_400
@@ -34,19 +35,21 @@ class _Group(click.Group):
             if type(error).__name__ == "NoArgsIsHelpError":  # not in all versions of click
                 error.show()
                 sys.exit(error.exit_code)
-            context = getattr(error, "ctx", None)
-            more = f" See {context.command_path} --help." if context else ""
-            self._fail(f"{error.format_message()}{more}", error.exit_code)
+            if isinstance(error, click.UsageError):
+                self._fail(said_of_usage(error), error.exit_code)
+            self._fail(error.format_message(), error.exit_code)
         except (click.Abort, KeyboardInterrupt):
             self._fail("Aborted.", 1)
-        except (AlloyError, OSError) as error:
+        except AlloyError as error:
             self._fail(str(error), 1)
+        except OSError as error:
+            self._fail(said_of_system(error), 1)
         sys.exit(done if isinstance(done, int) else 0)
 
     @staticmethod
     def _fail(message: str, code: int) -> None:
         line = " ".join(message.split())
-        click.echo(f"Error: {without_secrets(line)}", err=True)
+        click.echo(f"Error: {one_line(without_secrets(line))}", err=True)
         sys.exit(code)
 
 
@@ -156,7 +159,6 @@ def serve(
 @main.command()
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The tap's configuration: its `webhook_inbox`, and the key for --register.",
 )
 @click.option("--inbox", help="SQLAlchemy URL of the inbox: a SQLite file, or PostgreSQL.")
@@ -194,7 +196,7 @@ def serve(
     show_default=True,
     help="Bytes that a request may have.",
 )
-def listen(*, config: Path | None, **given: Any) -> None:
+def listen(*, config: str | None, **given: Any) -> None:
     """Receive Stripe's webhooks into an inbox, until SIGINT or SIGTERM.
 
     Signing secrets come from the file of secrets, or from STRIPE_WEBHOOK_SECRET, with commas
@@ -212,23 +214,20 @@ def listen(*, config: Path | None, **given: Any) -> None:
 
     settings = None
     if config:
-        given_config = read_config(config)
-        _check_types(given_config, config)
+        given_config = read_object(config, "--config")
+        _check_types(given_config)
         settings = read_settings(given_config)
     run(Options(settings, **given), lambda line: click.echo(without_secrets(line), err=True))
 
 
-def _check_types(config: dict[str, Any], file: Path) -> None:
+def _check_types(config: dict[str, Any]) -> None:
     """Refuse values of another type than the settings have, without quoting one."""
-    from jsonschema import Draft7Validator  # noqa: PLC0415 - heavy
-
+    from stripe_alloy.configs import problems_in  # noqa: PLC0415 - heavy
     from tap_stripe_alloy.settings import DECLARED  # noqa: PLC0415 - heavy
 
-    schema = {**DECLARED.to_dict(), "required": []}
-    for error in Draft7Validator(schema).iter_errors(config):
-        path = ".".join(map(str, error.absolute_path))
-        expected = error.validator_value if error.validator in ("type", "enum") else error.validator
-        raise SettingsError(f"{file}: `{path}` must be of {error.validator} {expected}")
+    problems = problems_in(config, DECLARED.to_dict(), partial=True)
+    if problems:
+        raise SettingsError("; ".join(problems))
 
 
 _CONFIG = click.option(
@@ -236,7 +235,6 @@ _CONFIG = click.option(
     "configs",
     multiple=True,
     required=True,
-    type=click.Path(exists=True, dir_okay=False),
     help="The target's configuration; several are merged.",
 )
 
@@ -246,12 +244,11 @@ _CONFIG = click.option(
 @click.option(
     "--input",
     "messages",
-    type=click.File("r", encoding="utf-8"),
     default="-",
     help="Singer messages.",
 )
 @click.option("--output", default=None, help="JSONL file for the plan.")
-def plan(*, configs: tuple[str, ...], messages: IO[str], output: str | None) -> None:
+def plan(*, configs: tuple[str, ...], messages: str, output: str | None) -> None:
     """Say what the target would write, record by record, and what Stripe would invoice for it.
 
     Sends nothing but GETs and requests for previews of invoices.
@@ -259,7 +256,8 @@ def plan(*, configs: tuple[str, ...], messages: IO[str], output: str | None) -> 
     from target_stripe_alloy import commands  # noqa: PLC0415 - heavy
 
     _check_configs(configs)
-    sys.exit(commands.plan(configs, messages, output))
+    with sys.stdin if messages == "-" else open_lines(messages, "--input") as lines:
+        sys.exit(commands.plan(configs, lines, output))
 
 
 @main.group()
@@ -269,7 +267,7 @@ def rejects() -> None:
 
 @rejects.command()
 @_CONFIG
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("file")
 def replay(*, configs: tuple[str, ...], file: str) -> None:
     """Write the records of a rejects FILE, after what was wrong is mended.
 
@@ -279,12 +277,14 @@ def replay(*, configs: tuple[str, ...], file: str) -> None:
     from target_stripe_alloy import commands  # noqa: PLC0415 - heavy
 
     _check_configs(configs)
+    if not Path(file).is_file():
+        raise SettingsError(f"There is no file of rejects: {shown_name(file)}")
     sys.exit(commands.replay(configs, file))
 
 
 def _check_configs(files: tuple[str, ...]) -> None:
     for file in files:
-        read_config(Path(file))
+        read_object(file, "--config")
 
 
 def _until_signal() -> threading.Event:

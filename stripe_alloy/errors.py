@@ -15,6 +15,10 @@ _PASSWORD = re.compile(
     r"\b((?:ssl)?passw(?:or)?d\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&;,]+)", re.IGNORECASE
 )
 _PERMISSION = re.compile(r"\brak_[a-z0-9_]+")
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+"""Characters that end a line, steer a terminal, or change the order in which text is shown."""
 
 
 def without_secrets(text: str) -> str:
@@ -24,11 +28,20 @@ def without_secrets(text: str) -> str:
     return _PASSWORD.sub(r"\1***", without_users)
 
 
+def one_line(text: str) -> str:
+    r"""`text` with line breaks and control characters escaped: it can forge no line of a log.
+
+    >>> one_line("No such customer\nERROR forged")
+    'No such customer\\nERROR forged'
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 class AlloyError(Exception):
     """Base of all errors this project raises on purpose: the message says what to do."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(one_line(without_secrets(message)))
 
 
 class SettingsError(AlloyError):
@@ -85,7 +98,7 @@ class Failure:
         if self.asked:
             handles.append(self.asked)
         text = f"{self.message} [{', '.join(handles)}]" if handles else self.message
-        return without_secrets(text)  # it is logged, too
+        return one_line(without_secrets(text))  # it is logged, too
 
 
 class StripeError(AlloyError):

@@ -144,10 +144,11 @@ class _Wire:
             pool: Any = self._adapter.get_connection_with_tls_context(
                 sample, _bundle(found["verify"]), proxies=found["proxies"], cert=found["cert"]
             )
-        except ValueError as error:  # InvalidURL and MissingSchema are some
-            raise errors.SettingsError(f"`api_url` {api_url!r} is no URL: {error}") from None
+        except ValueError:  # InvalidURL and MissingSchema are some
+            raise errors.SettingsError("`api_url` is no URL that can be called") from None
         except OSError as error:  # such as a bundle of certificates that is not there
-            raise errors.SettingsError(f"No connection to {api_url}: {error}") from None
+            why = error.strerror or str(error)
+            raise errors.SettingsError(f"No connection to `api_url`: {why}") from None
         self._watch = Watch(ANSWER_TIMEOUT)
         pool.ConnectionCls = self._watch.over(pool.ConnectionCls)
         self._pool = pool

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from singer_sdk import typing as th
 
+from stripe_alloy.configs import separated, shown_value
 from stripe_alloy.emulator import emulates
 from stripe_alloy.errors import SettingsError
 from tap_stripe_alloy import shape
@@ -17,6 +20,8 @@ from tap_stripe_alloy.records import unix_seconds
 ALL_ACCOUNTS = "all"
 STRIPE = "https://api.stripe.com"
 MAX_CONCURRENCY = 32
+MAX_NUMBER = 1_000_000
+"""Above any number of requests that Stripe allows."""
 
 DECLARED = th.PropertiesList(
     th.Property(
@@ -45,7 +50,7 @@ DECLARED = th.PropertiesList(
     ),
     th.Property(
         "account_ids",
-        th.ArrayType(th.StringType),
+        th.CustomType({"type": ["array", "string"], "items": {"type": ["string"]}}),
         default=[],
         title="Account IDs",
         description="Connected accounts to read (`acct_…`), or `all` for every one. Default: the "
@@ -182,7 +187,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         api_key=str(config.get("api_key") or "").strip(),
         api_url=str(config.get("api_url") or STRIPE).strip(),
         api_version=str(config.get("api_version") or shape.api_version()).strip(),
-        account_ids=tuple(config.get("account_ids") or ()),
+        account_ids=_accounts(config.get("account_ids") or ()),
         start=_start(config.get("start_date")),
         expand={name: tuple(paths) for name, paths in (config.get("expand") or {}).items()},
         unix_times=config.get("timestamps") == "unix",
@@ -200,6 +205,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
 def check_key(settings: Settings) -> None:
     """Refuse, before the first request, what cannot be a key that reads."""
     if settings.emulated or re.fullmatch(r"(sk|rk)_\w+", settings.api_key, re.ASCII):
+        _check_way(settings)
         return
     if not settings.api_key:
         raise SettingsError(
@@ -209,24 +215,48 @@ def check_key(settings: Settings) -> None:
     if re.match(r"(sk|rk)_", settings.api_key):
         raise SettingsError("`api_key` holds characters that no key has: a quote, a blank?")
     raise SettingsError(
-        f"`api_key` starts with {settings.api_key[:3]!r}: a secret key starts with 'sk_', a "
-        "restricted one with 'rk_'; a publishable key ('pk_') cannot read"
+        "`api_key` is no key that reads: a secret key starts with 'sk_', a restricted one with "
+        "'rk_'; a publishable key ('pk_') cannot read"
     )
 
 
+def _check_way(settings: Settings) -> None:
+    """Refuse to send a live key over a network that may read along."""
+    url = settings.api_url.lower()
+    if "_live_" not in settings.api_key or settings.emulated or url.startswith("https://"):
+        return
+    if not _is_this_machine(urlsplit(url).hostname or ""):
+        raise SettingsError(
+            "`api_url` begins with http://, and `api_key` is a live key: it would be sent "
+            "unencrypted. Use https://"
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _accounts(given: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(separated(given) if isinstance(given, str) else given)
+
+
 def _check(settings: Settings) -> None:
-    web = re.fullmatch(r"https?://[^\s/]+(/\S*)?", settings.api_url)
+    web = re.fullmatch(r"https?://[^\s/\\]+(/\S*)?", settings.api_url)
     if not web and not emulates("", settings.api_url):
-        raise SettingsError(f"`api_url` is no URL: {settings.api_url!r}, expected {STRIPE!r}")
+        shown = shown_value(settings.api_url)
+        raise SettingsError(f"`api_url` is no URL{shown}, expected {STRIPE!r}")
     if not re.fullmatch(r"\d{4}-\d\d-\d\d(\.\w+)?", settings.api_version):
         raise SettingsError(
-            f"`api_version` is no version of Stripe's: {settings.api_version!r}, "
+            f"`api_version` is no version of Stripe's{shown_value(settings.api_version)}, "
             f"expected one like {shape.api_version()!r}"
         )
     for account in settings.account_ids:
-        if account != ALL_ACCOUNTS and not re.fullmatch(r"acct_\w+", account):
+        if account != ALL_ACCOUNTS and not re.fullmatch(r"acct_\w+", account, re.ASCII):
             raise SettingsError(
-                f"`account_ids` names no account: {account!r}, expected 'acct_…' or 'all'"
+                f"`account_ids` names no account{shown_value(account)}, expected 'acct_…' or 'all'"
             )
 
 
@@ -235,9 +265,9 @@ def _start(text: str | None) -> int:
         return 0
     try:
         return unix_seconds(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise SettingsError(
-            f"`start_date` is no date: {text!r}, expected one like '2026-01-31T00:00:00Z'"
+            f"`start_date` is no date{shown_value(text)}, expected one like '2026-01-31T00:00:00Z'"
         ) from None
 
 
@@ -247,14 +277,14 @@ def _positive(config: Mapping[str, Any], name: str) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = 0.0
-    if number <= 0:
-        raise SettingsError(f"`{name}` must be a number above 0, got {value!r}")
+    if not 0 < number <= MAX_NUMBER:
+        raise SettingsError(f"`{name}` must be a number above 0, at most {MAX_NUMBER}")
     return number
 
 
 def _days(value: Any) -> int:
-    if not str(value).isdecimal():
-        raise SettingsError(f"`relist_days` must be a number of days, 0 or more, got {value!r}")
+    if not re.fullmatch(r"[0-9]{1,5}", str(value)):
+        raise SettingsError("`relist_days` must be a number of days, 0 or more, at most 99999")
     return int(value)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from stripe_alloy.configs import quoted, shown_value
 from stripe_alloy.errors import SettingsError
 
 Schema = dict[str, Any]
@@ -101,12 +102,15 @@ def check_expand(expand: Mapping[str, Sequence[str]], streams: Sequence[str]) ->
     """Refuse, by name, a stream or a path that Stripe cannot expand in a list."""
     for stream, paths in expand.items():
         if stream not in streams:
-            raise SettingsError(f"`expand` names no stream: {stream!r}. Streams: {_list(streams)}")
+            raise SettingsError(
+                f"`expand` names no stream{shown_value(stream)}. Streams: {_list(streams)}"
+            )
         known = generated("_expandable")[stream]
         for path in paths:
             if not can_expand(known, path):
+                shown = quoted(path, "a path that is given")
                 raise SettingsError(
-                    f"`expand`: {stream} has nothing to expand at {path!r}. Known: {_list(known)}"
+                    f"`expand`: {stream} has nothing to expand at {shown}. Known: {_list(known)}"
                 )
             if f"data.{path}".count(".") >= EXPAND_LEVELS:
                 raise SettingsError(

@@ -13,6 +13,7 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
+from stripe_alloy.stream_maps import transformed
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.backfill import HISTORY
 from tap_stripe_alloy.lists import Listed
@@ -249,7 +250,7 @@ class StripeStream(Stream):
         if self.deselected:
             _drop(record, self.deselected)
         for stream_map in self._maps:
-            mapped = stream_map.transform(record)
+            mapped = transformed(stream_map, record)
             if mapped is not None:
                 yield singer.RecordMessage(
                     stream=stream_map.stream_alias,

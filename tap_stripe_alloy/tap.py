@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
-import json
 import re
 import sys
 import threading
@@ -12,9 +10,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from fnmatch import filter as filter_names
 from functools import cached_property
 from pathlib import PurePath
-from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
 from singer_sdk import Tap
@@ -28,7 +27,10 @@ from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from stripe_alloy.errors import AccountsRefused, SettingsError, StreamsRefused, StripeError
-from stripe_alloy.program import metrics_at_debug, run
+from stripe_alloy.files import read_object
+from stripe_alloy.plugin import Plugin, run_plugin
+from stripe_alloy.program import metrics_at_debug
+from stripe_alloy.stream_maps import sources_of
 from tap_stripe_alloy import shape
 from tap_stripe_alloy.check import lacking, verdict_on
 from tap_stripe_alloy.documents import bookmarks_of, check_catalog, guess
@@ -70,7 +72,7 @@ TERMINATED = 143
 """The exit code of a run that was told to stop: 128 + SIGTERM."""
 
 
-class TapStripeAlloy(Tap):
+class TapStripeAlloy(Plugin, Tap):
     """Streams Stripe's objects: what is there, then what changes and what goes."""
 
     name = "tap-stripe-alloy"
@@ -114,8 +116,6 @@ class TapStripeAlloy(Tap):
     def settings(self) -> Settings:
         """The checked settings."""
         settings = read_settings(self.config)
-        for name in sorted(set(self.config) - set(self.config_jsonschema["properties"])):
-            self.logger.warning("There is no setting %r: it is ignored", name)
         settings = replace(settings, expand=expand_families(settings.expand))
         shape.check_expand(settings.expand, list(BY_NAME))
         if settings.api_version != shape.api_version():
@@ -165,6 +165,14 @@ class TapStripeAlloy(Tap):
             marks = entry.metadata.get(("properties", column))
             if marks is not None:
                 marks.inclusion = Metadata.InclusionType.AUTOMATIC
+
+    @override
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        found = super()._validate_config(raise_errors=raise_errors)
+        for pattern in sources_of(self._config.get("stream_maps") or {}):
+            if not filter_names(BY_NAME, pattern):  # what it is to hide would be shown
+                raise SettingsError(f"`stream_maps` names no stream: {pattern!r}. {_near(pattern)}")
+        return found
 
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
@@ -390,6 +398,8 @@ class TapStripeAlloy(Tap):
         for option in command.params:
             if option.name == "discover":
                 option.is_eager = False  # it looks at what `--select` names
+            if option.name in ("catalog", "state"):
+                option.type = click.STRING  # opened by `invoke`, which says in one line why not
             if isinstance(option, click.Option) and option.name == "test":
                 option.help = (
                     "Say of each stream whether the key may read it. --test=schema writes schemas."
@@ -423,10 +433,16 @@ class TapStripeAlloy(Tap):
     @override
     def invoke(cls, *, follow: bool = False, **options: Any) -> None:
         cls.following = follow
-        for name in ("state", "catalog"):
-            if options.get(name) is not None:
-                options[name] = io.StringIO(_json_text(options[name], f"--{name}"))
-        super().invoke(**options)
+        if options.get("about"):
+            super().invoke(**options)
+        cls.print_version(print_fn=cls.logger.info)
+        given = {
+            name: read_object(options[name], f"--{name}")
+            for name in ("state", "catalog")
+            if options.get(name) is not None
+        }
+        config = options["config"]
+        cls(config=config.config, parse_env_config=config.parse_env, **given).sync_all()
 
     @classmethod
     @override
@@ -439,23 +455,6 @@ class TapStripeAlloy(Tap):
         ctx.exit(0 if tap.check() else 1)
 
 
-def _json_text(file: IO[str], option: str) -> str:
-    """The text of a file that holds JSON in UTF-8; raises `SettingsError` on any other."""
-    where = f"The file given with {option}, {file.name},"
-    try:
-        content: bytes = file.buffer.read()  # type: ignore[attr-defined]
-        text = content.decode("utf-8-sig")
-        found = json.loads(text)
-    except UnicodeDecodeError:
-        raise SettingsError(f"{where} is not a text in UTF-8: save it in that encoding") from None
-    except (RecursionError, ValueError) as error:
-        said = f": {error}" if isinstance(error, json.JSONDecodeError) else ""
-        raise SettingsError(f"{where} is no JSON{said}") from None
-    if not isinstance(found, dict):
-        raise SettingsError(f"{where} must hold a JSON object, {{…}}")
-    return text
-
-
 def streams_named(text: str) -> list[str]:
     """Read names of streams, separated by commas or blanks; `SettingsError` names unknown ones.
 
@@ -465,17 +464,20 @@ def streams_named(text: str) -> list[str]:
     names = re.split(r"[,\s]+", text.strip())
     for name in names:
         if name not in BY_NAME:
-            near = get_close_matches(name, BY_NAME, 1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Streams: {', '.join(BY_NAME)}"
-            raise SettingsError(f"--select names no stream: {name!r}. {hint}")
+            raise SettingsError(f"--select names no stream: {name!r}. {_near(name)}")
     return names
+
+
+def _near(name: str) -> str:
+    near = get_close_matches(name, BY_NAME, 1)
+    return f"Did you mean {near[0]!r}?" if near else f"Streams: {', '.join(BY_NAME)}"
 
 
 def main() -> None:
     """Run the command."""
     gc.freeze()
     gc.set_threshold(100_000)  # records hold no cycles: looking for them costs a sixth of the time
-    run(TapStripeAlloy.cli, TapStripeAlloy.logger)
+    run_plugin(TapStripeAlloy)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from singer_sdk.singerlib import Message, RecordMessage
 from typing_extensions import override
 
 from stripe_alloy.errors import AlloyError
+from stripe_alloy.program import forget_output
 
 FLUSH_BYTES = 1 << 17
 """Enough that writing costs little."""
@@ -140,8 +140,7 @@ def _write(out: Any, part: memoryview) -> int:
     try:
         return int(out.write(part))
     except OSError as error:
-        # Stdout is put aside, or the interpreter would try it once more as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         raise AlloyError(
             f"The output cannot be written: {error.strerror}. Run again from the last state that "
             "came through."

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from stripe_alloy.program import run
-from target_stripe_alloy.configs import merged
+from stripe_alloy.configs import merged
+from stripe_alloy.program import log_discreetly, run
 from target_stripe_alloy.json_lines import encoded, lines_in, rewrite_lines
 from target_stripe_alloy.rejects import Origin, Sorted
 from target_stripe_alloy.target import TargetStripeAlloy
@@ -105,6 +105,7 @@ def _guarded(work: Callable[[], None]) -> int:
     """Do something; returns the exit code of what it did, or of its error."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("singer_sdk").setLevel(logging.WARNING)
+    log_discreetly()
     TargetStripeAlloy.exit_code = 0
     try:
         run(work, TargetStripeAlloy.logger)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from singer_sdk import typing as th
 
+from stripe_alloy.configs import quoted, shown_value
 from stripe_alloy.errors import SettingsError
 from tap_stripe_alloy.settings import DECLARED as TAPS
 from tap_stripe_alloy.settings import MAX_CONCURRENCY, Settings, check_key, read_settings
@@ -39,7 +40,6 @@ from target_stripe_alloy.resources import BY_STREAM
 TEST, LIVE = "test", "live"
 SHARED = ("api_key", "api_url", "api_version", "max_requests_per_second", "max_concurrency")
 """Settings that mean the same as the tap's."""
-_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def _choice(name: str, values: tuple[str, ...], title: str, description: str) -> th.Property[Any]:
@@ -212,7 +212,6 @@ class TargetSettings:
 
 def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
     """Read a configuration; raises `SettingsError` on what its JSON schema cannot say."""
-    _check_characters(config)
     shared = read_settings({name: config.get(name) for name in SHARED})
     check_key(shared)
     settings = TargetSettings(
@@ -245,27 +244,6 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
     return settings
 
 
-def _check_characters(config: Mapping[str, Any]) -> None:
-    """Refuse what no file, database or request can hold, before any of them fails on it."""
-    for name, value in config.items():
-        if any(_UNUSABLE.search(text) for text in _texts_in(value)):
-            raise SettingsError(
-                f"`{name}` holds a NUL character or half of a surrogate pair: take it out"
-            )
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield str(name)
-            yield from _texts_in(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _texts_in(inner)
-
-
 def _of_meltano(environment: Mapping[str, str]) -> str | None:
     """The name of a Meltano pipeline, as its state id begins."""
     extractor = environment.get("MELTANO_EXTRACTOR_NAME")
@@ -287,7 +265,7 @@ def _allowed(names: Any) -> frozenset[str]:
     for name in names:
         if name not in ALLOWED:
             raise SettingsError(
-                f"`allow_actions` names no action: {name!r}. Known: {', '.join(ALLOWED)}"
+                f"`allow_actions` names no action{shown_value(name)}. Known: {', '.join(ALLOWED)}"
             )
     return frozenset(names)
 
@@ -295,9 +273,11 @@ def _allowed(names: Any) -> frozenset[str]:
 def _match_by(rules: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     for stream, fields in rules.items():
         if stream not in BY_STREAM or not BY_STREAM[stream].writable:
-            raise SettingsError(f"`match_by` names no stream that can be written: {stream!r}")
+            raise SettingsError(
+                f"`match_by` names no stream that can be written{shown_value(stream)}"
+            )
         if not fields or isinstance(fields, str):
-            raise SettingsError(f"`match_by`: {stream} needs a list of fields, got {fields!r}")
+            raise SettingsError(f"`match_by`: {stream} needs a list of fields")
         for name in fields:
             _check_field(stream, name)
     return {stream: tuple(dict.fromkeys(fields)) for stream, fields in rules.items()}
@@ -309,8 +289,9 @@ def _check_field(stream: str, name: str) -> None:
         return
     safe = ", ".join((*FIELDS.get(stream, ()), "metadata.<key>"))
     raise SettingsError(
-        f"`match_by`: {stream} cannot be matched by {name!r}: it is not unique, or Stripe has no "
-        f"exact list by it, so another object could be written. Use one of: {safe}"
+        f"`match_by`: {stream} cannot be matched by {quoted(name, 'what is given')}: it is not "
+        f"unique, or Stripe has no exact list by it, so another object could be written. Use one "
+        f"of: {safe}"
     )
 
 
@@ -331,7 +312,7 @@ def _check_matching(policy: Policy) -> None:
 def _account(config: Mapping[str, Any], name: str) -> str | None:
     value = config.get(name) or None
     if value is not None and not re.fullmatch(r"acct_\w+", str(value), re.ASCII):
-        raise SettingsError(f"`{name}` is no account: {value!r}, expected 'acct_…'")
+        raise SettingsError(f"`{name}` is no account{shown_value(str(value))}, expected 'acct_…'")
     return value
 
 
@@ -339,7 +320,7 @@ def _number(value: Any) -> int | None:
     if value is None:
         return None
     if not str(value).isdecimal():
-        raise SettingsError(f"`max_rejects` must be a number, 0 or more, got {value!r}")
+        raise SettingsError("`max_rejects` must be a number, 0 or more")
     return int(value)
 
 

@@ -5,37 +5,29 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import FrameType
 from typing import Any, ClassVar
 
 import click
 from singer_sdk import Target
-from singer_sdk.exceptions import ConfigValidationError, MappingError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
-from singer_sdk.plugin_base import _ConfigInput
-from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 from typing_extensions import override
 
 from stripe_alloy.connect import Connection
-from stripe_alloy.errors import AlloyError, SettingsError
-from stripe_alloy.program import metrics_at_debug, run
+from stripe_alloy.errors import AlloyError
+from stripe_alloy.files import open_lines
+from stripe_alloy.plugin import Plugin, run_plugin
+from stripe_alloy.program import forget_output, metrics_at_debug
+from stripe_alloy.stream_maps import stream_map_errors, transformed
 from stripe_alloy.transport import Transport
 from target_stripe_alloy.accounts import account_id, adopt, identity_of
-from target_stripe_alloy.configs import (
-    ENVIRONMENT,
-    check_environment,
-    merged,
-    open_input,
-    problem_of,
-)
 from target_stripe_alloy.default_files import default_journal, default_rejects
 from target_stripe_alloy.engine import Engine
 from target_stripe_alloy.inherited import SETTINGS, WORKS, check_inherited
@@ -71,40 +63,11 @@ PULSE = 1.0
 """Seconds after which held records go on, and states that are covered go out."""
 
 
-@contextlib.contextmanager
-def _stream_map_errors() -> Iterator[None]:
-    """Say what is wrong with stream maps in one line."""
-    try:
-        yield
-    except (MappingError, NotImplementedError) as error:
-        raise SettingsError(f"`stream_maps`: {error}") from None
-
-
-def _mapped(stream_map: StreamMap, source: Message) -> Message | None:
-    """Apply a stream map; raises `SettingsError` where an expression of it fails on a record."""
-    try:
-        return stream_map.transform(copy.copy(source))
-    except Exception as error:  # noqa: BLE001 - an expression may raise anything, with the value in its message
-        raise SettingsError(
-            f"`stream_maps`: an expression of {stream_map.stream_alias!r} fails on a record "
-            f"({type(error).__name__})"
-        ) from None
-
-
 class OutputLost(AlloyError):
     """Nobody takes STATE any more."""
 
 
-def _forget_output() -> None:
-    """Let what is left in stdout's buffer go nowhere: Python would fail on it again at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        descriptor = sys.stdout.fileno()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
-
-
-class TargetStripeAlloy(Target):
+class TargetStripeAlloy(Plugin, Target):
     """Brings records into Stripe: planned, journaled, exactly once."""
 
     name = "target-stripe-alloy"
@@ -118,6 +81,7 @@ class TargetStripeAlloy(Target):
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
+    needs_output = False  # a plan does without, and what writes STATE looks for it itself
     exit_code: ClassVar[int] = 0
     """Of the last run that went through."""
 
@@ -143,17 +107,7 @@ class TargetStripeAlloy(Target):
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         check_inherited(self.config)
-        try:
-            return super()._validate_config(raise_errors=raise_errors)
-        except ConfigValidationError:
-            validator = DEFAULT_JSONSCHEMA_VALIDATOR(self.config_jsonschema)
-            problems = sorted({problem_of(e) for e in validator.iter_errors(dict(self.config))})
-            raise SettingsError("; ".join(problems) or "a setting is wrong") from None
-
-    @override
-    def setup_mapper(self) -> None:
-        with _stream_map_errors():
-            super().setup_mapper()
+        return super()._validate_config(raise_errors=raise_errors)
 
     @classmethod
     @override
@@ -166,23 +120,12 @@ class TargetStripeAlloy(Target):
 
     @classmethod
     @override
-    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
-        # A parameter's callback is called while `--help` is, too: errors wait for `invoke`.
-        return value
-
-    @classmethod
-    @override
-    def invoke(cls, *, config: Any = (), file_input: Any = None, **named: Any) -> None:
+    def invoke(cls, *, file_input: Any = None, **named: Any) -> None:
         if named.get("about"):
             super().invoke(**named)
-        files = [file for file in config if file != ENVIRONMENT]
-        if len(files) < len(config):
-            properties = cls.config_jsonschema["properties"]
-            check_environment(str(cls._env_var_prefix), properties, os.environ)
-        given = _ConfigInput(merged(files), parse_env=len(files) < len(config))
-        source = open_input(file_input) if file_input not in (None, "-") else None
+        source = open_lines(file_input, "--input") if file_input not in (None, "-") else None
         with source or contextlib.nullcontext():
-            super().invoke(config=given, file_input=source, **named)
+            super().invoke(file_input=source, **named)
 
     @classmethod
     @override
@@ -316,7 +259,7 @@ class TargetStripeAlloy(Target):
             for stream_map, kind in zip(self._maps_of(name), self._kinds[name], strict=True):
                 record: Message | None = source
                 if not isinstance(stream_map, SameRecordTransform):
-                    record = _mapped(stream_map, source)
+                    record = transformed(stream_map, copy.copy(source))
                 if record is None or kind is None:
                     continue
                 sink = self._sinks_active[stream_map.stream_alias]
@@ -332,7 +275,7 @@ class TargetStripeAlloy(Target):
     @override
     def _process_schema_message(self, message_dict: Message) -> None:
         check_schema(message_dict)
-        with self._lock, _stream_map_errors():
+        with self._lock, stream_map_errors():
             super()._process_schema_message(message_dict)
             for sink in self._sinks_to_clear:
                 self._flush(sink)
@@ -393,7 +336,7 @@ class TargetStripeAlloy(Target):
                 f"STATE cannot be written to stdout: {error.strerror}. What was done is in the "
                 "journal: run again, and keep open what reads STATE"
             )
-            _forget_output()
+            forget_output()
             raise self._lost from None
 
     @staticmethod
@@ -508,7 +451,7 @@ class TargetStripeAlloy(Target):
 def main() -> None:
     """Run the command."""
     try:
-        run(TargetStripeAlloy.cli, TargetStripeAlloy.logger)
+        run_plugin(TargetStripeAlloy)
     except SystemExit as ended:
         sys.exit(ended.code or TargetStripeAlloy.exit_code)
 

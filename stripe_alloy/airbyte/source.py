@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +16,6 @@ from airbyte_protocol_dataclasses.models import (
     Status,
     Type,
 )
-from singer_sdk.exceptions import ConfigValidationError
 
 from stripe_alloy.airbyte.ledger import Ledger
 from stripe_alloy.airbyte.shapes import (
@@ -31,21 +28,32 @@ from stripe_alloy.airbyte.shapes import (
     stream_of,
 )
 from stripe_alloy.airbyte.writer import AirbyteWriter, Log
-from stripe_alloy.errors import AlloyError, SettingsError, StreamsRefused
+from stripe_alloy.errors import AlloyError, StreamsRefused
+from stripe_alloy.files import read_json, read_object
+from stripe_alloy.program import check_output, log_discreetly, run, said_of
 from tap_stripe_alloy.streams import BY_NAME
 from tap_stripe_alloy.tap import TapStripeAlloy
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_CONFIG = click.option("--config", required=True, type=_FILE, help="The source's configuration.")
+_CONFIG = click.option("--config", required=True, help="The source's configuration.")
 
 
 @click.group()
 @click.version_option(package_name="stripe-alloy", prog_name="source-stripe-alloy")
-def main() -> None:
+def source() -> None:
     """Stripe as an Airbyte source: tap-stripe-alloy in Airbyte's protocol."""
 
 
-@main.command()
+def main() -> None:
+    """Run the command."""
+    run(_main, logging.getLogger(__name__))
+
+
+def _main() -> object:
+    check_output()
+    return source.main(standalone_mode=False)
+
+
+@source.command()
 def spec() -> None:
     """Print which settings there are."""
     with _telling() as writer:
@@ -53,21 +61,21 @@ def spec() -> None:
         writer.send([AirbyteMessage(Type.SPEC, spec=found)])
 
 
-@main.command()
+@source.command()
 @_CONFIG
-def check(config: Path) -> None:
+def check(config: str) -> None:
     """Print whether the key may read anything; what it may not is in the log."""
     with _telling() as writer:
         try:
             status = _status_of(_tap(config, writer).verdicts())
-        except (AlloyError, ConfigValidationError, OSError) as error:
-            status = AirbyteConnectionStatus(Status.FAILED, _said_of(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the form is to show it
+            status = AirbyteConnectionStatus(Status.FAILED, said_of(error))
         writer.send([AirbyteMessage(Type.CONNECTION_STATUS, connectionStatus=status)])
 
 
-@main.command()
+@source.command()
 @_CONFIG
-def discover(config: Path) -> None:
+def discover(config: str) -> None:
     """Print which streams there are."""
     with _telling() as writer:
         entries = _tap(config, writer).catalog_dict["streams"]
@@ -75,15 +83,15 @@ def discover(config: Path) -> None:
         writer.send([AirbyteMessage(Type.CATALOG, catalog=catalog)])
 
 
-@main.command()
+@source.command()
 @_CONFIG
-@click.option("--catalog", required=True, type=_FILE, help="The configured catalog.")
-@click.option("--state", type=_FILE, help="The states of the last read.")
-def read(config: Path, catalog: Path, state: Path | None) -> None:
+@click.option("--catalog", required=True, help="The configured catalog.")
+@click.option("--state", help="The states of the last read.")
+def read(config: str, catalog: str, state: str | None) -> None:
     """Read the streams of a catalog, from a state on."""
     with _telling() as writer:
-        chosen = chosen_in(_json_of(catalog), BY_NAME)
-        start = start_of(chosen, bookmarks_in(_json_of(state) if state else []))
+        chosen = chosen_in(read_object(catalog, "--catalog"), BY_NAME)
+        start = start_of(chosen, bookmarks_in(read_json(state, "--state") if state else []))
         ledger = writer.ledger = Ledger(chosen)
         discovered = _tap(config, writer).catalog_dict
         left = [stream for stream in chosen if stream.name not in start.done]
@@ -112,39 +120,24 @@ def _telling() -> Iterator[AirbyteWriter]:
     log = Log(writer)
     log.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[log], force=True)
+    log_discreetly()
     logging.getLogger("singer_sdk.metrics").setLevel(logging.WARNING)  # Airbyte counts by itself
     try:
         yield writer
-    except (AlloyError, ConfigValidationError, OSError) as error:
-        if isinstance(error, ConfigValidationError):
-            error = SettingsError(_said_of(error))
+    except AlloyError as error:
         writer.fail(error)
         sys.exit(1)
-    except Exception as error:
-        writer.fail(error)
-        raise
+    except Exception as error:  # noqa: BLE001 - a traceback may show a record
+        writer.fail(AlloyError(said_of(error)))
+        sys.exit(1)
     except SystemExit:  # told to stop
         writer.send(writer.ledger.cut_short())
         raise
 
 
-def _tap(path: Path, writer: AirbyteWriter, **given: Any) -> TapStripeAlloy:
-    config = _json_of(path)
-    if not isinstance(config, dict):
-        raise SettingsError(f"{path} holds no settings: a JSON object is expected")
-    config |= dict.fromkeys(LEFT_OUT, False)
+def _tap(file: str, writer: AirbyteWriter, **given: Any) -> TapStripeAlloy:
+    config = read_object(file, "--config") | dict.fromkeys(LEFT_OUT, False)
     return TapStripeAlloy(config=config, message_writer=writer, **given)
-
-
-def _json_of(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise SettingsError(f"{path} is no JSON: {error}") from None
-
-
-def _said_of(error: Exception) -> str:
-    return "; ".join(error.errors) if isinstance(error, ConfigValidationError) else str(error)
 
 
 def _status_of(verdicts: Mapping[str, str]) -> AirbyteConnectionStatus:

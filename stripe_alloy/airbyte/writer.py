@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from stripe_alloy.airbyte.ledger import Ledger
 from stripe_alloy.airbyte.shapes import lean
-from stripe_alloy.errors import without_secrets
+from stripe_alloy.errors import one_line, without_secrets
 from tap_stripe_alloy.writer import BufferedWriter
 
 LEVELS = {
@@ -98,5 +98,5 @@ class Log(logging.Handler):
     @override
     def emit(self, record: logging.LogRecord) -> None:
         level = LEVELS.get(record.levelno, Level.INFO)
-        text = without_secrets(self.format(record))
+        text = one_line(without_secrets(self.format(record)))
         self._writer.send([AirbyteMessage(Type.LOG, log=AirbyteLogMessage(level, text))])

@@ -112,9 +112,14 @@ _ACTIONS: dict[tuple[str, str], Callable[[Service, JSON], JSON]] = {
 }
 
 
+def is_local(incoming: Incoming) -> bool:
+    """Return whether a request comes from this machine."""
+    return ip_address(incoming.peer).is_loopback
+
+
 def control(service: Service, incoming: Incoming) -> Answer:
     """Answer a control request."""
-    if not ip_address(incoming.peer).is_loopback:
+    if not is_local(incoming):
         return _answer(403, {"error": "control endpoints answer to this machine only"})
     action = _ACTIONS.get((incoming.method, incoming.path.removeprefix(PREFIX).strip("/")))
     if action is None:

@@ -107,7 +107,7 @@ class Emulator:
         store = Store(self.db)
         try:
             self._service = self._make_service(store)
-            self._server = Server(*self._address, self._service.answer)
+            self._server = Server(*self._address, self._service.answer, self._service.admits)
         except BaseException:
             store.close()
             raise

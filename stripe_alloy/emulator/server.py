@@ -7,6 +7,7 @@ import socket
 import socketserver
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 COMPRESS_FROM = 1024
 MAX_LINE = 65_536
+MAX_HEADERS = 200
+MAX_BODY = 16 << 20
+"""Bytes of a body that are read; no request of Stripe's API comes near."""
+_CHUNK = 65_536
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -33,37 +38,62 @@ class _Handler(socketserver.StreamRequestHandler):
         assert isinstance(server, Server)  # noqa: S101 - only Server makes handlers
         server.opened(self.connection)
         try:
-            while self._one(server.answer):
+            while self._one(server):
                 pass
         except (ConnectionError, TimeoutError, ValueError):
             pass
         finally:
             server.closed(self.connection)
 
-    def _one(self, answer: Callable[[Incoming], Answer]) -> bool:
-        incoming = self._read()
-        if incoming is None:
+    def _one(self, server: Server) -> bool:
+        head = self._head()
+        if head is None:
             return False
-        given = answer(incoming)
+        length = _length_of(head)
+        if length is None or length > MAX_BODY:
+            status = 411 if length is None else 413
+            self.wfile.write(_rendered(Answer(status, _NO_BODY, {"Connection": "close"}), head))
+            return False
+        incoming = self._with_body(head, length, known=not length or server.admits(head))
+        given = server.answer(incoming)
         if given.cut == "all":
             return False
         self.wfile.write(_rendered(given, incoming))
         return not given.cut and incoming.headers.get("connection", "").lower() != "close"
 
-    def _read(self) -> Incoming | None:
+    def _with_body(self, head: Incoming, length: int, *, known: bool) -> Incoming:
+        """Read the body; of a caller who is not known none of it is kept."""
+        if head.headers.get("expect", "").lower() == "100-continue":
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if known:
+            return replace(head, body=self.rfile.read(length))
+        while length and (part := self.rfile.read(min(length, _CHUNK))):
+            length -= len(part)
+        return head
+
+    def _head(self) -> Incoming | None:
         line = self.rfile.readline(MAX_LINE)
         if not line.strip():
             return None
         method, target, _ = line.decode("latin-1").split(" ", 2)
-        headers = {}
+        headers: dict[str, str] = {}
         while (line := self.rfile.readline(MAX_LINE)) not in (b"\r\n", b"\n", b""):
+            if len(headers) == MAX_HEADERS:
+                return None
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
-        if headers.get("expect", "").lower() == "100-continue":
-            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = self.rfile.read(int(headers.get("content-length") or 0))
         path, _, query = target.partition("?")
-        return Incoming(method, path, query, headers, body, self.client_address[0])
+        return Incoming(method, path, query, headers, b"", self.client_address[0])
+
+
+_NO_BODY = b'{"error": {"message": "The body is too large, or its length is not given."}}'
+
+
+def _length_of(head: Incoming) -> int | None:
+    """Bytes of the body; None if that is not given."""
+    text = head.headers.get("content-length") or "0"
+    known = text.isascii() and text.isdecimal() and "transfer-encoding" not in head.headers
+    return int(text[:20]) if known else None
 
 
 def _rendered(answer: Answer, incoming: Incoming) -> bytes:
@@ -92,8 +122,16 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, answer: Callable[[Incoming], Answer]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        answer: Callable[[Incoming], Answer],
+        admits: Callable[[Incoming], bool],
+    ) -> None:
         self.answer = answer
+        self.admits = admits
+        """Whether a request's body is worth reading, by its headers."""
         self._open: set[socket.socket] = set()
         self._guard = threading.Lock()
         super().__init__((host, port), _Handler)

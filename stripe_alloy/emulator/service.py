@@ -14,7 +14,7 @@ import msgspec
 
 from stripe_alloy.emulator import expand, reads
 from stripe_alloy.emulator.coerce import coerce
-from stripe_alloy.emulator.control import PREFIX, control
+from stripe_alloy.emulator.control import PREFIX, control, is_local
 from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
 from stripe_alloy.emulator.dice import Dice
 from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
@@ -118,6 +118,16 @@ class Service:
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------------ the outside
+
+    def admits(self, incoming: Incoming) -> bool:
+        """Return whether a request's body is worth reading: whether its key is known."""
+        if incoming.path.startswith(PREFIX):
+            return is_local(incoming)
+        try:
+            self.keys.check(incoming.key)
+        except ApiError:
+            return False
+        return True
 
     def answer(self, incoming: Incoming) -> Answer:
         """Answer one request, whatever happens."""

@@ -22,9 +22,9 @@ from stripe_alloy.errors import (
     PermissionMissing,
     SettingsError,
     StripeError,
-    without_secrets,
 )
 from stripe_alloy.expected import OneObject
+from stripe_alloy.program import discreet
 from stripe_alloy.transport import Transport
 from stripe_alloy.webhooks.complaints import ComplaintFilter
 from stripe_alloy.webhooks.connections import (
@@ -190,18 +190,12 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
         inbox.close()
 
 
-class _Masked(logging.Formatter):
-    """Lines without secrets, whatever was logged."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
-
-
 def _log_to_stderr() -> None:
     """Log warnings of all libraries, one a minute of each kind."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Masked("%(message)s"))
+    handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(ComplaintFilter())
+    handler.addFilter(discreet)
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 

@@ -262,7 +262,8 @@ def test_a_config_that_cannot_be_read_is_one_line(name: str, command: str, tmp_p
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("account_ids", "acct_hush"),
+        ("account_ids", {"acct_hush": 1}),
+        ("account_ids", "hush"),
         ("account_ids", [5]),
         ("expand", ["hush"]),
         ("api_key", ["sk_test_hush"]),
