@@ -461,6 +461,8 @@ def _distrusts_certificate(error: BaseException) -> bool:
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return True
+        if isinstance(cause, ssl.SSLError) and cause.library in ("X509", "PEM"):
+            return True  # no certificates are in the file that is named
         inner = next((one for one in cause.args if isinstance(one, BaseException)), None)
         cause = inner or cause.__cause__ or cause.__context__
     return False
