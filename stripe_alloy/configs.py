@@ -178,9 +178,10 @@ def _problem_of(error: ValidationError) -> str:
 
 
 def _place_of(error: ValidationError) -> str:
-    """Where in the settings it is; names of people's own are shown if they can be names."""
-    parts = (str(part) for part in error.absolute_path)
-    return ".".join(part if _NAME.fullmatch(part) or part.isdecimal() else "…" for part in parts)
+    """Where in the settings it is; what stands inside one is shown if it is a plain word."""
+    setting, *inside = (str(part) for part in error.absolute_path or ("",))
+    shown = (part if _PLAIN.fullmatch(part) or part.isdecimal() else "…" for part in inside)
+    return ".".join((setting, *shown))
 
 
 def check_characters(config: Mapping[str, Any]) -> None:

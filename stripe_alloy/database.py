@@ -73,8 +73,8 @@ def _parsed(url: str, setting: str) -> sa.URL:
         parsed.get_backend_name()
     except (sa.exc.ArgumentError, ValueError):  # either may quote the URL
         raise SettingsError(
-            f"`{setting}` is no URL that can be opened, such as sqlite:///file.db or "
-            f"postgresql+psycopg://user:password@host/database; {_ESCAPES}"
+            f"`{setting}` is no URL that can be opened; {_ESCAPES}. One is "
+            "like sqlite:///file.db, or postgresql+psycopg://user:password@host/database"
         ) from None
     return parsed
 

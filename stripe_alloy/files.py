@@ -27,12 +27,16 @@ def shown_name(file: str | Path, option: str = "") -> str:
 
 def read_text(file: Path) -> str:
     """Read a text in UTF-8, with or without a byte order mark; raises `SettingsError`, OSError."""
+    return _decoded(file.read_bytes(), shown_name(file))
+
+
+def _decoded(content: bytes, name: str) -> str:
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise SettingsError(f"{shown_name(file)} is not UTF-8: save it in that encoding")
+        raise SettingsError(f"{name} is not UTF-8: save it in that encoding")
     return text
 
 
@@ -50,7 +54,8 @@ def read_json(file: str | Path, option: str) -> Any:
     """Read JSON from a file that an option names; raises `SettingsError`."""
     name = f"{option}: {shown_name(file, option)}"
     try:
-        return json.loads(read_text(Path(file)), parse_constant=_refused)
+        text = _decoded(Path(file).read_bytes(), name)
+        return json.loads(text, parse_constant=_refused)
     except json.JSONDecodeError as error:
         why = f"{error.msg} at line {error.lineno}, column {error.colno}"
         raise SettingsError(f"{name} is no JSON: {why}") from None

@@ -49,13 +49,13 @@ class Plugin(PluginBase):
         self.append_builtin_config(self.config_jsonschema)
         self._config = dict(self._config)  # the caller's own gets no defaults
         check_characters(self._config)
+        check_stream_maps(self._config.get("stream_maps"))  # it names the column, the schema none
         problems = problems_in(self._config, self.config_jsonschema, partial=not raise_errors)
         if problems:
             raise SettingsError("; ".join(problems))
         for unknown in unknown_settings(self._config, self.config_jsonschema["properties"]):
             self.logger.warning("%s (it is ignored)", unknown)
         list(_WithDefaults(self.config_jsonschema).iter_errors(self._config))
-        check_stream_maps(self._config.get("stream_maps"))
         return []
 
     @override

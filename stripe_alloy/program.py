@@ -13,6 +13,7 @@ from logging import Logger, LogRecord
 from pathlib import Path
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from stripe_alloy.errors import AlloyError, one_line, without_secrets
 from stripe_alloy.files import shown_name
@@ -89,6 +90,10 @@ def _ended(command: Callable[[], object]) -> tuple[int, str]:
         done = command()
         if sys.stdout is not None:
             sys.stdout.flush()
+    except SystemExit:
+        if isinstance(sys.stdout, PacifyFlushWrapper):  # click met a pipe that nobody reads
+            return 1, said_of_system(BrokenPipeError())
+        raise
     except click.UsageError as error:
         return error.exit_code, said_of_usage(error)
     except click.Abort:

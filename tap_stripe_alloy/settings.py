@@ -243,7 +243,16 @@ def _accounts(given: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(separated(given) if isinstance(given, str) else given)
 
 
+def _check_database(url: str | None, name: str) -> None:
+    if url:
+        from stripe_alloy.database import checked_url  # noqa: PLC0415 - heavy, and few need it
+
+        checked_url(url, name)
+
+
 def _check(settings: Settings) -> None:
+    _check_database(settings.webhook_inbox, "webhook_inbox")
+    _check_database(settings.ignore_own_writes, "ignore_own_writes")
     web = re.fullmatch(r"https?://[^\s/\\]+(/\S*)?", settings.api_url)
     if not web and not emulates("", settings.api_url):
         shown = shown_value(settings.api_url)
