@@ -91,7 +91,7 @@ def _ended(command: Callable[[], object]) -> tuple[int, str]:
         if sys.stdout is not None:
             sys.stdout.flush()
     except SystemExit:
-        if isinstance(sys.stdout, PacifyFlushWrapper):  # click met a pipe that nobody reads
+        if type(sys.stdout) is PacifyFlushWrapper:  # click met a pipe that nobody reads
             return 1, said_of_system(BrokenPipeError())
         raise
     except click.UsageError as error:

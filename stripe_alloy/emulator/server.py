@@ -82,7 +82,7 @@ class _Handler(socketserver.StreamRequestHandler):
         if not line.strip():
             return None
         method, target, _ = line.decode("latin-1").split(" ", 2)
-        headers = {}
+        headers: dict[str, str] = {}
         while (line := self.rfile.readline(MAX_LINE)) not in (b"\r\n", b"\n", b""):
             if len(headers) == MAX_HEADERS:
                 return None
