@@ -13,13 +13,15 @@ from logging import Logger, LogRecord
 from pathlib import Path
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from stripe_alloy.errors import AlloyError, one_line, without_secrets
 from stripe_alloy.files import shown_name
 
 _HARMLESS = re.compile(r"'?-?[0-9.]{1,20}'? is not |^Missing |^Option .* requires an argument")
 """What click says of an option's value that cannot be a secret."""
+_CLICKS_STDOUT = "PacifyFlushWrapper"
+"""What click puts in the place of stdout, before it exits, if nobody reads the pipe; newer ones
+begin the name with an underscore."""
 FRAMES = 8
 """Places in the code that are named where an error was not foreseen."""
 _QUIET = ("singer_sdk.mapper", "urllib3")
@@ -91,7 +93,7 @@ def _ended(command: Callable[[], object]) -> tuple[int, str]:
         if sys.stdout is not None:
             sys.stdout.flush()
     except SystemExit:
-        if isinstance(sys.stdout, PacifyFlushWrapper):  # click met a pipe that nobody reads
+        if type(sys.stdout).__name__.lstrip("_") == _CLICKS_STDOUT:
             return 1, said_of_system(BrokenPipeError())
         raise
     except click.UsageError as error:
