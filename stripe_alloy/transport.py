@@ -57,6 +57,10 @@ LOCK_TIMEOUT = "lock_timeout"
 
 ACCOUNT_INVALID = "account_invalid"
 
+CLOCK_AHEAD = 60.0
+"""Seconds that Stripe's clock may be ahead of ours before a second answer is to confirm it."""
+CLOCK_PATH = "/v1/account"
+"""What is asked for the time: any answer tells it, a refusal too."""
 PREVIEW_PATH = "/v1/invoices/create_preview"
 """Where Stripe computes an invoice without making one: a POST that only reads."""
 
@@ -81,7 +85,7 @@ class Answer:
     sent_at: float
     """On Stripe's clock, Unix seconds: no later than when Stripe read the data."""
     safe_at: float
-    """The same, or on our own clock if that is behind: not in the future, whichever is wrong."""
+    """The same, or on our own clock if only one answer says that it is behind."""
     seconds: float
     """From sending to the last byte, without waiting for a turn."""
     replayed: bool = False
@@ -222,6 +226,8 @@ class Transport:
         self._read_only = read_only
         self._lock = threading.Lock()
         self._skew: float | None = None
+        self._dates = 0
+        self._passed = 0.0
         self._closed = threading.Event()
         self._sleep = sleep or self._wait_unless_closed
         self._retrying = tenacity.Retrying(
@@ -257,6 +263,13 @@ class Transport:
     def now(self) -> float:
         """Unix seconds on Stripe's clock, the earliest that its answers told; ours until then."""
         return time.time() + (self._skew or 0.0)
+
+    def note_passed(self, at: float) -> None:
+        """Note a time that Stripe's clock has passed (Unix seconds).
+
+        If ours has not, it is behind, and Stripe's answers are believed from the first on.
+        """
+        self._passed = max(self._passed, at)
 
     def get(
         self,
@@ -367,6 +380,8 @@ class Transport:
         response = self._exchange(asking.method, asking.path, asking.params, headers)
         received_at = time.time()
         self._read_clock(response, received_at)  # a refusal tells the time as well
+        if self._read_only and self._dates == 1 and (self._skew or 0.0) > CLOCK_AHEAD:
+            self._confirm_clock(headers)
         try:
             body = self._read(response, asking)
         except errors.RateLimited as error:
@@ -379,11 +394,12 @@ class Transport:
             raise
         request_id = response.headers.get("Request-Id")
         skew = self._skew or 0.0
+        behind = self._dates > 1 or self._passed > received_at
         return Answer(
             body,
             request_id,
             sent_at=sent_at + skew,
-            safe_at=sent_at + min(0.0, skew),
+            safe_at=sent_at + (skew if behind else min(0.0, skew)),
             seconds=received_at - sent_at,
             replayed=_replayed(response),
         )
@@ -435,6 +451,15 @@ class Transport:
         if failure.code != LOCK_TIMEOUT:
             self.budget.slow_down(account, endpoint, failure.reason, time.monotonic())
 
+    def _confirm_clock(self, headers: Mapping[str, str]) -> None:
+        """Ask a second time for the time: one answer alone may be wrong by days."""
+        if self._passed > time.time():
+            return
+        with self._lock:
+            self.requests_sent[f"GET {CLOCK_PATH}"] += 1
+        with contextlib.suppress(StripeError):
+            self._read_clock(self._exchange("GET", CLOCK_PATH, (), headers), time.time())
+
     def _read_clock(self, response: BaseHTTPResponse, received_at: float) -> None:
         date = response.headers.get("Date")
         if not date:
@@ -446,6 +471,7 @@ class Transport:
             return
         with self._lock:  # one answer may be wrong: of several the earliest counts
             self._skew = skew if self._skew is None else min(skew, self._skew)
+            self._dates += 1
 
 
 _CERTIFICATE = (

@@ -190,6 +190,7 @@ class Sync:
         """Raise `SettingsError` if a bookmark lies ahead of Stripe's clock: it would miss all."""
         ahead = {out.bookmark.latest: out.stream.name for _, out in self._outputs}
         latest = max(ahead, default=0)
+        self.transport.note_passed(latest)
         if latest <= time.time() + DAY:
             return
         self._origin.ask_own_id()  # perhaps it is our clock that is wrong

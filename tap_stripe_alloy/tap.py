@@ -66,7 +66,7 @@ SURE_EVERY = 30.0
 """Seconds between walks where one does: if the receiver is down, its gap is to be read."""
 TIDY_EVERY = 3_600.0
 """Seconds between looks at what the inbox may drop, with `--follow`."""
-CLOCK_BEHIND = 400 * DAY
+CLOCK_BEHIND = 1_000 * DAY
 """Seconds that our clock may be behind Stripe's."""
 TERMINATED = 143
 """The exit code of a run that was told to stop: 128 + SIGTERM."""
