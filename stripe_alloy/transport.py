@@ -57,8 +57,9 @@ LOCK_TIMEOUT = "lock_timeout"
 
 ACCOUNT_INVALID = "account_invalid"
 
-CLOCK_AHEAD = 60.0
-"""Seconds that Stripe's clock may be ahead of ours before a second answer is to confirm it."""
+CLOCK_AHEAD = 86_400.0
+"""Seconds that Stripe's clock may be ahead of ours before a second answer is to confirm it: less
+only makes bookmarks lag."""
 CLOCK_PATH = "/v1/account"
 """What is asked for the time: any answer tells it, a refusal too."""
 PREVIEW_PATH = "/v1/invoices/create_preview"
@@ -380,8 +381,6 @@ class Transport:
         response = self._exchange(asking.method, asking.path, asking.params, headers)
         received_at = time.time()
         self._read_clock(response, received_at)  # a refusal tells the time as well
-        if self._read_only and self._dates == 1 and (self._skew or 0.0) > CLOCK_AHEAD:
-            self._confirm_clock(headers)
         try:
             body = self._read(response, asking)
         except errors.RateLimited as error:
@@ -451,14 +450,17 @@ class Transport:
         if failure.code != LOCK_TIMEOUT:
             self.budget.slow_down(account, endpoint, failure.reason, time.monotonic())
 
-    def _confirm_clock(self, headers: Mapping[str, str]) -> None:
-        """Ask a second time for the time: one answer alone may be wrong by days."""
-        if self._passed > time.time():
-            return
-        with self._lock:
-            self.requests_sent[f"GET {CLOCK_PATH}"] += 1
+    def timed(self, answer: Answer) -> Answer:
+        """Ask a second time for the time where one answer alone puts our clock behind by days."""
+        if answer.sent_at - answer.safe_at <= CLOCK_AHEAD:
+            return answer
+        sent_at = answer.sent_at - (self._skew or 0.0)
         with contextlib.suppress(StripeError):
-            self._read_clock(self._exchange("GET", CLOCK_PATH, (), headers), time.time())
+            self.get(CLOCK_PATH)
+        if self._dates < 2:
+            return answer
+        skew = self._skew or 0.0
+        return replace(answer, sent_at=sent_at + skew, safe_at=sent_at + skew)
 
     def _read_clock(self, response: BaseHTTPResponse, received_at: float) -> None:
         date = response.headers.get("Date")

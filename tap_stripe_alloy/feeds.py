@@ -94,7 +94,8 @@ class StripeFeed:
             return None
         self._waits = True
         params = _LIST.page(self._oldest, cursor=self._cursor)
-        return Get(EVENTS, params, self._account, self._answered, trail=self._trail)
+        first = not self.known_at
+        return Get(EVENTS, params, self._account, self._answered, trail=self._trail, timed=first)
 
     def taken(self, kind: str, event: Event) -> bool:
         """Whether it is among those that were seen."""

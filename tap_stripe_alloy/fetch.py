@@ -55,9 +55,15 @@ class Get:
     """The cursors of the list so far."""
     stream: str | None = None
     """The stream it is for, where that is not all of its source."""
+    timed: bool = False
+    """Whether bookmarks follow from when it is answered."""
 
     def fetch(self, transport: Transport) -> Answer:
         """Send it."""
+        answer = self._fetch(transport)
+        return transport.timed(answer) if self.timed else answer
+
+    def _fetch(self, transport: Transport) -> Answer:
         return transport.get(
             self.path,
             self.params,

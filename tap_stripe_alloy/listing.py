@@ -100,6 +100,7 @@ class Listing:
             partial(self._refused_page, ask),
             direct.page if direct else None,
             trail=self._trails[ask.window],
+            timed=self._pages == 1,
         )
 
     def left(self) -> Mapping[str, float]:

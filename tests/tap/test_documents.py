@@ -121,7 +121,7 @@ def test_files_in_other_encodings(
         assert run.exit_code == 0
     else:
         assert run.exit_code == 1
-        assert "given.json, is not a text in UTF-8" in run.errors
+        assert "given.json is not UTF-8" in run.errors
 
 
 NAMES = """context _account_id version pending missing anchor seq from id reader seen expand
