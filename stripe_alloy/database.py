@@ -37,7 +37,7 @@ _NAME_AND_OPTIONS = re.compile(r"/.*\?.*=", re.DOTALL)
 """In what is taken for a password: there is none before the host, but an @ in an option."""
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.%]+")
 _ESCAPES = (
-    "write %40 for an @, %2F for a /, %3A for a :, %23 for a #, %3F for a ?, %20 for a blank "
+    "write %40 for an at sign, %2F for a /, %3A for a :, %23 for a #, %3F for a ?, %20 for a blank "
     "and %25 for a % in the user or password"
 )
 _OPTION = re.compile(r"(invalid connection option) .*")

@@ -109,12 +109,15 @@ def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: Base |
 def _removed(wanted: Wanted, theirs: Tree, base: Base | None, found: Comparison) -> Iterator[Path]:
     """Keys that the record held last time and no longer does: of whole metadata, of items.
 
-    Metadata that is null goes whole, but for what tells whose object it is. Where the pipeline has
-    no name, a key that goes while another one comes may be that of another pipeline: it stays.
+    Metadata that is null goes whole, but for what identifies the object and, where the pipeline has
+    a name, for keys that it did not write. Where it has none, a key that goes while another one
+    comes may be that of another pipeline: it stays.
     """
     if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
-        ours_not = {*RESERVED, *wanted.stamp}
-        yield from (("metadata", k) for k in at(theirs, ("metadata",)) or {} if k not in ours_not)
+        there = (at(theirs, ("metadata",)) or {}).keys() - {*RESERVED, *wanted.stamp}
+        if wanted.named:
+            there &= ((base and base.ours.get("metadata")) or {}).keys()
+        yield from (("metadata", key) for key in sorted(there))
     if base is None:
         return
     for name in ("metadata", "items"):

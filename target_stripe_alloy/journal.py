@@ -168,7 +168,7 @@ class Journal:
             self._lock = _hold(self._lock_engine, url)
             try:
                 with self._engine.begin() as connection:
-                    self.run, self._seq = _prepare(connection)
+                    self.run, self._seq, self._known = _prepare(connection)
                 _settle_tables(self._engine)
             except BaseException:
                 self._lock.close()
@@ -304,6 +304,11 @@ class Journal:
         for start in range(0, len(keys), MOST):
             found |= self.recall(stream, keys[start : start + MOST], source)
         return found
+
+    def knows_run(self, run: int) -> bool:
+        """Return whether the records of an earlier run are noted here, if any were written."""
+        first, last = self._known
+        return first <= run <= last
 
     def position_of(self, stream: str, key: str, object_ids: Iterable[str] = ()) -> Position | None:
         """Return the position of the newest record that was written of a key or an object.
@@ -532,8 +537,11 @@ def _settle_tables(engine: sa.Engine) -> None:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _prepare(connection: sa.Connection) -> tuple[int, int]:
-    """Bring the tables up to date; the number of this run and the last sequence number."""
+def _prepare(connection: sa.Connection) -> tuple[int, int, tuple[int, int]]:
+    """Bring the tables up to date.
+
+    Returns the number of this run, the last sequence number, and the first and last run before.
+    """
     exists = sa.inspect(connection).has_table(journals.name)
     version = connection.execute(sa.select(journals.c.version)).scalar() if exists else None
     if version is not None and version > VERSION:
@@ -542,14 +550,15 @@ def _prepare(connection: sa.Connection) -> tuple[int, int]:
         )
     prepare(connection)
     before = connection.execute(sa.select(journals.c.run)).scalar() or 0
+    first = connection.execute(sa.select(journals.c.first_run)).scalar() or 0
     run = max(before + 1, int(time.time() * 1000))
     if version is None:
-        made = {"id": uuid.uuid4().hex, "version": VERSION, "run": run}
+        made = {"id": uuid.uuid4().hex, "version": VERSION, "run": run, "first_run": run}
         connection.execute(journals.insert(), made)
     else:
         connection.execute(journals.update().values(version=VERSION, run=run))
     last = connection.execute(sa.select(sa.func.max(operations.c.seq))).scalar()
-    return run, int(last or 0)
+    return run, int(last or 0), (int(first), int(before))
 
 
 def _known(

@@ -14,9 +14,11 @@ journals = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("run", sa.BigInteger),
+    sa.Column("first_run", sa.BigInteger),
 )
-"""One row; `run` is the number of the last run that opened the journal: its start, in milliseconds
-since 1970, so that it grows also when an older copy of the journal is put back."""
+"""One row. `run` is the number of the last run that opened the journal: its start, in milliseconds
+since 1970, so that it grows also when an older copy of the journal is put back. `first_run` is that
+of the run that made the journal, null where an earlier release did."""
 
 identities = sa.Table(
     "stripe_alloy_identities",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -14,6 +14,10 @@ from stripe_alloy.errors import StripeError, without_secrets
 from target_stripe_alloy.decision import Decision
 from target_stripe_alloy.resources import BY_STREAM
 
+OF_ANOTHER_JOURNAL = (
+    "of a run that this journal does not know, so nobody can tell whether newer records were "
+    "written since: replay them with that run's journal, or let the tap send their records again"
+)
 Position = tuple[int, int]
 """(run, number) of a record: the order in which records came."""
 
@@ -105,12 +109,16 @@ def reject_line(
     }
 
 
-def sort_lines(lines: list[bytes], context: RejectContext) -> Sorted:
-    """Find the lines whose records can be written in a context."""
+def sort_lines(
+    lines: list[bytes], context: RejectContext, knows_run: Callable[[int], bool]
+) -> Sorted:
+    """Find the lines whose records can be written in a context, with a journal that knows a run."""
     found = Sorted()
     for place, line in enumerate(lines):
         entry = _entry_of(line)
         why = entry if isinstance(entry, str) else _misfit(entry.context, context)
+        if isinstance(entry, Entry) and not why and not knows_run(entry.position[0]):
+            why = OF_ANOTHER_JOURNAL
         if why:
             found.refused[why] = found.refused.get(why, 0) + 1
         elif isinstance(entry, Entry):

@@ -426,7 +426,7 @@ class TargetStripeAlloy(Target):
     def replay(self, lines: list[bytes]) -> Sorted:
         """Write rejected records again, in the order they came; returns which could be."""
         try:
-            found = sort_lines(lines, self.reject_context)
+            found = sort_lines(lines, self.reject_context, self._journal.knows_run)
             kinds: dict[Any, StreamKind] = {}
             for place, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
                 name = (entry.stream, entry.source, tuple(entry.key_properties), entry.whole)

@@ -163,6 +163,17 @@ def test_a_named_pipeline_unsets_what_it_renamed(account: Emulator, tmp_path: Pa
     assert ("old" in held, held["new"]) == (False, "1")
 
 
+def test_null_metadata_of_a_named_pipeline_leaves_what_others_wrote(
+    account: Emulator, tmp_path: Path
+) -> None:
+    found = customer(account)
+    for pipeline, key in (("one", "crm_tier"), ("two", "usage")):
+        write(account, tmp_path, row(found, metadata={key: "1"}), pipeline=pipeline)
+    write(account, tmp_path, row(found, metadata=None), pipeline="two")
+    held = metadata(account, found)
+    assert ("crm_tier" in held, "usage" in held) == (True, False)
+
+
 # ---------------------------------------------------------------------- W9: absent and null
 
 

@@ -210,6 +210,25 @@ def test_a_newer_record_that_changed_nothing_counts(account: Emulator, tmp_path:
     assert customer(account, found)["balance"] == 700
 
 
+@pytest.mark.parametrize("run_between", [True, False])
+def test_a_journal_that_does_not_know_the_run_does_not_overwrite_what_is_newer(
+    account: Emulator, tmp_path: Path, run_between: bool
+) -> None:
+    found = account.ids("customers")[0]
+    block(account, tmp_path, record("customers", id=found, name="Old", balance=500))
+    kept = file_of(tmp_path).read_bytes()
+    write(account, tmp_path, [schema("customers"), record("customers", id=found, name="New")])
+    for file in tmp_path.glob("journal.db*"):
+        file.unlink()
+    if run_between:
+        write(account, tmp_path, [schema("products")])
+    file_of(tmp_path).write_bytes(kept)
+    told = replay(account, tmp_path)
+    assert told.exit_code == 1
+    assert customer(account, found)["name"] == "New"
+    assert file_of(tmp_path).read_bytes() == kept
+
+
 BY_EMAIL: dict[str, Any] = {"match_by": {"customers": ["email"]}}
 BY_KEY: dict[str, Any] = {"id_mode": "external"}
 
