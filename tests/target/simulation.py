@@ -487,6 +487,8 @@ def main() -> int:
     with multiprocessing.Pool(asked.processes, maxtasksperchild=1) as pool:
         for part in pool.imap_unordered(partial(_unit, options), units):
             counts.add(part)
+            for note in part.found:
+                _say(told(note))
             _say(f"{counts.histories} histories, {len(counts.found)} found")
     _print(counts, time.monotonic() - began, asked.show)
     return 1 if counts.found else 0
