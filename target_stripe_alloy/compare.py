@@ -109,14 +109,14 @@ def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: Base |
 def _removed(wanted: Wanted, theirs: Tree, base: Base | None, found: Comparison) -> Iterator[Path]:
     """Keys that the record held last time and no longer does: of whole metadata, of items.
 
-    Metadata that is null goes whole, but for what identifies the object and, where the pipeline has
-    a name, for keys that it did not write. Where it has none, a key that goes while another one
-    comes may be that of another pipeline: it stays.
+    Metadata that is null goes whole, but for what identifies the object and, where a pipeline with
+    a name wrote the object before, for keys that it did not write. Where the pipeline has no name,
+    a key that goes while another one comes may be that of another pipeline: it stays.
     """
     if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
         there = (at(theirs, ("metadata",)) or {}).keys() - {*RESERVED, *wanted.stamp}
-        if wanted.named:
-            there &= ((base and base.ours.get("metadata")) or {}).keys()
+        if wanted.named and base is not None:
+            there &= (base.ours.get("metadata") or {}).keys()
         yield from (("metadata", key) for key in sorted(there))
     if base is None:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,8 @@ ROOT = Path(__file__).parents[2]
 MELTANO = shutil.which("meltano", path=str(Path(sys.executable).parent)) or shutil.which("meltano")
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def copy_of_the_project(folder: Path) -> Path:
     """A copy of the project as a clone would have it."""
-    folder = tmp_path_factory.mktemp("project")
     files = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
     )
@@ -34,6 +33,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_the_project(tmp_path_factory.mktemp("project"))
 
 
 def meltano(project: Path, *arguments: str, **env: str) -> str:
@@ -98,10 +102,12 @@ def test_the_readmes_query_prints_what_the_readme_shows(
     assert loaded
 
 
-def test_an_edit_in_duckdb_comes_to_rest_in_the_emulated_account(
-    project: Path, loaded: dict[str, Counter[str]]
-) -> None:
-    edited = min(loaded["customers"])
+def test_an_edit_in_duckdb_comes_to_rest_in_the_emulated_account(tmp_path: Path) -> None:
+    # A project of its own: the write starts the clock of the emulated account, where events older
+    # than 30 days are then no longer listed.
+    project = copy_of_the_project(tmp_path)
+    meltano(project, "run", "stripe-to-duckdb")
+    edited = min(duckdb_ids(project)["customers"])
     with duckdb.connect(str(project / "output/emulator.duckdb")) as connection:
         connection.execute("update stripe.customers set phone = '+49301234' where id = ?", [edited])
     assert "updated 1" in meltano(project, "run", "two-way")
@@ -109,7 +115,7 @@ def test_an_edit_in_duckdb_comes_to_rest_in_the_emulated_account(
         [customer] = [found for found in emulator.objects("customer") if found["id"] == edited]
     assert customer["phone"] == "+49301234"
     again = meltano(project, "run", "two-way")
-    assert "updated" not in again.split("plan: customers")[1].splitlines()[0]
+    assert re.search(r"customers: read (\d+), unchanged \1\b", again)
 
 
 def test_a_key_in_the_environment_does_not_make_the_emulators_job_call_stripe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -365,7 +366,8 @@ class Rounds:
         process.start()
         process.join(end)
         if process.exitcode is None and process.pid:
-            os.kill(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended just now
+                os.kill(process.pid, signal.SIGKILL)
             process.join()
         if process.exitcode == 0:
             self.usual = 0.8 * self.usual + 0.2 * (time.monotonic() - began)

@@ -124,7 +124,7 @@ def test_what_is_no_url_is_not_quoted(url: str, tmp_path: Path) -> None:
 
 
 def test_how_to_write_an_at_sign_is_said() -> None:
-    with pytest.raises(SettingsError, match="%40 for an @"):
+    with pytest.raises(SettingsError, match="%40 for an at sign"):
         checked_url("postgresql+psycopg://u:a@b@host/db", "journal")
 
 
