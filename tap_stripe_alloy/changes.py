@@ -55,11 +55,12 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Some events, newest first; no later page has newer ones."""
+class Span:
+    """All events of some time, or of some numbers, newest first."""
 
     events: Sequence[Event]
     last: bool
+    """Whether none with newer events follows."""
     news: bool
     """Whether an event is among them that no earlier walk has met."""
     overtaken: Collection[Key] = ()
@@ -84,7 +85,7 @@ class Change:
 
 @dataclass
 class Walk:
-    """Takes events newest first, page by page, and tells each changed object once."""
+    """Takes the events of a span, newest first, and tells each changed object once."""
 
     api_version: str
     routes: Mapping[str, Route]
@@ -96,33 +97,26 @@ class Walk:
     """What time it is for Stripe: what an event says of later times moves no bookmark."""
     newest: int = 0
     """`created` of the newest event that is not in the future."""
-    ids: set[str] = field(default_factory=set)
-    """The event ids that another walk from here on will meet again."""
+    ids: dict[str, int] = field(default_factory=dict)
+    """The events that another walk from here on will meet again: id → `created`."""
     former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Ids of children that a parent's events name as its former ones."""
     last_children: dict[str, Object] = field(default_factory=dict)
     """Former children as the newest event that names them has them."""
-    _held: list[Event] = field(default_factory=list)
     _told: set[Key] = field(default_factory=set)
     _overtaken: set[Key] = field(default_factory=set)
     _own: set[str] = field(default_factory=set)
     _written: dict[Key, int] = field(default_factory=dict)
     """When we last wrote objects ourselves, as long as nothing else is known to have happened."""
 
-    def take(self, page: Page) -> Iterator[Change]:
-        """Yield what the events tell; the oldest second waits until it is known to be whole."""
-        pending = self._held + list(page.events)
-        self._overtaken.update(page.overtaken)
-        self._own.update(page.own)
-        cut = len(pending)
-        if pending and not page.last:
-            oldest = pending[-1]["created"]
-            while cut and pending[cut - 1]["created"] == oldest:
-                cut -= 1
-        self._held = pending[cut:]
-        self.fresh = []
-        for at, second in groupby(pending[:cut], key=lambda event: int(event["created"])):
+    def take(self, span: Span) -> Iterator[Change]:
+        """Yield what the events tell."""
+        self._overtaken.update(span.overtaken)
+        self._own.update(span.own)
+        for at, second in groupby(span.events, key=lambda event: int(event["created"])):
             yield from self._second(at, list(second))
+        oldest = self.newest - OVERLAP
+        self.ids = {event_id: at for event_id, at in self.ids.items() if at >= oldest}
 
     def _second(self, at: int, events: Iterable[Event]) -> Iterator[Change]:
         by_key: dict[Key, list[Event]] = {}
@@ -144,7 +138,7 @@ class Walk:
         if at <= self.now + SAME_TIME:
             self.newest = max(self.newest, at)
         if at >= self.newest - OVERLAP:
-            self.ids.add(event["id"])
+            self.ids[event["id"]] = at
         if not self.taken(EVENT, event):
             self.fresh.append(event)
 

@@ -1,10 +1,14 @@
-"""Where a walk's events come from: Stripe's list, or the inbox that webhooks fill."""
+"""Where a walk's events come from: Stripe's list, or the inbox that webhooks fill.
+
+They come in spans, oldest first, so that what is written of a long time need not be read again.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -12,13 +16,14 @@ import msgspec
 from stripe_alloy.expected import Trail
 from stripe_alloy.transport import Answer
 from stripe_alloy.webhooks.coverage import FOREVER, Fetched, Interval
-from tap_stripe_alloy.backfill import OPEN
-from tap_stripe_alloy.changes import EVENT, OVERLAP, Event, Key, Page, in_shape, key_of
+from tap_stripe_alloy.backfill import OPEN, Missing
+from tap_stripe_alloy.changes import EVENT, OVERLAP, Event, Key, Span, in_shape, key_of
 from tap_stripe_alloy.fetch import Get, Look, Step
 from tap_stripe_alloy.lists import Listed
+from tap_stripe_alloy.spans import Spans
 
 if TYPE_CHECKING:
-    from stripe_alloy.webhooks.inbox import Inbox, Place, Whose
+    from stripe_alloy.webhooks.inbox import EventRange, Inbox, Whose
 
 _logger = logging.getLogger(__name__)
 
@@ -26,15 +31,15 @@ EVENTS = "/v1/events"
 _LIST = Listed(EVENTS)
 ON_ITS_WAY = 60
 """Seconds that an event may take to be delivered before it is missed."""
-CHUNK = 500
-"""Events that are taken out of the inbox at a time."""
+MOST = 1 << 30
+"""More events than any span has."""
 
 
 @dataclass(frozen=True)
 class Taker:
-    """Whoever wants a feed's pages."""
+    """Whoever wants a feed's spans; asks for no more before one is written."""
 
-    take: Callable[[Page], Iterator[Step]]
+    take: Callable[[Span], Iterator[Step]]
     clock: Callable[[float, float], Iterator[Step]]
     """Told the time of the first answer, and how far back the events must reach for it."""
 
@@ -49,15 +54,15 @@ def nothing_own(_: Sequence[Event]) -> set[str]:
 
 
 class Feed(Protocol):
-    """Brings events, newest first, in pages."""
+    """Brings events in spans, oldest first."""
 
     known_at: float
     """The time up to which its events are known, once it has ended (Unix seconds)."""
     upto: int
-    """The number up to which it reads, if its events have numbers."""
+    """The number up to which it has read, if its events have numbers."""
 
-    def next(self) -> Get | Look | None:
-        """The next page to ask for; None while there is none."""
+    def next(self, most: int) -> Get | Look | None:
+        """What to ask for next, for a span of at most so many events; None while there is none."""
 
     def taken(self, kind: str, event: Event) -> bool:
         """Whether an earlier walk took an event, for a kind of object."""
@@ -82,35 +87,46 @@ class StripeFeed:
         self._known = known
         self._taker = taker
         self._own = own
-        self._cursor: str | None = None
+        self._spans = Spans(oldest)
         self._trail = Trail()
         self._waits = self._ended = False
         self.known_at = 0.0
         self.upto = 0
 
-    def next(self) -> Get | None:
-        """The next page."""
+    def next(self, most: int) -> Get | Look | None:
+        """The next page, or what was read already."""
         if self._waits or self._ended:
             return None
         self._waits = True
-        params = _LIST.page(self._oldest, cursor=self._cursor)
+        page = self._spans.page()
+        if page is None:
+            return Look(lambda: most, self._bring)
+        if page[2] is None:
+            self._trail = Trail()
+        params = _LIST.page(*page)
+        then = partial(self._answered, most)
         first = not self.known_at
-        return Get(EVENTS, params, self._account, self._answered, trail=self._trail, timed=first)
+        return Get(EVENTS, params, self._account, then, trail=self._trail, timed=first)
 
     def taken(self, kind: str, event: Event) -> bool:
         """Whether it is among those that were seen."""
         return event["id"] in self._seen.get(kind, ())
 
-    def _answered(self, answer: Answer) -> Iterator[Step]:
+    def _answered(self, most: int, answer: Answer) -> Iterator[Step]:
         events = [in_shape(event) for event in answer.body["data"]]
         if not self.known_at:
             self.known_at = answer.safe_at
             yield from self._taker.clock(answer.sent_at, self._oldest)
+        self._spans.add(events, whole=not answer.body["has_more"])
         self._waits = False
-        self._ended = not answer.body["has_more"]
-        self._cursor = events[-1]["id"] if events else None
+        if self._spans.ready:
+            yield from self._bring(most)
+
+    def _bring(self, most: int) -> Iterator[Step]:
+        self._waits = False
+        events, self._ended = self._spans.take(most)
         news = any(event["id"] not in self._known for event in events)
-        yield from self._taker.take(Page(events, self._ended, news, own=self._own(events)))
+        yield from self._taker.take(Span(events, self._ended, news, own=self._own(events)))
 
 
 @dataclass(frozen=True)
@@ -156,24 +172,21 @@ class InboxFeed:
         self._positions = positions
         self._taker = taker
         self._own = own
-        known = [position.seq for position in positions.values() if position.seq is not None]
-        joining = [position for position in positions.values() if position.seq is None]
-        self._since = min((position.since for position in joining), default=None)
-        self._after = min(known) if known else None
         self._oldest = min(position.since for position in positions.values()) - OVERLAP
         self._gaps: list[Interval] | None = None
+        self._lacking: Spans | None = None
         self._check: Interval | None = None
         self._missed = 0
         self._cursor: str | None = None
         self._trail = Trail()
         self._gap_at = 0.0
-        self._place: Place | None = None
+        self._newest: int | None = None
         self._waits = self._ended = self._asked_clock = False
         self._numbers: dict[str, int] = {}
         self.known_at = 0.0
         self.upto = 0
 
-    def next(self) -> Get | Look | None:
+    def next(self, most: int) -> Get | Look | None:
         """What to ask for next: what is lacking, then the inbox itself."""
         if self._waits or self._ended:
             return None
@@ -181,10 +194,11 @@ class InboxFeed:
         if self._gaps is None:
             return Look(self._look, self._looked)
         if self._gaps:
-            return self._get(self._gaps[0], self._fetched)
+            return self._next_lacking(self._gaps[0])
         if self._check:
-            return self._get(self._check, self._checked)
-        return Look(self._read, self._take)
+            low, high = self._check
+            return self._get((int(low), int(high) + 1, self._cursor), self._checked)
+        return Look(partial(self._read, most), self._take)
 
     def taken(self, kind: str, event: Event) -> bool:
         """Whether its number is one of those that were read, or it is older than what counts."""
@@ -210,30 +224,46 @@ class InboxFeed:
             self._check = check_from, self.known_at - ON_ITS_WAY
         return iter(())
 
-    def _get(self, interval: Interval, then: Callable[[Answer], Iterator[Step]]) -> Get:
-        low, high = interval
-        params = _LIST.page(int(low), OPEN if high == FOREVER else int(high) + 1, self._cursor)
-        if not self._cursor:
+    def _get(self, page: Missing, then: Callable[[Answer], Iterator[Step]]) -> Get:
+        if page[2] is None:
             self._trail = Trail()
-        return Get(EVENTS, params, self._account, then, trail=self._trail)
+        return Get(EVENTS, _LIST.page(*page), self._account, then, trail=self._trail)
+
+    def _next_lacking(self, gap: Interval) -> Get | Look:
+        """A page of a gap; what came of it is kept in the inbox span by span, oldest first."""
+        if self._lacking is None:
+            low, high = gap
+            self._lacking = Spans(int(low), OPEN if high == FOREVER else int(high) + 1)
+            self._gap_at = 0.0
+        page = self._lacking.page()
+        return self._get(page, self._fetched) if page else Look(self._store, self._stored)
 
     def _fetched(self, answer: Answer) -> Iterator[Step]:
-        assert self._gaps  # noqa: S101 - only for a gap is a list asked for
+        assert self._gaps and self._lacking  # noqa: S101, PT018 - only for a gap is a list asked for
         if not self._asked_clock:
             self._asked_clock = True
             yield from self._taker.clock(answer.sent_at, self._gaps[0][0])
-        if not self._cursor:
-            self._gap_at = self._inbox.clock()
-        events: list[Event] = answer.body["data"]
-        whole = not answer.body["has_more"]
-        bodies = [msgspec.json.encode(event) for event in events]
-        low, high = self._gaps[0]
-        done = Fetched(low, min(high, self._gap_at), self._gap_at) if whole else None
-        self._inbox.fetched(self._whose, bodies, done=done)
-        self._cursor = None if whole else events[-1]["id"]
-        if whole:
-            self._gaps.pop(0)
+        self._gap_at = self._gap_at or self._inbox.clock()
+        self._lacking.add(answer.body["data"], whole=not answer.body["has_more"])
         self._waits = False
+
+    def _store(self) -> None:
+        """Put the oldest span of a gap into the inbox."""
+        assert self._gaps and self._lacking  # noqa: S101, PT018 - only for a gap is a list asked for
+        low, high = self._gaps[0]
+        events, last = self._lacking.take(MOST)
+        until = high if last else float(events[0]["created"] + 1 if events else low)
+        done = Fetched(low, min(until, self._gap_at), self._gap_at)
+        bodies = [msgspec.json.encode(event) for event in reversed(events)]  # numbered as they came
+        self._inbox.fetched(self._whose, bodies, done=done)
+        self._gaps[0] = (until, high)
+        if last:
+            self._gaps.pop(0)
+            self._lacking = None
+
+    def _stored(self, _: None) -> Iterator[Step]:
+        self._waits = False
+        return iter(())
 
     def _checked(self, answer: Answer) -> Iterator[Step]:
         """Once a day: did the newest events come? If not, nobody knows which others did not."""
@@ -263,29 +293,33 @@ class InboxFeed:
 
     # ------------------------------------------------------------------ what is there
 
-    def _read(self) -> tuple[Place | None, dict[str, int], Page]:
-        """A page, with what is known of its objects; runs beside the main thread."""
-        from stripe_alloy.webhooks.inbox import EventRange  # noqa: PLC0415 - heavy, there is one by now
-
-        if self._place is None:
-            self.upto = self._inbox.newest(self._whose)
-        entries, more = self._inbox.page_and_more(
-            self._whose,
-            EventRange(
-                after=self.upto if self._after is None else self._after,
-                since=None if self._since is None else self._since - OVERLAP,
-                upto=self.upto,
-            ),
-            place=self._place,
-            limit=CHUNK,
-        )
+    def _read(self, most: int) -> tuple[dict[str, int], Span]:
+        """A span, with what is known of its objects; runs beside the main thread."""
+        if self._newest is None:
+            self._newest = self._inbox.newest(self._whose)
+        wanted = self._next_numbers(most, self._newest)
+        entries = self._inbox.all_of(self._whose, wanted)
+        self.upto = wanted.upto
         events = [in_shape(msgspec.json.decode(entry.body)) for entry in entries]
         numbers = {event["id"]: entry.seq for event, entry in zip(events, entries, strict=True)}
         overtaken = self._overtaken(events, numbers)
-        news = any(n > (self._after or 0) for n in numbers.values())
-        last = not more
-        place = (entries[-1].created, entries[-1].seq) if entries else None
-        return place, numbers, Page(events, last, news, overtaken, self._own(events))
+        after = min((p.seq for p in self._positions.values() if p.seq is not None), default=0)
+        news = any(number > after for number in numbers.values())
+        last = self.upto >= self._newest
+        return numbers, Span(events, last, news, overtaken, self._own(events))
+
+    def _next_numbers(self, most: int, newest: int) -> EventRange:
+        """Which events are next: so many, but all where some are known by their time only."""
+        from stripe_alloy.webhooks.inbox import EventRange  # noqa: PLC0415 - heavy, there is one by now
+
+        positions = self._positions.values()
+        known = [position.seq for position in positions if position.seq is not None]
+        joining = [position.since for position in positions if position.seq is None]
+        after = min(known, default=newest)
+        if joining:
+            return EventRange(after, min(joining) - OVERLAP, newest)
+        upto = self._inbox.number_of(self._whose, after, most) or newest
+        return EventRange(after, None, min(upto, newest))
 
     def _overtaken(self, events: Sequence[Event], numbers: Mapping[str, int]) -> set[Key]:
         """Objects whose event came so late that a newer one was taken, or may have been."""
@@ -309,10 +343,13 @@ class InboxFeed:
             found |= {key for key, created in newest.items() if known.get(key, -1) >= created}
         return found
 
-    def _take(self, read: tuple[Place | None, dict[str, int], Page]) -> Iterator[Step]:
-        place, numbers, page = read
-        self._numbers.update(numbers)
-        self._place = place or self._place
-        self._ended = page.last
+    def _take(self, read: tuple[dict[str, int], Span]) -> Iterator[Step]:
+        self._numbers, span = read
+        self._ended = span.last
         self._waits = False
-        yield from self._taker.take(page)
+        yield from self._taker.take(span)
+        newest = max((event["created"] for event in span.events), default=0)
+        self._positions = {
+            kind: replace(position, seq=self.upto, since=max(position.since, newest))
+            for kind, position in self._positions.items()
+        }

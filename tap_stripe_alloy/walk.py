@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING
 from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
 from stripe_alloy.expected import OneObject
 from stripe_alloy.paths import item_path
-from stripe_alloy.transport import Answer
-from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Key, Page, Route, Walk
+from stripe_alloy.transport import PAGE_SIZE, Answer
+from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Route, Span, Walk
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.feeds import Feed, Own, StripeFeed, Taker, nothing_own
 from tap_stripe_alloy.fetch import Batch, Get, Look, Step, nothing
@@ -30,6 +31,11 @@ _logger = logging.getLogger(__name__)
 
 BOOKMARK_SLACK = 86_400
 """Seconds that a bookmark may lie behind when nothing happens, before it is moved up."""
+FIRST_SPAN = PAGE_SIZE
+"""Events that are written before the bookmarks move for the first time."""
+LARGEST_SPAN = 4_000
+QUICK, SLOW = 2.0, 10.0
+"""Seconds: what takes less is followed by a larger span, what takes longer by a smaller one."""
 
 
 class Changes:
@@ -56,9 +62,9 @@ class Changes:
         self._now = math.inf
         self._follow(outputs)
         self._denied: set[str] = set()
-        self._current_children: dict[Key, set[str]] = {}
-        self._at: dict[Key, int] = {}
         self._open = 0
+        self._size = FIRST_SPAN
+        self._begun_at = time.monotonic()
         self._listed = False
         self._stirred = False
 
@@ -77,8 +83,8 @@ class Changes:
         )
 
     def next(self) -> Get | Look | None:
-        """Return what to ask for next."""
-        return None if self._listed else self._feed.next()
+        """Return what to ask for next: no more before a span is written."""
+        return None if self._listed or self._open else self._feed.next(self._size)
 
     def left(self) -> Mapping[str, float]:
         """Nothing: how many changes there are, only the end of the walk tells."""
@@ -109,7 +115,10 @@ class Changes:
     def _follow(self, outputs: Sequence[Output]) -> None:
         self._outputs = outputs
         self._by_object = by_kind(outputs)
-        self._walk = Walk(self._api_version, self._routes(), self._feed.taken, now=self._now)
+        self._walk = self._new_walk()
+
+    def _new_walk(self) -> Walk:
+        return Walk(self._api_version, self._routes(), self._feed.taken, now=self._now)
 
     def _leave_stale(self, now: float, needed_from: float) -> Iterator[Step]:
         """Stripe's clock tells how far back its events go: what needs older ones is listed."""
@@ -135,10 +144,10 @@ class Changes:
             )
         return routes
 
-    def _take(self, page: Page) -> Iterator[Step]:
-        self._listed = page.last
-        self._stirred |= page.news
-        changes = list(self._walk.take(page))
+    def _take(self, span: Span) -> Iterator[Step]:
+        self._listed = span.last
+        self._stirred |= span.news
+        changes = list(self._walk.take(span))
         records = self._as_events(self._walk.fresh)
         gets: list[Get] = []
         for change in changes:
@@ -146,10 +155,10 @@ class Changes:
                 gets.append(self._retrieve(self._dated(change)))
             else:
                 records += self._told(change)
-        self._open += len(gets)
+        self._open = len(gets)
         yield from gets
         if records:
-            yield Batch(parts(records), nothing)  # bookmarks move once the whole walk is written
+            yield Batch(parts(records), nothing)  # bookmarks move once the whole span is written
         yield from self._end()
 
     def _as_events(self, events: Sequence[Event]) -> Written:
@@ -229,23 +238,14 @@ class Changes:
         object_name, source_id = change.key
         if self._by_object[object_name][0].stream.root.without_clocks and on_clock(change.snapshot):
             return []
-        self._at[change.key] = change.at
-        if change.do == "bury":
-            self._current_children[change.key] = set()
-            return [
-                (
-                    output,
-                    output.recorder.tombstone(source_id, object_name, change.at, change.snapshot),
-                )
-                for output in self._by_object[object_name]
-                if output.stream.parent is None and self._concerns(output, change.at)
-            ]
-        for output in self._by_object[object_name]:
-            field = output.stream.parent_field
-            if field and not cut_short(change.snapshot, [field]):
-                children = children_of(change.snapshot, output)
-                self._current_children[change.key] = {child["id"] for child in children}
-        return self._concerned(object_name, change.at, change.snapshot)
+        if change.do != "bury":
+            rows = self._concerned(object_name, change.at, change.snapshot)
+            return [*rows, *self._left_children(change)]
+        return [
+            (output, output.recorder.tombstone(source_id, object_name, change.at, change.snapshot))
+            for output in self._by_object[object_name]
+            if output.stream.parent is None and self._concerns(output, change.at)
+        ] + list(self._left_children(change))
 
     def _concerned(self, object_name: str, at: int, source: Object) -> Written:
         outputs = self._by_object.get(object_name, ())
@@ -256,39 +256,61 @@ class Changes:
             return True  # what its number says is new, however late it came
         return at >= self._since[id(output)] - OVERLAP
 
-    def _end(self) -> Iterator[Step]:
-        """Once everything is told: children that left, then the bookmarks."""
-        if self._listed and not self._open:
-            self._open = -1
-            yield Batch(parts(list(self._buried_children())), self._advance)
-
-    def _buried_children(self) -> Iterator[tuple[Output, Object]]:
-        for key, former in self._walk.former_children.items():
-            if key not in self._current_children:
+    def _left_children(self, change: Change) -> Iterator[tuple[Output, Object]]:
+        """Tombstones of what a parent's events name and the parent no longer has."""
+        former = self._walk.former_children.get(change.key, set())
+        for output in self._by_object[change.key[0]]:
+            field = output.stream.parent_field
+            if not former or not field or not self._concerns(output, change.at):
                 continue
-            at = self._at[key]
-            for output in self._by_object[key[0]]:
-                if output.stream.parent and self._concerns(output, at):
-                    for child_id in sorted(former - self._current_children[key]):
-                        name = output.stream.object_name
-                        last = self._walk.last_children.get(child_id)
-                        yield output, output.recorder.tombstone(child_id, name, at, last)
+            if change.do == "bury":
+                current = set()
+            elif cut_short(change.snapshot, [field]):
+                continue
+            else:
+                current = {child["id"] for child in children_of(change.snapshot, output)}
+            for child_id in sorted(former - current):
+                name, last = output.stream.object_name, self._walk.last_children.get(child_id)
+                yield output, output.recorder.tombstone(child_id, name, change.at, last)
+
+    def _end(self) -> Iterator[Step]:
+        """Once everything of a span is told, the bookmarks move."""
+        if not self._open:
+            self._open = -1
+            yield Batch([], self._advance)
 
     def _advance(self) -> None:
         for object_name, outputs in self._by_object.items():
             if object_name in self._denied:
                 continue
             for output in outputs:
-                since = max(
-                    self._since[id(output)],
-                    self._walk.newest,
-                    _whole_day(int(self._feed.known_at) - BOOKMARK_SLACK),
-                )
-                mailbox = self._mailbox
-                output.bookmark.note_inbox(
-                    mailbox.position_of(output, self._feed) if mailbox else None
-                )
-                output.bookmark.advance(since, () if mailbox else self._walk.ids)
+                since = max(self._since[id(output)], self._walk.newest)
+                if self._listed:
+                    since = max(since, _whole_day(int(self._feed.known_at) - BOOKMARK_SLACK))
+                elif since > self._walk.newest and not self._mailbox:
+                    continue  # there is nothing new to it among what is this old
+                self._move(output, since)
+        if not self._listed:
+            self._go_on()
+
+    def _move(self, output: Output, since: int) -> None:
+        mailbox, bookmark = self._mailbox, output.bookmark
+        bookmark.note_inbox(mailbox.position_of(output, self._feed) if mailbox else None)
+        bookmark.advance(since, () if mailbox else self._walk.ids)
+        self._since[id(output)] = since
+
+    def _go_on(self) -> None:
+        """Begin the next span."""
+        self._open = 0
+        newest, ids = self._walk.newest, self._walk.ids
+        self._walk = self._new_walk()
+        self._walk.newest, self._walk.ids = newest, ids
+        now = time.monotonic()
+        if now - self._begun_at < QUICK:
+            self._size = min(4 * self._size, LARGEST_SPAN)
+        elif now - self._begun_at > SLOW:
+            self._size = max(self._size // 2, FIRST_SPAN)
+        self._begun_at = now
 
 
 def by_kind(outputs: Sequence[Output]) -> Mapping[str, Sequence[Output]]:

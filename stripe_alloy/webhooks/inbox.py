@@ -643,6 +643,25 @@ class Inbox:
         entries = [Entry(seq, at, found[seq]) for seq, at in chosen.items() if seq in found]
         return entries, bool(entries) and (len(rows) == limit or fitting < len(rows))
 
+    def all_of(self, whose: Whose, wanted: EventRange) -> list[Entry]:
+        """All events of a range, newest first."""
+        found: list[Entry] = []
+        more = True
+        while more:
+            place = (found[-1].created, found[-1].seq) if found else None
+            page, more = self.page_and_more(whose, wanted, place=place)
+            found += page
+        return found
+
+    def number_of(self, whose: Whose, after: int, count: int) -> int | None:
+        """The number of the event that is the `count`-th after a number; None if there is none."""
+        seq = tables.events.c.seq
+        with self._transaction() as connection:
+            mine = _Known(connection).rows_of(whose, tables.events)
+            query = sa.select(seq).where(seq > after, mine).order_by(seq)
+            found: int | None = connection.execute(query.offset(count - 1).limit(1)).scalar()
+        return found
+
     def newest_taken(
         self, whose: Whose, object_ids: Iterable[str], upto: int
     ) -> dict[tuple[str, str], int]:

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_stripe_alloy.changes import Change, Event, Page, Route, Walk
+from tap_stripe_alloy.changes import Change, Event, Route, Span, Walk
 
 VERSION = "2026-10-28.endive"
 ROUTES = {
@@ -46,19 +46,14 @@ def walk_of(routes: Mapping[str, Route], seen: Mapping[str, Collection[str]] | N
     return Walk(VERSION, routes, lambda kind, found: found["id"] in known.get(kind, ()))
 
 
-def take(walk: Walk, events: Sequence[Event], *, last: bool = True, **more: Any) -> list[Change]:
-    return list(walk.take(Page(events, last, news=True, **more)))
+def take(walk: Walk, events: Sequence[Event], **more: Any) -> list[Change]:
+    return list(walk.take(Span(events, last=True, news=True, **more)))
 
 
-def told(*events: Event, seen: tuple[str, ...] = (), page: int = 100) -> list[Change]:
-    """The changes of events given oldest first, read in pages."""
+def told(*events: Event, seen: tuple[str, ...] = ()) -> list[Change]:
+    """The changes of events given oldest first."""
     newest_first = sorted(events, key=lambda found: -found["created"])
-    walk = walk_of(ROUTES, dict.fromkeys(ROUTES, seen))
-    changes: list[Change] = []
-    for start in range(0, max(1, len(newest_first)), page):
-        last = start + page >= len(newest_first)
-        changes += take(walk, newest_first[start : start + page], last=last)
-    return changes
+    return take(walk_of(ROUTES, dict.fromkeys(ROUTES, seen)), newest_first)
 
 
 def test_the_newest_event_decides() -> None:
@@ -85,7 +80,7 @@ def test_events_of_one_second_have_no_order() -> None:
 
 
 def test_a_second_split_by_a_page_is_still_one() -> None:
-    changes = told(event(1, customer("A"), created=5), event(2, customer("B"), created=5), page=1)
+    changes = told(event(1, customer("A"), created=5), event(2, customer("B"), created=5))
     assert [change.do for change in changes] == ["retrieve"]
 
 
@@ -140,8 +135,8 @@ def test_what_we_wrote_ourselves_is_not_told() -> None:
 def test_our_write_after_somebody_elses_hides_nothing() -> None:
     """What is there now counts, and it is as new as our write."""
     walk = walk_of(ROUTES)
-    assert take(walk, [event(2, customer("ours"))], last=False, own={"evt_2"}) == []
-    [change] = take(walk, [event(1, customer("theirs"))])
+    events = [event(2, customer("ours")), event(1, customer("theirs"))]
+    [change] = take(walk, events, own={"evt_2"})
     assert (change.do, change.at) == ("retrieve", 2)
 
 
@@ -170,11 +165,10 @@ def test_former_children_are_remembered() -> None:
         st.tuples(st.integers(0, 8), st.sampled_from(["cus_1", "cus_2", "cus_3"]), st.booleans()),
         max_size=30,
     ),
-    page=st.integers(1, 7),
     rng=st.randoms(use_true_random=False),
 )
 def test_each_object_is_told_once_and_never_with_a_stale_snapshot(
-    history: list[tuple[int, str, bool]], page: int, rng: random.Random
+    history: list[tuple[int, str, bool]], rng: random.Random
 ) -> None:
     ordered = sorted(history, key=lambda step: step[0])
     events = [
@@ -189,10 +183,7 @@ def test_each_object_is_told_once_and_never_with_a_stale_snapshot(
     seen = {found["id"] for found in events if rng.random() < 0.3}
     shuffled = sorted(events, key=lambda found: (-found["created"], rng.random()))
     walk = walk_of(ROUTES, {"customer": seen})
-    changes: list[Change] = []
-    for start in range(0, len(shuffled), page):
-        last = start + page >= len(shuffled)
-        changes += take(walk, shuffled[start : start + page], last=last)
+    changes = take(walk, shuffled)
     fresh = [found for found in events if found["id"] not in seen]
     assert {change.key[1] for change in changes} == {
         found["data"]["object"]["id"] for found in fresh
