@@ -166,6 +166,8 @@ class Fetcher:
                 batches = list(self._handle(source, get, outcome, turns))
                 self._fill(pool, turns)
                 yield from batches
+                if not self._under_way.total():
+                    self._fill(pool, turns)  # a source may have waited until these were written
         finally:
             pool.stop()
 
