@@ -222,9 +222,9 @@ class Simulation(RuleBasedStateMachine):
         given = Run(source, entries, self.allowed, self.policy)
         ahead: list[str] = []
 
-        def came(state: dict[str, Any]) -> None:
-            before = entries[: state["sent"]]
-            ahead.extend(self._unsettled_by(given, before))
+        def came(state: dict[str, Any], read: int) -> None:
+            before, newer = entries[: state["sent"]], entries[state["sent"] : read]
+            ahead.extend(self._unsettled_by(given, before, newer))
 
         config = {
             "api_key": self.key,
@@ -269,9 +269,13 @@ class Simulation(RuleBasedStateMachine):
         options = {"max_concurrency": workers, "on_conflict": "overwrite"}
         return self._go(chosen, chosen.tail(), options, crash_at=crash_at)
 
-    def _unsettled_by(self, given: Run, entries: Sequence[Entry]) -> list[str]:
-        sent = self.world.wire.sent[self.judge.weighed :]
-        return list(self.judge.unsettled(given, entries, self.world.rejected(), sent))
+    def _unsettled_by(
+        self, given: Run, entries: Sequence[Entry], newer: Sequence[Entry] = ()
+    ) -> list[str]:
+        rejects = self.world.rejected()
+        with self.world.wire.lock:
+            sent = self.world.wire.sent[self.judge.weighed :]
+            return list(self.judge.unsettled(given, entries, rejects, sent, newer))
 
     def _count(self, outcome: Outcome) -> None:
         COUNTS.runs[outcome.ended] += 1

@@ -535,6 +535,7 @@ class Judge:
         self._counts: Counter[tuple[Named, str, Any]] = Counter()
         self._happened: set[tuple[Named, str]] = set()
         self._fresh: set[tuple[Named | None, str, Any]] = set()
+        self._unweighed: list[Deed] = []
 
     # -------------------------------------------------------------- what others do
 
@@ -723,32 +724,37 @@ class Judge:
         entries: Iterable[Entry],
         rejects: Sequence[JSON],
         sent: Sequence[Sent],
+        newer: Sequence[Entry] = (),
     ) -> Iterator[str]:
         """Records whose effects are not there, and of which nothing is told.
 
-        `sent` are the run's writes that were not looked at yet.
+        `sent` are the run's writes that were not looked at yet, `newer` the records that the run
+        has read after these. Any of those may be written already: then Stripe has what the newer
+        record of a key says.
         """
+        self._unweighed = [self.reader.deed(one) for one in sent]
         self._fresh = {
-            (deed.named, name, value)
-            for deed in map(self.reader.deed, sent)
-            for name, value in _effects(deed)
+            (deed.named, name, value) for deed in self._unweighed for name, value in _effects(deed)
         }
         newest = {entry.named: entry for entry in entries}
         for entry in newest.values():
             if not _is_told(entry, rejects):
-                why = self._lacks(run, entry)
+                why = self._lacks(run, entry, [one for one in newer if one.named == entry.named])
                 if why:
                     yield f"{entry.stream} {entry.key} ({entry.number}): {why}"
 
-    def _lacks(self, run: Run, entry: Entry) -> str:
+    def _lacks(self, run: Run, entry: Entry, newer: Sequence[Entry]) -> str:
         found = self.reader.held(entry.named)
         if entry.deleted:
-            return self._still_there(run, entry, found)
+            again = any(not one.deleted for one in newer)
+            return "" if again else self._still_there(run, entry, found)
+        if any(one.deleted for one in newer) and (entry.named, "removed", None) in self._fresh:
+            return ""  # what there is now is another object
         if not found:
             gone = [entry.named, ("invoices", str(entry.record.get("invoice")))]  # with its lines
             done = any(self._is_done(named, "removed", None) for named in gone)
             return "" if done else "it is not there"
-        return self._differs(run, entry, found) or self._undone(entry, found)
+        return self._differs(run, entry, found, newer) or self._undone(entry, found, newer)
 
     def _still_there(self, run: Run, entry: Entry, found: Sequence[JSON]) -> str:
         if run.delete_policy == "ignore" or not found:
@@ -763,19 +769,23 @@ class Judge:
             return "it is attached" if found[-1]["customer"] else ""
         return "it is not deleted"
 
-    def _differs(self, run: Run, entry: Entry, found: Sequence[JSON]) -> str:
+    def _differs(
+        self, run: Run, entry: Entry, found: Sequence[JSON], newer: Sequence[Entry]
+    ) -> str:
         for name, value in _leaves(entry.record):
             writers = self._writers.get((entry.named, name), set())
             if writers - {run.source.name}:
                 continue  # three-way: what others changed may stay
-            if not any(_text(_at(one, name)) == _text(value) for one in found):
+            wanted = {_text(value), *_values_of(run, name, newer)}
+            if not any(_text(_at(one, name)) in wanted for one in found):
                 return f"{name} is {[_at(one, name) for one in found]}, not {value!r}"
         return ""
 
-    def _undone(self, entry: Entry, found: Sequence[JSON]) -> str:
+    def _undone(self, entry: Entry, found: Sequence[JSON], newer: Sequence[Entry]) -> str:
         action = entry.record.get(ACTION)
         if action and not self._is_done(entry.named, ACTION, action):
-            if found[-1].get("status") in DONE.get(action, set()):
+            statuses = {found[-1].get("status"), *self._passed(entry.named, newer)}
+            if statuses & DONE.get(action, set()):
                 self._happened.add((entry.named, action))  # whatever becomes of it later
             elif (entry.named, action) not in self._happened:
                 return f"{action} was not done"
@@ -784,6 +794,13 @@ class Judge:
             if value is not None and not self._is_done(entry.named, name, _once_sent(name, value)):
                 return f"{name} was not sent"
         return ""
+
+    def _passed(self, named: Named, newer: Sequence[Entry]) -> Iterator[str]:
+        """The statuses from which actions of newer records led."""
+        actions = {one.record.get(ACTION) for one in newer}
+        for deed in self._unweighed:
+            if deed.named == named and deed.verb in actions and deed.sent.before:
+                yield str(deed.sent.before.get("status"))
 
     def _is_done(self, named: Named, effect: str, value: Any) -> bool:
         if (named, effect, value) in self._fresh:
@@ -839,6 +856,15 @@ def _leaves(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
     for part, value in (record.get("metadata") or {}).items():
         yield f"metadata.{part}", value
+
+
+def _values_of(run: Run, name: str, newer: Sequence[Entry]) -> Iterator[str]:
+    """What records of a key make of a field; a key that metadata no longer holds is unset."""
+    first, _, part = name.partition(".")
+    for entry in newer:
+        holder = entry.record.get(first)
+        if first in entry.record and (not part or run.source.whole or part in (holder or {})):
+            yield _text(_at(entry.record, name))
 
 
 def _at(one: Mapping[str, Any], name: str) -> Any:

@@ -184,10 +184,13 @@ class _Input(io.TextIOBase):
 
     def __init__(self, messages: Sequence[Mapping[str, Any]], output: _Output) -> None:
         self._messages, self._output = messages, output
+        self.records = 0
+        """Records that were handed over."""
 
     def __iter__(self) -> Iterator[str]:  # type: ignore[override]
         last = len(self._messages) - 1
         for number, message in enumerate(self._messages):
+            self.records += message["type"] == "RECORD"
             yield json.dumps(message) + "\n"
             if message["type"] == "STATE" and number < last:
                 self._wait(message["value"])
@@ -251,8 +254,9 @@ class Wire:
         self.sent: list[Sent] = []
         self.refused = 0
         self.bugs: list[str] = []
+        self.lock = threading.Lock()
+        """While it is held, `sent` and what Stripe has agree: no write is under way."""
         self._emulator = emulator
-        self._lock = threading.Lock()
         server = emulator._server
         assert server is not None
         self._answer = server.answer
@@ -271,7 +275,7 @@ class Wire:
             return Answer(0, b"", cut="all")
         if incoming.method == "GET":
             return self._answer(incoming)
-        with self._lock:
+        with self.lock:
             before = self._object(incoming.path)
             given = self._answer(incoming)
             self._note(incoming, given, before)
@@ -526,15 +530,18 @@ class World:
         *,
         crash_at: int | str | None = None,
         end_at: int | None = None,
-        came: Callable[[Any], None] = lambda _: None,
+        came: Callable[[Any, int], None] = lambda _, __: None,
     ) -> Outcome:
-        """Run the target on messages; `came` is called with each STATE as it comes out.
+        """Run the target on messages.
+
+        `came` is called with each STATE as it comes out, and the number of records read by then.
 
         `crash_at` is the number of a step, or a part of its name.
         """
         after: list[Path] = []
         steps = Steps(crash_at, end_at, lambda: after.append(self.copy_disk()))
-        output = _Output(steps, came)
+        output = _Output(steps, lambda value: came(value, source.records))
+        source = _Input(messages, output)
         rejects = len(self.rejected())
         first = len(self.wire.sent)
         self.wire.run += 1
@@ -556,7 +563,7 @@ class World:
 
         try:
             with patch.object(time, "time", local):
-                outcome.ended, outcome.error = _listen(config, _Input(messages, output), output)
+                outcome.ended, outcome.error = _listen(config, source, output)
         finally:
             self.wire.steps = DISK.steps = None
         if steps.dead:

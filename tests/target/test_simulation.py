@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from target_stripe_alloy.lanes import Watermark
 from tests.target import simulation
 from tests.target.simulation import Simulation
-from tests.target.simulation_model import COPY, EXTERNAL, SAME
+from tests.target.simulation_model import COPY, EXTERNAL, SAME, Violation
 from tests.target.simulation_world import BLIND, KEYS, quick
 
 HISTORIES = 50
@@ -185,3 +186,33 @@ class TestSmallest:
         machine.note("subscriptions", 1, items=items)
         machine.go()
         machine.teardown()
+
+
+def test_a_state_may_come_out_when_newer_records_are_written_already() -> None:
+    machine = begun(COPY)
+    for stream in ("customers", "products", "prices", "invoices"):
+        machine.note(stream)
+    machine.note("prices", 1)
+    machine.go()
+    machine.note("subscription_items")  # it waits for its subscription
+    machine.note("invoice_line_items", description="one")
+    machine.note("invoices", 1)  # it waits for the other customer
+    machine.note("invoice_line_items", description="two")
+    machine.note("subscriptions")
+    machine.note("products")
+    machine.note("customers", 1)
+    assert machine.go().ended == "done"
+    machine.teardown()
+
+
+def test_a_state_that_comes_out_before_its_records_are_written_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Watermark, "mark", property(lambda mark: mark.last))
+    machine = begun(COPY)
+    machine.note("subscription_items")  # it waits for its subscription
+    machine.note("customers")
+    machine.note("subscriptions")
+    with pytest.raises(Violation, match="STATE ahead: subscription_items si_x1"):
+        machine.go()
+    machine.world.close()
