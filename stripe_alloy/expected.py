@@ -103,10 +103,10 @@ class OnePage:
             shown, rows, more = body.get("object"), body.get("data"), body.get("has_more")
             if shown != "list" or not isinstance(rows, list) or not isinstance(more, bool):
                 return "no list"
-            ids = [row.get("id") if isinstance(row, dict) else None for row in rows]
-            if not all(isinstance(found, str) for found in ids):
+            ids = [row["id"] for row in rows if isinstance(row, dict) and row.get("id")]
+            if any(not isinstance(row, dict) for row in rows) or (rows and not ids):
                 return "a list of something else than objects"
-            last = ids[-1] if ids else None
+            last = str(ids[-1]) if ids else None
         else:  # decoded by a type that saw to this
             more, last = body.has_more, body.data[-1].id if body.data else None
         return self._loop(last) if more else None

@@ -113,7 +113,7 @@ class StripeFeed:
         return event["id"] in self._seen.get(kind, ())
 
     def _answered(self, most: int, answer: Answer) -> Iterator[Step]:
-        events = [in_shape(event) for event in answer.body["data"]]
+        events = [in_shape(event) for event in answer.body["data"] if event.get("id")]
         if not self.known_at:
             self.known_at = answer.safe_at
             yield from self._taker.clock(answer.sent_at, self._oldest)

@@ -113,7 +113,9 @@ class Report:
 
     def _tell(self, stream: str, key: str, decision: Decision, told: int, level: int) -> None:
         if told <= TOLD:
-            _logger.log(level, "%s", "\n".join(lines_of(stream, key, decision)))
+            with self._lock:  # the lines of a record stay together
+                for line in lines_of(stream, key, decision):
+                    _logger.log(level, "%s", line)
         elif told == TOLD + 1:
             _logger.log(level, "%s: more %s records are not logged", stream, decision.verdict)
 

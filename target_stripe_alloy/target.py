@@ -450,10 +450,8 @@ class TargetStripeAlloy(Plugin, Target):
 
 def main() -> None:
     """Run the command."""
-    try:
-        run_plugin(TargetStripeAlloy)
-    except SystemExit as ended:
-        sys.exit(ended.code or TargetStripeAlloy.exit_code)
+    run_plugin(TargetStripeAlloy)
+    sys.exit(TargetStripeAlloy.exit_code)
 
 
 if __name__ == "__main__":
