@@ -97,8 +97,8 @@ class Walk:
     """What time it is for Stripe: what an event says of later times moves no bookmark."""
     newest: int = 0
     """`created` of the newest event that is not in the future."""
-    ids: dict[str, int] = field(default_factory=dict)
-    """The events that another walk from here on will meet again: id → `created`."""
+    ids: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """The events that another walk from here on will meet again: id → (`created`, kind)."""
     former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Ids of children that a parent's events name as its former ones."""
     last_children: dict[str, Object] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Walk:
         for at, second in groupby(span.events, key=lambda event: int(event["created"])):
             yield from self._second(at, list(second))
         oldest = self.newest - OVERLAP
-        self.ids = {event_id: at for event_id, at in self.ids.items() if at >= oldest}
+        self.ids = {event_id: at for event_id, at in self.ids.items() if at[0] >= oldest}
 
     def _second(self, at: int, events: Iterable[Event]) -> Iterator[Change]:
         by_key: dict[Key, list[Event]] = {}
@@ -138,7 +138,7 @@ class Walk:
         if at <= self.now + SAME_TIME:
             self.newest = max(self.newest, at)
         if at >= self.newest - OVERLAP:
-            self.ids[event["id"]] = at
+            self.ids[event["id"]] = at, key_of(event)[0]
         if not self.taken(EVENT, event):
             self.fresh.append(event)
 

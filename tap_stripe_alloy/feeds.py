@@ -77,7 +77,7 @@ class StripeFeed:
         *,
         account: str | None,
         seen: Mapping[str, Collection[str]],
-        known: Collection[str],
+        known: Callable[[Event], bool],
         taker: Taker,
         own: Own,
     ) -> None:
@@ -125,7 +125,7 @@ class StripeFeed:
     def _bring(self, most: int) -> Iterator[Step]:
         self._waits = False
         events, self._ended = self._spans.take(most)
-        news = any(event["id"] not in self._known for event in events)
+        news = not all(map(self._known, events))
         yield from self._taker.take(Span(events, self._ended, news, own=self._own(events)))
 
 

@@ -15,7 +15,7 @@ from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
 from stripe_alloy.expected import OneObject
 from stripe_alloy.paths import item_path
 from stripe_alloy.transport import PAGE_SIZE, Answer
-from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Route, Span, Walk
+from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Route, Span, Walk, key_of
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.feeds import Feed, Own, StripeFeed, Taker, nothing_own
 from tap_stripe_alloy.fetch import Batch, Get, Look, Step, nothing
@@ -72,12 +72,11 @@ class Changes:
         taker = Taker(self._take, self._leave_stale)
         if mailbox:
             return mailbox.feed(self._outputs, account=self.account, taker=taker, own=own)
-        bookmarks = [output.bookmark for output in self._outputs]
         return StripeFeed(
             min(self._since.values()) - OVERLAP,
             account=self.account,
             seen=seen_by_kind(self._outputs),
-            known=frozenset.intersection(*(bookmark.seen for bookmark in bookmarks)),
+            known=Known(self._outputs),
             taker=taker,
             own=own,
         )
@@ -296,8 +295,18 @@ class Changes:
     def _move(self, output: Output, since: int) -> None:
         mailbox, bookmark = self._mailbox, output.bookmark
         bookmark.note_inbox(mailbox.position_of(output, self._feed) if mailbox else None)
-        bookmark.advance(since, () if mailbox else self._walk.ids)
+        bookmark.advance(since, () if mailbox else self._ids_for(output))
         self._since[id(output)] = since
+
+    def _ids_for(self, output: Output) -> Iterator[str]:
+        """Events that its next walk will meet again: of its own kind, and of what no stream reads.
+
+        With those of all kinds, a busy account's state would hold each id once for every stream.
+        """
+        mine = output.stream.root.object_name
+        for event_id, (_, kind) in self._walk.ids.items():
+            if mine in (kind, EVENT) or kind not in self._by_object:
+                yield event_id
 
     def _go_on(self) -> None:
         """Begin the next span."""
@@ -311,6 +320,19 @@ class Changes:
         elif now - self._begun_at > SLOW:
             self._size = max(self._size // 2, FIRST_SPAN)
         self._begun_at = now
+
+
+class Known:
+    """Whether an event is news to none of some outputs."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self._by_kind = seen_by_kind(outputs)
+        self._all = frozenset.intersection(*self._by_kind.values())
+
+    def __call__(self, event: Event) -> bool:
+        """Whether the streams of its kind, or all if it has none, and `events` had it."""
+        seen = self._by_kind.get(key_of(event)[0], self._all)
+        return event["id"] in seen and event["id"] in self._by_kind.get(EVENT, seen)
 
 
 def by_kind(outputs: Sequence[Output]) -> Mapping[str, Sequence[Output]]:

@@ -267,3 +267,37 @@ def test_balance_transactions_are_read_by_a_key_that_may_not_read_events(
     run = command.run(config=config_of(account), state=first.state)
     assert run.exit_code == 1
     assert run.ids("balance_transactions").total() == 1
+
+
+def test_a_state_has_each_event_once_for_its_stream_and_once_for_events(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    product = client.v1.products.list().data[0].id
+
+    def busy() -> None:
+        account.bulk(300)
+        client.v1.products.update(product, {"name": "Renamed"})
+
+    bookmarks = run_after(account, busy).state["bookmarks"]
+    seen = {name: set(bookmark.get("seen", ())) for name, bookmark in bookmarks.items()}
+    assert len(seen["customers"]) == 300
+    assert len(seen["products"]) == 1
+    assert seen["events"] == seen["customers"] | seen["products"]
+    assert not any(seen[name] for name in seen.keys() - {"customers", "products", "events"})
+
+
+def test_events_that_no_stream_reads_are_news_once(
+    account: Emulator, client: stripe.StripeClient
+) -> None:
+    """They may have moved the balance, whose list is then read; but not in every run after."""
+    config = config_of(account)
+    streams = ("balance_transactions", "products")
+    state = read(config, *streams).state
+    account.clock_advance(3_600)
+    client.v1.customers.create({"name": "Of no stream"})
+    paths = []
+    for _ in range(3):
+        before = len(account.requests)
+        state = read(config, *streams, state=state).state
+        paths.append([request.path for request in account.requests[before:]])
+    assert paths == [["/v1/events", "/v1/balance_transactions"], ["/v1/events"], ["/v1/events"]]
