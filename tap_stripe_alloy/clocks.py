@@ -15,7 +15,7 @@ from stripe_alloy.errors import PermissionMissing, StripeError
 from stripe_alloy.expected import Trail
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.completion import Completion
-from tap_stripe_alloy.fetch import Batch, Get, Step, nothing
+from tap_stripe_alloy.fetch import Batch, Get, Look, Step, nothing
 from tap_stripe_alloy.listing import Listing, Run
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.outputs import Output, parts, records_of
@@ -60,7 +60,7 @@ class OnClocks:
         """Whether all was read, if not yet written."""
         return self._begun and not self._open
 
-    def next(self) -> Get | None:
+    def next(self) -> Get | Look | None:
         """Return the first page of clocks; what they lead to follows from that."""
         if self._begun or (self._walk and not self._may_follow(self._walk)):
             return None
@@ -159,7 +159,7 @@ class OnClocksFirst:
             outputs, listed, account=account, start=start, run=run, begin=self._listing.begin
         )
 
-    def next(self) -> Get | None:
+    def next(self) -> Get | Look | None:
         """Return the next page to ask for."""
         return self._listing.next() if self._clocks.ended else self._clocks.next()
 

@@ -17,7 +17,7 @@ from tap_stripe_alloy.backfill import OPEN, Ask, Missing, Page, Row, Slices, Win
 from tap_stripe_alloy.changes import OVERLAP, RETENTION, SAME_TIME
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.direct import DirectPage, on_clock_as_it_came, seconds
-from tap_stripe_alloy.fetch import Batch, Get, Step
+from tap_stripe_alloy.fetch import Batch, Get, Look, Step, nothing
 from tap_stripe_alloy.lists import Listed, on_clock
 from tap_stripe_alloy.outputs import Output, changed_at, parts, records_of
 from tap_stripe_alloy.records import Object, moment
@@ -78,16 +78,18 @@ class Listing:
         self._begun = missing is not None
         if missing is None:
             missing = [(start, OPEN, None)]
+        missing = list(missing)
+        self._was_done = not missing
         self._slices = Slices(missing, cuttable=listed.by_created, history=listed.history)
         self._direct = outputs[0].direct if len(outputs) == 1 and self.as_it_comes else None
         self._pages = 0
         self._trails: defaultdict[Window, Trail] = defaultdict(Trail)
 
-    def next(self) -> Get | None:
+    def next(self) -> Get | Look | None:
         """Return the next page to ask for."""
         ask = None if self.over else self._slices.next()
         if ask is None:
-            return None
+            return self._end_at_once() if self._was_done else None
         self._pages += 1
         direct = self._direct
         if self._pages == 1 or self._pages % SAMPLE == 0:
@@ -102,6 +104,12 @@ class Listing:
             trail=self._trails[ask.window],
             timed=self._pages == 1,
         )
+
+    def _end_at_once(self) -> Look:
+        """End a backfill of which the state says that nothing is left: no page will."""
+        self._was_done = False
+        ended = Batch((), partial(self._note_left, ()))
+        return Look(nothing, lambda _: iter([ended]))
 
     def left(self) -> Mapping[str, float]:
         """Stream → pages that are left, as far as known."""
@@ -264,7 +272,7 @@ class Tail(Listing):
         yield from super()._answered(ask, answer)
 
     @override
-    def next(self) -> Get | None:
+    def next(self) -> Get | Look | None:
         if (
             self._walk
             and self._walk.quiet_since(self.outputs[0].bookmark.events_until) is not False
@@ -317,7 +325,7 @@ class Relisting(Listing):
         self._started = False
 
     @override
-    def next(self) -> Get | None:
+    def next(self) -> Get | Look | None:
         if not self._walk.ended or not self.outputs[0].bookmark.listed:
             return None
         if not self._started:

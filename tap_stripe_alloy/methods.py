@@ -14,7 +14,7 @@ from stripe_alloy.errors import PermissionMissing, RequestRefused, StripeError
 from stripe_alloy.paths import item_path
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, Ask, Page
-from tap_stripe_alloy.fetch import Get, Step
+from tap_stripe_alloy.fetch import Get, Look, Step
 from tap_stripe_alloy.listing import Listing, Run
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.outputs import Output
@@ -40,7 +40,7 @@ class AllMethods(Listing):
     """Ids that it must still show."""
 
     @override
-    def next(self) -> Get | None:
+    def next(self) -> Get | Look | None:
         return None if self.distrusted else super().next()
 
     @override
@@ -133,7 +133,7 @@ class PaymentMethodListing:
         self._probed = "expected" in kept or "route" in kept
         self._probes_open = 0
 
-    def next(self) -> Get | None:
+    def next(self) -> Get | Look | None:
         """Return the next page to ask for: of customers first, to know what to expect."""
         if not self._probed:
             self._probed = True

@@ -17,7 +17,7 @@ from typing_extensions import override
 from stripe_alloy.errors import PermissionMissing
 from stripe_alloy.transport import Answer
 from tap_stripe_alloy.backfill import OPEN, Missing
-from tap_stripe_alloy.fetch import Get
+from tap_stripe_alloy.fetch import Get, Look
 from tap_stripe_alloy.listing import Listing, Run
 from tap_stripe_alloy.lists import Listed
 from tap_stripe_alloy.outputs import Output
@@ -101,7 +101,7 @@ class VariantListing:
         for part in self._parts:
             part.siblings = self._parts
 
-    def next(self) -> Get | None:
+    def next(self) -> Get | Look | None:
         """Return the next page to ask for."""
         return next((get for part in self._parts if (get := part.next())), None)
 

@@ -14,6 +14,7 @@ import stripe
 
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.records import rfc3339, unix_seconds
+from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import Command, Output, config_of, parse, read
 
 STATES = Path(__file__).parent / "states"
@@ -215,3 +216,13 @@ def test_a_broken_state_is_refused_with_a_clear_word(
     assert run.exit_code == 1
     assert "The state of stream 'charges' cannot be read" in run.errors
     assert "Traceback" not in run.errors
+
+
+@pytest.mark.parametrize("name", [stream.name for stream in STREAMS])
+def test_a_backfill_of_which_nothing_is_left_is_done(account: Emulator, name: str) -> None:
+    """Else nothing would ever be asked for, and no run would say so."""
+    anchor = rfc3339(int(time.time()) - 3_600)
+    state = {"bookmarks": {name: {"backfill": {"anchor": anchor, "missing": []}}}}
+    bookmark = read(config_of(account), name, state=state).state["bookmarks"][name]
+    assert "backfill" not in bookmark
+    assert bookmark["replication_key_value"] == anchor
