@@ -135,7 +135,10 @@ def _time(value: Any, place: str) -> None:
 def _check_times(part: Mapping[str, Any], latest: float) -> None:
     for holder in (part, part.get("backfill") or {}):
         for name in ("replication_key_value", "events_until", "begun", "anchor"):
-            if holder.get(name) is not None and unix_seconds(holder[name]) > latest:
+            if holder.get(name) is None:
+                continue
+            _time(holder[name], name)
+            if unix_seconds(holder[name]) > latest:
                 raise _Wrong(f"`{name}` lies in the future")
 
 

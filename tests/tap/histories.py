@@ -31,6 +31,15 @@ COMPARED = [stream.name for stream in STREAMS if stream.name != "events"]
 KINDS = {stream.name: stream.object_name for stream in STREAMS}
 
 
+def but_for_what_no_list_tells(found: dict[str, Any]) -> dict[str, Any]:
+    """Differences that a pause of more than 30 days explains: no list tells what it deleted."""
+    return {
+        stream: ids
+        for stream, ids in found.items()
+        if BY_NAME[stream].whole or ids["missing"] or ids["other"]
+    }
+
+
 class Destination:
     """Holds the newest row of each id, as a target does that knows tombstones and versions."""
 
@@ -332,13 +341,9 @@ class ChangingSettings:
             return self._wrong(differences(self.destination, emulator, accounts))
 
     def _wrong(self, found: dict[str, Any]) -> dict[str, Any]:
-        """What is not as it should be: no list tells what of some streams a long pause deleted."""
+        """What is not as it should be."""
         paused = any(step.startswith("l ") for step in self.story)
-        return {
-            stream: ids
-            for stream, ids in found.items()
-            if not (paused and not BY_NAME[stream].whole and not ids["missing"] + ids["other"])
-        }
+        return but_for_what_no_list_tells(found) if paused else found
 
     def _one_run(self, accounts: list[str]) -> None:
         rng = self.rng

@@ -167,6 +167,8 @@ documents = (
 )
 @example({"bookmarks": {"customers": {"table": {"version": 1, "pending": []}}}})
 @example({"bookmarks": {"customers": {"replication_key_value": "2026-11-01", "seen": None}}})
+@example({"bookmarks": {"customers": {"anchor": ""}}})
+@example({"bookmarks": {"customers": {"anchor": False}}})
 @given(document=documents)
 def test_any_document_is_refused_in_words_or_read(empty: Emulator, document: Any) -> None:
     try:

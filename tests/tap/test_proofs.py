@@ -21,6 +21,7 @@ from tests.tap.histories import (
     ChangingSettings,
     Destination,
     History,
+    but_for_what_no_list_tells,
     cut,
     differences,
     trouble,
@@ -341,7 +342,8 @@ def test_any_history_ends_with_the_destination_equal_to_stripe(
         run(destination, config)
         run(destination, config)
         assert run(destination, config).records == {}
-        assert differences(destination, emulator, accounts) == {}
+        found = differences(destination, emulator, accounts)
+        assert (but_for_what_no_list_tells(found) if "l" in pauses else found) == {}
 
 
 @settings(

@@ -445,7 +445,7 @@ def test_long_keys_of_records_that_wait_are_not_kept(
     monkeypatch.setattr("target_stripe_alloy.spool.Spool.__init__.__defaults__", (3_000,))
     monkeypatch.setattr("target_stripe_alloy.lanes.MAX_WAITING_BYTES", 5_000)
     monkeypatch.setattr("target_stripe_alloy.sinks.BATCH_BYTES", 5_000)
-    number, long = 200, "x" * LONG
+    number, long = 600, "x" * LONG  # far more than what the writers have at one time
     for_copy = id_mode == "copy"
     key = "id" if for_copy else "no"
     rows = (
