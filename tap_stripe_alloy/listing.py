@@ -79,7 +79,7 @@ class Listing:
         if missing is None:
             missing = [(start, OPEN, None)]
         missing = list(missing)
-        self._was_done = not missing
+        self._was_done = self._resumed and not missing
         self._slices = Slices(missing, cuttable=listed.by_created, history=listed.history)
         self._direct = outputs[0].direct if len(outputs) == 1 and self.as_it_comes else None
         self._pages = 0
