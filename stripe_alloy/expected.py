@@ -96,6 +96,8 @@ class OnePage:
 
     after: str | None = None
     trail: Trail = field(default_factory=Trail)
+    some_lack_ids: bool = False
+    """Whether whoever asked names and leaves out single objects that have no id."""
 
     def problem(self, body: Any) -> str | None:
         """Say what is wrong with the page, or that no page after it would ever be the last."""
@@ -103,10 +105,12 @@ class OnePage:
             shown, rows, more = body.get("object"), body.get("data"), body.get("has_more")
             if shown != "list" or not isinstance(rows, list) or not isinstance(more, bool):
                 return "no list"
-            ids = [row["id"] for row in rows if isinstance(row, dict) and row.get("id")]
-            if any(not isinstance(row, dict) for row in rows) or (rows and not ids):
+            ids = [row.get("id") if isinstance(row, dict) else None for row in rows]
+            if self.some_lack_ids and any(ids):
+                ids = [found for found, row in zip(ids, rows, strict=True) if _has_id(row)]
+            if not all(isinstance(found, str) for found in ids):
                 return "a list of something else than objects"
-            last = str(ids[-1]) if ids else None
+            last = ids[-1] if ids else None
         else:  # decoded by a type that saw to this
             more, last = body.has_more, body.data[-1].id if body.data else None
         return self._loop(last) if more else None
@@ -121,3 +125,8 @@ class OnePage:
     def denies(self, failure: Failure) -> bool:  # noqa: ARG002 - a list's parent, or the list
         """Any: what it means is up to whoever asked."""
         return True
+
+
+def _has_id(row: Any) -> bool:
+    """Whether a row is anything but an object without an id."""
+    return not isinstance(row, dict) or bool(row.get("id"))

@@ -80,7 +80,7 @@ class Completion:
     def _more(
         self, source: Object, cut: dict[str, Any], path: str, answer: Answer
     ) -> Iterator[Step]:
-        new = [entry for entry in answer.body["data"] if entry.get("id")]
+        new = answer.body["data"]
         cut["data"] += new
         cut["has_more"] = answer.body["has_more"]
         if self._listed.expand:

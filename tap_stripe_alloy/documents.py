@@ -126,8 +126,12 @@ def _is(kind: type, what: str) -> Check:
 
 
 def _time(value: Any, place: str) -> None:
+    _seconds(value, place)
+
+
+def _seconds(value: Any, place: str) -> int:
     try:
-        unix_seconds(value)
+        return unix_seconds(value)
     except (AttributeError, TypeError, ValueError, OverflowError):
         raise _Wrong(f"`{place}` is no time like '2026-01-31T00:00:00Z'") from None
 
@@ -135,10 +139,7 @@ def _time(value: Any, place: str) -> None:
 def _check_times(part: Mapping[str, Any], latest: float) -> None:
     for holder in (part, part.get("backfill") or {}):
         for name in ("replication_key_value", "events_until", "begun", "anchor"):
-            if holder.get(name) is None:
-                continue
-            _time(holder[name], name)
-            if unix_seconds(holder[name]) > latest:
+            if holder.get(name) is not None and _seconds(holder[name], name) > latest:
                 raise _Wrong(f"`{name}` lies in the future")
 
 

@@ -31,8 +31,6 @@ EVENTS = "/v1/events"
 _LIST = Listed(EVENTS)
 ON_ITS_WAY = 60
 """Seconds that an event may take to be delivered before it is missed."""
-MOST = 1 << 30
-"""More events than any span has."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,13 @@ class StripeFeed:
         *,
         account: str | None,
         seen: Mapping[str, Collection[str]],
-        known: Callable[[Event], bool],
         taker: Taker,
         own: Own,
     ) -> None:
         self._oldest = oldest
         self._account = account
         self._seen = seen
-        self._known = known
+        self._by_all = frozenset.intersection(*map(frozenset, seen.values()))
         self._taker = taker
         self._own = own
         self._spans = Spans(oldest)
@@ -112,8 +109,13 @@ class StripeFeed:
         """Whether it is among those that were seen."""
         return event["id"] in self._seen.get(kind, ())
 
+    def _is_known(self, event: Event) -> bool:
+        """Whether the streams of its kind, or all if none reads it, and `events` had it."""
+        seen = self._seen.get(key_of(event)[0], self._by_all)
+        return event["id"] in seen and event["id"] in self._seen.get(EVENT, seen)
+
     def _answered(self, most: int, answer: Answer) -> Iterator[Step]:
-        events = [in_shape(event) for event in answer.body["data"] if event.get("id")]
+        events = [in_shape(event) for event in answer.body["data"]]
         if not self.known_at:
             self.known_at = answer.safe_at
             yield from self._taker.clock(answer.sent_at, self._oldest)
@@ -125,7 +127,7 @@ class StripeFeed:
     def _bring(self, most: int) -> Iterator[Step]:
         self._waits = False
         events, self._ended = self._spans.take(most)
-        news = not all(map(self._known, events))
+        news = not all(map(self._is_known, events))
         yield from self._taker.take(Span(events, self._ended, news, own=self._own(events)))
 
 
@@ -251,7 +253,7 @@ class InboxFeed:
         """Put the oldest span of a gap into the inbox."""
         assert self._gaps and self._lacking  # noqa: S101, PT018 - only for a gap is a list asked for
         low, high = self._gaps[0]
-        events, last = self._lacking.take(MOST)
+        events, last = self._lacking.take()
         until = high if last else float(events[0]["created"] + 1 if events else low)
         done = Fetched(low, min(until, self._gap_at), self._gap_at)
         bodies = [msgspec.json.encode(event) for event in reversed(events)]  # numbered as they came
@@ -303,19 +305,23 @@ class InboxFeed:
         events = [in_shape(msgspec.json.decode(entry.body)) for entry in entries]
         numbers = {event["id"]: entry.seq for event, entry in zip(events, entries, strict=True)}
         overtaken = self._overtaken(events, numbers)
-        after = min((p.seq for p in self._positions.values() if p.seq is not None), default=0)
+        after = self._after or 0
         news = any(number > after for number in numbers.values())
         last = self.upto >= self._newest
         return numbers, Span(events, last, news, overtaken, self._own(events))
+
+    @property
+    def _after(self) -> int | None:
+        """The number up to which all kinds that know one were read."""
+        known = [place.seq for place in self._positions.values() if place.seq is not None]
+        return min(known, default=None)
 
     def _next_numbers(self, most: int, newest: int) -> EventRange:
         """Which events are next: so many, but all where some are known by their time only."""
         from stripe_alloy.webhooks.inbox import EventRange  # noqa: PLC0415 - heavy, there is one by now
 
-        positions = self._positions.values()
-        known = [position.seq for position in positions if position.seq is not None]
-        joining = [position.since for position in positions if position.seq is None]
-        after = min(known, default=newest)
+        after = newest if self._after is None else self._after
+        joining = [place.since for place in self._positions.values() if place.seq is None]
         if joining:
             return EventRange(after, min(joining) - OVERLAP, newest)
         upto = self._inbox.number_of(self._whose, after, most) or newest

@@ -55,6 +55,8 @@ class Get:
     """The cursors of the list so far."""
     stream: str | None = None
     """The stream it is for, where that is not all of its source."""
+    some_lack_ids: bool = False
+    """Whether single objects of a page that have no id are named and left out."""
     timed: bool = False
     """Whether bookmarks follow from when it is answered."""
 
@@ -74,7 +76,7 @@ class Get:
 
     def _page(self) -> OnePage:
         after = next((value for name, value in self.params if name == "starting_after"), None)
-        return OnePage(after, self.trail or Trail())
+        return OnePage(after, self.trail or Trail(), self.some_lack_ids)
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ class Listing:
             partial(self._refused_page, ask),
             direct.page if direct else None,
             trail=self._trails[ask.window],
+            some_lack_ids=True,
             timed=self._pages == 1,
         )
 

@@ -74,10 +74,10 @@ class Spans:
         """Whether the oldest events are there to be taken."""
         return bool(self._stack) and self._stack[-1].whole
 
-    def take(self, most: int) -> tuple[Sequence[Event], bool]:
+    def take(self, most: int | None = None) -> tuple[Sequence[Event], bool]:
         """Give the oldest events, `most` of them or those of a second, and whether that is all."""
         top = self._stack[-1]
-        older = _oldest(top.events, most)
+        older = len(top.events) if most is None else _oldest(top.events, most)
         if older < len(top.events):
             at = len(top.events) - older
             taken, top.events = top.events[at:], top.events[:at]

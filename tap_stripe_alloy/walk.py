@@ -15,7 +15,7 @@ from stripe_alloy.errors import NotFound, PermissionMissing, StripeError
 from stripe_alloy.expected import OneObject
 from stripe_alloy.paths import item_path
 from stripe_alloy.transport import PAGE_SIZE, Answer
-from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Route, Span, Walk, key_of
+from tap_stripe_alloy.changes import EVENT, OVERLAP, Change, Event, Route, Span, Walk
 from tap_stripe_alloy.completion import Completion
 from tap_stripe_alloy.feeds import Feed, Own, StripeFeed, Taker, nothing_own
 from tap_stripe_alloy.fetch import Batch, Get, Look, Step, nothing
@@ -76,7 +76,6 @@ class Changes:
             min(self._since.values()) - OVERLAP,
             account=self.account,
             seen=seen_by_kind(self._outputs),
-            known=Known(self._outputs),
             taker=taker,
             own=own,
         )
@@ -320,19 +319,6 @@ class Changes:
         elif now - self._begun_at > SLOW:
             self._size = max(self._size // 2, FIRST_SPAN)
         self._begun_at = now
-
-
-class Known:
-    """Whether an event is news to none of some outputs."""
-
-    def __init__(self, outputs: Sequence[Output]) -> None:
-        self._by_kind = seen_by_kind(outputs)
-        self._all = frozenset.intersection(*self._by_kind.values())
-
-    def __call__(self, event: Event) -> bool:
-        """Whether the streams of its kind, or all if it has none, and `events` had it."""
-        seen = self._by_kind.get(key_of(event)[0], self._all)
-        return event["id"] in seen and event["id"] in self._by_kind.get(EVENT, seen)
 
 
 def by_kind(outputs: Sequence[Output]) -> Mapping[str, Sequence[Output]]:

@@ -40,6 +40,7 @@ NO_LISTS: list[Any] = [
     {"object": "list", "data": [], "has_more": None},
     {"object": "list", "data": ["cus_1"], "has_more": False},
     {"object": "list", "data": [{"object": "customer"}], "has_more": False},
+    {"object": "list", "data": [{"object": "customer", "id": 5}], "has_more": False},
     {"object": "list", "data": [None], "has_more": False},
     {"object": "lists", "data": [], "has_more": False},
 ]
