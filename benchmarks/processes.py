@@ -52,8 +52,10 @@ def server(*options: str) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     with process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.terminate()
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 def counts(url: str) -> tuple[int, int]:
@@ -114,7 +116,7 @@ def target_command(
     journal = {"journal": f"sqlite:///{folder}/journal.db"}
     settings = {"api_key": key, "api_url": url, **live, **files, **journal, **more}
     config.write_text(json.dumps(settings))
-    schema = {"type": "object", "properties": {}}
+    schema = {"type": "object", "properties": {"id": {"type": "string"}}}
     with messages.open("w") as out:
         for stream in dict.fromkeys(stream for stream, _ in records):
             head = {"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": ["id"]}
@@ -135,5 +137,7 @@ def receiver(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
     with process, on_core(CLIENT):
         assert process.stderr is not None
-        yield process.stderr.readline().split("Listening at ")[1].split("/ ")[0]
-        process.terminate()
+        try:
+            yield process.stderr.readline().split("Listening at ")[1].split("/ ")[0]
+        finally:
+            process.terminate()

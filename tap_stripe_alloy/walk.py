@@ -58,6 +58,7 @@ class Changes:
         self._outputs = outputs
         self._mailbox = mailbox
         self._since = {id(output): output.bookmark.since for output in outputs}
+        self._read_from = min(self._since.values()) - (0 if mailbox else OVERLAP)
         self._feed = self._feed_for(mailbox, own)
         self._now = math.inf
         self._follow(outputs)
@@ -73,7 +74,7 @@ class Changes:
         if mailbox:
             return mailbox.feed(self._outputs, account=self.account, taker=taker, own=own)
         return StripeFeed(
-            min(self._since.values()) - OVERLAP,
+            self._read_from,
             account=self.account,
             seen=seen_by_kind(self._outputs),
             taker=taker,
@@ -98,7 +99,7 @@ class Changes:
         """Whether there was no event since `moment` (Unix seconds); None while nobody knows."""
         if not self._listed:
             return None
-        return not self._stirred and self.until <= moment
+        return not self._stirred and max(self._walk.newest, self._read_from) <= moment
 
     @property
     def ended(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
+from tap_stripe_alloy.records import rfc3339, unix_seconds
 from tap_stripe_alloy.streams import BY_NAME
 from tests.conftest import Command, config_of, read
 
@@ -138,6 +140,18 @@ def test_nothing_changed_is_one_request_for_events_and_the_same_state(
     assert second.state == first.state
     paths = Counter(request.path for request in account.requests[since:])
     assert paths == {"/v1/events": 1}
+
+
+def test_streams_that_began_a_second_apart_are_quiet_together(account: Emulator) -> None:
+    config = config_of(account)
+    state = read(config).state
+    movements = state["bookmarks"]["balance_transactions"]
+    begun = unix_seconds(movements["replication_key_value"])
+    movements["replication_key_value"] = rfc3339(begun - 1)
+    since = len(account.requests)
+    second = read(config, state=copy.deepcopy(state))
+    assert [request.path for request in account.requests[since:]] == ["/v1/events"]
+    assert second.state["bookmarks"]["balance_transactions"] == movements
 
 
 def test_a_run_that_follows_a_change_is_quiet_again(
