@@ -11,7 +11,7 @@ from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.pagination import BaseAPIPaginator
 from typing_extensions import override
 
-from tap_stripe_alloy import shape
+from tap_stripe_alloy.records.conversion import stream_schemas as shape
 
 
 class ByLastId(BaseAPIPaginator[str]):

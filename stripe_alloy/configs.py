@@ -11,8 +11,8 @@ from typing import Any
 
 from jsonschema import Draft7Validator, ValidationError
 
-from stripe_alloy.errors import SettingsError
-from stripe_alloy.files import read_object
+from stripe_alloy.api.errors import SettingsError
+from stripe_alloy.text_files import read_object
 
 ENVIRONMENT = "ENV"
 """Given for a file, it stands for variables of the environment."""

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from stripe_alloy.errors import AlloyError, SettingsError
+from stripe_alloy.api.errors import AlloyError, SettingsError
 
 T = TypeVar("T")
 

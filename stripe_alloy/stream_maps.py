@@ -14,7 +14,7 @@ from singer_sdk import mapper
 from singer_sdk.exceptions import StreamMapConfigError
 from singer_sdk.mapper import CustomStreamMap, StreamMap
 
-from stripe_alloy.errors import SettingsError
+from stripe_alloy.api.errors import SettingsError
 
 _NULL = (None, "__NULL__")
 _SOURCE, _ALIAS, _FILTER = "__source__", "__alias__", "__filter__"

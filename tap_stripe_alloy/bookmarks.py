@@ -20,9 +20,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from stripe_alloy.errors import SettingsError
-from tap_stripe_alloy.backfill import OPEN, Missing
-from tap_stripe_alloy.records import rfc3339, unix_seconds
+from stripe_alloy.api.errors import SettingsError
+from tap_stripe_alloy.listing.windows import OPEN, Missing
+from tap_stripe_alloy.records.conversion import rfc3339, unix_seconds
 
 EVENTS_UNTIL = "events_until"
 INBOX = "inbox"

@@ -14,7 +14,7 @@ from singer_sdk import metrics
 from typing_extensions import Self
 
 if TYPE_CHECKING:
-    from stripe_alloy.transport import Transport
+    from stripe_alloy.api.client import Transport
 
 LOG_EVERY = 30.0
 """Seconds between log lines."""

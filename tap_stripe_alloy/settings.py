@@ -13,9 +13,9 @@ from singer_sdk import typing as th
 
 from stripe_alloy.configs import separated, shown_value
 from stripe_alloy.emulator import emulates
-from stripe_alloy.errors import SettingsError
-from tap_stripe_alloy import shape
-from tap_stripe_alloy.records import unix_seconds
+from stripe_alloy.api.errors import SettingsError
+from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from tap_stripe_alloy.records.conversion import unix_seconds
 
 ALL_ACCOUNTS = "all"
 STRIPE = "https://api.stripe.com"

@@ -14,13 +14,13 @@ from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
 from stripe_alloy.stream_maps import transformed
-from tap_stripe_alloy import shape
-from tap_stripe_alloy.backfill import HISTORY
-from tap_stripe_alloy.lists import Listed
-from tap_stripe_alloy.records import Record, surprises
+from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from tap_stripe_alloy.listing.windows import HISTORY
+from tap_stripe_alloy.listing.list_endpoint import Listed
+from tap_stripe_alloy.records.conversion import Record, surprises
 from tap_stripe_alloy.row_settings import Shape, digest_of_maps, key_for
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
-from tap_stripe_alloy.tombstones import Tombstone, let_through
+from tap_stripe_alloy.records.tombstones import Tombstone, let_through
 
 if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tap_stripe_alloy.changes import RETENTION
+from tap_stripe_alloy.events.change_detection import RETENTION
 from tap_stripe_alloy.stream import StripeStream
 
 ACTIVE_OR_NOT = ((("active", "true"),), (("active", "false"),))

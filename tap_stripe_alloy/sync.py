@@ -9,32 +9,32 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.errors import AccountRejected, PermissionMissing, SettingsError
-from stripe_alloy.transport import Transport
-from tap_stripe_alloy.backfill import OPEN
+from stripe_alloy.api.errors import AccountRejected, PermissionMissing, SettingsError
+from stripe_alloy.api.client import Transport
+from tap_stripe_alloy.listing.windows import OPEN
 from tap_stripe_alloy.bookmarks import Bookmark
-from tap_stripe_alloy.changes import OVERLAP, RETENTION
-from tap_stripe_alloy.clocks import OnClocks, OnClocksFirst
-from tap_stripe_alloy.direct import Direct
-from tap_stripe_alloy.feeds import nothing_own
-from tap_stripe_alloy.fetch import Batch, Begin, Fetcher, Source, Step
-from tap_stripe_alloy.listing import Listing, Relisting, Run, Tail
-from tap_stripe_alloy.methods import PaymentMethodListing
-from tap_stripe_alloy.origin import KEY, OWN, Origin
-from tap_stripe_alloy.outputs import Output
-from tap_stripe_alloy.own_writes import OwnWrites
-from tap_stripe_alloy.records import DAY, Recorder, rfc3339
+from tap_stripe_alloy.events.change_detection import OVERLAP, RETENTION
+from tap_stripe_alloy.listing.test_clocks import OnClocks, OnClocksFirst
+from tap_stripe_alloy.records.pass_through import Direct
+from tap_stripe_alloy.events.event_feeds import nothing_own
+from tap_stripe_alloy.scheduler import Batch, Begin, Fetcher, Source, Step
+from tap_stripe_alloy.listing.list_backfill import Listing, Relisting, Run, Tail
+from tap_stripe_alloy.listing.payment_methods import PaymentMethodListing
+from tap_stripe_alloy.state_owner import KEY, OWN, Origin
+from tap_stripe_alloy.records.partitions import Output
+from tap_stripe_alloy.events.own_writes import OwnWrites
+from tap_stripe_alloy.records.conversion import DAY, Recorder, rfc3339
 from tap_stripe_alloy.row_settings import Shape, key_changed, name_of, reasons
-from tap_stripe_alloy.second_listing import SecondListing
+from tap_stripe_alloy.listing.second_listing import SecondListing
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
 from tap_stripe_alloy.streams import BY_NAME, PaymentMethods
-from tap_stripe_alloy.variants import VariantListing
-from tap_stripe_alloy.versions import Version
-from tap_stripe_alloy.walk import Changes
+from tap_stripe_alloy.listing.list_variants import VariantListing
+from tap_stripe_alloy.records.table_versions import Version
+from tap_stripe_alloy.events.event_reader import Changes
 
 if TYPE_CHECKING:
-    from stripe_alloy.written import Written
-    from tap_stripe_alloy.mailbox import Mailbox
+    from stripe_alloy.write_log import Written
+    from tap_stripe_alloy.events.inbox_reader import Mailbox
     from tap_stripe_alloy.settings import Settings
     from tap_stripe_alloy.stream import StripeStream
 
@@ -121,7 +121,7 @@ class Sync:
         settings = self._settings
         if settings.webhook_inbox:
             from stripe_alloy.webhooks.inbox import Inbox  # noqa: PLC0415
-            from tap_stripe_alloy.mailbox import Mailbox  # noqa: PLC0415
+            from tap_stripe_alloy.events.inbox_reader import Mailbox  # noqa: PLC0415
 
             own_id = self._origin.ask_own_id() if settings.account_ids else self._own_id()
             self._mailbox = Mailbox(
@@ -131,7 +131,7 @@ class Sync:
                 has_event=self._origin.has_event,
             )
         if settings.ignore_own_writes:
-            from stripe_alloy.written import Written  # noqa: PLC0415
+            from stripe_alloy.write_log import Written  # noqa: PLC0415
 
             self._written = Written(settings.ignore_own_writes, "ignore_own_writes")
 

@@ -26,31 +26,31 @@ from singer_sdk.singerlib import Catalog, Metadata
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from stripe_alloy.errors import AccountsRefused, SettingsError, StreamsRefused, StripeError
-from stripe_alloy.files import read_object
-from stripe_alloy.plugin import Plugin, run_plugin
-from stripe_alloy.program import metrics_at_debug
+from stripe_alloy.api.errors import AccountsRefused, SettingsError, StreamsRefused, StripeError
+from stripe_alloy.text_files import read_object
+from stripe_alloy.singer_plugin import Plugin, run_plugin
+from stripe_alloy.singer_main import metrics_at_debug
 from stripe_alloy.stream_maps import sources_of
-from tap_stripe_alloy import shape
-from tap_stripe_alloy.check import lacking, verdict_on
-from tap_stripe_alloy.documents import bookmarks_of, check_catalog, guess
+from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from tap_stripe_alloy.access_check import lacking, verdict_on
+from tap_stripe_alloy.input_checks import bookmarks_of, check_catalog, guess
 from tap_stripe_alloy.progress import Progress
-from tap_stripe_alloy.records import DAY
+from tap_stripe_alloy.records.conversion import DAY
 from tap_stripe_alloy.row_settings import KEY
 from tap_stripe_alloy.settings import DECLARED, Settings, check_key, read_settings
 from tap_stripe_alloy.streams import BY_NAME, STREAMS, expand_families
-from tap_stripe_alloy.writer import BufferedWriter
+from tap_stripe_alloy.records.singer_writer import BufferedWriter
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from singer_sdk import Stream
 
-    from stripe_alloy.connect import Connection
-    from stripe_alloy.errors import AccountRejected, PermissionMissing
-    from stripe_alloy.transport import Transport
-    from tap_stripe_alloy.fetch import Batch
-    from tap_stripe_alloy.records import Record
+    from stripe_alloy.connection import Connection
+    from stripe_alloy.api.errors import AccountRejected, PermissionMissing
+    from stripe_alloy.api.client import Transport
+    from tap_stripe_alloy.scheduler import Batch
+    from tap_stripe_alloy.records.conversion import Record
     from tap_stripe_alloy.stream import StripeStream
     from tap_stripe_alloy.sync import Sync
 
@@ -346,7 +346,7 @@ class TapStripeAlloy(Plugin, Tap):
         )
 
     def _connect(self) -> Transport:
-        from stripe_alloy.connect import Connection  # noqa: PLC0415 - discovery needs none
+        from stripe_alloy.connection import Connection  # noqa: PLC0415 - discovery needs none
 
         settings = self.settings
         check_key(settings)

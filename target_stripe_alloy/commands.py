@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stripe_alloy.configs import merged
-from stripe_alloy.program import log_discreetly, run
+from stripe_alloy.singer_main import log_discreetly, run
 from target_stripe_alloy.json_lines import encoded, lines_in, rewrite_lines
 from target_stripe_alloy.rejects import Origin, Sorted
 from target_stripe_alloy.target import TargetStripeAlloy

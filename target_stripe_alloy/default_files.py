@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stripe_alloy.errors import SettingsError
+from stripe_alloy.api.errors import SettingsError
 
 _BEGIN = "target-stripe-alloy"
 UNKNOWN = "unknown-account"

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from stripe_alloy.errors import AlloyError
+from stripe_alloy.api.errors import AlloyError
 
 fcntl: ModuleType | None
 try:

@@ -25,7 +25,7 @@ from singer_sdk.helpers._batch import BatchFileFormat, StorageTarget
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from typing_extensions import override
 
-from stripe_alloy.errors import AlloyError
+from stripe_alloy.api.errors import AlloyError
 
 Message = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from stripe_alloy.errors import StripeError, without_secrets
-from target_stripe_alloy.decision import Decision
+from stripe_alloy.api.errors import StripeError, without_secrets
+from target_stripe_alloy.plan.plan_types import Decision
 from target_stripe_alloy.resources import BY_STREAM
 
 OF_ANOTHER_JOURNAL = (

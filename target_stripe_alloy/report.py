@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stripe_alloy.errors import AlloyError, StripeError, without_secrets
-from target_stripe_alloy import preview
-from target_stripe_alloy.decision import (
+from stripe_alloy.api.errors import AlloyError, StripeError, without_secrets
+from target_stripe_alloy.write import invoice_preview as preview
+from target_stripe_alloy.plan.plan_types import (
     BLOCKED,
     CONFLICT,
     READ,

@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from stripe_alloy.params import Shape, shape_of, union
-from stripe_alloy.paths import segment
-from tap_stripe_alloy.shape import generated
+from stripe_alloy.api.params import Shape, shape_of, union
+from stripe_alloy.api.paths import segment
+from tap_stripe_alloy.records.stream_schemas import generated
 from tap_stripe_alloy.streams import BY_NAME
-from target_stripe_alloy import readings
-from target_stripe_alloy.reshape import Path, Unwritable, with_time
+from target_stripe_alloy import normalize as readings
+from target_stripe_alloy.params_tree import Path, Unwritable, with_time
 
 Object = dict[str, Any]
 CREATE, UPDATE, DELETE = "create", "update", "delete"

@@ -12,10 +12,10 @@ from typing import Any
 from singer_sdk import typing as th
 
 from stripe_alloy.configs import quoted, shown_value
-from stripe_alloy.errors import SettingsError
+from stripe_alloy.api.errors import SettingsError
 from tap_stripe_alloy.settings import DECLARED as TAPS
 from tap_stripe_alloy.settings import MAX_CONCURRENCY, Settings, check_key, read_settings
-from target_stripe_alloy.decision import (
+from target_stripe_alloy.plan.plan_types import (
     ARCHIVE,
     CLEAR,
     COPY,
@@ -33,8 +33,8 @@ from target_stripe_alloy.decision import (
     Policy,
 )
 from target_stripe_alloy.json_lines import shortened
-from target_stripe_alloy.matching import FIELDS
-from target_stripe_alloy.permissions import ALLOWED
+from target_stripe_alloy.write.matching import FIELDS
+from target_stripe_alloy.plan.permissions import ALLOWED
 from target_stripe_alloy.resources import BY_STREAM
 
 TEST, LIVE = "test", "live"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from singer_sdk.sinks import RecordSink
 from typing_extensions import override
 
-from stripe_alloy.errors import SettingsError
-from target_stripe_alloy.decision import EXTERNAL
-from target_stripe_alloy.jobs import Job, StreamKind
-from target_stripe_alloy.record_keys import Keys, UnusableKey
+from stripe_alloy.api.errors import SettingsError
+from target_stripe_alloy.plan.plan_types import EXTERNAL
+from target_stripe_alloy.write.queued_records import Job, StreamKind
+from target_stripe_alloy.plan.record_keys import Keys, UnusableKey
 from target_stripe_alloy.resources import BY_STREAM
 
 if TYPE_CHECKING:

@@ -20,19 +20,19 @@ from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
 from typing_extensions import override
 
-from stripe_alloy.connect import Connection
-from stripe_alloy.errors import AlloyError
-from stripe_alloy.files import open_lines
-from stripe_alloy.plugin import Plugin, run_plugin
-from stripe_alloy.program import forget_output, metrics_at_debug
+from stripe_alloy.connection import Connection
+from stripe_alloy.api.errors import AlloyError
+from stripe_alloy.text_files import open_lines
+from stripe_alloy.singer_plugin import Plugin, run_plugin
+from stripe_alloy.singer_main import forget_output, metrics_at_debug
 from stripe_alloy.stream_maps import stream_map_errors, transformed
-from stripe_alloy.transport import Transport
-from target_stripe_alloy.accounts import account_id, adopt, identity_of
+from stripe_alloy.api.client import Transport
+from target_stripe_alloy.write.account import account_id, adopt, identity_of
 from target_stripe_alloy.default_files import default_journal, default_rejects
-from target_stripe_alloy.engine import Engine
-from target_stripe_alloy.inherited import SETTINGS, WORKS, check_inherited
-from target_stripe_alloy.jobs import Job, StreamKind
-from target_stripe_alloy.journal import Journal, Scope
+from target_stripe_alloy.write.engine import Engine
+from target_stripe_alloy.sdk_features import SETTINGS, WORKS, check_inherited
+from target_stripe_alloy.write.queued_records import Job, StreamKind
+from target_stripe_alloy.write.journal import Journal, Scope
 from target_stripe_alloy.messages import (
     KeyMissing,
     Message,
@@ -44,9 +44,9 @@ from target_stripe_alloy.messages import (
     state_of,
     stream_of,
 )
-from target_stripe_alloy.objects import Objects
-from target_stripe_alloy.preview import Previews
-from target_stripe_alloy.record_keys import Keys, UnusableKey
+from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.invoice_preview import Previews
+from target_stripe_alloy.plan.record_keys import Keys, UnusableKey
 from target_stripe_alloy.rejects import Entry, Origin, RejectContext, Sorted, sort_lines
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import BY_STREAM

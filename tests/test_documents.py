@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stripe_alloy.keys import table as permissions
+from scripts.tables.permissions import table as permissions
 from tap_stripe_alloy.streams import STREAMS
 from tap_stripe_alloy.tap import TapStripeAlloy
-from target_stripe_alloy.describe import table
+from scripts.tables.writable import table
 from target_stripe_alloy.settings import ALLOWED
 from target_stripe_alloy.target import TargetStripeAlloy
 

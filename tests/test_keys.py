@@ -9,7 +9,7 @@ import pytest
 
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.resources import RESOURCES as KNOWN
-from stripe_alloy.errors import PermissionMissing
+from stripe_alloy.api.errors import PermissionMissing
 from tap_stripe_alloy.streams import STREAMS
 from target_stripe_alloy.resources import RESOURCES, Resource
 from tests.conftest import Command, config_of, read

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.emulator import Emulator as Emulator
-    from stripe_alloy.emulator.wire import Request as Request
+    from stripe_alloy.emulator.http_messages import Request as Request
 
 __all__ = ["EMULATOR", "IN_MEMORY", "Emulator", "Request", "emulates", "store_of"]
 EMULATOR = "emulator"

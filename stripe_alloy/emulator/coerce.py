@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from stripe_alloy.emulator.errors import ApiError, invalid, required, unknown_parameter
-from stripe_alloy.params import Shape
+from stripe_alloy.api.params import Shape
 
 JSON = dict[str, Any]
 

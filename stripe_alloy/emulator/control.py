@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stripe_alloy.emulator.deliveries import DAY
-from stripe_alloy.emulator.wire import Answer
+from stripe_alloy.emulator.http_messages import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stripe_alloy.emulator.service import Service
-    from stripe_alloy.emulator.wire import Incoming
+    from stripe_alloy.emulator.http_messages import Incoming
 
 JSON = dict[str, Any]
 PREFIX = "/_emulator/"

@@ -12,15 +12,15 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.emulator import endpoints
-from stripe_alloy.emulator.caller import Caller
+from stripe_alloy.emulator import webhook_endpoints as endpoints
+from stripe_alloy.emulator.http_client import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from stripe_alloy.emulator.clock import Clock
-    from stripe_alloy.emulator.dice import Dice
-    from stripe_alloy.emulator.endpoints import Endpoint
+    from stripe_alloy.emulator.seeded_random import Dice
+    from stripe_alloy.emulator.webhook_endpoints import Endpoint
     from stripe_alloy.emulator.store import Store
 
 JSON = dict[str, Any]

@@ -9,11 +9,11 @@ import msgspec
 
 from stripe_alloy.emulator.clock import Clock
 from stripe_alloy.emulator.deliveries import RETRIES
-from stripe_alloy.emulator.dice import Dice
+from stripe_alloy.emulator.seeded_random import Dice
 from stripe_alloy.emulator.effects import catalog
 from stripe_alloy.emulator.faults import Faults
-from stripe_alloy.emulator.keys import Keys
-from stripe_alloy.emulator.limits import Limits
+from stripe_alloy.emulator.api_keys import Keys
+from stripe_alloy.emulator.rate_limits import Limits
 from stripe_alloy.emulator.listing import Lists
 from stripe_alloy.emulator.resources import named
 from stripe_alloy.emulator.schemas import pinned_version
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.deliveries import Webhooks
     from stripe_alloy.emulator.store import Found
-    from stripe_alloy.emulator.wire import Request
+    from stripe_alloy.emulator.http_messages import Request
 
 JSON = dict[str, Any]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.emulator.templates import build
-from stripe_alloy.emulator.vintage import older
+from stripe_alloy.emulator.api_versions import older
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 

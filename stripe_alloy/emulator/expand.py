@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stripe_alloy.emulator.errors import ApiError, invalid
-from stripe_alloy.emulator.ledger import PAGE_INSIDE
+from stripe_alloy.emulator.session import PAGE_INSIDE
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.schemas import expandable
 from stripe_alloy.emulator.store import DELETED, Query

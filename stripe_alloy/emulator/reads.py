@@ -8,7 +8,7 @@ import msgspec
 
 from stripe_alloy.emulator import expand
 from stripe_alloy.emulator.errors import ApiError, invalid, missing, no_account
-from stripe_alloy.emulator.ledger import listing
+from stripe_alloy.emulator.session import listing
 from stripe_alloy.emulator.listing import page_size
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.routes import Reading, Route

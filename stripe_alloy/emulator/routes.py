@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from stripe_alloy.params import Shape, shape_of
+from stripe_alloy.api.params import Shape, shape_of
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
     from stripe_alloy.emulator.listing import Lists
     from stripe_alloy.emulator.store import Store
 

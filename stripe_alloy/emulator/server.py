@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stripe_alloy.emulator.wire import Answer, Incoming
+from stripe_alloy.emulator.http_messages import Answer, Incoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,16 +16,16 @@ from stripe_alloy.emulator import expand, reads
 from stripe_alloy.emulator.coerce import coerce
 from stripe_alloy.emulator.control import PREFIX, control, is_local
 from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
-from stripe_alloy.emulator.dice import Dice
+from stripe_alloy.emulator.seeded_random import Dice
 from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
 from stripe_alloy.emulator.faults import DEFORMING, Fault, deform, first
 from stripe_alloy.emulator.form import nest, pairs
 from stripe_alloy.emulator.idempotency import Answers, Stored, digest
-from stripe_alloy.emulator.ledger import Ledger
+from stripe_alloy.emulator.session import Ledger
 from stripe_alloy.emulator.listing import Lists
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.routes import Reading, Route, Table
-from stripe_alloy.emulator.wire import Answer, Incoming, Log
+from stripe_alloy.emulator.http_messages import Answer, Incoming, Log
 from stripe_alloy.emulator.writes import ROUTES as WRITES
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.clock import Clock
     from stripe_alloy.emulator.faults import Faults
-    from stripe_alloy.emulator.keys import Keys
-    from stripe_alloy.emulator.limits import Limits
+    from stripe_alloy.emulator.api_keys import Keys
+    from stripe_alloy.emulator.rate_limits import Limits
     from stripe_alloy.emulator.store import Store
 
 JSON = dict[str, Any]

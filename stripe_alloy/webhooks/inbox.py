@@ -29,7 +29,7 @@ from stripe_alloy.database import (
     open_engine,
     upsert,
 )
-from stripe_alloy.errors import AlloyError
+from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.webhooks import tables
 from stripe_alloy.webhooks.coverage import (
     FOREVER,

@@ -15,29 +15,29 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from stripe_alloy.connect import Connection
-from stripe_alloy.errors import (
+from stripe_alloy.connection import Connection
+from stripe_alloy.api.errors import (
     AlloyError,
     NotFound,
     PermissionMissing,
     SettingsError,
     StripeError,
 )
-from stripe_alloy.expected import OneObject
-from stripe_alloy.program import discreet
-from stripe_alloy.transport import Transport
-from stripe_alloy.webhooks.complaints import ComplaintFilter
+from stripe_alloy.api.responses import OneObject
+from stripe_alloy.singer_main import discreet
+from stripe_alloy.api.client import Transport
+from stripe_alloy.webhooks.rate_limited_log import ComplaintFilter
 from stripe_alloy.webhooks.connections import (
     ACCEPTED_AT_ONCE,
     HEADER_BYTES,
     Connections,
     connections_allowed,
 )
-from stripe_alloy.webhooks.endpoint import EVERY, Wanted, event_types, receiver_name, register
+from stripe_alloy.webhooks.registration import EVERY, Wanted, event_types, receiver_name, register
 from stripe_alloy.webhooks.inbox import CONNECTED, OWN, Inbox
 from stripe_alloy.webhooks.receiver import Receiver
-from stripe_alloy.webhooks.secrets import VARIABLE, Secrets, secrets_given, secrets_in
-from tap_stripe_alloy.changes import EVENT
+from stripe_alloy.webhooks.signing_secrets import VARIABLE, Secrets, secrets_given, secrets_in
+from tap_stripe_alloy.events.change_detection import EVENT
 from tap_stripe_alloy.settings import check_key
 from tap_stripe_alloy.streams import BY_NAME, STREAMS
 

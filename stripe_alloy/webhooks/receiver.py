@@ -14,13 +14,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from stripe_alloy.errors import AlloyError
+from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.webhooks import inbox as inboxes
-from stripe_alloy.webhooks.complaints import Complaints
+from stripe_alloy.webhooks.rate_limited_log import Complaints
 from stripe_alloy.webhooks.inbox import Inbox, UnstorableEvent
-from stripe_alloy.webhooks.secrets import SigningSecret
+from stripe_alloy.webhooks.signing_secrets import SigningSecret
 from stripe_alloy.webhooks.signature import TOLERANCE, SignatureRefused, verify
-from stripe_alloy.webhooks.writer import MAX_WAITING_BYTES, NoRoom, Place, Room, Writer
+from stripe_alloy.webhooks.event_writer import MAX_WAITING_BYTES, NoRoom, Place, Room, Writer
 
 _logger = logging.getLogger(__name__)
 

@@ -75,7 +75,7 @@ class Source:
             path.write_text(content if isinstance(content, str) else json.dumps(content))
             options += [f"--{name}", str(path)]
         return subprocess.Popen(
-            [sys.executable, "-m", "stripe_alloy.airbyte", command, *options],
+            [sys.executable, "-m", "source_stripe_alloy", command, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

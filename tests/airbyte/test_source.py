@@ -13,9 +13,9 @@ import pytest
 import stripe
 from airbyte_protocol_dataclasses.models import FailureType
 
-from stripe_alloy.airbyte.ledger import Ledger
+from source_stripe_alloy.stream_status import Ledger
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import (
+from stripe_alloy.api.errors import (
     AccountRejected,
     Failure,
     KeyRejected,

@@ -12,7 +12,7 @@ import stripe
 
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.effects import disputes, payouts
-from stripe_alloy.emulator.ledger import Ledger
+from stripe_alloy.emulator.session import Ledger
 from tests.e2e.answers import Row
 
 OPENED = datetime(2027, 2, 28, 23, 59, 59, tzinfo=timezone.utc)

@@ -12,13 +12,13 @@ import pytest
 import stripe
 from click.testing import CliRunner
 
-from stripe_alloy.cli import main
+from stripe_alloy_cli.cli import main
 from stripe_alloy.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SERVE = [sys.executable, "-c", "from stripe_alloy.cli import main; main()", "emulator", "serve"]
+SERVE = [sys.executable, "-c", "from stripe_alloy_cli.cli import main; main()", "emulator", "serve"]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import requests
 import stripe
 
-from stripe_alloy.emulator.wire import Incoming
+from stripe_alloy.emulator.http_messages import Incoming
 from tests.emulator.helpers import NOW, client_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.events import previous
 from stripe_alloy.emulator.schemas import pinned_version
 from stripe_alloy.emulator.templates import fields_of
-from stripe_alloy.emulator.vintage import VINTAGES
+from stripe_alloy.emulator.api_versions import VINTAGES
 from tests.emulator.helpers import NOW, Events, client_of
 
 if TYPE_CHECKING:

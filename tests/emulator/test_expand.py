@@ -8,7 +8,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator.expand import MAX_LEVELS
-from tap_stripe_alloy.shape import generated
+from tap_stripe_alloy.records.stream_schemas import generated
 from tap_stripe_alloy.streams import STREAMS
 from tests.emulator.helpers import get, refused
 

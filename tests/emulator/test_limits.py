@@ -10,7 +10,7 @@ import stripe
 
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.errors import ApiError
-from stripe_alloy.emulator.limits import Limits
+from stripe_alloy.emulator.rate_limits import Limits
 from tests.emulator.helpers import client_of
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import Any
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import SettingsError
-from tap_stripe_alloy import shape
-from tap_stripe_alloy.records import Recorder
+from stripe_alloy.api.errors import SettingsError
+from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from tap_stripe_alloy.records.conversion import Recorder
 from tap_stripe_alloy.streams import BY_NAME, STREAMS
 from tests.conftest import Output, catalog_of, config_of, read
 

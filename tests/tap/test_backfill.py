@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_stripe_alloy.backfill import Ask, Missing, Page, Row, Slices
+from tap_stripe_alloy.listing.windows import Ask, Missing, Page, Row, Slices
 
 END = 10_000_000
 

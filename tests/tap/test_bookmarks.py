@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tap_stripe_alloy.backfill import OPEN
+from tap_stripe_alloy.listing.windows import OPEN
 from tap_stripe_alloy.bookmarks import Bookmark
 
 

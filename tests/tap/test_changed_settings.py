@@ -12,7 +12,7 @@ import stripe
 
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import tap
-from tap_stripe_alloy.records import unix_seconds
+from tap_stripe_alloy.records.conversion import unix_seconds
 from tests.conftest import Output, catalog_of, config_of, read
 from tests.tap.histories import Destination, deselect
 

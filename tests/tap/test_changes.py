@@ -10,7 +10,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records import rfc3339, unix_seconds
+from tap_stripe_alloy.records.conversion import rfc3339, unix_seconds
 from tap_stripe_alloy.streams import BY_NAME
 from tests.conftest import Command, config_of, read
 

@@ -11,7 +11,7 @@ import stripe
 
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import tap
-from tap_stripe_alloy.records import rfc3339
+from tap_stripe_alloy.records.conversion import rfc3339
 from tap_stripe_alloy.streams import BY_NAME, CLOCKS
 from tests.conftest import Command, Output, config_of, read
 from tests.tap.histories import (

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy import shape
-from tap_stripe_alloy.direct import Direct
-from tap_stripe_alloy.lists import cut_short
-from tap_stripe_alloy.outputs import changed_at
-from tap_stripe_alloy.records import Recorder
+from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from tap_stripe_alloy.records.pass_through import Direct
+from tap_stripe_alloy.listing.list_endpoint import cut_short
+from tap_stripe_alloy.records.partitions import changed_at
+from tap_stripe_alloy.records.conversion import Recorder
 from tap_stripe_alloy.stream import StripeStream
 from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import catalog_of, config_of, read

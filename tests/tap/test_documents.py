@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import AlloyError, SettingsError
-from tap_stripe_alloy.documents import bookmarks_of, check_catalog
-from tap_stripe_alloy.records import rfc3339
+from stripe_alloy.api.errors import AlloyError, SettingsError
+from tap_stripe_alloy.input_checks import bookmarks_of, check_catalog
+from tap_stripe_alloy.records.conversion import rfc3339
 from tap_stripe_alloy.streams import BY_NAME
 from tests.conftest import Command, catalog_of, config_of, read
 

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import stripe
 
-from stripe_alloy import errors, transport
+from stripe_alloy.api import errors
+from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.expected import OnePage, Trail
-from stripe_alloy.transport import ATTEMPTS
-from tap_stripe_alloy import completion, lists
+from stripe_alloy.api.responses import OnePage, Trail
+from stripe_alloy.api.client import ATTEMPTS
+from tap_stripe_alloy.listing.list_backfill import nested_lists as completion
+from tap_stripe_alloy.listing.list_backfill import list_endpoint as lists
 from tests.conftest import config_of, read
 
 EMPTY = {"object": "list", "data": [], "has_more": True}

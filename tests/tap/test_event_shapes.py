@@ -10,8 +10,8 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.changes import in_shape, key_of
-from target_stripe_alloy.journal import Journal, Scope
+from tap_stripe_alloy.events.change_detection import in_shape, key_of
+from target_stripe_alloy.write.journal import Journal, Scope
 from tests.conftest import config_of, read
 
 REQUESTS: list[Any] = ["req_old", None, 7, [], {}, {"id": "req_1"}]

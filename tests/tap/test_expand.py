@@ -11,8 +11,8 @@ import pytest
 
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.resources import RESOURCES
-from stripe_alloy.errors import SettingsError
-from tap_stripe_alloy import shape
+from stripe_alloy.api.errors import SettingsError
+from tap_stripe_alloy.records.conversion import stream_schemas as shape
 from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import config_of, read
 

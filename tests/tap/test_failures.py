@@ -12,7 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from stripe_alloy import errors, transport
+from stripe_alloy.api import errors
+from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import Command, Output, config_of, read

@@ -12,8 +12,8 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import StripeError
-from tap_stripe_alloy.records import rfc3339
+from stripe_alloy.api.errors import StripeError
+from tap_stripe_alloy.records.conversion import rfc3339
 from tap_stripe_alloy.tap import TapStripeAlloy
 from tests.conftest import Output, catalog_of, config_of, parse, read
 from tests.tap.histories import Destination

@@ -6,7 +6,7 @@ import signal
 import threading
 
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records import DAY
+from tap_stripe_alloy.records.conversion import DAY
 from tests.conftest import Command, Output, catalog_of, config_of, parse, read
 from tests.tap.histories import Destination
 

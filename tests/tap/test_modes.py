@@ -9,7 +9,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import SettingsError
+from stripe_alloy.api.errors import SettingsError
 from tests.conftest import Command, config_of, read
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_alloy.errors import AlloyError, SettingsError
-from stripe_alloy.written import Write, Written
-from tap_stripe_alloy.changes import Event
-from tap_stripe_alloy.own_writes import OwnWrites, leaves, only_brings_back
-from target_stripe_alloy.journal import Journal, Scope
-from target_stripe_alloy.reshape import pairs_of
+from stripe_alloy.api.errors import AlloyError, SettingsError
+from stripe_alloy.write_log import Write, Written
+from tap_stripe_alloy.events.change_detection import Event
+from tap_stripe_alloy.events.own_writes import OwnWrites, leaves, only_brings_back
+from target_stripe_alloy.write.journal import Journal, Scope
+from target_stripe_alloy.params_tree import pairs_of
 
 KEY = "alloy-" + "a" * 40
 UPDATE = "/v1/customers/cus_1"

@@ -11,7 +11,7 @@ import stripe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stripe_alloy import transport
+from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import tap
 from tests.conftest import Output, catalog_of, config_of, read

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy import shape
-from tap_stripe_alloy.records import Recorder, rfc3339, surprises, times_of, unix_seconds
+from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from tap_stripe_alloy.records.conversion import Recorder, rfc3339, surprises, times_of, unix_seconds
 from tap_stripe_alloy.streams import STREAMS, expand_families
 
 CHARGE = shape.stream_schema("charges", expand=(), unix=False)

@@ -10,7 +10,7 @@ import pytest
 import requests
 import stripe
 
-from stripe_alloy import errors
+from stripe_alloy.api import errors
 from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, config_of, read
 

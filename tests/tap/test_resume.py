@@ -13,7 +13,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records import rfc3339, unix_seconds
+from tap_stripe_alloy.records.conversion import rfc3339, unix_seconds
 from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import Command, Output, config_of, parse, read
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_stripe_alloy.changes import Event
-from tap_stripe_alloy.spans import FIRST, MOST, Spans
+from tap_stripe_alloy.events.change_detection import Event
+from tap_stripe_alloy.events.spans import FIRST, MOST, Spans
 
 PAGE = 100
 DAY = 86_400

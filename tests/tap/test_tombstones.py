@@ -11,8 +11,8 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy import shape
-from tap_stripe_alloy.records import Recorder
+from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from tap_stripe_alloy.records.conversion import Recorder
 from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import Output, config_of, read
 

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_stripe_alloy.changes import Change, Event, Route, Span, Walk
+from tap_stripe_alloy.events.change_detection import Change, Event, Route, Span, Walk
 
 VERSION = "2026-10-28.endive"
 ROUTES = {

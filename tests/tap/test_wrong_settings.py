@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy import errors
+from stripe_alloy.api import errors
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.settings import check_key, read_settings
 from tests.commands import Ended, run
@@ -375,7 +375,7 @@ def shell(folder: Path, config: dict[str, Any], command: str) -> subprocess.Comp
     [
         "{python} -m tap_stripe_alloy.tap --config config.json >&-",
         "{python} -m tap_stripe_alloy.tap --config config.json --discover >&-",
-        "{python} -m stripe_alloy.airbyte discover --config config.json >&-",
+        "{python} -m source_stripe_alloy discover --config config.json >&-",
     ],
 )
 def test_a_closed_stdout_is_said(empty: Emulator, tmp_path: Path, command: str) -> None:

@@ -31,11 +31,11 @@ from urllib.parse import parse_qsl
 import sqlalchemy as sa
 import stripe
 
-from stripe_alloy import transport
+from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.effects import disputes
-from stripe_alloy.emulator.wire import Answer, Incoming
-from stripe_alloy.errors import AlloyError
+from stripe_alloy.emulator.http_messages import Answer, Incoming
+from stripe_alloy.api.errors import AlloyError
 from target_stripe_alloy import target as module
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.conftest import FAST

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from stripe_alloy.cli import main
+from stripe_alloy_cli.cli import main
 from stripe_alloy.emulator import Emulator
 from tests.conftest import config_of, read
 from tests.target.helpers import lines_of, record, schema, settings_for, state, write

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy import errors, transport
+from stripe_alloy.api import errors
+from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator, Request
-from target_stripe_alloy.journal import Journal, Scope
+from target_stripe_alloy.write.journal import Journal, Scope
 from target_stripe_alloy.target import REJECTED_EXIT
 from tests.target.helpers import Message, lines_of, record, schema, settings_for, state, write
 
@@ -28,7 +29,7 @@ CUSTOMERS = "/v1/customers"
 EXTERNAL = {"id_mode": "external"}
 MANY = 60
 QUICK = """
-from stripe_alloy import transport
+from stripe_alloy.api import client as transport
 transport.BASE_DELAY, transport.MAX_DELAY = 0.01, 0.05
 from target_stripe_alloy.target import main
 main()

@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl
 import pytest
 
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.decision import REPLACES
-from target_stripe_alloy.record_keys import COPY_OF, KEY_TYPES
+from target_stripe_alloy.plan.plan_types import REPLACES
+from target_stripe_alloy.plan.record_keys import COPY_OF, KEY_TYPES
 from target_stripe_alloy.stripe_ids import PREFIXES
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.emulator.helpers import client_of

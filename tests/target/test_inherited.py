@@ -13,8 +13,8 @@ from singer_sdk.helpers import capabilities as sdk
 from singer_sdk.io_base import SingerMessageType
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import SettingsError
-from target_stripe_alloy.inherited import (
+from stripe_alloy.api.errors import SettingsError
+from target_stripe_alloy.sdk_features import (
     CAPABILITIES,
     IGNORED,
     MESSAGES,

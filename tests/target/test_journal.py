@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stripe_alloy.errors import SettingsError
-from target_stripe_alloy.decision import Base
-from target_stripe_alloy.journal import DONE, Journal, Known, Outcome, Scope, encode
+from stripe_alloy.api.errors import SettingsError
+from target_stripe_alloy.plan.plan_types import Base
+from target_stripe_alloy.write.journal import DONE, Journal, Known, Outcome, Scope, encode
 
 SCOPE = Scope("acct_1", live=False, id_mode="copy")
 

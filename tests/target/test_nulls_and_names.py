@@ -11,7 +11,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import SettingsError
+from stripe_alloy.api.errors import SettingsError
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.target.helpers import record, schema, settings_for, write
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy import transport
+from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import StripeUnavailable
+from stripe_alloy.api.errors import StripeUnavailable
 from target_stripe_alloy.messages import KeyMissing
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.emulator.helpers import client_of
@@ -340,7 +340,7 @@ def test_a_record_that_waits_holds_back_the_next_of_its_key(
 def test_many_records_behind_one_that_waits_do_not_stop_the_run(
     empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("target_stripe_alloy.lanes.MAX_WAITING", 5)
+    monkeypatch.setattr("target_stripe_alloy.write.worker_pool.MAX_WAITING", 5)
     waiting = [record("invoices", no="7", customer="late", description=str(n)) for n in range(20)]
     messages = [
         schema("invoices", "no"),
@@ -415,8 +415,8 @@ def test_records_that_wait_are_bounded_by_their_bytes(
     empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few fit into memory, each is written as it came, in the order of its key."""
-    monkeypatch.setattr("target_stripe_alloy.spool.Spool.__init__.__defaults__", (3_000,))
-    monkeypatch.setattr("target_stripe_alloy.lanes.MAX_WAITING_BYTES", 5_000)
+    monkeypatch.setattr("target_stripe_alloy.write.overflow_file.Spool.__init__.__defaults__", (3_000,))
+    monkeypatch.setattr("target_stripe_alloy.write.worker_pool.MAX_WAITING_BYTES", 5_000)
     text = "é" * 450
     late = [
         record("invoices", no=str(n % 10), customer="late", description=text, footer=str(n))
@@ -442,8 +442,8 @@ LONG = 100_000
 def test_long_keys_of_records_that_wait_are_not_kept(
     empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id_mode: str
 ) -> None:
-    monkeypatch.setattr("target_stripe_alloy.spool.Spool.__init__.__defaults__", (3_000,))
-    monkeypatch.setattr("target_stripe_alloy.lanes.MAX_WAITING_BYTES", 5_000)
+    monkeypatch.setattr("target_stripe_alloy.write.overflow_file.Spool.__init__.__defaults__", (3_000,))
+    monkeypatch.setattr("target_stripe_alloy.write.worker_pool.MAX_WAITING_BYTES", 5_000)
     monkeypatch.setattr("target_stripe_alloy.sinks.BATCH_BYTES", 5_000)
     number, long = 600, "x" * LONG  # far more than what the writers have at one time
     for_copy = id_mode == "copy"

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.params import Shape
-from target_stripe_alloy import money
-from target_stripe_alloy.copies import LEFT_OUT, READ_ONLY, never_copied
-from target_stripe_alloy.decision import Wanted
-from target_stripe_alloy.forms import tree_from_form
-from target_stripe_alloy.money import MONEY, Rule
-from target_stripe_alloy.permissions import (
+from stripe_alloy.api.params import Shape
+from target_stripe_alloy.plan.planner import parameter_classes as money
+from target_stripe_alloy.plan.copies import LEFT_OUT, READ_ONLY, never_copied
+from target_stripe_alloy.plan.plan_types import Wanted
+from target_stripe_alloy.plan.form_bodies import tree_from_form
+from target_stripe_alloy.plan.parameter_classes import MONEY, Rule
+from target_stripe_alloy.plan.permissions import (
     ALLOWED,
     UNCLASSED,
     action_needs,
@@ -28,7 +28,7 @@ from target_stripe_alloy.permissions import (
     permissions_needed,
     permissions_of,
 )
-from target_stripe_alloy.reshape import pairs_of
+from target_stripe_alloy.params_tree import pairs_of
 from target_stripe_alloy.resources import (
     ACTION,
     BY_STREAM,
@@ -434,7 +434,7 @@ def test_every_parameter_is_classed(resource: Resource) -> None:
     new = [".".join(path) for path in paths if _rule(resource.stream, path) is None]
     assert not new, (
         f"the `stripe` package knows parameters of {resource.stream} that have no class: "
-        f"{', '.join(new)}. They are never written. Decide in target_stripe_alloy/money.py whether "
+        f"{', '.join(new)}. They are never written. Decide in target_stripe_alloy/plan/parameter_classes.py whether "
         "each can change what someone pays, when, or whether: `free(…)` if not, else "
         "`needs(…)` with a name of `allow_actions`; then renew the table of docs/writing.md."
     )

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from target_stripe_alloy.compare import key_items, tree_for
-from target_stripe_alloy.decision import (
+from target_stripe_alloy.plan.merge import key_items, tree_for
+from target_stripe_alloy.plan.plan_types import (
     BLOCKED,
     CONFLICT,
     CREATED,
@@ -26,10 +26,10 @@ from target_stripe_alloy.decision import (
     Policy,
     Wanted,
 )
-from target_stripe_alloy.objects import theirs_of
-from target_stripe_alloy.permissions import permissions_of
-from target_stripe_alloy.plan import plan
-from target_stripe_alloy.reshape import Tree, Unwritable, is_empty, pairs_of
+from target_stripe_alloy.write.object_reader import theirs_of
+from target_stripe_alloy.plan.permissions import permissions_of
+from target_stripe_alloy.plan.planner import plan
+from target_stripe_alloy.params_tree import Tree, Unwritable, is_empty, pairs_of
 from target_stripe_alloy.resources import ACTION, BY_STREAM, RESOURCES, Object
 
 WRITABLE = tuple(resource.stream for resource in RESOURCES if resource.writable)

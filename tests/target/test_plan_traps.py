@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from target_stripe_alloy.decision import (
+from target_stripe_alloy.plan.plan_types import (
     BLOCKED,
     CONFLICT,
     CREATED,
@@ -16,7 +16,7 @@ from target_stripe_alloy.decision import (
     UPDATED,
     Base,
 )
-from target_stripe_alloy.reshape import Unwritable, same
+from target_stripe_alloy.params_tree import Unwritable, same
 from tests.target.test_plan import (
     CUSTOMER,
     DISPUTE,

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy import transport
+from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import StripeUnavailable
-from target_stripe_alloy.engine import ConflictStop
+from stripe_alloy.api.errors import StripeUnavailable
+from target_stripe_alloy.write.engine import ConflictStop
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, one, record, schema, write
 

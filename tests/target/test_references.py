@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.params import Shape
+from stripe_alloy.api.params import Shape
 from target_stripe_alloy.resources import RESOURCES, Resource, reference_paths
 from tests.target.helpers import Message, record, schema, write
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import AlloyError
+from stripe_alloy.api.errors import AlloyError
 from target_stripe_alloy.json_lines import JsonLines
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, Run, lines_of, record, schema, settings_for, write
@@ -348,7 +348,7 @@ def replaying(config: Path, file: Path) -> subprocess.Popen[bytes]:
     command: list[str] = [
         sys.executable,
         "-m",
-        "stripe_alloy.cli",
+        "stripe_alloy_cli.cli",
         "rejects",
         "replay",
         "--config",

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy import transport
+from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import StripeUnavailable
-from target_stripe_alloy.effects import MARK
-from target_stripe_alloy.permissions import ALLOWED
+from stripe_alloy.api.errors import StripeUnavailable
+from target_stripe_alloy.plan.effects import MARK
+from target_stripe_alloy.plan.permissions import ALLOWED
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, Run, record, schema, write
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_alloy.params import Shape
-from target_stripe_alloy.compare import tree_for
-from target_stripe_alloy.reshape import (
+from stripe_alloy.api.params import Shape
+from target_stripe_alloy.plan.merge import tree_for
+from target_stripe_alloy.params_tree import (
     Tree,
     Unwritable,
     alike,

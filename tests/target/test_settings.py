@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.errors import SettingsError
+from stripe_alloy.api.errors import SettingsError
 from target_stripe_alloy.settings import read_target_settings
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.target.helpers import record, schema, write

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from target_stripe_alloy.lanes import Watermark
+from target_stripe_alloy.write.worker_pool import Watermark
 from tests.target import simulation
 from tests.target.simulation import Simulation
 from tests.target.simulation_model import COPY, EXTERNAL, SAME, Violation

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.decision import REPLACES
-from target_stripe_alloy.engine import ConflictStop
-from target_stripe_alloy.identity import COPY_OF
+from target_stripe_alloy.plan.plan_types import REPLACES
+from target_stripe_alloy.write.engine import ConflictStop
+from target_stripe_alloy.write.id_resolver import COPY_OF
 from tests.conftest import config_of, read
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Run, one, record, schema, state, write

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_alloy.limits import HEADROOM, Budget, budget_for
+from stripe_alloy.api.rate_limiter import HEADROOM, Budget, budget_for
 
 CHARGES = "GET /v1/charges"
 

@@ -96,7 +96,7 @@ def listen(
 ) -> Iterator[Listening]:
     """The command, until the block ends; its inbox is `inbox.db` in the folder."""
     errors = folder / f"listen-{time.monotonic_ns()}.log"
-    command = [sys.executable, "-m", "stripe_alloy.cli", "listen", "--port", str(port)]
+    command = [sys.executable, "-m", "stripe_alloy_cli.cli", "listen", "--port", str(port)]
     if "--inbox" not in options and "--config" not in options:
         command += ["--inbox", inbox_url(folder)]
     if open_files:

@@ -15,7 +15,7 @@ import pytest
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.webhooks.coverage import FOREVER
 from stripe_alloy.webhooks.inbox import Inbox, InboxError, Whose, row_of
-from stripe_alloy.webhooks.secrets import secrets_given
+from stripe_alloy.webhooks.signing_secrets import secrets_given
 from tests.conftest import Output, catalog_of, config_of, read
 from tests.webhooks.helpers import SECRET, Listening, body_of, event, inbox_url, listen, wait_for
 from tests.webhooks.test_inbox import url  # noqa: F401 - a fixture: SQLite and PostgreSQL

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stripe_alloy.errors import SettingsError
+from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.webhooks.coverage import FOREVER, LATE, Fetched
 from stripe_alloy.webhooks.inbox import (
     DAY,

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from stripe_alloy import errors
-from stripe_alloy.cli import main
+from stripe_alloy.api import errors
+from stripe_alloy_cli.cli import main
 from stripe_alloy.database import cause_of, checked_url, open_engine
-from stripe_alloy.errors import AlloyError, SettingsError
+from stripe_alloy.api.errors import AlloyError, SettingsError
 from stripe_alloy.webhooks.inbox import Inbox
-from stripe_alloy.written import Written
-from target_stripe_alloy.journal import Journal, Scope
+from stripe_alloy.write_log import Written
+from target_stripe_alloy.write.journal import Journal, Scope
 from tests.webhooks.helpers import SECRET, body_of, event, inbox_url, kept, listen, signed
 
 
@@ -28,7 +28,7 @@ def run(*command: str, **env: str) -> tuple[int, list[str]]:
         found = CliRunner().invoke(main, list(command), env=env)
         return found.exit_code, found.stderr.splitlines()
     done = subprocess.run(
-        [sys.executable, "-m", "stripe_alloy.cli", *command],
+        [sys.executable, "-m", "stripe_alloy_cli.cli", *command],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=60,

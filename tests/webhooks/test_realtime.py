@@ -24,7 +24,7 @@ import stripe
 
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.schemas import pinned_version
-from stripe_alloy.webhooks.endpoint import event_types
+from stripe_alloy.webhooks.registration import event_types
 from stripe_alloy.webhooks.listen import events_of
 from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import Output, catalog_of, config_of, read
@@ -240,7 +240,7 @@ def test_a_key_that_may_not_register_is_said(business: Business) -> None:
     config = {**business.config, "api_key": "rk_test_reads"}
     (business.folder / "config.json").write_text(json.dumps(config))
     done = subprocess.run(
-        [sys.executable, "-m", "stripe_alloy.cli", "listen", "--port", "0", "--config",
+        [sys.executable, "-m", "stripe_alloy_cli.cli", "listen", "--port", "0", "--config",
          str(business.folder / "config.json"), "--register", "https://x.example/",
          "--secret-file", str(business.folder / "secrets")],
         capture_output=True, timeout=60, check=False,

@@ -228,7 +228,7 @@ def test_a_new_secret_in_the_file_counts_at_once(tmp_path: Path) -> None:
 
 def run(*options: str, **env: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "stripe_alloy.cli", "listen", *options],
+        [sys.executable, "-m", "stripe_alloy_cli.cli", "listen", *options],
         capture_output=True,
         timeout=60,
         check=False,

@@ -10,7 +10,7 @@ from stripe_alloy.emulator.errors import invalid
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 

@@ -11,7 +11,7 @@ from stripe_alloy.emulator.effects.methods import default_of
 from stripe_alloy.emulator.errors import ApiError, invalid
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 

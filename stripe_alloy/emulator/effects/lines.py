@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stripe_alloy.emulator.effects.catalog import amount_of
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 

@@ -9,7 +9,7 @@ from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.errors import invalid
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 

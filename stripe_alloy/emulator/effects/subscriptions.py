@@ -13,7 +13,7 @@ from stripe_alloy.emulator.effects.periods import after, day
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 

@@ -9,7 +9,7 @@ from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.effects.payouts import pay_out
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 WEEK = 7 * DAY
 MONDAY = 4 * DAY  # 1970-01-05 was a Monday

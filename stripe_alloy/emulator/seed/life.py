@@ -11,7 +11,7 @@ from stripe_alloy.emulator.seed.people import equip, settle
 from stripe_alloy.emulator.seed.timeline import Timeline
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
     from stripe_alloy.emulator.seed.goods import Shop
     from stripe_alloy.emulator.seed.words import Place
 

@@ -9,7 +9,7 @@ from stripe_alloy.emulator.seed import words
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
     from stripe_alloy.emulator.seed.words import Place
 
 JSON = dict[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.emulator.clock import DAY, SEED_END
-from stripe_alloy.emulator.dice import Dice
-from stripe_alloy.emulator.ledger import Ledger
+from stripe_alloy.emulator.seeded_random import Dice
+from stripe_alloy.emulator.session import Ledger
 from stripe_alloy.emulator.seed.books import Books
 from stripe_alloy.emulator.seed.cast import CAST
 from stripe_alloy.emulator.seed.goods import CURRENCIES, Shop

@@ -12,7 +12,7 @@ from stripe_alloy.emulator.writes.fields import given, tell, update
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 

@@ -8,7 +8,7 @@ from stripe_alloy.emulator.effects.periods import after
 from stripe_alloy.emulator.errors import required
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 

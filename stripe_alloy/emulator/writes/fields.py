@@ -11,7 +11,7 @@ from stripe_alloy.emulator.templates import SELF_MADE, fields_of, part, template
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 
 def given(kind: str, params: JSON, old: JSON | None = None, skip: Collection[str] = ()) -> JSON:

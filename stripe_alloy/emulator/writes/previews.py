@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.emulator.dice import Dice
+from stripe_alloy.emulator.seeded_random import Dice
 from stripe_alloy.emulator.effects import customers, invoices, lines, subscriptions
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
-from stripe_alloy.emulator.ledger import Ledger, listing
+from stripe_alloy.emulator.session import Ledger, listing
 from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.writes import items, subscribing
 from stripe_alloy.emulator.writes.discounts import discounted

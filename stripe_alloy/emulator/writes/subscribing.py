@@ -17,7 +17,7 @@ from stripe_alloy.emulator.writes.lines import new_item, take_pending
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stripe_alloy.emulator.endpoints import KIND, new_secret
+from stripe_alloy.emulator.webhook_endpoints import KIND, new_secret
 from stripe_alloy.emulator.errors import invalid
 from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.writes.fields import given
@@ -13,7 +13,7 @@ from stripe_alloy.emulator.writes.fields import given
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.ledger import Ledger
+    from stripe_alloy.emulator.session import Ledger
 
 JSON = dict[str, Any]
 PATH = "/v1/webhook_endpoints"

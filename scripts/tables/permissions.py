@@ -1,0 +1,52 @@
+"""What a restricted key must be allowed; `python -m scripts.tables.permissions` prints the table."""
+
+from __future__ import annotations
+
+import sys
+
+from tap_stripe_alloy.events.change_detection import EVENT
+from tap_stripe_alloy.stream import StripeStream
+from tap_stripe_alloy.streams import STREAMS
+from target_stripe_alloy.resources import BY_STREAM, Resource
+
+
+def table() -> str:
+    """Markdown: a row for each stream."""
+    rows = [
+        "| stream | to read all of it | to read its changes, besides | to write it |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*rows, *map(_row, STREAMS)])
+
+
+def _row(stream: type[StripeStream]) -> str:
+    resource = BY_STREAM[stream.name]
+    cells = [
+        f"`{stream.name}`",
+        ", or ".join([stream.permission, *_instead(stream)]),
+        _events() if stream.told_by_events and stream.object_name != EVENT else "—",
+        _writes(resource),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _writes(resource: Resource) -> str:
+    if not resource.writable:
+        return "—"
+    by_events = [f"`{name}`" for name, action in resource.actions.items() if action.event]
+    more = [f"{_events()} for {' and '.join(by_events)}"] if by_events else []
+    return ", ".join([resource.permission, *more])
+
+
+def _instead(stream: type[StripeStream]) -> list[str]:
+    """What it takes where the account refuses the list itself, and others serve."""
+    lists = [other for other in STREAMS if other.path in stream.other_paths]
+    return [f"where the list is refused {other.permission} as well" for other in lists]
+
+
+def _events() -> str:
+    return next(stream.permission for stream in STREAMS if stream.object_name == EVENT)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table() + "\n")

@@ -1,0 +1,14 @@
+"""`source-stripe-alloy`: the tap in Airbyte's protocol, with no reading of its own."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command."""
+    try:
+        from source_stripe_alloy.source import main as command  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is missing: install stripe-alloy[airbyte]")
+    command()

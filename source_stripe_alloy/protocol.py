@@ -1,0 +1,204 @@
+"""Pure: what Airbyte calls the tap's settings, catalog and state, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, cast
+
+from airbyte_protocol_dataclasses.models import (
+    AirbyteStateBlob,
+    AirbyteStateMessage,
+    AirbyteStateStats,
+    AirbyteStateType,
+    AirbyteStream,
+    AirbyteStreamState,
+    ConnectorSpecification,
+    DestinationSyncMode,
+    StreamDescriptor,
+    SyncMode,
+)
+
+from stripe_alloy.api.errors import SettingsError
+
+JSONObject = dict[str, Any]
+
+LEFT_OUT = ("emit_activate_version_messages",)
+"""Settings for which Airbyte has no use."""
+COMPLETE_IN = "complete_in"
+"""In a state: the sync whose full refresh is done with the stream."""
+DOCUMENTATION = "https://docs.stripe.com/keys/restricted-api-keys"
+
+
+def lean(value: Any) -> Any:
+    """A message of the protocol as JSON has it: fields that hold nothing are left out.
+
+    What a message carries, such as a state or a record, stays as it is.
+    """
+    if is_dataclass(value):
+        held = ((field.name, getattr(value, field.name)) for field in fields(value))
+        return {name: lean(inner) for name, inner in held if inner is not None}
+    return [lean(entry) for entry in value] if isinstance(value, list) else value
+
+
+def specification(settings: Mapping[str, Any]) -> ConnectorSpecification:
+    """The settings' JSON schema as Airbyte's forms read it; `settings` is the tap's own."""
+    properties = {
+        name: _field(declared, order)
+        for order, (name, declared) in enumerate(settings["properties"].items())
+        if name not in LEFT_OUT
+    }
+    return ConnectorSpecification(
+        connectionSpecification={
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "title": "Stripe Alloy",
+            "type": "object",
+            "required": list(settings["required"]),
+            "properties": properties,
+            "additionalProperties": True,
+        },
+        documentationUrl=DOCUMENTATION,
+        supportsIncremental=True,
+        supported_destination_sync_modes=[
+            DestinationSyncMode.append,
+            DestinationSyncMode.append_dedup,
+            DestinationSyncMode.overwrite,
+        ],
+        protocol_version="0.2.0",
+    )
+
+
+def _field(declared: Mapping[str, Any], order: int) -> JSONObject:
+    """A setting of one type: a form asks for one that may also be null twice."""
+    field = {name: value for name, value in declared.items() if name not in ("secret", "writeOnly")}
+    field["type"] = next(name for name in declared["type"] if name != "null")
+    if declared.get("secret"):
+        field["airbyte_secret"] = True
+    return {**field, "order": order}
+
+
+def stream_of(entry: Mapping[str, Any]) -> AirbyteStream:
+    """A stream of a Singer catalog (`tap_stream_id`, `schema`, `metadata`) as Airbyte's."""
+    root = next(row["metadata"] for row in entry["metadata"] if not row["breadcrumb"])
+    return AirbyteStream(
+        name=entry["tap_stream_id"],
+        json_schema=entry["schema"],
+        supported_sync_modes=[SyncMode.full_refresh, SyncMode.incremental],
+        source_defined_cursor=True,
+        default_cursor_field=list(root["valid-replication-keys"]),
+        source_defined_primary_key=[[name] for name in root["table-key-properties"]],
+        is_resumable=True,
+    )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A stream of a configured catalog."""
+
+    name: str
+    incremental: bool
+    sync: int | None
+    """Number of the sync, the same in each of its attempts."""
+
+
+def chosen_in(configured: Any, known: Iterable[str]) -> list[Chosen]:
+    """The streams of a configured catalog; raises `SettingsError` on what cannot be one."""
+    try:
+        found = [
+            Chosen(
+                entry["stream"]["name"],
+                SyncMode(entry["sync_mode"]) is SyncMode.incremental,
+                entry.get("sync_id"),
+            )
+            for entry in configured["streams"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise SettingsError("The --catalog is no configured catalog of Airbyte's") from None
+    unknown = sorted({chosen.name for chosen in found} - set(known))
+    if unknown:
+        raise SettingsError(
+            f"There is no stream {', '.join(map(repr, unknown))}: refresh the connection's schema"
+        )
+    return found
+
+
+def select(catalog: Mapping[str, Any], chosen: Sequence[Chosen]) -> JSONObject:
+    """A Singer catalog in which just the chosen streams are selected, whole."""
+    names = {stream.name for stream in chosen}
+    return {"streams": [_marked(entry, names) for entry in catalog["streams"]]}
+
+
+def _marked(entry: Mapping[str, Any], selected: set[str]) -> JSONObject:
+    marks = [
+        row
+        if row["breadcrumb"]
+        else {
+            **row,
+            "metadata": {**row["metadata"], "selected": entry["tap_stream_id"] in selected},
+        }
+        for row in entry["metadata"]
+    ]
+    return {**entry, "metadata": marks}
+
+
+def state_of(name: str, bookmark: Mapping[str, Any], records: int) -> AirbyteStateMessage:
+    """A stream's state, and how many of its records came since the one before."""
+    return AirbyteStateMessage(
+        type=AirbyteStateType.STREAM,
+        stream=AirbyteStreamState(
+            # The model of the blob has no fields: it stands for any JSON object.
+            StreamDescriptor(name),
+            cast("AirbyteStateBlob", dict(bookmark)),
+        ),
+        sourceStats=AirbyteStateStats(float(records)),
+    )
+
+
+def bookmarks_in(states: Any) -> dict[str, JSONObject]:
+    """Stream → its state, from a --state file's content; raises `SettingsError` on any other's."""
+    try:
+        found = {
+            entry["stream"]["stream_descriptor"]["name"]: entry["stream"].get("stream_state") or {}
+            for entry in states or ()
+        }
+    except (KeyError, TypeError, AttributeError):
+        raise SettingsError(
+            "The --state is none of this source's: it must be a list of states of type STREAM"
+        ) from None
+    if not all(isinstance(state, dict) for state in found.values()):
+        raise SettingsError("The --state is none of this source's: a stream's must be an object")
+    return found
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a read begins."""
+
+    bookmarks: dict[str, JSONObject]
+    done: Sequence[str]
+    """Streams that an earlier attempt of the same sync has read to the end."""
+
+
+def start_of(chosen: Sequence[Chosen], given: Mapping[str, JSONObject]) -> Start:
+    """What to go on from: a full refresh only from its own earlier attempt.
+
+    What was listed in an earlier sync is listed again; one that was cut short is gone on with.
+    """
+    bookmarks: dict[str, JSONObject] = {}
+    done = []
+    for stream in chosen:
+        state = dict(given.get(stream.name, {}))
+        refreshed = state.pop(COMPLETE_IN, None)
+        if not stream.incremental and _is_listed(state):
+            if stream.sync is None or refreshed != stream.sync:
+                continue
+            done.append(stream.name)
+        if state:
+            bookmarks[stream.name] = state
+    return Start(bookmarks, done)
+
+
+def _is_listed(state: Mapping[str, Any]) -> bool:
+    """Whether no account's list is left to be read; accounts are the state's partitions."""
+    parts = state.get("partitions") or [state]
+    return all("replication_key_value" in part and "backfill" not in part for part in parts)

@@ -1,0 +1,152 @@
+"""The commands of `source-stripe-alloy`: spec, check, discover, read."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from airbyte_protocol_dataclasses.models import (
+    AirbyteCatalog,
+    AirbyteConnectionStatus,
+    AirbyteMessage,
+    Status,
+    Type,
+)
+
+from source_stripe_alloy.stream_status import Ledger
+from source_stripe_alloy.protocol import (
+    LEFT_OUT,
+    bookmarks_in,
+    chosen_in,
+    select,
+    specification,
+    start_of,
+    stream_of,
+)
+from source_stripe_alloy.airbyte_writer import AirbyteWriter, Log
+from stripe_alloy.api.errors import AlloyError, StreamsRefused
+from stripe_alloy.text_files import read_json, read_object
+from stripe_alloy.singer_main import check_output, log_discreetly, run, said_of
+from tap_stripe_alloy.streams import BY_NAME
+from tap_stripe_alloy.tap import TapStripeAlloy
+
+_CONFIG = click.option("--config", required=True, help="The source's configuration.")
+
+
+@click.group()
+@click.version_option(package_name="stripe-alloy", prog_name="source-stripe-alloy")
+def source() -> None:
+    """Stripe as an Airbyte source: tap-stripe-alloy in Airbyte's protocol."""
+
+
+def main() -> None:
+    """Run the command."""
+    run(_main, logging.getLogger(__name__))
+
+
+def _main() -> object:
+    check_output()
+    return source.main(standalone_mode=False)
+
+
+@source.command()
+def spec() -> None:
+    """Print which settings there are."""
+    with _telling() as writer:
+        found = specification(TapStripeAlloy.config_jsonschema)
+        writer.send([AirbyteMessage(Type.SPEC, spec=found)])
+
+
+@source.command()
+@_CONFIG
+def check(config: str) -> None:
+    """Print whether the key may read anything; what it may not is in the log."""
+    with _telling() as writer:
+        try:
+            status = _status_of(_tap(config, writer).verdicts())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the form is to show it
+            status = AirbyteConnectionStatus(Status.FAILED, said_of(error))
+        writer.send([AirbyteMessage(Type.CONNECTION_STATUS, connectionStatus=status)])
+
+
+@source.command()
+@_CONFIG
+def discover(config: str) -> None:
+    """Print which streams there are."""
+    with _telling() as writer:
+        entries = _tap(config, writer).catalog_dict["streams"]
+        catalog = AirbyteCatalog([stream_of(entry) for entry in entries])
+        writer.send([AirbyteMessage(Type.CATALOG, catalog=catalog)])
+
+
+@source.command()
+@_CONFIG
+@click.option("--catalog", required=True, help="The configured catalog.")
+@click.option("--state", help="The states of the last read.")
+def read(config: str, catalog: str, state: str | None) -> None:
+    """Read the streams of a catalog, from a state on."""
+    with _telling() as writer:
+        chosen = chosen_in(read_object(catalog, "--catalog"), BY_NAME)
+        start = start_of(chosen, bookmarks_in(read_json(state, "--state") if state else []))
+        ledger = writer.ledger = Ledger(chosen)
+        discovered = _tap(config, writer).catalog_dict
+        left = [stream for stream in chosen if stream.name not in start.done]
+        tap = _tap(
+            config,
+            writer,
+            catalog=select(discovered, left),
+            state={"bookmarks": start.bookmarks},
+        )
+        writer.send(ledger.started())
+        refused: Mapping[str, str] = {}
+        try:
+            if left:
+                tap.sync_all()
+        except StreamsRefused as error:
+            refused = error.lacking
+        writer.send(ledger.ended(tap.state.get("bookmarks", {}), but=refused))
+        if refused:
+            sys.exit(1)
+
+
+@contextmanager
+def _telling() -> Iterator[AirbyteWriter]:
+    """What goes wrong is told as a trace, for each stream that it cuts short as well."""
+    writer = AirbyteWriter(Ledger())
+    log = Log(writer)
+    log.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[log], force=True)
+    log_discreetly()
+    logging.getLogger("singer_sdk.metrics").setLevel(logging.WARNING)  # Airbyte counts by itself
+    try:
+        yield writer
+    except AlloyError as error:
+        writer.fail(error)
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - a traceback may show a record
+        writer.fail(AlloyError(said_of(error)))
+        sys.exit(1)
+    except SystemExit:  # told to stop
+        writer.send(writer.ledger.cut_short())
+        raise
+
+
+def _tap(file: str, writer: AirbyteWriter, **given: Any) -> TapStripeAlloy:
+    config = read_object(file, "--config") | dict.fromkeys(LEFT_OUT, False)
+    return TapStripeAlloy(config=config, message_writer=writer, **given)
+
+
+def _status_of(verdicts: Mapping[str, str]) -> AirbyteConnectionStatus:
+    """A key that may read something will do: which streams are wanted, the check does not know."""
+    for name, verdict in verdicts.items():
+        if verdict:
+            logging.getLogger(__name__).warning("Stream %s cannot be read: %s", name, verdict)
+    if not all(verdicts.values()):
+        return AirbyteConnectionStatus(Status.SUCCEEDED)
+    return AirbyteConnectionStatus(
+        Status.FAILED, f"The key may read no stream. First of all, {next(iter(verdicts.values()))}"
+    )

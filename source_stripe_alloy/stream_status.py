@@ -1,0 +1,137 @@
+"""Pure: what Airbyte was told of each stream, and what it is to be told next."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from airbyte_protocol_dataclasses.models import (
+    AirbyteErrorTraceMessage,
+    AirbyteMessage,
+    AirbyteStreamStatus,
+    AirbyteStreamStatusTraceMessage,
+    AirbyteTraceMessage,
+    FailureType,
+    StreamDescriptor,
+    TraceType,
+    Type,
+)
+
+from source_stripe_alloy.protocol import COMPLETE_IN, Chosen, JSONObject, state_of
+from stripe_alloy.api.errors import (
+    AccountRejected,
+    AccountsRefused,
+    KeyRejected,
+    PermissionMissing,
+    RateLimited,
+    SettingsError,
+    StreamsRefused,
+    StripeUnavailable,
+)
+
+FAILURES: Mapping[type[Exception], FailureType] = {
+    SettingsError: FailureType.config_error,
+    KeyRejected: FailureType.config_error,
+    PermissionMissing: FailureType.config_error,
+    AccountRejected: FailureType.config_error,
+    AccountsRefused: FailureType.config_error,
+    StreamsRefused: FailureType.config_error,
+    RateLimited: FailureType.transient_error,
+    StripeUnavailable: FailureType.transient_error,
+}
+"""Who must act: whoever configured the source, or nobody, since the next try may do."""
+
+
+class Ledger:
+    """The streams of one read."""
+
+    def __init__(
+        self, chosen: Iterable[Chosen] = (), *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._chosen = {stream.name: stream for stream in chosen}
+        self._clock = clock
+        self._uncounted: Counter[str] = Counter()
+        self._stated: dict[str, JSONObject] = {}
+        self._runs: set[str] = set()
+        self._ended: set[str] = set()
+
+    def started(self) -> Iterator[AirbyteMessage]:
+        """Each stream's first word."""
+        for name in self._chosen:
+            yield self._status(name, AirbyteStreamStatus.STARTED)
+
+    def wrote(self, name: str, records: int) -> Iterator[AirbyteMessage]:
+        """Count records that are about to be written."""
+        self._uncounted[name] += records
+        if name not in self._runs:
+            self._runs.add(name)
+            yield self._status(name, AirbyteStreamStatus.RUNNING)
+
+    def stated(self, bookmarks: Mapping[str, JSONObject]) -> Iterator[AirbyteMessage]:
+        """The states that say something new, of all that a Singer state holds."""
+        for name in self._chosen:
+            bookmark = bookmarks.get(name) or {}
+            if self._uncounted[name] or bookmark != self._stated.get(name, {}):
+                yield self._state(name, bookmark)
+
+    def ended(
+        self, bookmarks: Mapping[str, JSONObject], *, but: Mapping[str, str] | None = None
+    ) -> Iterator[AirbyteMessage]:
+        """Everything was read, `but` for these streams (name → why): each one's last words."""
+        self._ended = set(self._chosen)
+        for name, chosen in self._chosen.items():
+            bookmark = dict(bookmarks.get(name) or {})
+            reason = (but or {}).get(name)
+            if reason is None and not chosen.incremental and chosen.sync is not None:
+                bookmark[COMPLETE_IN] = chosen.sync
+            if reason is None or self._uncounted[name]:
+                yield self._state(name, bookmark)
+            if reason:
+                yield self.error(reason, FailureType.config_error, name)
+                yield self._status(name, AirbyteStreamStatus.INCOMPLETE)
+            else:
+                yield self._status(name, AirbyteStreamStatus.COMPLETE)
+
+    def cut_short(self) -> Iterator[AirbyteMessage]:
+        """The run stopped: no stream that has not ended is known to be whole."""
+        for name in (name for name in self._chosen if name not in self._ended):
+            yield self._status(name, AirbyteStreamStatus.INCOMPLETE)
+
+    def failed(self, error: Exception) -> AirbyteMessage:
+        """What stopped the run, and who must act."""
+        return self.error(str(error), FAILURES.get(type(error), FailureType.system_error))
+
+    def error(self, message: str, kind: FailureType, stream: str | None = None) -> AirbyteMessage:
+        """A failure, of one stream or of the run."""
+        return self._trace(
+            AirbyteTraceMessage(
+                TraceType.ERROR,
+                self._clock() * 1000,
+                error=AirbyteErrorTraceMessage(
+                    message=message,
+                    internal_message=message,
+                    failure_type=kind,
+                    stream_descriptor=StreamDescriptor(stream) if stream else None,
+                ),
+            )
+        )
+
+    def _state(self, name: str, bookmark: JSONObject) -> AirbyteMessage:
+        records, self._uncounted[name] = self._uncounted[name], 0
+        self._stated[name] = copy.deepcopy(bookmark)  # the tap goes on writing into it
+        return AirbyteMessage(Type.STATE, state=state_of(name, bookmark, records))
+
+    def _status(self, name: str, status: AirbyteStreamStatus) -> AirbyteMessage:
+        return self._trace(
+            AirbyteTraceMessage(
+                TraceType.STREAM_STATUS,
+                self._clock() * 1000,
+                stream_status=AirbyteStreamStatusTraceMessage(StreamDescriptor(name), status),
+            )
+        )
+
+    @staticmethod
+    def _trace(trace: AirbyteTraceMessage) -> AirbyteMessage:
+        return AirbyteMessage(Type.TRACE, trace=trace)

@@ -1,0 +1,1 @@
+"""Stripe itself: object types, schemas, parameters, client, rate limits, errors."""

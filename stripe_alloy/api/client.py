@@ -1,0 +1,620 @@
+"""One HTTP session with Stripe: key, version, account, budget, retries, typed errors."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import logging
+import os
+import re
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+import requests
+import tenacity
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse, Timeout
+from urllib3.exceptions import HTTPError
+
+from stripe_alloy.api import errors
+from stripe_alloy.api import lenient_json as lenient
+from stripe_alloy.api.errors import Failure, StripeError
+from stripe_alloy.api.responses import Expected, OnePage, Trail
+from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.api.deadlines import Watch
+
+_logger = logging.getLogger(__name__)
+
+ATTEMPTS = 8
+"""Sends of one request, the first included."""
+BASE_DELAY = 0.5
+"""Seconds; the delay's upper bound doubles from here (full jitter)."""
+MAX_DELAY = 16.0
+PATIENCE = 180.0
+"""Seconds after which no further try of one request starts."""
+TIMEOUT = Timeout(connect=10.0, read=80.0)
+"""Seconds to connect, and without a byte; 80 is what Stripe's own libraries wait."""
+ANSWER_TIMEOUT = 100.0
+"""Seconds in which a whole answer is to be there, however slowly its bytes come."""
+
+LOOK_EVERY = 0.1
+"""Seconds after which the main thread, waiting for an answer, looks whether it is to stop."""
+
+PAGE_SIZE = 100
+"""Objects of a list's page, Stripe's ceiling: docs.stripe.com/api/pagination."""
+
+LOCK_TIMEOUT = "lock_timeout"
+"""The code of a 429 that says nothing of our pace: two requests met on one object."""
+
+ACCOUNT_INVALID = "account_invalid"
+
+CLOCK_AHEAD = 86_400.0
+"""Seconds that Stripe's clock may be ahead of ours before a second answer is to confirm it: less
+only makes bookmarks lag."""
+CLOCK_PATH = "/v1/account"
+"""What is asked for the time: any answer tells it, a refusal too."""
+PREVIEW_PATH = "/v1/invoices/create_preview"
+"""Where Stripe computes an invoice without making one: a POST that only reads."""
+
+_ID = re.compile(r"^(/v1/(?:test_helpers/\w+|(?!test_helpers/)\w+)/)[^/]+")
+"""What comes before an id in a path, and the id."""
+
+Params = Sequence[tuple[str, str]]
+"""Form or query parameters, as sent: `[("expand[]", "data.customer")]`."""
+
+
+Decode = Callable[[bytes], Any]
+"""Parses a body its own way; where it raises msgspec.ValidationError the body becomes a dict."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A 2xx from Stripe."""
+
+    body: Any
+    """A dict, or what the caller's `decode` made of it."""
+    request_id: str | None
+    sent_at: float
+    """On Stripe's clock, Unix seconds: no later than when Stripe read the data."""
+    safe_at: float
+    """The same, or on our own clock if only one answer says that it is behind."""
+    seconds: float
+    """From sending to the last byte, without waiting for a turn."""
+    replayed: bool = False
+    """Whether Stripe gave the stored answer to an earlier request with the same idempotency key."""
+    tries: int = 1
+    """Sends that it took; a second one may be answered with what the first one did."""
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """A request, and what its answer is to be."""
+
+    method: str
+    path: str
+    params: Params | str
+    account: str | None
+    decode: Decode | None
+    expected: Expected | None
+
+
+def endpoint_of(method: str, path: str) -> str:
+    """The operation that shares a rate limit, whatever the ids.
+
+    >>> endpoint_of("GET", "/v1/invoices/in_1/lines")
+    'GET /v1/invoices/:id/lines'
+    """
+    return f"{method} {path}" if path == PREVIEW_PATH else method + " " + _ID.sub(r"\1:id", path)
+
+
+def _bundle(verify: bool | str | None) -> bool | str | None:
+    """The certificate authorities to trust, a path or the library's own.
+
+    Requests knows REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE; SSL_CERT_FILE and SSL_CERT_DIR are those
+    of OpenSSL and most other programs. Raises an `OSError` for a path where nothing is.
+    """
+    if verify is True:
+        verify = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or True
+    if isinstance(verify, str) and not Path(verify).exists():
+        raise OSError(
+            f"no certificates at {verify!r}, which REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, "
+            "SSL_CERT_FILE or SSL_CERT_DIR names"
+        )
+    return verify
+
+
+class _Wire:
+    """Connections to one host.
+
+    Requests finds the proxies and certificates that the environment names, once; the pool that it
+    makes of them is then used as it is, which takes half the time of a request.
+    """
+
+    def __init__(self, api_url: str, headers: Mapping[str, str], max_concurrency: int) -> None:
+        self._headers = dict(headers)
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_concurrency)
+        with requests.Session() as session:
+            found = session.merge_environment_settings(api_url, {}, None, None, None)
+        try:
+            sample = requests.Request("GET", api_url).prepare()
+            pool: Any = self._adapter.get_connection_with_tls_context(
+                sample, _bundle(found["verify"]), proxies=found["proxies"], cert=found["cert"]
+            )
+        except ValueError:  # InvalidURL and MissingSchema are some
+            raise errors.SettingsError("`api_url` is no URL that can be called") from None
+        except OSError as error:  # such as a bundle of certificates that is not there
+            why = error.strerror or str(error)
+            raise errors.SettingsError(f"No connection to `api_url`: {why}") from None
+        self._watch = Watch(ANSWER_TIMEOUT)
+        pool.ConnectionCls = self._watch.over(pool.ConnectionCls)
+        self._pool = pool
+        # A proxy of plain HTTP wants the whole URL.
+        proxied = self._adapter.request_url(sample, found["proxies"]).startswith("http")
+        self._prefix = api_url if proxied else urlsplit(api_url).path
+
+    def send(
+        self, method: str, path: str, params: Params | str, headers: Mapping[str, str]
+    ) -> BaseHTTPResponse:
+        """Send and read the answer whole; raises urllib3's HTTPError."""
+        form = params if isinstance(params, str) else urlencode(params)
+        target, body = self._prefix + path, None
+        headers = {**self._headers, **headers}
+        if method == "POST":
+            body = form
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        elif form:
+            target = f"{target}?{form}"
+        try:
+            response: BaseHTTPResponse = self._pool.urlopen(
+                method,
+                target,
+                body,
+                headers,
+                retries=False,
+                redirect=False,  # the key must not travel to another host
+                assert_same_host=False,  # which that of a proxy is not
+                timeout=TIMEOUT,
+            )
+        except HTTPError:
+            self._end()
+            raise
+        self._end()
+        return response
+
+    def _end(self) -> None:
+        """End a request; raises `HTTPError` if there was no time for the rest of its answer."""
+        if self._watch.ended():
+            raise HTTPError(f"no whole answer within {ANSWER_TIMEOUT:g} s")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._watch.close()
+        self._adapter.close()
+
+
+class Transport:
+    """Sends requests; safe to use from several threads.
+
+    With `read_only` it refuses, before anything is sent, whatever is neither a GET nor the request
+    for a preview of an invoice.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        api_url: str,
+        api_version: str,
+        budget: Budget,
+        max_concurrency: int,
+        read_only: bool = False,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        self.api_url = api_url.rstrip("/")
+        self.budget = budget
+        self.requests_sent: Counter[str] = Counter()
+        """Requests by endpoint, retries included."""
+        self.rate_limited = 0
+        self._read_only = read_only
+        self._lock = threading.Lock()
+        self._skew: float | None = None
+        self._dates = 0
+        self._passed = 0.0
+        self._closed = threading.Event()
+        self._sleep = sleep or self._wait_unless_closed
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_may_retry),
+            wait=_wait,
+            stop=tenacity.stop_after_attempt(ATTEMPTS)
+            | tenacity.stop_before_delay(PATIENCE)
+            | tenacity.stop_when_event_set(self._closed),
+            sleep=self._sleep,
+            before_sleep=_tell,
+            reraise=True,
+        )
+        headers = {
+            "Accept-Encoding": "gzip, deflate",
+            "Authorization": f"Bearer {api_key}",
+            "Stripe-Version": api_version,
+            "User-Agent": "stripe-alloy",
+        }
+        self._wire = _Wire(self.api_url, headers, max_concurrency)
+
+    def stop(self) -> None:
+        """Let waiting retries give up, and whoever reads in the main thread."""
+        self._closed.set()
+
+    def close(self) -> None:
+        """Close the connections; a waiting retry gives up."""
+        self.stop()
+        self._wire.close()
+
+    def _wait_unless_closed(self, seconds: float) -> None:
+        self._closed.wait(seconds)
+
+    def now(self) -> float:
+        """Unix seconds on Stripe's clock, the earliest that its answers told; ours until then."""
+        return time.time() + (self._skew or 0.0)
+
+    def note_passed(self, at: float) -> None:
+        """Note a time that Stripe's clock has passed (Unix seconds).
+
+        If ours has not, it is behind, and Stripe's answers are believed from the first on.
+        """
+        self._passed = max(self._passed, at)
+
+    def get(
+        self,
+        path: str,
+        params: Params = (),
+        *,
+        account: str | None = None,
+        decode: Decode | None = None,
+        expected: Expected | None = None,
+    ) -> Answer:
+        """GET `path`; raises a `StripeError` when it, or what is `expected`, cannot be had."""
+        return self.request("GET", path, params, account=account, decode=decode, expected=expected)
+
+    def walk(
+        self, path: str, params: Params = (), *, account: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The objects of a list, page by page: `has_more` says whether, the last id from where."""
+        after: list[tuple[str, str]] = []
+        trail = Trail()
+        while True:
+            asked = [*params, ("limit", str(PAGE_SIZE)), *after]
+            expected = OnePage(after[0][1] if after else None, trail)
+            page = self.get(path, asked, account=account, expected=expected).body
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = [("starting_after", page["data"][-1]["id"])]
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Params | str = (),
+        *,
+        account: str | None = None,
+        idempotency_key: str | None = None,
+        decode: Decode | None = None,
+        expected: Expected | None = None,
+    ) -> Answer:
+        """Send until answered, refused or out of patience; `params` as text goes out as it is.
+
+        A POST is sent again only with an `idempotency_key`: without one, nobody could tell
+        whether the first had worked. A preview changes nothing, and is sent again.
+        """
+        preview = (method, path) == ("POST", PREVIEW_PATH)
+        if self._read_only and method != "GET" and not preview:
+            raise errors.SettingsError(f"{method} {path} refused: this run only reads")
+        asking = _Asking(method, path, params, account, decode, expected)
+        headers = {"Stripe-Account": account} if account else {}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
+        if method == "POST" and not idempotency_key and not preview:
+            return self._send(asking, headers)
+        if self._read_only and threading.current_thread() is threading.main_thread():
+            return self._beside(lambda: self._retry(asking, headers))
+        return self._retry(asking, headers)
+
+    def _beside(self, send: Callable[[], Answer]) -> Answer:
+        """Send from another thread: this one is to hear of signals, and then to wait no longer."""
+        outcome: SimpleQueue[Answer | BaseException] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                outcome.put(send())
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                outcome.put(error)
+
+        threading.Thread(target=run, name="stripe", daemon=True).start()
+        while True:
+            try:
+                found = outcome.get(timeout=LOOK_EVERY)
+            except Empty:
+                if self._closed.is_set():
+                    raise errors.StripeUnavailable(Failure("The run was stopped")) from None
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+    def _retry(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+        tries = 0
+
+        def send() -> Answer:
+            nonlocal tries
+            tries += 1
+            return self._send(asking, headers)
+
+        answer = self._retrying(send)
+        return answer if tries == 1 else replace(answer, tries=tries)
+
+    def _send(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+        try:
+            return self._send_once(asking, headers)
+        except StripeError as error:
+            error.failure = replace(error.failure, asked=f"{asking.method} {asking.path}")
+            raise
+
+    def _send_once(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+        account, endpoint = asking.account, endpoint_of(asking.method, asking.path)
+        wait = self.budget.reserve(account, endpoint, time.monotonic())
+        if wait > 0:
+            self._sleep(wait)
+        if self._closed.is_set():
+            raise errors.StripeUnavailable(Failure("The run was stopped"))
+        with self._lock:
+            self.requests_sent[endpoint] += 1
+        sent_at = time.time()
+        response = self._exchange(asking.method, asking.path, asking.params, headers)
+        received_at = time.time()
+        self._read_clock(response, received_at)  # a refusal tells the time as well
+        try:
+            body = self._read(response, asking)
+        except errors.RateLimited as error:
+            self._slow_down(account, endpoint, error.failure)
+            raise
+        except errors.NotFound as error:
+            if asking.expected and not asking.expected.denies(error.failure):
+                what = f"answered 404 without Stripe's `resource_missing`: {error.failure.message}"
+                raise self._broken(response, what) from None
+            raise
+        request_id = response.headers.get("Request-Id")
+        skew = self._skew or 0.0
+        behind = self._dates > 1 or self._passed > received_at
+        return Answer(
+            body,
+            request_id,
+            sent_at=sent_at + skew,
+            safe_at=sent_at + (skew if behind else min(0.0, skew)),
+            seconds=received_at - sent_at,
+            replayed=_replayed(response),
+        )
+
+    def _exchange(
+        self, method: str, path: str, params: Params | str, headers: Mapping[str, str]
+    ) -> BaseHTTPResponse:
+        try:
+            return self._wire.send(method, path, params, headers)
+        except HTTPError as error:
+            if _distrusts_certificate(error):
+                raise errors.SettingsError(
+                    _CERTIFICATE.format(self.api_url, _reason(error))
+                ) from None
+            failure = Failure(f"No answer from {self.api_url}: {_reason(error)}")
+            raise errors.StripeUnavailable(failure, retry=True) from None
+        except OSError as error:
+            raise errors.SettingsError(f"No connection to {self.api_url}: {error}") from None
+
+    def _read(self, response: BaseHTTPResponse, asking: _Asking) -> Any:
+        body = self._parse(response, asking.decode)
+        problem = asking.expected.problem(body) if asking.expected else None
+        if problem:
+            raise self._broken(response, f"answered with {problem}")
+        return body
+
+    def _parse(self, response: BaseHTTPResponse, decode: Decode | None) -> Any:
+        good = response.status < HTTPStatus.MULTIPLE_CHOICES
+        if decode and good:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                return decode(response.data)
+        body = _parsed(response.data)
+        if good and body and isinstance(body.get("object"), str):
+            return body
+        raise _error(response, None if good else body, self.api_url)
+
+    def _broken(self, response: BaseHTTPResponse, what: str) -> StripeError:
+        """An answer that is not what was asked for: a second one may be."""
+        failure = Failure(
+            f"{self.api_url} {what}",
+            status=response.status,
+            request_id=response.headers.get("Request-Id"),
+        )
+        return errors.StripeUnavailable(failure, retry=not _replayed(response))
+
+    def _slow_down(self, account: str | None, endpoint: str, failure: Failure) -> None:
+        with self._lock:
+            self.rate_limited += 1
+        if failure.code != LOCK_TIMEOUT:
+            self.budget.slow_down(account, endpoint, failure.reason, time.monotonic())
+
+    def timed(self, answer: Answer) -> Answer:
+        """Ask a second time for the time where one answer alone puts our clock behind by days."""
+        if answer.sent_at - answer.safe_at <= CLOCK_AHEAD:
+            return answer
+        sent_at = answer.sent_at - (self._skew or 0.0)
+        with contextlib.suppress(StripeError):
+            self.get(CLOCK_PATH)
+        if self._dates < 2:
+            return answer
+        skew = self._skew or 0.0
+        return replace(answer, sent_at=sent_at + skew, safe_at=sent_at + skew)
+
+    def _read_clock(self, response: BaseHTTPResponse, received_at: float) -> None:
+        date = response.headers.get("Date")
+        if not date:
+            return
+        try:
+            skew = email.utils.parsedate_to_datetime(date).timestamp() - received_at
+        except (ValueError, OverflowError):
+            _logger.debug("No date: %r", date)
+            return
+        with self._lock:  # one answer may be wrong: of several the earliest counts
+            self._skew = skew if self._skew is None else min(skew, self._skew)
+            self._dates += 1
+
+
+_CERTIFICATE = (
+    "The certificate of {} is not trusted: {}. Where a proxy of your network puts its own in its "
+    "place, name a file with that proxy's certificate authority in REQUESTS_CA_BUNDLE or "
+    "SSL_CERT_FILE; where one of these is set, see that it is the right file."
+)
+
+
+def _distrusts_certificate(error: BaseException) -> bool:
+    """Whether a certificate is what keeps us from Stripe: no second try would mend that."""
+    cause: Any = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(cause, ssl.SSLError) and cause.library in ("X509", "PEM"):
+            return True  # no certificates are in the file that is named
+        inner = next((one for one in cause.args if isinstance(one, BaseException)), None)
+        cause = inner or cause.__cause__ or cause.__context__
+    return False
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    body: Any
+    try:
+        body = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            body = lenient.decode(content)
+        except (ValueError, RecursionError):
+            body = None
+    return body if isinstance(body, dict) else None
+
+
+def _may_retry(error: BaseException) -> bool:
+    return isinstance(error, StripeError) and error.retry
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    """Say that something keeps us waiting: from the second failure on, one may pass unseen."""
+    error = state.outcome.exception() if state.outcome else None
+    if state.attempt_number > 1 and isinstance(error, StripeError):
+        wait = state.upcoming_sleep
+        _logger.warning("%s Try %d in %.1f s.", error.failure, state.attempt_number + 1, wait)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Full jitter, but never sooner than Stripe's `Retry-After`."""
+    delay = tenacity.wait_random_exponential(multiplier=BASE_DELAY, max=MAX_DELAY)(state)
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.failure.retry_after if isinstance(error, StripeError) else None
+    return max(delay, asked or 0.0)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause, without the objects that the HTTP library wraps around it."""
+    cause: Any = error
+    while getattr(cause, "args", None) and isinstance(cause.args[0], Exception):
+        cause = cause.args[0]
+    text = str(getattr(cause, "reason", None) or cause)
+    return re.sub(r"<[^>]*>(, |: )?", "", text).strip(" (')")
+
+
+def _error(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> StripeError:
+    status = response.status
+    failure = _failure(response, body, url)
+    if status < HTTPStatus.BAD_REQUEST or _is_a_strangers(failure):
+        kind: type[StripeError] = errors.StripeUnavailable
+    elif failure.code == ACCOUNT_INVALID:
+        kind = errors.AccountRejected
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = errors.StripeUnavailable
+    else:
+        kind = _KINDS.get(status, errors.RequestRefused)
+    return kind(failure, retry=_retry(response, body, failure))
+
+
+_KINDS: Mapping[int, type[StripeError]] = {
+    401: errors.KeyRejected,
+    403: errors.PermissionMissing,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    429: errors.RateLimited,
+}
+
+
+_DENIALS = frozenset({403, 404})
+"""Statuses from which something is concluded of the account: it is to be Stripe that says so."""
+
+
+def _replayed(response: BaseHTTPResponse) -> bool:
+    return response.headers.get("Idempotent-Replayed") == "true"
+
+
+def _is_a_strangers(failure: Failure) -> bool:
+    """Whether it denies something in Stripe's place: a proxy's page, say, or an empty 404."""
+    return failure.status in _DENIALS and not failure.stripes_own
+
+
+def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None, failure: Failure) -> bool:
+    """Stripe's own word first; else what a second try can mend."""
+    if _replayed(response):
+        return False  # the same key gets the same answer, a whole day long
+    word = response.headers.get("Stripe-Should-Retry")
+    if word in ("true", "false"):
+        return word == "true"
+    status = response.status
+    broken = status < HTTPStatus.MULTIPLE_CHOICES and body is None
+    broken = broken or _is_a_strangers(failure)
+    return broken or status in (409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> Failure:
+    error = (body or {}).get("error")
+    if not isinstance(error, dict):
+        error = {}
+    return Failure(
+        message=str(error.get("message") or _unexplained(response, body, url)),
+        status=response.status,
+        type=_text(error.get("type")),
+        code=_text(error.get("code")),
+        param=_text(error.get("param")),
+        request_id=response.headers.get("Request-Id"),
+        retry_after=_seconds(response.headers.get("Retry-After")),
+        reason=response.headers.get("Stripe-Rate-Limited-Reason"),
+        replayed=_replayed(response),
+    )
+
+
+def _unexplained(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> str:
+    what = "no object of Stripe's" if body is None else "no error of Stripe's"
+    return f"{url} answered {response.status} with {what}."
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return min(float(text), PATIENCE) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,290 @@
+"""One request's reads and writes, or a whole seed's: objects by id, events, flushed together.
+
+Nothing inside an object is changed in place: a new value replaces the old one, so a shallow copy
+taken at the first change is enough to tell what an event's `previous_attributes` are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stripe_alloy.emulator.errors import missing
+from stripe_alloy.emulator.events import event_object, previous
+from stripe_alloy.emulator.resources import COLUMNS, RESOURCES
+from stripe_alloy.emulator.store import DELETED, LISTED, UNLISTED, Query, Store
+from stripe_alloy.emulator.templates import build
+
+if TYPE_CHECKING:
+    from stripe_alloy.emulator.seeded_random import Dice
+    from stripe_alloy.emulator.resources import Resource
+
+JSON = dict[str, Any]
+Key = tuple[str, str]
+PayoutOf = Callable[[str, int, int, str], "str | None"]
+
+PAGE_INSIDE = 10  # entries of a list inside an object
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class Ledger:
+    """The objects of one account, as one request sees and changes them."""
+
+    def __init__(
+        self,
+        store: Store,
+        account: str,
+        dice: Dice,
+        now: int,
+        version: str,
+        *,
+        alone: bool = False,  # nothing of what the store already holds is of interest
+    ) -> None:
+        self.store = store
+        self.account = account
+        self.dice = dice
+        self.now = now
+        self.version = version
+        self.request: JSON = {"id": None, "idempotency_key": None}
+        self.today = now  # what lies after it has not happened yet
+        self.country = "US"
+        self.events_since = 0  # earlier events are not kept
+        self.payout_for: PayoutOf = _not_paid_out
+        self.told: list[tuple[JSON, JSON]] | None = None  # events with their objects, for webhooks
+        self.shape_since: str | None = None
+        self._fresh = alone
+        self._objects: dict[Key, JSON] = {}
+        self._hidden: dict[Key, JSON] = {}
+        self._before: dict[Key, JSON] = {}
+        self._dirty: dict[Key, int] = {}  # when it was made
+        self._gone: set[Key] = set()
+        self._children: dict[tuple[str, str, str], list[str]] = {}
+        self._written: list[tuple[object, ...]] = []
+
+    # ------------------------------------------------------------------ reading
+
+    def find(self, kind: str, object_id: str | None) -> JSON | None:
+        """An object by its id, or None."""
+        if not object_id:
+            return None
+        key = (kind, object_id)
+        if key in self._gone:
+            return None
+        if key not in self._objects and not self._fresh:
+            found = self.store.get(self.account, kind, object_id)
+            if found is None or found.shown == DELETED:
+                return None
+            self._objects[key] = _decode(found.body)
+            self._hidden[key] = _decode(found.extra) if found.extra else {}
+        return self._objects.get(key)
+
+    def get(self, kind: str, object_id: str, param: str = "id") -> JSON:
+        """An object by its id; raises Stripe's resource_missing."""
+        found = self.find(kind, object_id)
+        if found is None:
+            raise missing(RESOURCES[kind].name, object_id, param)
+        return found
+
+    def children(self, kind: str, column: str, parent: str) -> list[JSON]:
+        """The objects whose column holds an id, oldest first."""
+        stored = [] if self._fresh else self._stored(kind, column, parent)
+        added = self._children.get((kind, column, parent), [])
+        ids = dict.fromkeys([*stored, *added])
+        found = [self.find(kind, object_id) for object_id in ids]
+        return [c for c in found if c is not None and _at(c, column, kind) == parent]
+
+    def _stored(self, kind: str, column: str, parent: str) -> list[str]:
+        query = Query(self.account, kind, oldest_first=True)
+        query.add(f"{column} = ?", parent)
+        query.add(f"shown != {DELETED}")
+        return [found.id for found in self.store.select(query)]
+
+    def hidden(self, obj: JSON) -> JSON:
+        """What is stored with an object and is not part of it unless expanded."""
+        return self._hidden.get(_key(obj), {})
+
+    # ------------------------------------------------------------------ writing
+
+    def new_id(self, kind: str, length: int = 24) -> str:
+        """An id that no object has."""
+        return RESOURCES[kind].prefix + self.dice.text(length)
+
+    def add(self, kind: str, *, hidden: JSON | None = None, **fields: Any) -> JSON:
+        """Make an object, complete."""
+        fields.setdefault("id", self.new_id(kind, _ID_LENGTHS.get(kind, 24)))
+        obj = build(kind, **fields)
+        if "created" in obj and not obj["created"]:
+            obj["created"] = self.now
+        key = _key(obj)
+        self._objects[key] = obj
+        self._hidden[key] = hidden or {}
+        self._gone.discard(key)
+        self._dirty[key] = obj.get("created", self.now)
+        self._index(obj, RESOURCES[kind])
+        return obj
+
+    def _index(self, obj: JSON, resource: Resource) -> None:
+        for column in _PARENTS & resource.columns.keys():
+            value = _at(obj, column, resource.object)
+            if value:
+                self._children.setdefault((resource.object, column, value), []).append(obj["id"])
+
+    def change(self, obj: JSON, **fields: Any) -> JSON:
+        """Set fields of an object."""
+        key = _key(obj)
+        self._before.setdefault(key, dict(obj))
+        obj.update(fields)
+        self._dirty.setdefault(key, obj.get("created", self.now))
+        if _PARENTS & fields.keys():
+            self._index(obj, RESOURCES[obj["object"]])
+        return obj
+
+    def hide(self, obj: JSON, **fields: Any) -> None:
+        """Set what is stored with an object beside it."""
+        key = _key(obj)
+        self._hidden[key] = {**self._hidden.get(key, {}), **fields}
+        self._dirty.setdefault(key, obj.get("created", self.now))
+
+    def remove(self, obj: JSON) -> JSON:
+        """Delete an object; what stands in its place is returned."""
+        key = _key(obj)
+        self._gone.add(key)
+        self._dirty.setdefault(key, obj.get("created", self.now))
+        return {"id": obj["id"], "object": obj["object"], "deleted": True}
+
+    def nest(self, parent: JSON) -> None:
+        """Render the lists inside an object anew."""
+        resource = RESOURCES[parent["object"]]
+        for name, nested in resource.nested.items():
+            if nested.always:
+                rows = self.children(nested.object, nested.column, parent["id"])
+                url = nested.url.format(id=parent["id"])
+                self.change(parent, **{name: listing(rows, url)})
+
+    def pending_changes(self, obj: JSON) -> JSON | None:
+        """What changed since the last event that told of it, as `previous_attributes`."""
+        before = self._before.pop(_key(obj), None)
+        return None if before is None else previous(before, obj)
+
+    def is_changed(self, obj: JSON) -> bool:
+        """Whether the object differs from what the last event told."""
+        before = self._before.get(_key(obj))
+        return before is not None and before != obj
+
+    def emit(self, name: str, obj: JSON, previous_attributes: JSON | None = None) -> None:
+        """Record an event about an object as it is now."""
+        if self._too_early(obj):
+            return
+        changes = self.pending_changes(obj)
+        if previous_attributes is None and name.endswith(_TELLS_PREVIOUS):
+            previous_attributes = changes
+        event = event_object(self, name, obj, previous_attributes)
+        if self.told is not None:
+            self.told.append((event, dict(obj)))
+        self._written.append(self._row(event, event["created"], LISTED, _encode(event).decode()))
+
+    def _too_early(self, obj: JSON) -> bool:
+        early = self.now < self.events_since
+        if early:
+            self._before.pop(_key(obj), None)
+        return early
+
+    def emit_all(self, obj: JSON, *names: str) -> None:
+        """Several events about one change."""
+        if self._too_early(obj):
+            return
+        changes = self.pending_changes(obj)
+        for name in names:
+            self.emit(name, obj, changes if name.endswith(_TELLS_PREVIOUS) else None)
+
+    # ------------------------------------------------------------------ flushing
+
+    def flush(self) -> None:
+        """Write everything, oldest first."""
+        gone, rows = [], []
+        for (kind, object_id), created in self._dirty.items():
+            key = (kind, object_id)
+            obj = self._objects[key]
+            if key in self._gone and not RESOURCES[kind].leaves_tombstone:
+                gone.append(key)
+            else:
+                rows.append(self._rendered(key, obj, created))
+        rows.sort(key=_created)
+        self._written.sort(key=_created)
+        for kind, object_id in gone:
+            self.store.remove(self.account, kind, object_id)
+        self.store.put([*rows, *self._written])
+        self._dirty.clear()
+        self._written.clear()
+
+    def forget(self, *but: str) -> None:
+        """Let go of the objects that were flushed, except those of some kinds."""
+        kept = {key: obj for key, obj in self._objects.items() if key[0] in but}
+        self._objects = kept
+        self._hidden = {key: self._hidden[key] for key in kept if key in self._hidden}
+        for held in (self._before, self._gone, self._children):
+            held.clear()
+
+    def _rendered(self, key: Key, obj: JSON, created: int) -> tuple[object, ...]:
+        if key in self._gone:
+            tombstone = {"id": obj["id"], "object": obj["object"], "deleted": True}
+            return self._row(tombstone, created, DELETED, _encode(tombstone).decode())
+        unlisted = obj.get("test_clock") or self._hidden.get(key, {}).get("_unlisted")
+        shown = UNLISTED if unlisted else LISTED
+        return self._row(obj, created, shown, _encode(obj).decode())
+
+    def _row(self, obj: JSON, created: int, shown: int, body: str) -> tuple[object, ...]:
+        kind = obj["object"]
+        hidden = self._hidden.get((kind, obj["id"])) or {}
+        values = {**obj, **hidden}
+        paths = RESOURCES[kind].columns
+        columns = [_column(values, paths[name]) if name in paths else None for name in COLUMNS]
+        extra = _encode(hidden).decode() if hidden else None
+        return (self.account, kind, obj["id"], created, shown, body, extra, *columns)
+
+
+def _not_paid_out(_currency: str, _available: int, _net: int, _kind: str) -> str | None:
+    return None
+
+
+_PARENTS = frozenset(
+    {
+        "charge",
+        "customer",
+        "invoice",
+        "lookup_key",
+        "parent",
+        "payment_intent",
+        "price",
+        "product",
+    }
+)
+_TELLS_PREVIOUS = (".updated", ".refunded")
+_ID_LENGTHS = {"customer": 14, "product": 14, "subscription_item": 14, "account": 16}
+
+
+def listing(rows: list[JSON], url: str, size: int = PAGE_INSIDE) -> JSON:
+    """A list inside an object."""
+    return {"object": "list", "data": rows[:size], "has_more": len(rows) > size, "url": url}
+
+
+def _key(obj: JSON) -> Key:
+    return obj["object"], obj["id"]
+
+
+def _at(obj: JSON, column: str, kind: str) -> Any:
+    return _column(obj, RESOURCES[kind].columns[column])
+
+
+def _column(values: JSON, path: str) -> Any:
+    node: Any = values
+    for name in path.split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def _created(row: tuple[object, ...]) -> int:
+    return int(str(row[3]))

@@ -1,0 +1,147 @@
+"""How the Singer programs end when something is wrong: one clear line and exit code 1."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from logging import Logger, LogRecord
+from pathlib import Path
+
+import click
+
+from stripe_alloy.api.errors import AlloyError, one_line, without_secrets
+from stripe_alloy.text_files import shown_name
+
+_HARMLESS = re.compile(r"'?-?[0-9.]{1,20}'? is not |^Missing |^Option .* requires an argument")
+"""What click says of an option's value that cannot be a secret."""
+_CLICKS_STDOUT = "PacifyFlushWrapper"
+"""What click puts in the place of stdout, before it exits, if nobody reads the pipe; newer ones
+begin the name with an underscore."""
+FRAMES = 8
+"""Places in the code that are named where an error was not foreseen."""
+_QUIET = ("singer_sdk.mapper", "urllib3")
+"""Their lines at INFO and DEBUG quote expressions, records and what was asked of Stripe."""
+
+
+def metrics_at_debug(logger: Logger) -> None:
+    """Log the SDK's metrics only where `LOGLEVEL` asks for debugging.
+
+    The SDK logs them at INFO, dozens of lines a run; the last line of a run says the same.
+    """
+    if logger.level == logging.INFO:
+        logger.setLevel(logging.WARNING)
+
+
+def discreet(record: LogRecord) -> bool:
+    """Make a log record one line without secrets: a filter for handlers."""
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError):  # its arguments do not fit
+        message = str(record.msg)
+    record.msg, record.args = one_line(without_secrets(message)), ()
+    if record.exc_info and not record.exc_text:
+        trace = "".join(traceback.format_exception(*record.exc_info))
+        record.exc_text = without_secrets(trace.rstrip())
+    return True
+
+
+def log_discreetly() -> None:
+    """See that whatever is logged, by us or by a library, is one line without secrets."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(discreet)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def check_output() -> None:
+    """Raise `AlloyError` where whoever started the process closed its standard output."""
+    if sys.stdout is None:  # type: ignore[redundant-expr, unused-ignore]
+        raise AlloyError("stdout is closed, where the messages go: open it, or use /dev/null")
+
+
+def forget_output() -> None:
+    """Let what is left in stdout's buffer go nowhere: Python would fail on it again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def run(command: Callable[[], object], logger: Logger) -> None:
+    """Run a program; an error is told in one line, without a traceback.
+
+    What `command` returns, if it is an integer, is the exit code.
+    """
+    code, said = _ended(command)
+    if said:
+        log_discreetly()
+        logger.critical("%s", one_line(without_secrets(said)))
+    if code:
+        sys.exit(code)
+
+
+def _ended(command: Callable[[], object]) -> tuple[int, str]:
+    """Run a program; returns its exit code, and what is to be said of its end."""
+    try:
+        done = command()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except SystemExit:
+        if type(sys.stdout).__name__.lstrip("_") == _CLICKS_STDOUT:
+            return 1, said_of_system(BrokenPipeError())
+        raise
+    except click.UsageError as error:
+        return error.exit_code, said_of_usage(error)
+    except click.Abort:
+        return 1, "Aborted"
+    except click.ClickException as error:
+        return error.exit_code, error.format_message()
+    except Exception as error:  # noqa: BLE001 - a traceback may show a record
+        return 1, said_of(error)
+    return (done, "") if isinstance(done, int) else (0, "")
+
+
+def said_of(error: Exception) -> str:
+    """Say what is wrong, in one line; of an error that was not foreseen, only its kind."""
+    if isinstance(error, AlloyError):
+        return str(error)
+    return said_of_system(error) if isinstance(error, OSError) else _unforeseen(error)
+
+
+def said_of_usage(error: click.UsageError) -> str:
+    """Say what is wrong with options, without what they were given: it may be settings."""
+    about = error.format_message()
+    if about.startswith("Got unexpected"):
+        about = "There are more arguments than options take: is one with blanks in quotes?"
+    elif isinstance(error, click.BadParameter) and not _HARMLESS.search(about):
+        name = getattr(error.param, "opts", ["an option"])[-1]
+        choices = getattr(getattr(error.param, "type", None), "choices", ())
+        about = f"{name} cannot take this value"
+        about += f": one of {', '.join(map(str, choices))}" if choices else ""
+    path = error.ctx.command_path if error.ctx else ""
+    return f"{about} See {path} --help.".replace("  ", " ")
+
+
+def said_of_system(error: OSError) -> str:
+    """Say what the operating system refused, without a name that is none."""
+    if isinstance(error, BrokenPipeError):
+        forget_output()
+        return "The output cannot be written: nobody reads it"
+    where = f"{shown_name(str(error.filename))}: " if error.filename else ""
+    return f"{where}{error.strerror or type(error).__name__}"
+
+
+def _unforeseen(error: Exception) -> str:
+    """Name the kind of an error and where it came up; its own message may hold a record."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames)]
+    return (
+        f"This was not foreseen: {type(error).__name__} at {', called at '.join(places)}. "
+        "Please report it"
+    )

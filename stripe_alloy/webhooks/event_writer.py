@@ -1,0 +1,328 @@
+"""The receiver's one task that writes: events in batches, and with them the sign of life.
+
+What is said of the receiver's health, and which times count as covered, comes from here alone: it
+is up as long as it writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from stripe_alloy.database import MOST
+from stripe_alloy.api.errors import AlloyError
+from stripe_alloy.webhooks.rate_limited_log import Complaints
+from stripe_alloy.webhooks.coverage import ALIVE
+from stripe_alloy.webhooks.inbox import Inbox, InboxError, UnstorableEvent
+from stripe_alloy.webhooks.signing_secrets import SigningSecret
+
+_logger = logging.getLogger(__name__)
+
+HEARTBEAT = 1.0
+"""Seconds between signs of life."""
+ANSWER_SECONDS = 25.0
+"""Seconds that an event may wait to be written before Stripe is told to send it again."""
+STOP_SECONDS = 10.0
+"""Seconds to write what is left when told to stop."""
+MAX_WAITING_BYTES = 64 << 20
+"""Bytes of bodies that arrive or wait to be written; beyond, Stripe is told to send again."""
+BATCH_BYTES = 8 << 20
+"""Bytes of bodies in one transaction."""
+_REQUEST_BYTES = 2_048
+"""What a request takes besides its body."""
+_MAX_NAMES = 10_000
+_NAMES_A_LINE = 20
+
+Row = Mapping[str, Any]
+
+
+class NoRoom(Exception):
+    """As many bytes wait as may wait."""
+
+
+class Room:
+    """The bytes that may be in memory at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Place]:
+        """Room for one request, which grows with its body, until the block ends."""
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            self._taken -= place.size
+
+    def take(self, size: int) -> None:
+        """Take some bytes; raises `NoRoom`."""
+        if self._taken + size > self._most:
+            raise NoRoom
+        self._taken += size
+
+
+class Place:
+    """The room of one request."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        """Take more bytes; raises `NoRoom`."""
+        size += 0 if self.size else _REQUEST_BYTES
+        self._room.take(size)
+        self.size += size
+
+
+class Names:
+    """Logs events that cannot be stored: each once, in one line a minute of each reason."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._complaints = Complaints()
+        self._gathered: dict[str, list[str]] = {}
+
+    def add(self, name: str, why: str) -> None:
+        """Note an event that was refused."""
+        if name in self._known:
+            return
+        self._known[name] = None
+        if len(self._known) > _MAX_NAMES:
+            self._known.popitem(last=False)
+        self._gathered.setdefault(why, []).append(name)
+        self.log()
+
+    def log(self) -> None:
+        """Log what was gathered, where the last line is a minute ago."""
+        for why in [why for why in self._gathered if self._complaints.is_due(why)]:
+            names = self._gathered.pop(why)
+            more = len(names) - _NAMES_A_LINE
+            _logger.warning(
+                "Refused with 400, since it cannot be stored (%s): %s%s.",
+                why,
+                ", ".join(names[:_NAMES_A_LINE]),
+                f" and {more} more" if more > 0 else "",
+                extra={"limited": True},
+            )
+
+
+_Kept = asyncio.Future[None]
+
+
+class Writer:
+    """Writes what `keep` is given, and each second that the receiver is up.
+
+    A session is a time without a break in which each event that came was kept. It ends when one
+    could not be kept, and another begins once that very event can be written.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        clock: Callable[[], float],
+        secrets: Callable[[], Sequence[SigningSecret]],
+    ) -> None:
+        self._inbox = inbox
+        self._clock = clock
+        self._secrets = secrets
+        self._endpoints: dict[str, str] = {}
+        self.names = Names()
+        self._complaints = Complaints()
+        self._waiting: OrderedDict[_Kept, Row] = OrderedDict()
+        self._failed_row: Row | None = None
+        self._failure: str | None = None
+        self._interrupted = False
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._alive_at = float("-inf")  # monotonic
+        self._noted_at = 0.0  # the inbox's clock
+        self._new_session()
+
+    def _new_session(self) -> None:
+        self._session, self._started = uuid.uuid4().hex, self._clock()
+        self._interrupted = False
+
+    # ------------------------------------------------------------------ for the receiver
+
+    def begin(self) -> None:
+        """Note the first sign of life; raises `InboxError`."""
+        self._endpoints = self._known_endpoints()
+        self._inbox.know(self._endpoints)
+        self._new_session()
+        self._note_alive()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Write as long as the block lasts, and then what is left."""
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="inbox")
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._write_on(), name="inbox writer")
+        self._task.add_done_callback(self._ended)
+        try:
+            yield
+        finally:
+            self._stopping = True
+            self._wake.set()
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+            self._task.cancel()
+            self._disk.shutdown(wait=False)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong, in a line; None while all is well."""
+        if self._task is None or self._task.done():
+            return "the writer has ended"
+        if self._failure:
+            return "the inbox cannot be written"
+        if time.monotonic() - self._alive_at >= ALIVE:
+            return "the inbox has not been written for too long"
+        return None
+
+    def interrupt(self) -> None:
+        """Note that an event was turned away: this time does not count as covered."""
+        self._interrupted = True
+
+    async def keep(self, row: Row) -> None:
+        """Write an event; on the disk on return.
+
+        Raises `UnstorableEvent` if it is at fault, `InboxError` if it must be sent again.
+        """
+        if self._task is None or self._task.done():
+            raise InboxError("The writer has ended")
+        kept = asyncio.get_running_loop().create_future()
+        self._waiting[kept] = row
+        self._wake.set()
+        try:
+            await asyncio.wait_for(kept, ANSWER_SECONDS)
+        except asyncio.TimeoutError:
+            self._waiting.pop(kept, None)
+            raise InboxError("The inbox takes too long") from None
+
+    # ------------------------------------------------------------------ the task
+
+    async def _write_on(self) -> None:
+        beat_at = time.monotonic() + HEARTBEAT
+        while True:
+            if not self._waiting:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), max(0.0, beat_at - time.monotonic()))
+            self._wake.clear()
+            await self._write_batch()
+            ends = self._stopping and not self._waiting
+            if ends or time.monotonic() >= beat_at:
+                await self._beat()
+                self.names.log()
+                beat_at = time.monotonic() + HEARTBEAT
+            if ends:
+                return
+
+    async def _write_batch(self) -> None:
+        batch = self._batch()
+        if not batch:
+            return
+        rows = [row for _, row in batch]
+        if any(row["endpoint"] not in self._endpoints for row in rows):
+            await (
+                self._beat()
+            )  # a new secret: the session that covers it begins with its first event
+        results: list[AlloyError | None]
+        try:
+            results = list(await self._on_disk(self._inbox.deliver_each, rows))
+        except Exception as error:  # noqa: BLE001 - the writer goes on, whatever happens
+            results = [self._unforeseen(error)] * len(batch)
+        for (kept, row), failure in zip(batch, results, strict=True):
+            if failure and not isinstance(failure, UnstorableEvent):
+                self._fails(failure, row)
+            if kept.done():  # it took too long
+                continue
+            if failure:
+                kept.set_exception(failure)
+            else:
+                kept.set_result(None)
+
+    def _batch(self) -> list[tuple[_Kept, Row]]:
+        batch: list[tuple[_Kept, Row]] = []
+        size = 0
+        while self._waiting and len(batch) < MOST and size < BATCH_BYTES:
+            batch.append(self._waiting.popitem(last=False))
+            size += len(batch[-1][1]["body"])
+        return batch
+
+    async def _beat(self) -> None:
+        try:
+            if not await self._recovered():
+                return
+            late = self._clock() - self._noted_at > ALIVE  # it was stopped, or a write took long
+            endpoints = self._known_endpoints()
+            if endpoints != self._endpoints:
+                await self._on_disk(self._inbox.know, endpoints)
+                self._endpoints, self._interrupted = endpoints, True
+            if self._interrupted or late:
+                self._new_session()
+            await self._on_disk(self._note_alive)
+            self._failure = None
+        except AlloyError as error:
+            self._fails(error)
+        except Exception as error:  # noqa: BLE001 - the writer goes on, whatever happens
+            self._fails(self._unforeseen(error))
+
+    async def _recovered(self) -> bool:
+        """Whether what could not be written can be written by now."""
+        if self._failed_row is None:
+            return True
+        [failure] = await self._on_disk(self._inbox.deliver_each, [self._failed_row])
+        if failure and not isinstance(failure, UnstorableEvent):
+            self._fails(failure)
+            return False
+        self._failed_row = None
+        return True
+
+    def _fails(self, error: AlloyError, row: Row | None = None) -> None:
+        self._failure = str(error)
+        self._failed_row = self._failed_row or row
+        self._interrupted = True
+        if self._complaints.is_due(str(error)):
+            _logger.error(
+                "%s Events are refused until it works again.", error, extra={"limited": True}
+            )
+
+    def _unforeseen(self, error: Exception) -> AlloyError:
+        kind = type(error).__name__
+        if self._complaints.is_due(kind):
+            _logger.error("The inbox fails unexpectedly.", exc_info=error, extra={"limited": True})
+        return InboxError(f"The inbox fails: {kind}")
+
+    def _known_endpoints(self) -> dict[str, str]:
+        """Endpoint → its account, of those whose secrets are known."""
+        found: dict[str, str] = {}
+        for one in self._secrets():
+            found[one.endpoint] = one.account or found.get(one.endpoint, "")
+        return found
+
+    def _note_alive(self) -> None:
+        self._inbox.alive(self._session, self._started, endpoints=self._endpoints)
+        self._alive_at, self._noted_at = time.monotonic(), self._clock()
+
+    async def _on_disk(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, act, *arguments)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Let nobody wait for a writer that is no more."""
+        if not self._stopping:
+            _logger.critical("The writer has ended: no event is kept until a restart.")
+        while self._waiting:
+            kept, _ = self._waiting.popitem(last=False)
+            if not kept.done():
+                kept.set_exception(InboxError("The writer has ended"))
+        if not task.cancelled():
+            task.exception()

@@ -1,0 +1,45 @@
+"""What a key may read, and how to say what it lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stripe_alloy.api.errors import PermissionMissing, RequestRefused
+from tap_stripe_alloy.streams import ways
+
+if TYPE_CHECKING:
+    from stripe_alloy.api.client import Transport
+    from tap_stripe_alloy.stream import StripeStream
+
+
+def verdict_on(
+    stream: type[StripeStream], transport: Transport, account: str | None, *, clocks: bool = False
+) -> str:
+    """What keeps the key from reading a stream, asked of Stripe; empty if nothing does.
+
+    `clocks`: whether it is also to read what is on test clocks. Raises a `StripeError` on what
+    concerns no single stream, such as a key that is refused.
+    """
+    for way in ways(stream)[:-1] if clocks else ():  # the last is the stream's own list
+        try:
+            transport.get(way.path, [("limit", "1")], account=account)
+        except PermissionMissing as error:
+            error.needs = way.permission
+            return lacking(stream, error)
+    refusal: RequestRefused | None = None
+    for path in (stream.path, *stream.other_paths):
+        try:
+            transport.get(path, [("limit", "1")], account=account)
+        except PermissionMissing as error:
+            return lacking(stream, error)
+        except RequestRefused as error:
+            refusal = error
+        else:
+            return ""
+    return str(refusal)
+
+
+def lacking(stream: type[StripeStream], error: PermissionMissing) -> str:
+    """The permission that is missing, as the Dashboard and as Stripe's answer name it."""
+    named = f" ({error.permission})" if error.permission else ""
+    return f"the key lacks the permission {error.needs or stream.permission!r}{named}."

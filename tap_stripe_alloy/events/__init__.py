@@ -1,0 +1,1 @@
+"""Reads events: change detection, feeds, the webhook inbox, own writes."""

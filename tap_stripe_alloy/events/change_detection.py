@@ -1,0 +1,218 @@
+"""Events → what changed: the newest event of each object decides, once.
+
+Pure: events in, changes out. What an event's snapshot cannot be trusted with is to be retrieved:
+it is rendered at the account's version, not ours, it cannot be expanded, its lists stop at ten
+entries, and the order of events inside one second is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+from tap_stripe_alloy.listing.list_endpoint import cut_short
+from tap_stripe_alloy.records.conversion import Object
+
+OVERLAP = 300
+"""Seconds before a bookmark that are read again: Stripe's event list is eventually consistent."""
+RETENTION = 30 * 86_400
+"""Seconds that Stripe keeps events: docs.stripe.com/api/events."""
+SAME_TIME = 60
+"""Seconds by which Stripe's servers may differ."""
+EVENT = "event"
+"""Stripe's `object` of an event."""
+
+Event = dict[str, Any]
+Key = tuple[str, str]
+"""(object, id), as in ("charge", "ch_1")."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a walk must know of one kind of object."""
+
+    trusted: bool
+    """Whether a snapshot can serve at all: nothing is expanded."""
+    nested: Sequence[tuple[str, ...]]
+    deleted_by: Collection[str]
+    children: str | None
+    """The field whose entries are records of their own."""
+    deleted_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Event type → beginnings of the ids for which it means deletion, for good."""
+
+    def deletes(self, event: Event) -> bool:
+        """Whether an event says that its object no longer exists."""
+        return event["type"] in self.deleted_by or self.deletes_for_good(event)
+
+    def deletes_for_good(self, event: Event) -> bool:
+        """Whether none of this id will ever exist again."""
+        beginnings = self.deleted_for.get(event["type"], ())
+        return key_of(event)[1].startswith(beginnings)
+
+
+@dataclass(frozen=True)
+class Span:
+    """All events of some time, or of some numbers, newest first."""
+
+    events: Sequence[Event]
+    last: bool
+    """Whether none with newer events follows."""
+    news: bool
+    """Whether an event is among them that no earlier walk has met."""
+    overtaken: Collection[Key] = ()
+    """Objects of which an earlier walk took an event that is as new as the newest here."""
+    own: Collection[str] = ()
+    """Ids of events that bring back only what we wrote ourselves."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What to do about one object that changed at `at` (Unix seconds)."""
+
+    key: Key
+    at: int
+    do: Literal["use", "retrieve", "bury"]
+    snapshot: Object
+    gone: bool = False
+    """Whether the newest events say that it no longer exists."""
+    late: bool = False
+    """Whether a newer event of the object was taken before, so that `at` is too early."""
+
+
+@dataclass
+class Walk:
+    """Takes the events of a span, newest first, and tells each changed object once."""
+
+    api_version: str
+    routes: Mapping[str, Route]
+    taken: Callable[[str, Event], bool]
+    """Whether an earlier walk already took an event, for a kind of object."""
+    fresh: list[Event] = field(default_factory=list)
+    """Events of the last `take` that no earlier walk took as events."""
+    now: float = math.inf
+    """What time it is for Stripe: what an event says of later times moves no bookmark."""
+    newest: int = 0
+    """`created` of the newest event that is not in the future."""
+    ids: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """The events that another walk from here on will meet again: id → (`created`, kind)."""
+    former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Ids of children that a parent's events name as its former ones."""
+    last_children: dict[str, Object] = field(default_factory=dict)
+    """Former children as the newest event that names them has them."""
+    _told: set[Key] = field(default_factory=set)
+    _overtaken: set[Key] = field(default_factory=set)
+    _own: set[str] = field(default_factory=set)
+    _written: dict[Key, int] = field(default_factory=dict)
+    """When we last wrote objects ourselves, as long as nothing else is known to have happened."""
+
+    def take(self, span: Span) -> Iterator[Change]:
+        """Yield what the events tell."""
+        self._overtaken.update(span.overtaken)
+        self._own.update(span.own)
+        for at, second in groupby(span.events, key=lambda event: int(event["created"])):
+            yield from self._second(at, list(second))
+        oldest = self.newest - OVERLAP
+        self.ids = {event_id: at for event_id, at in self.ids.items() if at[0] >= oldest}
+
+    def _second(self, at: int, events: Iterable[Event]) -> Iterator[Change]:
+        by_key: dict[Key, list[Event]] = {}
+        for event in events:
+            self._note(event, at)
+            key = key_of(event)
+            if key[0] not in self.routes or not key[1]:
+                continue
+            if self.taken(key[0], event):
+                self._overtaken.add(key)
+                continue
+            by_key.setdefault(key, []).append(event)
+            self._note_children(key, event)
+        for key, group in by_key.items():
+            if key not in self._told:
+                yield from self._tell(key, at, group)
+
+    def _note(self, event: Event, at: int) -> None:
+        if at <= self.now + SAME_TIME:
+            self.newest = max(self.newest, at)
+        if at >= self.newest - OVERLAP:
+            self.ids[event["id"]] = at, key_of(event)[0]
+        if not self.taken(EVENT, event):
+            self.fresh.append(event)
+
+    def _tell(self, key: Key, at: int, group: Sequence[Event]) -> Iterator[Change]:
+        if all(event["id"] in self._own for event in group):
+            self._written.setdefault(key, at)
+            return
+        self._told.add(key)
+        if key in self._written:  # we wrote it after something else: what is there now counts
+            snapshot = group[0]["data"]["object"]
+            yield Change(key, self._written[key], "retrieve", snapshot)
+        else:
+            yield self._decide(key, at, group)
+
+    def _decide(self, key: Key, at: int, group: Sequence[Event]) -> Change:
+        event, route = group[0], self.routes[key[0]]
+        snapshot = event["data"]["object"]
+        late = key in self._overtaken
+        alone = len(group) == 1 and not late
+        gone = any(route.deletes(one) for one in group)
+        if (alone and gone) or any(route.deletes_for_good(one) for one in group):
+            return Change(key, at, "bury", snapshot)
+        whole = not any(cut_short(snapshot, path) for path in route.nested)
+        usable = alone and route.trusted and whole and event["api_version"] == self.api_version
+        return Change(key, at, "use" if usable else "retrieve", snapshot, gone, late)
+
+    def _note_children(self, key: Key, event: Event) -> None:
+        """Remember the children that an event names: a removed one has no event of its own."""
+        children = self.routes[key[0]].children
+        if children is None:
+            return
+        data = event["data"]
+        before = (data.get("previous_attributes") or {}).get(children)
+        named = [before] if before else []
+        if self.routes[key[0]].deletes(event):
+            named.append(data["object"].get(children))
+        for child in (child for listed in named for child in _entries(listed)):
+            self.former_children[key].add(child["id"])
+            self.last_children.setdefault(child["id"], child)
+
+
+def key_of(event: Event) -> Key:
+    """What an event is about; empty texts where it says nothing that could be read."""
+    source = event["data"]["object"]
+    kind, source_id = source.get("object"), source.get("id")
+    return kind if isinstance(kind, str) else "", source_id if isinstance(source_id, str) else ""
+
+
+def in_shape(event: Event) -> Event:
+    """Give an event's outer fields the shape of the pinned version, whatever its own has.
+
+    Until 2017-05 `request` was the request's id. What has no shape that is known is left out.
+    """
+    request, data = event.get("request"), event.get("data")
+    if isinstance(request, str):
+        event["request"] = {"id": request, "idempotency_key": None}
+    elif not isinstance(request, dict):
+        event["request"] = None
+    if not isinstance(data, dict):
+        data = event["data"] = {}
+    if not isinstance(data.get("object"), dict):
+        data["object"] = {}
+    if not isinstance(data.get("previous_attributes"), dict):
+        data.pop("previous_attributes", None)
+    for name in ("api_version", "account"):
+        if not isinstance(event.get(name), str):
+            event.pop(name, None)
+    event.setdefault("api_version", None)
+    event["type"] = str(event.get("type") or "")
+    return event
+
+
+def _entries(listed: Any) -> list[Object]:
+    """The objects of a list inside an event, as far as it is one."""
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    found = entries if isinstance(entries, list) else []
+    return [one for one in found if isinstance(one, dict) and isinstance(one.get("id"), str)]

@@ -1,0 +1,1 @@
+"""Reads lists: windows of `created`, nested lists, payment methods, test clocks."""

@@ -1,0 +1,343 @@
+"""Reads a whole list, in windows, for the streams that come out of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from typing_extensions import override
+
+from stripe_alloy.api.errors import PermissionMissing, StripeError
+from stripe_alloy.api.responses import Trail
+from stripe_alloy.api.client import Answer
+from tap_stripe_alloy.listing.windows import OPEN, Ask, Missing, Page, Row, Slices, Window
+from tap_stripe_alloy.events.change_detection import OVERLAP, RETENTION, SAME_TIME
+from tap_stripe_alloy.listing.nested_lists import Completion
+from tap_stripe_alloy.records.pass_through import DirectPage, on_clock_as_it_came, seconds
+from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing
+from tap_stripe_alloy.listing.list_endpoint import Listed, on_clock
+from tap_stripe_alloy.records.partitions import Output, changed_at, parts, records_of
+from tap_stripe_alloy.records.conversion import Object, moment
+
+if TYPE_CHECKING:
+    from tap_stripe_alloy.events.event_reader import Changes
+
+SAMPLE = 50
+"""Of so many pages that are written as they come, one is held against the schema."""
+SUSPECTED = 5_000
+"""Records of pages that could not be written so which are held against the schema."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a source tells the run it is part of."""
+
+    refused: Callable[[Sequence[Output], PermissionMissing], None]
+    """The key may not read these."""
+    stale: Callable[[Sequence[Output], float, float], Sequence[Output]]
+    """Which were last read longer ago than Stripe keeps events, at this time on its clock, if the
+    events are needed from another time on."""
+    relist: Callable[[Sequence[Output]], Iterator[Step]]
+    """List these again from the beginning."""
+    listed: Callable[[Sequence[Output]], None]
+    """The lists of these were read to their end."""
+
+
+class Listing:
+    """A backfill: one pass over `/v1/<objects>`, its progress noted in each output's bookmark.
+
+    All outputs are fed by the same list and have the same part of it left.
+    """
+
+    as_it_comes: ClassVar[bool] = True
+    """Whether nothing has to look at the objects before they are written."""
+
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        listed: Listed,
+        *,
+        account: str | None,
+        start: int,
+        run: Run,
+        missing: Iterable[Missing] | None = None,
+    ) -> None:
+        self.outputs = outputs
+        self.streams = [output.stream.name for output in outputs]
+        self._listed = listed
+        self._start = start
+        self.account = account
+        self._run = run
+        self.over = False
+        self._resumed = missing is None and outputs[0].bookmark.missing is not None
+        if missing is None:
+            missing = outputs[0].bookmark.missing
+        self._begun = missing is not None
+        if missing is None:
+            missing = [(start, OPEN, None)]
+        missing = list(missing)
+        self._was_done = self._resumed and not missing
+        self._slices = Slices(missing, cuttable=listed.by_created, history=listed.history)
+        self._direct = outputs[0].direct if len(outputs) == 1 and self.as_it_comes else None
+        self._pages = 0
+        self._trails: defaultdict[Window, Trail] = defaultdict(Trail)
+
+    def next(self) -> Get | Look | None:
+        """Return the next page to ask for."""
+        ask = None if self.over else self._slices.next()
+        if ask is None:
+            return self._end_at_once() if self._was_done else None
+        self._pages += 1
+        direct = self._direct
+        if self._pages == 1 or self._pages % SAMPLE == 0:
+            direct = None  # taken apart, to look for what is new
+        return Get(
+            self._listed.path,
+            self._params(ask),
+            self.account,
+            partial(self._maybe_as_it_came if direct else self._answered, ask),
+            partial(self._refused_page, ask),
+            direct.page if direct else None,
+            trail=self._trails[ask.window],
+            some_lack_ids=True,
+            timed=self._pages == 1,
+        )
+
+    def _end_at_once(self) -> Look:
+        """End a backfill of which the state says that nothing is left: no page will."""
+        self._was_done = False
+        ended = Batch((), partial(self._note_left, ()))
+        return Look(nothing, lambda _: iter([ended]))
+
+    def left(self) -> Mapping[str, float]:
+        """Stream → pages that are left, as far as known."""
+        return dict.fromkeys((out.stream.name for out in self.outputs), self._slices.left())
+
+    def refused(self, error: PermissionMissing) -> None:
+        """Report that the key may not read this list."""
+        self._run.refused(self.outputs, error)
+
+    def _params(self, ask: Ask) -> list[tuple[str, str]]:
+        return self._listed.page(ask.low, ask.high, ask.cursor)
+
+    def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+        if self._resumed:
+            self._resumed = False
+            if not self.over and self._run.stale(self.outputs, answer.sent_at, 0):
+                self.stop()  # the changes since it was begun can no longer be read
+                yield from self._run.relist(self.outputs)
+        if self.over:
+            return
+        self.begin(answer)
+        if isinstance(answer.body, DirectPage):
+            yield self._as_it_came(ask, answer.body, self._changed_at(answer))
+            return
+        objects: list[Object] = [found for found in answer.body["data"] if self._has_id(found)]
+        rows = _positions(objects, ask)
+        page = self._slices.received(ask, rows, has_more=answer.body["has_more"])
+        kept = {row.id for row in page.keep}
+        objects = [source for source in objects if source["id"] in kept]
+        if self._listed.without_clocks:
+            objects = [source for source in objects if not on_clock(source)]
+        yield from self._complete(page, objects, self._changed_at(answer))
+
+    def _has_id(self, source: Object) -> bool:
+        return bool(source.get("id")) or self.outputs[0].stream.leave_out_without_id()
+
+    def _changed_at(self, answer: Answer) -> int | None:
+        """When to say that objects changed (Unix seconds); None where their own fields say.
+
+        A row that was given before may say a later time than those: it must not go back.
+        """
+        again = any(out.bookmark.again and out.stream.updated_is_cursor for out in self.outputs)
+        return int(answer.sent_at) if again else None
+
+    def _maybe_as_it_came(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+        if isinstance(answer.body, dict):  # perhaps it was not what the schema says
+            objects = answer.body["data"]
+            self.outputs[0].stream.inspect(objects, at_least=SUSPECTED)
+        yield from self._answered(ask, answer)
+
+    def _as_it_came(self, ask: Ask, answer: DirectPage, changed_at: int | None) -> Batch:
+        rows = [
+            Row(min(max(0, seconds(record.created)), OPEN - 1), record.id) for record in answer.data
+        ]
+        page = self._slices.received(ask, rows, has_more=answer.has_more)
+        kept = {row.id for row in page.keep}
+        records = [record for record in answer.data if record.id in kept]
+        if self._listed.without_clocks:
+            records = [record for record in records if not on_clock_as_it_came(record)]
+        if changed_at is not None:
+            updated = self.outputs[0].recorder.time(changed_at)
+            for record in records:
+                record.updated = updated
+        return Batch([(self.outputs[0], records)], partial(self._written, page))
+
+    def begin(self, first: Answer) -> None:
+        """Anchor the changes before the first request of the backfill, on Stripe's clock."""
+        if not self._begun:
+            self._begun = True
+            for output in self.outputs:
+                anchor = int(first.safe_at) - OVERLAP
+                begun = output.bookmark.begun
+                if begun and begun > anchor - RETENTION:  # its rows may be there already
+                    anchor = min(anchor, begun)
+                output.bookmark.begin(anchor, self._slices.missing(), output.version.number)
+
+    def _complete(self, page: Page, objects: Sequence[Object], at: int | None) -> Iterator[Step]:
+        then = partial(self._batch, page, at)
+        yield from Completion(objects, self._listed, account=self.account, then=then).steps()
+
+    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
+        records = [pair for source in objects for pair in records_of(source, self.outputs, at)]
+        yield Batch(parts(records), partial(self._written, page))
+
+    def _written(self, page: Page) -> None:
+        if self.over:
+            return
+        self._slices.saved(page)
+        self._note_left(self._slices.missing())
+
+    def stop(self) -> None:
+        """Ask for nothing more, and note nothing more."""
+        self.over = True
+
+    def _note_left(self, missing: Sequence[Missing]) -> None:
+        for output in self.outputs:
+            if missing:
+                output.bookmark.left(missing)
+            else:
+                output.bookmark.finish()
+        if not missing:
+            self._run.listed(self.outputs)
+
+    def _refused_page(self, ask: Ask, error: StripeError) -> Iterator[Step]:
+        """Go on by time where the object that the cursor names was deleted meanwhile."""
+        cursor_gone = error.missing and error.failure.param == "starting_after"
+        if not (cursor_gone and ask.cursor and self._trails[ask.window].restart()):
+            raise error
+        self._slices.cursor_lost(ask)
+        return iter(())
+
+
+def _positions(objects: Sequence[Object], ask: Ask) -> list[Row]:
+    """Where objects stand in their list; one whose time is none, where the one before does."""
+    times = [moment(source.get("created")) for source in objects]
+    at = next((time for time in times if time is not None), ask.low)
+    rows = []
+    for source, time in zip(objects, times, strict=True):
+        at = at if time is None else time
+        rows.append(Row(at, source["id"]))
+    return rows
+
+
+class Tail(Listing):
+    """What was created since the bookmark, of a stream whose objects no event tells of.
+
+    They come with things that events do tell of, so it asks only if the account's walk met an
+    event since it was asked last. What comes without any waits for the next one, a day at most.
+    """
+
+    as_it_comes = False
+
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        listed: Listed,
+        *,
+        account: str | None,
+        run: Run,
+        walk: Changes | None,
+    ) -> None:
+        bookmark = outputs[0].bookmark
+        super().__init__(
+            outputs,
+            listed,
+            account=account,
+            start=0,
+            run=run,
+            missing=[(bookmark.since - OVERLAP, OPEN, None)],
+        )
+        self._since = bookmark.since
+        self._seen = bookmark.seen
+        self._walk = walk
+        self._ids: dict[str, int] = {}
+        self._now = 0.0
+
+    @override
+    def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+        self._now = answer.sent_at
+        yield from super()._answered(ask, answer)
+
+    @override
+    def next(self) -> Get | Look | None:
+        if (
+            self._walk
+            and self._walk.quiet_since(self.outputs[0].bookmark.events_until) is not False
+        ):
+            return None
+        return super().next()
+
+    @override
+    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
+        for source in objects:
+            self._ids[source["id"]] = changed_at(source)
+        unseen = [new for new in objects if new["id"] not in self._seen]
+        yield from super()._batch(page, at, unseen)
+
+    @override
+    def _written(self, page: Page) -> None:
+        self._slices.saved(page)
+        if self._slices.missing():
+            return
+        past = [at for at in self._ids.values() if at <= self._now + SAME_TIME]
+        newest = max([self._since, *past])
+        overlap = [source_id for source_id, at in self._ids.items() if at >= newest - OVERLAP]
+        for output in self.outputs:
+            output.bookmark.advance(newest, overlap)
+            if self._walk:
+                output.bookmark.note_events(self._walk.until)
+
+
+class Relisting(Listing):
+    """The last days of a list once more: Stripe has no event for some edits of its objects.
+
+    It waits for the walk, whose snapshots may be older. The records say when they were read.
+    """
+
+    as_it_comes = False
+
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        listed: Listed,
+        *,
+        account: str | None,
+        run: Run,
+        walk: Changes,
+        start: Callable[[], int],
+    ) -> None:
+        super().__init__(outputs, listed, account=account, start=0, run=run, missing=[])
+        self._walk = walk
+        self._since = start
+        self._started = False
+
+    @override
+    def next(self) -> Get | Look | None:
+        if not self._walk.ended or not self.outputs[0].bookmark.listed:
+            return None
+        if not self._started:
+            self._started = True
+            self._slices = Slices([(self._since(), OPEN, None)])
+        return super().next()
+
+    @override
+    def _changed_at(self, answer: Answer) -> int | None:
+        return int(answer.sent_at)
+
+    @override
+    def _written(self, page: Page) -> None:
+        """Nothing to note: the next run reads the last days again."""

@@ -1,0 +1,85 @@
+"""Stripe's lists: where one is, and which inside an object hold only their first entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stripe_alloy.api.client import PAGE_SIZE
+from tap_stripe_alloy.listing.windows import HISTORY, OPEN
+from tap_stripe_alloy.records.conversion import Object
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list of Stripe's."""
+
+    path: str
+    params: Sequence[tuple[str, str]] = ()
+    variants: Sequence[Sequence[tuple[str, str]]] = ()
+    """Parameters to read it with, one set after the other, where no single set shows everything."""
+    by_created: bool = True
+    """Whether it can be filtered by `created`."""
+    history: int = HISTORY
+    """Seconds that it is taken to go back."""
+    expand: Sequence[str] = ()
+    nested: Sequence[tuple[str, ...]] = ()
+    """Where its objects hold lists that Stripe cuts short."""
+    without_clocks: bool = False
+    """Whether objects on test clocks are to be left out, should it show any."""
+
+    def page(
+        self, low: int = 0, high: int = OPEN, cursor: str | None = None
+    ) -> list[tuple[str, str]]:
+        """The parameters of a page: `created` in [low, high) where it can be filtered so."""
+        params = [("limit", str(PAGE_SIZE)), *self.params]
+        if self.by_created and low:
+            params.append(("created[gte]", str(low)))
+        if self.by_created and high < OPEN:
+            params.append(("created[lt]", str(high)))
+        if cursor:
+            params.append(("starting_after", cursor))
+        return params + [("expand[]", f"data.{path}") for path in self.expand]
+
+
+def on_clock(source: Object) -> bool:
+    """Whether an object is on a test clock."""
+    return bool(source.get("test_clock"))
+
+
+def cut_short(source: Object, path: Sequence[str]) -> dict[str, Any] | None:
+    """The list at a path inside an object, if it holds only its first entries."""
+    inner: Any = source
+    for key in path:
+        inner = inner.get(key)
+        if not isinstance(inner, dict):  # an id, where what it names is not expanded
+            return None
+    found: dict[str, Any] = inner
+    return found if found.get("has_more") else None
+
+
+def lists_cut_short(source: Object, listed: Listed) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path, list) of each list in an object that holds only its first entries.
+
+    What is expanded may hold lists anywhere; else only the known places are looked at.
+    """
+    if listed.expand:
+        yield from _anywhere(source, "")
+        return
+    for path in listed.nested:
+        found = cut_short(source, path)
+        if found:
+            yield ".".join(path), found
+
+
+def _anywhere(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(value, list):
+        for entry in value:
+            yield from _anywhere(entry, path)
+    elif isinstance(value, dict):
+        if value.get("has_more") is True and "url" in value and "data" in value:
+            yield path, value
+        for key, inner in value.items():
+            if isinstance(inner, (dict, list)):
+                yield from _anywhere(inner, f"{path}.{key}" if path else key)

@@ -1,0 +1,1 @@
+"""Turns Stripe's objects into Singer records and writes them."""

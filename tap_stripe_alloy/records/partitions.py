@@ -1,0 +1,69 @@
+"""What comes out of an object for the streams that take part in a pass over a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tap_stripe_alloy.records.conversion import Object, Record, Recorder, moment
+
+if TYPE_CHECKING:
+    from tap_stripe_alloy.bookmarks import Bookmark
+    from tap_stripe_alloy.records.pass_through import Direct
+    from tap_stripe_alloy.stream import StripeStream
+    from tap_stripe_alloy.records.table_versions import Version
+
+
+@dataclass(frozen=True)
+class Output:
+    """One stream of one account: where its records go and where its bookmark stands."""
+
+    stream: StripeStream
+    recorder: Recorder
+    bookmark: Bookmark
+    version: Version
+    direct: Direct | None = None
+    """Makes records of whole pages, where nothing has to look at their objects."""
+    created_before: int = 0
+    """Leave out what was created since (Unix seconds); 0 for nothing."""
+
+
+Written = list[tuple[Output, Record]]
+
+
+def changed_at(source: Object) -> int:
+    """When an object last changed as far as its own fields tell, in Unix seconds; 0 if none do."""
+    return moment(source.get("updated")) or moment(source.get("created")) or 0
+
+
+def children_of(source: Object, output: Output) -> list[Object]:
+    """The nested objects that a child stream is made of; the object itself for its own stream."""
+    field = output.stream.parent_field
+    if field is None:
+        return [source]
+    nested: dict[str, Any] = source.get(field) or {}
+    children: list[Object] = nested.get("data") or []
+    return children
+
+
+def parts(written: Written) -> list[tuple[Output, list[Record]]]:
+    """Each output with its records, in the order in which they come."""
+    found: dict[int, tuple[Output, list[Record]]] = {}
+    for output, record in written:
+        found.setdefault(id(output), (output, []))[1].append(record)
+    return list(found.values())
+
+
+def records_of(source: Object, outputs: Iterable[Output], at: int | None = None) -> Written:
+    """The records of an object and its children; `at`: when it changed, if anything tells."""
+    own = changed_at(source)
+    rows = [
+        (output, row, at or (own if row is source else max(own, moment(row.get("created")) or 0)))
+        for output in outputs
+        if not output.created_before or (moment(source.get("created")) or 0) < output.created_before
+        for row in children_of(source, output)
+        if row.get("id") or output.stream.leave_out_without_id()
+    ]
+    # All times are read before the first record is made: making one converts nested times.
+    return [(output, output.recorder.record(row, updated)) for output, row, updated in rows]

@@ -1,0 +1,147 @@
+"""Writes Singer messages to stdout: one buffer, one write for many records."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from singer_sdk.contrib.msgspec import MsgSpecWriter, encoder
+from singer_sdk.helpers._util import utc_now
+from singer_sdk.singerlib import Message, RecordMessage
+from typing_extensions import override
+
+from stripe_alloy.api.errors import AlloyError
+from stripe_alloy.singer_main import forget_output
+
+FLUSH_BYTES = 1 << 17
+"""Enough that writing costs little."""
+FLUSH_SECONDS = 0.5
+"""How long a record may wait for others."""
+
+
+NUL = b"\\u0000"
+"""As JSON writes it; PostgreSQL and others refuse a whole batch for it."""
+_logger = logging.getLogger(__name__)
+_with_nul: set[tuple[str, str]] = set()
+
+
+class _Record(msgspec.Struct, gc=False):
+    """A RECORD message."""
+
+    type: str
+    stream: str
+    record: Any
+    version: int | msgspec.UnsetType
+    time_extracted: datetime
+
+
+class BufferedWriter(MsgSpecWriter):
+    """The SDK's msgspec writer, but it flushes at messages that others wait for.
+
+    Whoever stops writing calls `flush`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buffer = bytearray()
+        self._flushed_at = 0.0
+
+    @override
+    def write_message(self, message: Message) -> None:
+        self.put(message.to_dict())
+        if not isinstance(message, RecordMessage) or self._is_time():
+            self.flush()
+
+    def put(self, message: Any) -> None:
+        """Put one message, as JSON has it, behind those that wait."""
+        start = len(self._buffer)
+        encoder.encode_into(message, self._buffer, -1)
+        if self._buffer.find(NUL, start) >= 0:
+            self._buffer[start:] = _without_nul(self._buffer[start:])
+        self._buffer += b"\n"
+
+    def write_records(
+        self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
+    ) -> None:
+        """Write the RECORD messages of many records at once, as `write_message` would each."""
+        lines: bytes | bytearray = encoder.encode_lines(self.messages_of(stream, records, version))
+        if NUL in lines:
+            lines = b"".join(_without_nul(line) + b"\n" for line in lines.splitlines())
+        if len(lines) >= FLUSH_BYTES:  # to copy them would only cost memory that is not warm
+            self.flush()
+            self._write_all(lines)
+            return
+        self._buffer += lines
+        if self._is_time():
+            self.flush()
+
+    def messages_of(
+        self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
+    ) -> Sequence[msgspec.Struct]:
+        """Many records as messages."""
+        at = utc_now()
+        v = msgspec.UNSET if version is None else version
+        return [_Record("RECORD", stream, record, v, at) for record in records]
+
+    def _is_time(self) -> bool:
+        waiting = time.monotonic() - self._flushed_at
+        return len(self._buffer) >= FLUSH_BYTES or waiting >= FLUSH_SECONDS
+
+    def flush(self) -> None:
+        """Hand everything to stdout."""
+        self._write_all(self._buffer)
+        self._buffer.clear()
+
+    def _write_all(self, lines: bytes | bytearray) -> None:
+        sys.stdout.buffer.flush()
+        # With PYTHONUNBUFFERED, as in many containers, stdout is a raw file: a signal cuts a write
+        # short, and it is for us to write the rest.
+        out = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+        with memoryview(lines) as rest:
+            written = 0
+            while written < len(rest):
+                written += _write(out, rest[written:])
+        self._flushed_at = time.monotonic()
+
+
+def _without_nul(message: bytes | bytearray) -> bytes:
+    """A RECORD message with U+FFFD for NUL in texts; each field with any is named once."""
+    value: dict[str, Any] = msgspec.json.decode(message)
+    for field, inner in value.get("record", {}).items():
+        cleaned = _replaced(inner)
+        if cleaned != inner:
+            value["record"][field] = cleaned
+            if (value["stream"], field) not in _with_nul:
+                _with_nul.add((value["stream"], field))
+                _logger.warning(
+                    "%s.%s holds NUL, which databases refuse: U+FFFD stands for it",
+                    value["stream"],
+                    field,
+                )
+    return msgspec.json.encode(value)
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [_replaced(inner) for inner in value]
+    if isinstance(value, dict):
+        return {_replaced(key): _replaced(inner) for key, inner in value.items()}
+    return value
+
+
+def _write(out: Any, part: memoryview) -> int:
+    try:
+        return int(out.write(part))
+    except OSError as error:
+        forget_output()
+        raise AlloyError(
+            f"The output cannot be written: {error.strerror}. Run again from the last state that "
+            "came through."
+        ) from None

@@ -1,0 +1,162 @@
+"""Where the shape that is read is not the shape that is written: one function a kind of object.
+
+Each mends a shallow copy in place, of a record or of an object alike. The second argument is the
+time in Unix seconds.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from target_stripe_alloy.params_tree import unix_seconds_of
+
+Object = dict[str, Any]
+
+
+def price(source: Object, _: float) -> None:
+    """Tiers end at `inf`; one form of the amount; the default currency is no option."""
+    if isinstance(source.get("tiers"), list):
+        source["tiers"] = [_tier(tier) for tier in source["tiers"]]
+    _one_form(source, "unit_amount")
+    options = source.get("currency_options")
+    if isinstance(options, dict):
+        default = source.get("currency")
+        source["currency_options"] = {k: _option(v) for k, v in options.items() if k != default}
+    custom = source.get("custom_unit_amount")
+    if isinstance(custom, dict):
+        source["custom_unit_amount"] = {"enabled": True, **custom}
+
+
+def _tier(tier: Any) -> Any:
+    if not isinstance(tier, dict):
+        return tier
+    tier = dict(tier)
+    if "up_to" in tier and tier["up_to"] is None:
+        tier["up_to"] = "inf"
+    _one_form(tier, "unit_amount")
+    _one_form(tier, "flat_amount")
+    return tier
+
+
+def _option(option: Any) -> Any:
+    if isinstance(option, dict):
+        option = dict(option)
+        _one_form(option, "unit_amount")
+        custom = option.get("custom_unit_amount")
+        if isinstance(custom, dict):
+            option["custom_unit_amount"] = {"enabled": True, **custom}
+        if isinstance(option.get("tiers"), list):
+            option["tiers"] = [_tier(tier) for tier in option["tiers"]]
+    return option
+
+
+def _one_form(source: Object, name: str) -> None:
+    """A number as an integer where it is whole, else as its decimal; never both."""
+    exact = f"{name}_decimal"
+    whole = _whole(source.get(exact))
+    if source.get(name) is None and whole is not None:
+        source[name] = whole
+    if source.get(name) is not None:
+        source.pop(exact, None)
+    elif source.get(exact) is not None:
+        source.pop(name, None)
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    small = number.is_finite() and number.adjusted() <= 40  # digits: it is made an integer
+    return int(number) if small and number == int(number) else None
+
+
+def customer(source: Object, _: float) -> None:
+    """Tax ids are data when a customer is created, objects of their own afterwards."""
+    tax_ids = source.pop("tax_ids", None)
+    if isinstance(tax_ids, dict):
+        tax_ids = tax_ids.get("data")
+    if isinstance(tax_ids, list):
+        source["tax_id_data"] = tax_ids
+
+
+def subscription(source: Object, now: float) -> None:
+    """What is past is not sent; an end at the period's end has no date of its own."""
+    for name in ("trial_end", "cancel_at"):
+        if _is_past(source.get(name), now):
+            del source[name]
+    if source.get("cancel_at_period_end") is True:
+        source.pop("cancel_at", None)
+    _discounts(source)
+    items = source.get("items")
+    if isinstance(items, dict) and isinstance(items.get("data"), list):
+        items = items["data"]
+    if isinstance(items, list):
+        source["items"] = [_item(entry) for entry in items]
+
+
+def _item(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        entry = {name: value for name, value in entry.items() if name != "plan"}
+        _discounts(entry)
+    return entry
+
+
+def subscription_item(source: Object, _: float) -> None:
+    """Discounts are named, not repeated."""
+    _discounts(source)
+
+
+def invoice(source: Object, _: float) -> None:
+    """A due date belongs to invoices that are sent."""
+    if source.get("collection_method") != "send_invoice" and source.get("due_date") is None:
+        source.pop("due_date", None)
+    _discounts(source)
+
+
+def invoice_line_item(source: Object, _: float) -> None:
+    """A price is named by its id, and then says the amount."""
+    pricing = source.get("pricing")
+    if isinstance(pricing, dict) and "price_details" in pricing:
+        details = pricing["price_details"] or {}
+        chosen = details.get("price") if isinstance(details, dict) else None
+        source["pricing"] = {"price": chosen} if chosen else details or None
+        if chosen:
+            source.pop("amount", None)
+        elif not details:
+            del source["pricing"]
+    _one_form(source, "quantity")
+    _discounts(source)
+
+
+def refund(source: Object, _: float) -> None:
+    """Of charge and payment intent the charge decides."""
+    if source.get("charge"):
+        source.pop("payment_intent", None)
+    source.pop("currency", None)
+    source.pop("customer", None)
+
+
+def _discounts(source: Object) -> None:
+    held = source.get("discounts")
+    if isinstance(held, list):
+        source["discounts"] = [_discount(entry) for entry in held]
+
+
+def _discount(entry: Any) -> Any:
+    if isinstance(entry, str):
+        return {"discount": entry}
+    if isinstance(entry, dict) and entry.get("object") == "discount":
+        of = entry.get("source") or {}
+        if entry.get("promotion_code"):
+            return {"promotion_code": entry["promotion_code"]}
+        return {"coupon": of["coupon"]} if of.get("coupon") else {"discount": entry.get("id")}
+    return entry
+
+
+def _is_past(value: Any, now: float) -> bool:
+    try:
+        return unix_seconds_of(value) <= now
+    except ValueError:
+        return False  # it is none: the record is rejected for it

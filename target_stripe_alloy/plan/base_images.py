@@ -1,0 +1,127 @@
+"""Pure: from a record and the answer to its request to the image that the journal keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from target_stripe_alloy.plan.merge import key_items, tree_for
+from target_stripe_alloy.plan.plan_types import Base
+from target_stripe_alloy.write.journal import Known, encode
+from target_stripe_alloy.params_tree import Tree
+from target_stripe_alloy.resources import Object, Resource
+
+Rename = Callable[[str], str | None]
+"""The id that an item of a record has in Stripe; None if it has none."""
+
+_PAGE = 10
+"""Entries of a list inside an object that Stripe shows at first."""
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """An image but for what the answer will say; the journal keeps it beside the request."""
+
+    source: str
+    number: int
+    names: Sequence[str]
+    """The fields that the record and its parameters have."""
+    ours: Mapping[str, Tree] | None
+    """What the record holds, as trees, `items` as a list; None for a tombstone: no base remains."""
+    fixed: Mapping[str, Any]
+    digest: bytes | None = None
+    """Of the record, if it is done with this request."""
+    position: tuple[int, int] | None = None
+    """Of a record that is replayed."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """An object that a request was planned upon, as it was then."""
+
+    path: str
+    state: str
+    """See `state_of`."""
+    expand: Sequence[str] = ()
+    entry: str = ""
+    """The id of the entry that is meant, where `path` is that of a list."""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What completes a record, and what must hold before its request is sent again."""
+
+    permissions: Sequence[str] = ()
+    """What `allow_actions` must contain; `delete_policy` with a value is one as well."""
+    effects: Sequence[tuple[str, bool]] = ()
+    """Names of effects, and whether each is lasting."""
+    object_id: str | None = None
+    """The object that is written to, if there is one already."""
+    draft: Draft | None = None
+    seen: Sequence[Seen] | None = None
+    """What the request was planned upon; None: not noted, by an earlier release."""
+
+
+def state_of(source: Object) -> str:
+    """Return a short hash of an object, the same however much of others is expanded in it."""
+    plain = {name: _plain(value) for name, value in source.items()}
+    return blake2b(msgspec.json.encode(plain, order="sorted"), digest_size=8).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("object") == "list":
+        # The first page of a list is the same, whether or not the rest was read as well.
+        return [{k: _plain(v) for k, v in e.items()} for e in value.get("data") or ()][:_PAGE]
+    if "id" in value and "object" in value:
+        return value["id"]
+    return {name: _plain(inner) for name, inner in value.items()}
+
+
+def is_complete(result: Object) -> bool:
+    """Whether the lists inside an answer hold all their entries."""
+    inside = [value for value in result.values() if isinstance(value, dict)]
+    return not any(value.get("object") == "list" and value.get("has_more") for value in inside)
+
+
+def picture(
+    draft: Draft, resource: Resource, key: str, result: Object | None, rename: Rename
+) -> Known:
+    """Return what to keep of a record whose request was answered with `result`."""
+    known: dict[str, Any] = {
+        "source": draft.source,
+        "number": draft.number,
+        "position": draft.position,
+        "digest": draft.digest,
+    }
+    if result is None:
+        return Known(resource.stream, key, None, **known)
+    if draft.ours is None:
+        return Known(resource.stream, key, result["id"], **known)
+    theirs = trees_of(resource, draft.names, result)
+    ours = dict(draft.ours)
+    if isinstance(ours.get("items"), list):
+        ours = key_items(ours, theirs.get("items") or {}, rename, prices_of(result))
+    base = Base(ours, {k: v for k, v in theirs.items() if k in ours}, draft.fixed)
+    return Known(resource.stream, key, result["id"], base=encode(base), **known)
+
+
+def prices_of(source: Object | None) -> dict[str, Any]:
+    """Return the prices of an object's items, by the items' ids."""
+    items = (source or {}).get("items")
+    entries = items.get("data") if isinstance(items, dict) else None
+    return {entry["id"]: entry.get("price") for entry in entries or ()}
+
+
+def trees_of(resource: Resource, names: Sequence[str], current: Object) -> dict[str, Tree]:
+    """Return an object as a tree: the named fields, its items by their ids."""
+    chosen = set(names)
+    fields = {name: value for name, value in current.items() if name in chosen}
+    theirs = tree_for(resource, fields, 0.0)
+    entries = theirs.get("items")
+    if isinstance(entries, list):
+        theirs["items"] = {e["id"]: {k: v for k, v in e.items() if k != "id"} for e in entries}
+    return theirs

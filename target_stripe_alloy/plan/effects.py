@@ -1,0 +1,113 @@
+"""Pure: effects, what a request does to an object that no field of the object shows.
+
+A mail that was sent, a fee that was added: read again, the object looks as before. So an effect is
+noted, in the journal together with the answer, and, where the request takes metadata, on the object
+itself under `MARK`. An effect that is noted is not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from target_stripe_alloy.plan.plan_types import REPLACES
+from target_stripe_alloy.plan.record_keys import COPY_OF, KEY_TYPES
+from target_stripe_alloy.params_tree import Tree, at, filled, is_empty
+from target_stripe_alloy.resources import MODIFIERS, Object, Resource
+
+MARK = "stripe_alloy_done"
+"""The metadata key under which an object names effects that its own fields do not show."""
+MARK_LENGTH = 500
+"""Characters that Stripe takes as a value of metadata."""
+
+
+RESERVED = frozenset({MARK, REPLACES, KEY_TYPES, COPY_OF})
+"""Metadata keys of this target: what a record says of them, as a tap read it, is not its own."""
+
+
+def traceless(resource: Resource) -> frozenset[str]:
+    """Return the parameters of an update that cannot be read again: `add_invoice_items`."""
+    return (resource.write_only & resource.updated.keys()) - MODIFIERS
+
+
+def digest_of(tree: Any) -> str:
+    """Return a short hash of a value."""
+    return blake2b(msgspec.json.encode(tree, order="sorted"), digest_size=8).hexdigest()
+
+
+def effect_of(name: str, tree: Tree, occasion: str = "") -> str:
+    """Return the name of the effect that a parameter with this value has.
+
+    >>> effect_of("submit", "true")
+    'submit:125cc55f401f1a46'
+    """
+    value = filled(tree)
+    return f"{name}:{digest_of([value, occasion] if occasion else value)}"
+
+
+def setting_of(name: str, tree: Tree) -> str:
+    """Return what names the last value of a parameter that sets something and cannot be read."""
+    return f"{name}={digest_of(filled(tree))}"
+
+
+def effects_of(resource: Resource, params: Mapping[str, Tree], occasion: str) -> Iterator[str]:
+    """Yield the effects of parameters that add something."""
+    for name in sorted(resource.adds & params.keys()):
+        if not is_empty(params[name]) and resource.always.get(name) != params[name]:
+            yield effect_of(name, params[name], occasion)
+
+
+def settings_of(resource: Resource, params: Mapping[str, Tree]) -> Iterator[str]:
+    """Yield what names the values of parameters that set something and cannot be read."""
+    for name in sorted((traceless(resource) - resource.adds) & params.keys()):
+        yield setting_of(name, params[name])
+
+
+def marks(resource: Resource, current: Object | None) -> frozenset[str]:
+    """Return the effects and settings that an object names itself, or shows in a count."""
+    text = ((current or {}).get("metadata") or {}).get(MARK) or ""
+    shown = (
+        name for name, path in resource.shown_by.items() if at(current, tuple(path.split(".")))
+    )
+    return frozenset([*str(text).split(), *(effect_of(name, "true") for name in shown)])
+
+
+def marked(resource: Resource, names: Iterable[str], current: Object | None) -> dict[str, str]:
+    """Return the metadata that names these effects and settings besides the last ones."""
+    text = ((current or {}).get("metadata") or {}).get(MARK) or ""
+    new = [name for name in names if name.partition(":")[0] not in resource.shown_by]
+    if not new:
+        return {}
+    anew = {name.partition("=")[0] for name in new if "=" in name}
+    old = [name for name in str(text).split() if name.partition("=")[0] not in anew]
+    kept = list(dict.fromkeys([*old, *new]))
+    while len(" ".join(kept)) > MARK_LENGTH:
+        del kept[0]
+    return {MARK: " ".join(kept)}
+
+
+def of_action(action: str, occasion: str) -> str:
+    """Return the name of the effect of an action that no status shows."""
+    name = f"{action}:{occasion}"
+    return name if len(name) <= 100 else f"{action}:{digest_of(occasion)}"
+
+
+def tag_of(effect: str) -> str:
+    """Return what ends the idempotency key of a request that has this effect."""
+    return f"-{digest_of(effect)[:8]}"
+
+
+def of_replay(action: str, digest: bytes, occurrence: int) -> str:
+    """Return the name of the effect of an action for one record, which may come again."""
+    return f"{action}@{digest.hex()}" + (f"#{occurrence}" if occurrence else "")
+
+
+def without_reserved(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's tree without the metadata keys of this target."""
+    metadata = tree.get("metadata")
+    if isinstance(metadata, dict) and not RESERVED.isdisjoint(metadata):
+        return {**tree, "metadata": {k: v for k, v in metadata.items() if k not in RESERVED}}
+    return tree

@@ -1,0 +1,253 @@
+"""Pure: where a record and an object differ, three ways, leaf by leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from target_stripe_alloy.plan.plan_types import COPY, NEW, Base, Policy, Wanted
+from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, traceless
+from target_stripe_alloy.params_tree import (
+    Path,
+    Tree,
+    alike,
+    at,
+    has,
+    is_empty,
+    leaves,
+    put,
+    reaches,
+    same,
+    tree_of,
+)
+from target_stripe_alloy.resources import MODIFIERS, Object, Resource
+from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of, stands
+
+
+@dataclass
+class Comparison:
+    """Where a record differs from the object."""
+
+    changed: dict[Path, Tree] = field(default_factory=dict)
+    conflicts: list[Path] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    """Keys of metadata that left the record and stay, since nobody says that they are its own."""
+
+    def leave_theirs(self) -> list[str]:
+        """Give up what conflicts; its names."""
+        for path in self.conflicts:
+            del self.changed[path]
+        return [".".join(path) for path in self.conflicts]
+
+    def tree(self) -> dict[str, Tree]:
+        """What is to be written, leaf by leaf."""
+        tree: dict[str, Tree] = {}
+        for path, leaf in self.changed.items():
+            put(tree, path, leaf)
+        return tree
+
+
+def is_frozen(resource: Resource, path: Path) -> bool:
+    """Whether no update takes what stands at a path."""
+    if path[0] in resource.frozen:
+        return True
+    known = path[0] in resource.updated and path[0] != "items"
+    return known and not reaches(resource.updated[path[0]], path[1:])
+
+
+def compare(wanted: Wanted, theirs: Tree, base: Base | None) -> Comparison:
+    """Where a record differs from the object, by its own doing."""
+    found = Comparison()
+    resource = wanted.resource
+    effects = traceless(resource)
+    out = (resource.write_only - resource.updated.keys()) | MODIFIERS | effects
+    for path, ours in leaves(dict(wanted.tree)):
+        if path[0] in out or alike(ours, at(theirs, path)) or path == ("metadata",):
+            continue
+        _weigh(found, path, ours, theirs, base)
+    for name in sorted(effects & wanted.tree.keys()):
+        if _is_wanted(wanted, name, base):
+            found.changed[(name,)] = wanted.tree[name]
+    for path in _removed(wanted, theirs, base, found):
+        _weigh(found, path, None, theirs, base)
+    return found
+
+
+def _is_wanted(wanted: Wanted, name: str, base: Base | None) -> bool:
+    """Whether a parameter that cannot be read again is to be sent.
+
+    What adds something is sent once for each value. What sets something is sent when the value is
+    another one than the last.
+    """
+    ours = wanted.tree[name]
+    if name in wanted.resource.always and wanted.resource.always[name] == ours:
+        return False
+    if name in wanted.resource.adds:
+        before = base is not None and alike(at(base.ours, (name,)), ours)
+        done = effect_of(name, ours, wanted.occasion) in wanted.done
+        return not (is_empty(ours) or done or (before and not wanted.occasion))
+    if base is not None and name in base.ours:
+        return not alike(base.ours[name], ours)
+    return not is_empty(ours) and setting_of(name, ours) not in wanted.done
+
+
+def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: Base | None) -> None:
+    """Three ways: what did not change here is theirs; what changed here and there conflicts.
+
+    A leaf that the record did not have last time changed, also if it is null now.
+    """
+    if base is not None and path[0] in base.ours:
+        if has(base.ours, path) and alike(at(base.ours, path), ours):
+            return
+        if not alike(at(base.theirs, path), at(theirs, path)):
+            found.conflicts.append(path)
+    found.changed[path] = ours
+
+
+def _removed(wanted: Wanted, theirs: Tree, base: Base | None, found: Comparison) -> Iterator[Path]:
+    """Keys that the record held last time and no longer does: of whole metadata, of items.
+
+    Metadata that is null goes whole, but for what identifies the object and, where a pipeline with
+    a name wrote the object before, for keys that it did not write. Where the pipeline has no name,
+    a key that goes while another one comes may be that of another pipeline: it stays.
+    """
+    if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
+        there = (at(theirs, ("metadata",)) or {}).keys() - {*RESERVED, *wanted.stamp}
+        if wanted.named and base is not None:
+            there &= (base.ours.get("metadata") or {}).keys()
+        yield from (("metadata", key) for key in sorted(there))
+    if base is None:
+        return
+    for name in ("metadata", "items"):
+        ours, before = wanted.tree.get(name), base.ours.get(name)
+        if (
+            isinstance(ours, dict)
+            and isinstance(before, dict)
+            and (wanted.whole or name == "items")
+        ):
+            kept = {*wanted.ignored, *RESERVED} if name == "metadata" else set()
+            absent = before.keys() - ours.keys() - kept
+            gone = {k for k in absent if not is_empty(at(theirs, (name, k)))}
+            if name == "metadata" and not wanted.named and ours.keys() - before.keys():
+                found.left += sorted(gone)
+            else:
+                yield from ((name, key) for key in sorted(gone))
+    yield from _removed_inside(wanted, theirs, base)
+
+
+def _removed_inside(wanted: Wanted, theirs: Tree, base: Base) -> Iterator[Path]:
+    """Keys that the metadata of an item no longer has."""
+    items = wanted.tree.get("items")
+    for key, item in items.items() if isinstance(items, dict) else ():
+        path = ("items", key, "metadata")
+        ours, before = at(item, ("metadata",)), at(base.ours, path)
+        if isinstance(ours, dict) and isinstance(before, dict):
+            for name in before.keys() - ours.keys() - wanted.ignored:
+                if not is_empty(at(theirs, (*path, name))):
+                    yield (*path, name)
+
+
+def not_to_be_changed(
+    wanted: Wanted, current: Object, base: Base | None, policy: Policy
+) -> list[str]:
+    """Fields that differ though no parameter takes them; what only came along does not count."""
+    if policy.id_mode == COPY:
+        return []
+    fixed = base.fixed if base else {}
+    names = []
+    for place, value in parts_unknown(wanted.resource, wanted.fields):
+        name = ".".join(path_of(place))
+        if name in fixed and same(fixed[name], value):
+            continue
+        if not stands(value, place, wanted.fields, current):
+            names.append(name)
+    return names
+
+
+def parts_fixed(wanted: Wanted) -> Iterator[tuple[Path, Any]]:
+    """The parts of a record that can only be read, with their paths."""
+    for place, value in parts_unknown(wanted.resource, wanted.fields):
+        yield path_of(place), value
+    for name in wanted.resource.read_as.keys() & wanted.fields.keys():
+        yield (name,), wanted.fields[name]
+
+
+def not_taken(wanted: Wanted) -> list[str]:
+    """Names of what no parameter takes of a record, but for nulls."""
+    parts = parts_unknown(wanted.resource, wanted.fields)
+    return [".".join(path_of(place)) for place, value in parts if value is not None]
+
+
+def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[str, Tree]:
+    """The tree of an object or of a record: the parameters that its fields speak of.
+
+    Raises `Unwritable` where a field has no form that a parameter takes.
+    """
+    mended = dict(fields)
+    if resource.reading:
+        resource.reading(mended, now)
+    shapes = resource.shape.fields or {}
+    return {
+        name: tree_of(value, shapes[name], name) for name, value in mended.items() if name in shapes
+    }
+
+
+def key_items(
+    tree: Mapping[str, Tree],
+    held: Mapping[str, Any],
+    rename: Callable[[str], str | None],
+    prices: Mapping[str, Any] | None = None,
+) -> dict[str, Tree]:
+    """Return the tree with its items by their ids: their own here, or those of the same price.
+
+    `prices` are the prices of the items that are held. An item that brings a price of its own
+    (`price_data`) is the one whose price says the same; then it brings none.
+    """
+    entries = list(enumerate(tree["items"]))
+    keyed: dict[str, Tree] = {}
+    for number, entry in sorted(entries, key=lambda one: not one[1].get("id")):
+        own = rename(entry["id"]) if entry.get("id") else None
+        if own is None:
+            fits = [k for k, old in held.items() if _is_item(entry, old, (prices or {}).get(k))]
+            own = next((k for k in fits if k not in keyed), None)
+        out = {"id", "price_data"} if has_price(entry, (prices or {}).get(own or "")) else {"id"}
+        keyed[own or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k not in out}
+    return {**tree, "items": keyed}
+
+
+def _is_item(entry: Tree, held: Tree, price: Any) -> bool:
+    if "price_data" in entry and is_empty(entry.get("price")):
+        return has_price(entry, price)
+    return alike(held.get("price"), entry.get("price"))
+
+
+def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
+    """Whether the price that an item brings (`price_data`) says what this one says.
+
+    >>> price = {"currency": "usd", "product": "prod_1", "unit_amount": 900}
+    >>> has_price({"price_data": {"currency": "usd", "unit_amount": "900"}}, price)
+    True
+    """
+    data = entry.get("price_data")
+    if not isinstance(data, dict) or not isinstance(price, dict):
+        return False
+    known = price
+    if isinstance(price.get("product"), dict):
+        known = {**price, "product": price["product"].get("id")}
+    return all(_says(at(known, path), leaf) for path, leaf in leaves(data))
+
+
+def _says(value: Any, leaf: Tree) -> bool:
+    try:
+        return Decimal(str(value)) == Decimal(str(leaf))
+    except InvalidOperation:
+        return leaf is None or str(value) == leaf
+
+
+def inline_price(resource: Resource, tree: dict[str, Tree], current: Object | None) -> Object:
+    """Return the tree without a `price_data` that says what the object's own price says."""
+    if "price_data" in resource.updated and has_price(tree, (current or {}).get("price")):
+        return {name: value for name, value in tree.items() if name != "price_data"}
+    return tree

@@ -1,0 +1,142 @@
+"""The words of the planner: what is wanted, what was held, what is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from target_stripe_alloy.params_tree import Tree
+from target_stripe_alloy.resources import Resource
+
+READ, CREATED, UPDATED, UNCHANGED = "read", "created", "updated", "unchanged"
+
+ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED = (
+    "archived",
+    "deleted",
+    "skipped",
+    "conflict",
+    "blocked",
+    "rejected",
+)
+
+VERDICTS = (CREATED, UPDATED, UNCHANGED, ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED)
+
+SAME_ACCOUNT, COPY, EXTERNAL = "same_account", "copy", "external"
+
+FAIL, SKIP, OVERWRITE, MERGE = "fail", "skip", "overwrite", "merge"
+
+IGNORE, ARCHIVE = "ignore", "archive"
+
+CREATE, REJECT, OLDEST, NEWEST = "create", "reject", "oldest", "newest"
+CLEAR = "clear"
+
+NEW = "new:"
+"""Begins the key of an item that Stripe does not have yet."""
+
+REPLACES = "stripe_alloy_replaces"
+"""Metadata of a price: the id of the price whose amount it changes."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The settings that decide."""
+
+    id_mode: str = SAME_ACCOUNT
+    on_conflict: str = FAIL
+    delete_policy: str = IGNORE
+    null_policy: str = CLEAR
+    allowed: frozenset[str] = frozenset()
+    """Permissions: `invoices.finalize`."""
+    match_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stream → the fields by which its records' objects are found."""
+    on_missing: str = ""
+    """What becomes of a record without an object; empty: what `id_mode` says."""
+    on_several_matches: str = REJECT
+
+
+@dataclass(frozen=True)
+class Base:
+    """What record and object held when they were last brought together."""
+
+    ours: Mapping[str, Tree]
+    theirs: Mapping[str, Tree]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """What the record held that cannot be written."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A record, made ready: its references resolved, its parameters as trees."""
+
+    resource: Resource
+    fields: Mapping[str, Any]
+    """The record's own fields, without what a tap or the SDK adds."""
+    tree: Mapping[str, Tree]
+    deleted: bool = False
+    whole: bool = True
+    """Whether `metadata`, where there is any, is all of it."""
+    ignored: frozenset[str] = frozenset()
+    """Metadata keys that are null and to be left as they are."""
+    stamp: Mapping[str, str] = field(default_factory=dict)
+    """Metadata by which a new object is found again."""
+    object_id: str | None = None
+    """For a new object that brings its own id."""
+    action: str | None = None
+    occasion: str = ""
+    """Tells an action from the same one before, where a record asks for it again."""
+    digest: bytes = b""
+    """Of the record."""
+    occurrence: int = 0
+    """How often the same record came before in this run."""
+    done: frozenset[str] = frozenset()
+    """Effects on the object that are not to be repeated; see `effects`."""
+    named: bool = True
+    """Whether the pipeline has a name: then what left the record is its own to unset."""
+    left_out: tuple[str, ...] = ()
+    """Paths of references that name nothing in this account."""
+    parent: dict[str, Any] | None = None
+    """Of an invoice's line: the invoice as it is."""
+    creatable: bool = False
+    """Whether a new one may be created in `same_account`: it is found again by `match_by`."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One write."""
+
+    kind: str
+    method: str
+    path: str
+    params: Mapping[str, Tree] = field(default_factory=dict)
+    effects: Sequence[tuple[str, bool]] = ()
+    """Effects that no field will show, and whether each lasts; see `effects`."""
+    needs: frozenset[str] = frozenset()
+    """The names of `allow_actions` without which it is not sent."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A parameter as it is and as it is to be."""
+
+    field: str
+    before: Tree
+    after: Tree
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a record."""
+
+    verdict: str
+    requests: Sequence[Request] = ()
+    changes: Sequence[Change] = ()
+    reason: str = ""
+    replaces: str | None = None
+    """The price that ends with this decision."""
+    withheld: Sequence[Request] = ()
+    """What a blocked record would send if `allow_actions` held everything; only in a plan."""
+    preview: Mapping[str, Any] | None = None
+    """What Stripe says that it will invoice; only in a plan, see `preview.py`."""
+    matched: Mapping[str, str] | None = None
+    """How the record's object was found: `{"by": "email", "object": "cus_…"}`."""

@@ -1,0 +1,333 @@
+"""Pure: record + current object + base image → what to do, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from target_stripe_alloy.plan.merge import (
+    Comparison,
+    compare,
+    is_frozen,
+    not_taken,
+    not_to_be_changed,
+)
+from target_stripe_alloy.plan.copies import why_ended, why_no_change, why_no_copy
+from target_stripe_alloy.plan.plan_types import (
+    ARCHIVE,
+    ARCHIVED,
+    BLOCKED,
+    CONFLICT,
+    COPY,
+    CREATED,
+    DELETED,
+    EXTERNAL,
+    IGNORE,
+    MERGE,
+    OVERWRITE,
+    REJECTED,
+    REPLACES,
+    SAME_ACCOUNT,
+    UNCHANGED,
+    UPDATED,
+    Base,
+    Change,
+    Decision,
+    Policy,
+    Request,
+    Wanted,
+)
+from target_stripe_alloy.plan.permissions import (
+    Needs,
+    action_needs,
+    entry_needs,
+    lacking,
+    merged,
+    moves_money,
+    needs_of,
+)
+from target_stripe_alloy.plan.recovery import DELETE_POLICY
+from target_stripe_alloy.params_tree import Tree, Unwritable, at, is_empty, leaves
+from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Object, Resource
+from target_stripe_alloy.plan.requests import (
+    action_requests,
+    attachment,
+    changed_params,
+    create_request,
+    entry_requests,
+    modifiers,
+    new_params,
+    refusals,
+    update_request,
+    whole_of,
+)
+
+
+def plan(
+    wanted: Wanted, current: Object | None, theirs: Tree, base: Base | None, policy: Policy
+) -> Decision:
+    """Decide. `theirs` is `current` as a tree; `current` is None where nothing is there."""
+    decision = _plan(wanted, current, theirs, base, policy)
+    if not wanted.deleted:
+        return decision
+    return replace(decision, requests=tuple(map(_by_policy, decision.requests)))
+
+
+def _by_policy(request: Request) -> Request:
+    """A tombstone's request: before it is sent a second time `delete_policy` is asked again."""
+    policy = ARCHIVE if request.kind == "archive" else DELETE
+    return replace(request, needs=request.needs | {f"{DELETE_POLICY}{policy}"})
+
+
+def _plan(
+    wanted: Wanted, current: Object | None, theirs: Tree, base: Base | None, policy: Policy
+) -> Decision:
+    try:
+        if wanted.deleted:
+            return _end(wanted, current, policy)
+        if current is None:
+            return _create(wanted, policy)
+        return _update(wanted, current, theirs, base, policy)
+    except Unwritable as error:
+        return Decision(REJECTED, reason=str(error))
+
+
+def _end(wanted: Wanted, current: Object | None, policy: Policy) -> Decision:
+    resource = wanted.resource
+    if current is None:
+        return Decision(UNCHANGED, reason="it is gone already")
+    if policy.delete_policy == IGNORE:
+        return Decision(UNCHANGED, reason="`delete_policy` is `ignore`")
+    cancel = resource.actions.get("cancel")
+    if cancel and cancel.method == "DELETE" and current.get("status") in cancel.done:
+        return Decision(UNCHANGED, reason=f"it is {current['status']} already")
+    if policy.delete_policy == ARCHIVE or (resource.archive and not resource.deletes):
+        return _archive(wanted, current)
+    if not resource.deletes:
+        return Decision(BLOCKED, reason=f"{resource.stream} cannot be deleted")
+    needs = needs_of(resource, DELETE, {}, current)
+    missing = lacking(needs, policy)
+    if missing:
+        return Decision(BLOCKED, reason=missing)
+    if resource.attached_to:
+        return _detach(wanted, current, needs)
+    path = resource.path_of(current["id"], current)
+    return Decision(DELETED, (Request("delete", "DELETE", path, needs=frozenset(needs)),))
+
+
+def _archive(wanted: Wanted, current: Object) -> Decision:
+    resource = wanted.resource
+    if not resource.archive:
+        return Decision(BLOCKED, reason=f"{resource.stream} cannot be archived")
+    changes = [
+        Change(name, _shown(current.get(name)), value)
+        for name, value in resource.archive.items()
+        if _shown(current.get(name)) != value
+    ]
+    if not changes:
+        return Decision(UNCHANGED, reason="it is archived already")
+    path = resource.path_of(current["id"], current)
+    request = Request("archive", "POST", path, dict(resource.archive))
+    return Decision(ARCHIVED, (request,), changes)
+
+
+def _detach(wanted: Wanted, current: Object, needs: Needs) -> Decision:
+    resource = wanted.resource
+    held = current.get(resource.attached_to)
+    if not held:
+        return Decision(UNCHANGED, reason="it is detached already")
+    path = f"{resource.path_of(current['id'], current)}/detach"
+    changes = [Change(resource.attached_to, held, None)]
+    request = Request("detach", "POST", path, needs=frozenset(needs))
+    return Decision(DELETED, (request,), changes)
+
+
+def _shown(value: Any) -> Tree:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _create(wanted: Wanted, policy: Policy) -> Decision:
+    resource = wanted.resource
+    if policy.id_mode == SAME_ACCOUNT and not wanted.creatable:
+        return Decision(REJECTED, reason="there is no such object, and `same_account` creates none")
+    if not resource.create:
+        return Decision(BLOCKED, reason=resource.why_not)
+    over = _not_made(wanted, policy)
+    if over:
+        return Decision(BLOCKED, reason=over)
+    params = new_params(wanted)
+    absent = _absent(wanted, params)
+    if absent:
+        return Decision(REJECTED, reason=f"a new one needs {', '.join(absent)}")
+    wrong = "; ".join(refusals(params, resource))
+    if wrong:
+        return Decision(REJECTED, reason=wrong)
+    needs = needs_of(resource, CREATE, params, parent=wanted.parent)
+    missing = lacking(merged(needs, action_needs(wanted)), policy)
+    if missing:
+        return Decision(BLOCKED, reason=missing)
+    changes = [Change(".".join(path), None, leaf) for path, leaf in leaves(params)]
+    request = replace(create_request(wanted, params), needs=frozenset(needs))
+    return Decision(CREATED, (request,), changes)
+
+
+def _not_made(wanted: Wanted, policy: Policy) -> str:
+    """Why no object is made of a record, whatever is allowed; empty if one is."""
+    resource = wanted.resource
+    if policy.id_mode == COPY:
+        return why_no_copy(resource, dict(wanted.fields), wanted.left_out)
+    return why_ended(resource, wanted.fields) or _unknown(wanted, policy)
+
+
+def _absent(wanted: Wanted, params: Mapping[str, Tree]) -> list[str]:
+    """What a new one lacks that it must have."""
+    resource = wanted.resource
+    needed = resource.needed | resource.also_needed(params)
+    absent = sorted(needed - params.keys())
+    if resource.within and is_empty(wanted.tree.get(resource.within)):
+        absent.append(resource.within)
+    if resource.needs_one_of and not params.keys() & set(resource.needs_one_of):
+        absent.append(" or ".join(resource.needs_one_of))
+    return absent
+
+
+def _update(
+    wanted: Wanted, current: Object, theirs: Tree, base: Base | None, policy: Policy
+) -> Decision:
+    resource = wanted.resource
+    found = compare(wanted, theirs, base)
+    stuck = not_to_be_changed(wanted, current, base, policy)
+    frozen = sorted(".".join(path) for path in found.changed if is_frozen(resource, path))
+    if not resource.succeeded:
+        stuck += frozen
+    if stuck:
+        names = ", ".join(dict.fromkeys(stuck))
+        return Decision(BLOCKED, reason=f"Stripe does not let {names} be changed")
+    kept = found.leave_theirs() if policy.on_conflict == MERGE else []
+    if found.conflicts and (not found.changed or policy.on_conflict not in (OVERWRITE, MERGE)):
+        return _conflict(found, theirs, wanted)
+    incomplete = why_no_change(resource, {path[0] for path in found.changed}, wanted.left_out)
+    if incomplete:
+        return Decision(BLOCKED, reason=incomplete)
+    if frozen:
+        return _replacement(wanted, current, theirs, found, policy)
+    decision = _apply(wanted, current, theirs, found, base, policy)
+    if decision.reason:
+        return decision
+    return replace(decision, reason=_stays(kept, found.left))
+
+
+def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
+    """What is not written though the record says so; empty if all is."""
+    notes = [f"{', '.join(kept)} stays as it is in Stripe"] if kept else []
+    if left:
+        names = ", ".join(f"metadata.{name}" for name in left)
+        notes.append(f"{names} left the record and stays: `pipeline` would say that it is its own")
+    return "; ".join(notes)
+
+
+def _conflict(found: Comparison, theirs: Tree, wanted: Wanted) -> Decision:
+    changes = [
+        Change(".".join(path), at(theirs, path), at(wanted.tree, path)) for path in found.conflicts
+    ]
+    names = ", ".join(change.field for change in changes)
+    return Decision(CONFLICT, changes=changes, reason=f"{names} changed in Stripe as well")
+
+
+def _unknown(wanted: Wanted, policy: Policy) -> str:
+    """What to say of fields of a user's own record that Stripe does not know; empty if none."""
+    if policy.id_mode != EXTERNAL and not wanted.creatable:
+        return ""
+    names = not_taken(wanted)
+    return f"Stripe takes no {', '.join(names)} here" if names else ""
+
+
+def _apply(
+    wanted: Wanted,
+    current: Object,
+    theirs: Tree,
+    found: Comparison,
+    base: Base | None,
+    policy: Policy,
+) -> Decision:
+    resource = wanted.resource
+    steps = attachment(wanted, current, found)
+    params = changed_params(found.changed, theirs, resource)
+    acting = action_requests(wanted, current, base)
+    entries = list(entry_requests(wanted, current, base))
+    if not params and not steps and not acting and not entries:
+        return Decision(UNCHANGED)
+    mine = _mine(resource, found)
+    how = modifiers(wanted, UPDATE) if moves_money(resource, mine) else {}
+    if params:
+        params = {**resource.always, **how, **params}
+    wrong = list(refusals({**params, **found.tree()}, resource))
+    if wrong:
+        return Decision(REJECTED, reason="; ".join(wrong))
+    path = resource.path_of(current["id"], current)
+    needs = needs_of(resource, UPDATE, {**how, **mine}, current, wanted.parent)
+    updates = [(update_request(wanted, path, params, current, theirs), needs)] if params else []
+    around = [(step, _needs_of_step(resource, step)) for step in steps]
+    planned = [
+        *(step for step in around if step[0].kind == "attach"),
+        *updates,
+        *(step for step in around if step[0].kind != "attach"),  # updates are for attached ones
+        *(_entry(resource, path, *entry) for entry in entries),
+        *((request, action_needs(wanted, current)) for request in acting),
+    ]
+    why = lacking(merged(*(needed for _, needed in planned)), policy)
+    if why:
+        return Decision(BLOCKED, reason=why)
+    requests = [replace(request, needs=frozenset(needed)) for request, needed in planned]
+    changes = [
+        Change(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
+    ]
+    changes += [
+        Change(kind, None, dict(entry)) if entry else Change(kind, end, None)
+        for kind, _, end, entry in entries
+    ]
+    changes += [Change(ACTION, None, request.kind) for request in acting]
+    return Decision(UPDATED, requests, changes)
+
+
+def _mine(resource: Resource, found: Comparison) -> dict[str, Tree]:
+    """What changes, without what goes along unchanged in the same hash."""
+    return {name: tree for name, tree in found.tree().items() if name in resource.updated}
+
+
+def _entry(
+    resource: Resource, path: str, kind: str, method: str, end: str, entry: Mapping[str, Tree]
+) -> tuple[Request, Needs]:
+    request = Request(kind, method, f"{path}{end}", dict(entry))
+    return request, entry_needs(resource, kind, entry)
+
+
+def _needs_of_step(resource: Resource, step: Request) -> Needs:
+    if step.kind == "detach":
+        return needs_of(resource, DELETE, {})
+    return needs_of(resource, UPDATE, step.params)
+
+
+def _replacement(
+    wanted: Wanted, current: Object, theirs: Tree, found: Comparison, policy: Policy
+) -> Decision:
+    """A changed amount is a new price that takes over the lookup key."""
+    resource = wanted.resource
+    replacing: Needs = {f"{resource.stream}.replace": []}
+    needs = merged(needs_of(resource, UPDATE, _mine(resource, found), current), replacing)
+    missing = lacking(needs, policy)
+    if missing:
+        changed = ", ".join(sorted(".".join(p) for p in found.changed if p[0] in resource.frozen))
+        return Decision(BLOCKED, reason=f"{changed} cannot be changed, and {missing}")
+    params = whole_of(theirs, found, resource)
+    if params.get("lookup_key"):
+        params["transfer_lookup_key"] = "true"
+    stamps = {**wanted.stamp, REPLACES: current["id"]}
+    params["metadata"] = {**params.get("metadata", {}), **stamps}
+    wrong = list(refusals(params, resource))
+    if wrong:
+        return Decision(REJECTED, reason="; ".join(wrong))
+    changes = [Change(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
+    request = Request("replace", "POST", resource.path, params, needs=frozenset(needs))
+    return Decision(UPDATED, (request,), changes, replaces=current["id"])

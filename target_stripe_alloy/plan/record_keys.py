@@ -1,0 +1,360 @@
+"""Pure: a record's key, its name and type included, as text; and the stamp that tells it again.
+
+A key is the canonical JSON of its properties, `{"crm_id":5}`: text "5" and number 5 are two keys,
+and so are `crm_id` 5 and `erp_id` 5. Numbers that are equal are one: 7, 7.0 and 7e0.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from itertools import product
+from typing import Any
+
+from target_stripe_alloy.plan.plan_types import EXTERNAL
+from target_stripe_alloy.params_tree import Unwritable
+
+COPY_OF = "stripe_alloy_copy_of"
+"""Metadata of a copy: the id of the object it was made from."""
+KEY_TYPES = "stripe_alloy_key_types"
+"""Metadata beside a stamp: the types of its values, where the values alone do not tell the key.
+
+That is so for text that looks like a number, and for several properties: one of them alone may be
+another key.
+"""
+STAMP = "stamp:"
+"""Begins the journal's key of an object that was found by its stamp."""
+LONGEST = 400
+"""Characters of a key in the journal; of a longer one it keeps a hash."""
+LONGEST_ID = 500
+"""Characters of an object's own id: what the journal and a value of metadata hold."""
+_HASH = "sha256:"
+_SHOWN = 84
+_MOST_DIGITS = 400
+_PLAIN = 40
+"""Powers of ten up to which a number is written without an exponent."""
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,6})?")
+_BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
+_KINDS = {str: "text", bool: "boolean", Decimal: "number"}
+
+Value = str | Decimal | bool
+"""One property of a key."""
+Values = Mapping[str, Value]
+
+
+class UnusableKey(Unwritable):
+    """A record's key, or what it is to be matched by, is none; the text says why."""
+
+
+# ---------------------------------------------------------------------- values
+
+
+def value_of(name: str, value: Any) -> Value:
+    """A property of a key; raises `UnusableKey` for a list, an object, NaN and the like."""
+    if isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, (int, float, Decimal)):
+        number = Decimal(value) if isinstance(value, int) else Decimal(str(value))
+        if not number.is_finite():
+            raise UnusableKey(f"its {name} is {value}, and no number")
+        if len(number.as_tuple().digits) > _MOST_DIGITS:
+            raise UnusableKey(f"its {name} has more than {_MOST_DIGITS} digits")
+        return number
+    kinds = {"dict": "an object", "list": "a list"}
+    name_of = type(value).__name__
+    kind = kinds.get(name_of, name_of)
+    raise UnusableKey(f"its {name} is {kind}: a key is text, a number, true or false")
+
+
+def number_text(number: Decimal) -> str:
+    """The digits of a number, the same for all that are equal.
+
+    >>> [number_text(Decimal(text)) for text in ("7.00", "7e0", "-0.0", "1.50", "1E+400")]
+    ['7', '7', '0', '1.5', '1E+400']
+    """
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)  # noqa: S101 - it is finite
+    significant = "".join(map(str, digits)).lstrip("0")
+    stripped = significant.rstrip("0")
+    exponent += len(significant) - len(stripped)
+    if not stripped:
+        return "0"
+    exact = Decimal((sign, tuple(map(int, stripped)), exponent))
+    return format(exact, "f" if abs(exact.adjusted()) <= _PLAIN else "E")
+
+
+def text_of(value: Value) -> str:
+    """A property as a stamp holds it, and as a reference names it."""
+    return number_text(value) if isinstance(value, Decimal) else str(value)
+
+
+def reading_of(text: str) -> Value:
+    """What is not text by its looks: a number or a boolean; else the text itself.
+
+    >>> reading_of("7.0") == 7, reading_of("007"), reading_of("True"), reading_of("a")
+    (True, '007', True, 'a')
+    """
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
+    if _NUMBER.fullmatch(text):
+        try:
+            return Decimal(text)
+        except InvalidOperation:
+            return text
+    return text
+
+
+def _alike(one: Value, other: Value) -> bool:
+    """Whether two values are one: True is no number, and text is nothing else."""
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+# ---------------------------------------------------------------------- keys as text
+
+
+def canonical(values: Values) -> str:
+    """A key as the journal has it."""
+    pairs = (f"{json.dumps(name)}:{_token(values[name])}" for name in sorted(values))
+    text = "{" + ",".join(pairs) + "}"
+    if len(text) <= LONGEST:
+        return text
+    return _HASH + sha256(text.encode()).hexdigest()
+
+
+def _token(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return number_text(value) if isinstance(value, Decimal) else json.dumps(value)
+
+
+def values_of(key: str) -> dict[str, Value] | None:
+    """The properties of a key; None of one that the journal only has a hash of, or a plain id."""
+    text = key.removeprefix(STAMP)
+    if not text.startswith("{"):
+        return None
+    try:
+        found = json.loads(text, parse_int=Decimal, parse_float=Decimal)
+    except ValueError:
+        return None
+    return {str(name): value for name, value in found.items()}
+
+
+def described(key: str) -> str:
+    """A key for a message: `crm_id "5" (text)`."""
+    values = values_of(key)
+    if values is None:
+        return key
+    return ", ".join(f"{name} {_token(v)} ({_KINDS[type(v)]})" for name, v in values.items())
+
+
+def reference_to(key: str) -> str:
+    """How other records name a key: its values, joined by `|`."""
+    values = values_of(key)
+    return form_of("|".join(text_of(value) for value in values.values())) if values else key
+
+
+def form_of(text: str) -> str:
+    """A text by which keys are looked up that a reference may mean: the same for equal numbers."""
+    text = "|".join(text_of(reading_of(part)) for part in text.split("|"))
+    return text if len(text) <= LONGEST else _HASH + sha256(text.encode()).hexdigest()
+
+
+def shortened(text: str) -> str:
+    """Return a text, but of a long one its beginning and a hash: it stays in memory.
+
+    >>> len(shortened("x" * 100_000))
+    157
+    """
+    if len(text) <= LONGEST_ID:
+        return text
+    digest = sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return f"{text[:_SHOWN]}… {_HASH}{digest}"
+
+
+def readings_of(name: str, text: str) -> Iterator[str]:
+    """The keys of one property that a reference may mean."""
+    other = reading_of(text)
+    for value in (text,) if isinstance(other, str) else (text, other):
+        key = canonical({name: value})
+        yield key
+        yield STAMP + key
+
+
+# ---------------------------------------------------------------------- a stream's keys
+
+
+class Keys:
+    """What identifies a stream's records, and how it is stamped on an object.
+
+    `match` are the fields of `match_by`: they identify a record that has no key of its own.
+    """
+
+    def __init__(self, id_mode: str, properties: Sequence[str], match: Sequence[str] = ()) -> None:
+        self.external = id_mode == EXTERNAL
+        self.properties = tuple(properties) if self.external else ("id",)
+        self.match = tuple(match)
+        self._join: Callable[[list[str]], str] = "|".join
+
+    def values(self, record: Mapping[str, Any]) -> dict[str, Value] | None:
+        """A record's key properties; None if one is missing. Raises `UnusableKey`."""
+        found = {name: record.get(name) for name in self.properties}
+        if not found or any(value is None or value == "" for value in found.values()):
+            return None
+        return {name: value_of(name, value) for name, value in found.items()}
+
+    def of(self, record: Mapping[str, Any]) -> str | None:
+        """The key of a record; None if it has none. Raises `UnusableKey`."""
+        values = self.values(record)
+        if values is None:
+            return canonical(self.match_values(record)) if self.by_match(record) else None
+        if self.external:
+            return canonical(values)
+        own = text_of(values["id"])
+        if len(own) > LONGEST_ID:
+            raise UnusableKey(f"its id has {len(own)} characters: an id has at most {LONGEST_ID}")
+        return own
+
+    def by_match(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record has no key but what it is matched by."""
+        if self.external and self.properties:
+            return False
+        absent = all(record.get(name) in (None, "") for name in self.properties)
+        return bool(self.match) and absent
+
+    def label(self, record: Mapping[str, Any]) -> str:
+        """A record's key for eyes: its values, joined by `|`; a long one is shortened."""
+        if self.by_match(record):
+            return shortened(self._join(list(self.match_values(record).values())))
+        return shortened(self._join([str(record.get(name)) for name in self.properties]))
+
+    def match_values(self, record: Mapping[str, Any], *, present: bool = False) -> dict[str, str]:
+        """What a record is matched by, as Stripe holds it. Raises `UnusableKey`.
+
+        With `present`, what the record does not speak of is left out.
+        """
+        fields = [name for name in self.match if not present or _speaks_of(record, name)]
+        return {field: _match_text(field, at_field(record, field)) for field in fields}
+
+    # ------------------------------------------------------------------ stamps
+
+    def stamp(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """The metadata by which a new object is found again."""
+        if not self.external:
+            return {COPY_OF: str(record["id"])}
+        values = self.values(record)
+        if values is None:
+            return {}
+        stamp = {name: text_of(value) for name, value in values.items()}
+        types = {
+            name: _KINDS[type(value)]
+            for name, value in sorted(values.items())
+            if len(values) > 1
+            or (isinstance(value, str) and not isinstance(reading_of(value), str))
+        }
+        if types:
+            stamp[KEY_TYPES] = json.dumps(types, separators=(",", ":"))
+        return stamp
+
+    def stamp_of(self, source: Mapping[str, Any]) -> str | None:
+        """The key that an object is stamped with; of a user's key, what it is by its looks."""
+        metadata = source.get("metadata") or {}
+        if not self.external:
+            return metadata.get(COPY_OF) or None
+        raw = {name: str(metadata.get(name) or "") for name in self.properties}
+        if not raw or not all(raw.values()) or self._is_part(metadata):
+            return None
+        texts = _texts(metadata)
+        return canonical({n: v if n in texts else reading_of(v) for n, v in raw.items()})
+
+    def stamps_for(self, record: Mapping[str, Any], key: str) -> list[str]:
+        """What `stamp_of` may say of a record's object."""
+        values = self.values(record) if self.external else None
+        if values is None:
+            return [key]
+        choices = [[v, reading_of(v)] if isinstance(v, str) else [v] for v in values.values()]
+        keys = (canonical(dict(zip(values, one, strict=True))) for one in product(*choices))
+        return list(dict.fromkeys(keys))
+
+    def rivals(self, source: Mapping[str, Any]) -> list[str]:
+        """The keys of a user's that an object's stamp may mean."""
+        if not self.external:
+            return []
+        metadata = source.get("metadata") or {}
+        texts = _texts(metadata)
+        choices: list[list[Value]] = []
+        for name in self.properties:
+            raw = str(metadata.get(name) or "")
+            choices.append([raw] if name in texts else [raw, reading_of(raw)])
+        keys = (
+            canonical(dict(zip(self.properties, one, strict=True))) for one in product(*choices)
+        )
+        return list(dict.fromkeys(keys))
+
+    def fits(self, record: Mapping[str, Any], source: Mapping[str, Any]) -> bool | None:
+        """Whether an object carries a record's stamp, another (False), or none (None)."""
+        metadata = source.get("metadata") or {}
+        if not self.external:
+            held = metadata.get(COPY_OF)
+            return held == str(record.get("id")) if held else None
+        if self._is_part(metadata):
+            return False
+        texts, values = _texts(metadata), self.values(record) or {}
+        found = [
+            _fits(value, str(metadata[name]), name in texts)
+            for name, value in values.items()
+            if metadata.get(name)
+        ]
+        if not all(found):
+            return False
+        return True if found and len(found) == len(values) else None
+
+    def _is_part(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether an object's key has more properties than these."""
+        return set(self.properties) < _types(metadata).keys()
+
+
+def _fits(value: Value, raw: str, is_text: bool) -> bool:
+    if isinstance(value, str):
+        return value == raw
+    return not is_text and _alike(value, reading_of(raw))
+
+
+def _types(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The types that stand beside a stamp."""
+    try:
+        found = json.loads(metadata.get(KEY_TYPES) or "{}")
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(metadata: Mapping[str, Any]) -> frozenset[str]:
+    """The properties of a stamp that are text, whatever they look like."""
+    return frozenset(name for name, kind in _types(metadata).items() if kind == "text")
+
+
+def at_field(source: Mapping[str, Any], field: str) -> Any:
+    """A field of a record or of an object; `metadata.crm_id` is one inside another."""
+    outer, _, inner = field.partition(".")
+    value = source.get(outer)
+    if not inner:
+        return value
+    return value.get(inner) if isinstance(value, Mapping) else None
+
+
+def _speaks_of(record: Mapping[str, Any], field: str) -> bool:
+    outer, _, inner = field.partition(".")
+    within = record.get(outer)
+    return outer in record and (not inner or not isinstance(within, Mapping) or inner in within)
+
+
+def _match_text(field: str, value: Any) -> str:
+    if value is None or value == "":
+        raise UnusableKey(f"`match_by`: its {field} is empty")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return text_of(value_of(field, value))

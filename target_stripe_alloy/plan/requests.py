@@ -1,0 +1,253 @@
+"""Pure: from what is to change to what is sent."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stripe_alloy.api.params import Shape
+from stripe_alloy.api.paths import segment
+from target_stripe_alloy.plan.merge import Comparison
+from target_stripe_alloy.plan.plan_types import NEW, Base, Request, Wanted
+from target_stripe_alloy.plan.effects import effects_of, marked, of_action, of_replay, settings_of
+from target_stripe_alloy.params_tree import (
+    Path,
+    Tree,
+    Unwritable,
+    at,
+    filled,
+    is_empty,
+    leaves,
+    pruned,
+    put,
+    refusal,
+    shape_at,
+    tree_of,
+)
+from target_stripe_alloy.resources import ACTION, MODIFIERS, UPDATE, Action, Object, Resource
+
+
+def new_params(wanted: Wanted) -> dict[str, Tree]:
+    """The parameters of a new object, with its stamp."""
+    known = wanted.resource.created
+    params = {
+        name: filled(pruned(tree, known[name]))
+        for name, tree in wanted.tree.items()
+        if name in known and not is_empty(tree)
+    }
+    if wanted.object_id and "id" in known:
+        params["id"] = wanted.object_id
+    marks = marked(wanted.resource, _noted(wanted, params), None)
+    if wanted.stamp or marks:
+        params["metadata"] = {**params.get("metadata", {}), **wanted.stamp, **marks}
+    if isinstance(params.get("items"), dict):
+        params["items"] = [
+            {name: value for name, value in entry.items() if name != "id"}
+            for entry in params["items"].values()
+        ]
+    return params
+
+
+def _noted(wanted: Wanted, params: Mapping[str, Tree]) -> list[str]:
+    """What the object itself is to name of these parameters, since it does not show them."""
+    resource = wanted.resource
+    effects = effects_of(resource, params, wanted.occasion)
+    return [*effects, *settings_of(resource, params)]
+
+
+def _lasting(wanted: Wanted, params: Mapping[str, Tree]) -> tuple[tuple[str, bool], ...]:
+    found = effects_of(wanted.resource, params, wanted.occasion)
+    return tuple((name, True) for name in found)
+
+
+def create_request(wanted: Wanted, params: Mapping[str, Tree]) -> Request:
+    """The request that makes a new one; a line is added to its invoice."""
+    resource = wanted.resource
+    effects = _lasting(wanted, params)
+    if resource.within != "invoice":
+        path = resource.one.replace("/{id}", "") or resource.path
+        return Request("create", "POST", path, params, effects)
+    path = f"/v1/invoices/{segment(str(wanted.tree['invoice']))}/add_lines"
+    return Request("create", "POST", path, {"lines": [dict(params)]}, effects)
+
+
+def update_request(
+    wanted: Wanted, path: str, params: Mapping[str, Tree], current: Object, theirs: Tree
+) -> Request:
+    """The request that changes an object; what it leaves no trace of is named in its metadata."""
+    changed = dict(params)
+    if wanted.resource.within == "subscription":
+        quantity = current.get("quantity")
+        changed = with_quantity(changed, None if quantity is None else str(quantity))
+    marks = marked(wanted.resource, _noted(wanted, changed), current)
+    if marks:
+        changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
+    effects = _lasting(wanted, changed)
+    return Request("update", "POST", path, sent(changed, theirs), effects)
+
+
+def entry_requests(
+    wanted: Wanted, current: Object, base: Base | None
+) -> Iterator[tuple[str, str, str, Mapping[str, Tree]]]:
+    """Kind, method, end of path and parameters for entries that are objects of their own.
+
+    Added is what the record has; deleted, what it had last time and no longer does.
+    """
+    for name, param in wanted.resource.read_as.items():
+        if wanted.fields.get(name) is None:
+            continue
+        shape = wanted.resource.created[param].items or Shape()
+        ours = _by_content(wanted.fields[name], shape)
+        theirs = _by_content(current.get(name), shape)
+        before = _by_content(base.fixed.get(name), shape) if base else {}
+        for content in ours.keys() - theirs.keys():
+            yield f"add {name}", "POST", f"/{name}", dict(content)
+        for content in theirs.keys() & before.keys() - ours.keys():
+            yield f"drop {name}", "DELETE", f"/{name}/{segment(theirs[content])}", {}
+
+
+def _by_content(listed: Any, shape: Shape) -> dict[tuple[tuple[str, str], ...], str]:
+    """The ids of a list's entries by what they hold."""
+    entries = listed.get("data") if isinstance(listed, dict) else listed
+    trees = [(tree_of(entry, shape), entry) for entry in entries or () if isinstance(entry, dict)]
+    return {tuple(sorted(tree.items())): str(entry.get("id")) for tree, entry in trees}
+
+
+def attachment(wanted: Wanted, current: Object, found: Comparison) -> list[Request]:
+    """The request that attaches or detaches; raises `Unwritable` for what belongs to another."""
+    name = wanted.resource.attached_to
+    if not name or (name,) not in found.changed:
+        return []
+    owner = found.changed[(name,)]
+    path = wanted.resource.path_of(current["id"], current)
+    if owner is None:
+        return [Request("detach", "POST", f"{path}/detach")]
+    if current.get(name):
+        raise Unwritable(f"{name}: it belongs to {current[name]}, and to one only")
+    return [Request("attach", "POST", f"{path}/attach", {name: owner})]
+
+
+def action_requests(wanted: Wanted, current: Object, base: Base | None) -> list[Request]:
+    """The request that a record asks for, unless it was made; raises `Unwritable`."""
+    if not wanted.action or (base and base.ours.get(ACTION) == asked(wanted)):
+        return []
+    resource = wanted.resource
+    action = resource.actions.get(wanted.action)
+    if action is None:
+        known = ", ".join(resource.actions) or "none"
+        raise Unwritable(f"{ACTION}: {resource.stream} know no {wanted.action!r}, but: {known}")
+    status = current.get("status")
+    effect = _effect(wanted, action)
+    if status in action.done or current.get(action.fills) or effect[0] in wanted.done:
+        return []
+    if status not in action.when:
+        raise Unwritable(f"{ACTION}: cannot {wanted.action} one whose status is {status}")
+    path = resource.path_of(current["id"], current)
+    target = f"{path}/{action.suffix}" if action.suffix else path
+    return [Request(wanted.action, action.method, target, effects=(effect,))]
+
+
+def asked(wanted: Wanted) -> str | None:
+    """Return the action as the base image keeps it: with the occasion, where the record has one."""
+    return f"{wanted.action}:{wanted.occasion}" if wanted.occasion else wanted.action
+
+
+def _effect(wanted: Wanted, action: Action) -> tuple[str, bool]:
+    """Return the name of an action's effect, and whether it lasts.
+
+    What a status shows may happen again, but not for the sake of a record that comes again.
+    """
+    assert wanted.action  # noqa: S101 - asked before
+    if action.event:
+        return of_action(wanted.action, wanted.occasion), True
+    return of_replay(wanted.action, wanted.digest, wanted.occurrence), False
+
+
+def modifiers(wanted: Wanted, operation: str) -> dict[str, Tree]:
+    """Parameters that say how: they go along with others."""
+    resource = wanted.resource
+    known = resource.updated if operation == UPDATE else resource.created
+    return {
+        name: wanted.tree[name]
+        for name in sorted(MODIFIERS & wanted.tree.keys() & known.keys())
+        if not is_empty(wanted.tree[name])
+    }
+
+
+def changed_params(
+    changed: Mapping[Path, Tree], theirs: Tree, resource: Resource
+) -> dict[str, Tree]:
+    """Changed parameters: of a map its changed keys, of another hash all of it.
+
+    Nobody documents whether Stripe merges a hash or replaces it: sent whole, both end the same.
+    """
+    params: dict[str, Tree] = {}
+    for path, leaf in sorted(changed.items()):
+        name = path[0]
+        if name not in resource.updated:
+            continue
+        if len(path) > 1 and name not in params and not _is_map(resource, name):
+            params[name] = filled(pruned(at(theirs, (name,)) or {}, resource.updated[name]))
+        put(params, path, leaf)
+    return params
+
+
+def _is_map(resource: Resource, name: str) -> bool:
+    return (
+        name == "items" or resource.shape.fields is None or bool(resource.shape.fields[name].values)
+    )
+
+
+def sent(params: Mapping[str, Tree], theirs: Tree) -> dict[str, Tree]:
+    """Parameters in the form Stripe takes: items as a list, each kept one with its id."""
+    out = dict(params)
+    items = out.get("items")
+    if isinstance(items, dict):
+        held = at(theirs, ("items",)) or {}
+        out["items"] = [_entry(key, change, held) for key, change in sorted(items.items())]
+    return out
+
+
+def _entry(key: str, change: Tree, held: Mapping[str, Any]) -> Tree:
+    if key not in held:
+        if not key.startswith(NEW):
+            raise Unwritable(f"items: {key} is not there any more")
+        return {k: v for k, v in filled(change).items() if k != "id"}
+    if change is None:
+        return {"id": key, "deleted": "true"}
+    return {"id": key, **with_quantity(change, held[key].get("quantity"))}
+
+
+def with_quantity(change: Mapping[str, Tree], quantity: Tree) -> dict[str, Tree]:
+    """Return an item's change with its quantity: at another price Stripe resets it to 1."""
+    anew = not change.keys().isdisjoint(("price", "price_data"))
+    if anew and "quantity" not in change and quantity is not None:
+        return {**change, "quantity": quantity}
+    return dict(change)
+
+
+def refusals(params: Mapping[str, Tree], resource: Resource) -> Iterator[str]:
+    """Why Stripe would refuse parameters, as far as its types tell."""
+    for path, leaf in leaves(dict(params)):
+        why = refusal(leaf, shape_at(resource.shape, path))
+        if why and path[0] != "items" and (leaf is not None or path[0] not in resource.always):
+            yield f"{'.'.join(path)} {why}"
+
+
+def whole_of(theirs: Tree, found: Comparison, resource: Resource) -> dict[str, Tree]:
+    """All of an object, as it is to be: the parameters of one that takes its place."""
+    whole: dict[str, Tree] = copy.deepcopy(dict(theirs))
+    for path, leaf in found.changed.items():
+        put(whole, path, leaf)
+        if path[0] in _FORMS and leaf is not None:
+            whole.pop(_FORMS[path[0]], None)
+    return {
+        name: filled(pruned(tree, resource.created[name]))
+        for name, tree in whole.items()
+        if name in resource.created and name not in resource.write_only and not is_empty(tree)
+    }
+
+
+_FORMS = {"unit_amount": "unit_amount_decimal", "unit_amount_decimal": "unit_amount"}
+"""Two forms of one number, of which a new price takes one."""

@@ -1,0 +1,1 @@
+"""Writes records: journal, sender, worker pool, id resolver."""

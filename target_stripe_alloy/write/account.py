@@ -1,0 +1,104 @@
+"""Which account is written to, so that the journal's knowledge is used for it and no other."""
+
+from __future__ import annotations
+
+import logging
+from hashlib import blake2b
+
+from stripe_alloy.api.errors import PermissionMissing, RequestRefused, SettingsError
+from stripe_alloy.api.client import Transport
+from target_stripe_alloy.write.journal import Journal
+from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.resources import BY_STREAM
+
+_logger = logging.getLogger(__name__)
+
+KEY = "key:"
+"""Begins the account's name in the journal where the key may not read the account."""
+_PROBED = ("customers", "products", "prices", "payment_intents", "invoices", "subscriptions")
+"""Streams whose objects tell accounts apart: Stripe's ids are never given twice."""
+_PROBES = 3
+"""Objects of a stream that are looked for."""
+
+
+def account_id(transport: Transport, account: str | None, expected: str | None) -> str | None:
+    """Return the id of the account that is written to; None if the key may not read it.
+
+    Raises `SettingsError` if it is not the expected one, or if that cannot be known.
+    """
+    try:
+        found = str(transport.get("/v1/account", account=account).body["id"])
+    except PermissionMissing as error:
+        if expected:
+            raise SettingsError(
+                f"`expected_account_id` cannot be checked: the key may not read the account "
+                f"({error.failure.message}). Grant it, or use another key"
+            ) from None
+        return account
+    if expected and found != expected:
+        raise SettingsError(
+            f"The key writes to {found}, `expected_account_id` is {expected}: refused"
+        )
+    return found
+
+
+def identity_of(found: str | None, api_key: str) -> str:
+    """Return the name under which the journal knows the account, or the key in its place."""
+    return found or KEY + blake2b(api_key.encode(), digest_size=8).hexdigest()
+
+
+def adopt(journal: Journal, identity: str, objects: Objects) -> None:
+    """Let the journal work on the account that an identity belongs to.
+
+    A key that may not read its account is known by itself. A new one, after a rotation, is
+    recognised by the objects it sees: what the journal knows is not lost, and nothing is done
+    twice. Raises `SettingsError` where that cannot be told.
+    """
+    known = journal.account_of(identity)
+    if known is None:
+        accounts = journal.accounts()
+        known = identity if identity in accounts else _recognised(journal, accounts, objects)
+        if known is None and identity.startswith(KEY) and any(map(_is_readable, accounts)):
+            _logger.warning(
+                "The key may not read its account, and sees none of the objects that the journal "
+                "knows: it is taken for the key of another account"
+            )
+    if known and known != identity:
+        _logger.info("The key is one of the account that the journal knows as %s", known)
+    journal.identify(identity, known or identity)
+
+
+def _is_readable(account: str) -> bool:
+    return not account.startswith(KEY)
+
+
+def _recognised(journal: Journal, accounts: list[str], objects: Objects) -> str | None:
+    """The account of which the key sees an object."""
+    readable = not journal.scope.account.startswith(KEY)
+    for account in accounts:
+        if readable and _is_readable(account):
+            continue  # two ids of accounts: two accounts
+        if _sees(journal, account, objects):
+            return account
+    return None
+
+
+def _sees(journal: Journal, account: str, objects: Objects) -> bool:
+    asked = refused = 0
+    for stream in _PROBED:
+        for object_id in journal.sample(account, stream, _PROBES):
+            asked += 1
+            try:
+                if objects.get(BY_STREAM[stream].path_of(object_id, {})) is not None:
+                    return True
+            except PermissionMissing:
+                refused += 1
+                break
+            except RequestRefused:
+                continue
+    if refused and refused == asked:
+        raise SettingsError(
+            "Nobody can tell whether this key writes to the account that the journal knows: it may "
+            "read neither the account nor an object. Grant 'Account: read', or use another journal"
+        )
+    return False

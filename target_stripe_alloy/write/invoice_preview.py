@@ -1,0 +1,525 @@
+"""The plan of money: what Stripe says that a planned change of a subscription will invoice.
+
+All but `Previews`, which asks Stripe, is pure: from a planned request to the parameters of a
+preview, and from Stripe's answer to what the plan shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from stripe_alloy.api.errors import (
+    PermissionMissing,
+    RateLimited,
+    RequestRefused,
+    StripeError,
+    StripeUnavailable,
+)
+from stripe_alloy.api.params import Shape, shape_of
+from stripe_alloy.api.client import PREVIEW_PATH, Transport
+from target_stripe_alloy.plan.plan_types import BLOCKED, Decision, Request
+from target_stripe_alloy.write.id_resolver import PLANNED
+from target_stripe_alloy.plan.record_keys import reference_to
+from target_stripe_alloy.params_tree import Tree, is_empty, pairs_of
+from target_stripe_alloy.resources import Object
+
+_logger = logging.getLogger(__name__)
+
+SUBSCRIPTIONS, ITEMS = "subscriptions", "subscription_items"
+DAY = 86_400
+_AGAIN = "without what an earlier record of this plan does to the same subscription"
+SOON = 60
+"""Seconds by which the period of an invoice that is made at once may differ from our clock."""
+_ITEM_FIELDS = frozenset({"price", "price_data", "quantity", "discounts", "tax_rates", "deleted"})
+_SUBSCRIPTION_FIELDS = frozenset(
+    {
+        "add_invoice_items",
+        "automatic_tax",
+        "billing_cycle_anchor",
+        "cancel_at",
+        "cancel_at_period_end",
+        "default_tax_rates",
+        "discounts",
+        "trial_end",
+    }
+)
+"""Parameters of an update that can change an invoice; items are looked at one by one."""
+_HOW = ("proration_behavior", "proration_date")
+_CANCELED = (
+    "it is canceled without proration and without a last invoice: nothing more is invoiced for it "
+    "but items that are pending already"
+)
+_NOT_PREVIEWED: Mapping[str, str] = {
+    "cancel": _CANCELED,
+    "delete": _CANCELED,
+    "pause": "what a pause credits waits for a later invoice, which Stripe does not preview",
+}
+"""Request → why Stripe can preview nothing of what follows it."""
+
+_ZERO = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf"
+_THREE = "bhd jod kwd omr tnd"
+_DECIMALS = {**dict.fromkeys(_ZERO.split(), 0), **dict.fromkeys(_THREE.split(), 3)}
+"""docs.stripe.com/currencies. ISK and UGX have none, and Stripe counts them in hundredths all the
+same."""
+
+
+# ---------------------------------------------------------------------- money
+
+
+def decimals_of(currency: str) -> int:
+    """Return how many decimals Stripe's minor units of a currency stand for."""
+    return _DECIMALS.get(currency.lower(), 2)
+
+
+def money(amount: int, currency: str) -> str:
+    """Return an amount in minor units as people write it.
+
+    >>> money(-1999, "usd"), money(500, "jpy"), money(5, "kwd")
+    ('-19.99 USD', '500 JPY', '0.005 KWD')
+    """
+    places = decimals_of(currency)
+    whole, part = divmod(abs(amount), 10**places)
+    sign = "-" if amount < 0 else ""
+    decimals = f".{part:0{places}d}" if places else ""
+    return f"{sign}{whole}{decimals} {currency.upper()}"
+
+
+# ---------------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True)
+class Question:
+    """The parameters of a preview."""
+
+    params: Mapping[str, Tree]
+    at_once: bool
+    """Whether the parameters alone say that the invoice is made with the change."""
+    note: str = ""
+    """What the preview does not know."""
+
+
+@dataclass(frozen=True)
+class NoQuestion:
+    """A change that invoices something, and that cannot be previewed."""
+
+    reason: str
+
+
+def question(
+    stream: str,
+    requests: Sequence[Request],
+    current: Object | None,
+    now: float,
+    customers: Mapping[str, Tree] | None = None,
+) -> Question | NoQuestion | None:
+    """Return what to ask Stripe about the planned requests of a record; None if nothing.
+
+    `current` is the object as it is. `now` is in Unix seconds. `customers` holds the
+    `customer_details` of customers that are only planned.
+    """
+    if stream not in (SUBSCRIPTIONS, ITEMS):
+        return None
+    asked = next((found for found in map(_asked_by(stream, current, now), requests) if found), None)
+    following = _after_action(asked, requests, current) if stream == SUBSCRIPTIONS else asked
+    if not isinstance(following, Question):
+        return following
+    return _without_planned(following, customers or {})
+
+
+def _after_action(
+    asked: Question | None, requests: Sequence[Request], current: Object | None
+) -> Question | NoQuestion | None:
+    """What to ask where an action follows; an invoice that is made before it is asked for."""
+    kinds = [request.kind for request in requests]
+    if "resume" in kinds and current is not None:
+        params = asked.params if asked else {"subscription": current["id"]}
+        details = {**params.get("subscription_details", {}), "resume_at": "now"}
+        return Question({**params, "subscription_details": details}, at_once=True)
+    why = next((_NOT_PREVIEWED[kind] for kind in kinds if kind in _NOT_PREVIEWED), "")
+    return NoQuestion(why) if why and not (asked and asked.at_once) else asked
+
+
+def _asked_by(
+    stream: str, current: Object | None, now: float
+) -> Callable[[Request], Question | None]:
+    def ask(request: Request) -> Question | None:
+        if stream == ITEMS:
+            return _of_item(request, current)
+        if request.kind == "create":
+            return _of_new(request.params, now)
+        return _of_change(request, current) if request.kind == "update" else None
+
+    return ask
+
+
+def _shape() -> Shape:
+    return shape_of("InvoiceCreatePreviewParams")
+
+
+def _part(name: str) -> Shape:
+    return (_shape().fields or {})[name]
+
+
+def _of_new(params: Mapping[str, Tree], now: float) -> Question:
+    days = params.get("trial_period_days")
+    if days and int(days) > 0 and "trial_end" not in params:
+        params = {**params, "trial_end": str(int(now) + int(days) * DAY)}
+    return Question({**_beside(params), **_details(params)}, at_once=True)
+
+
+def _of_change(request: Request, current: Object | None) -> Question | None:
+    params = request.params
+    items = [entry for entry in params.get("items") or () if _counts(entry)]
+    if current is None or not (items or _SUBSCRIPTION_FIELDS & params.keys()):
+        return None
+    details = _details({**params, "items": items} if items else _without(params, "items"))
+    asked = {"subscription": current["id"], **_beside(params), **details}
+    return Question(asked, _at_once(params))
+
+
+def _of_item(request: Request, current: Object | None) -> Question | None:
+    params = request.params
+    if request.kind == "create":
+        subscription, entry = params.get("subscription"), dict(params)
+    elif current is None:
+        return None
+    else:
+        subscription, entry = current["subscription"], {"id": current["id"], **params}
+    if request.kind == "delete":
+        entry["deleted"] = "true"
+    if not _ITEM_FIELDS & entry.keys():
+        return None
+    details = _details(
+        {**{name: params[name] for name in _HOW if name in params}, "items": [entry]}
+    )
+    asked = {"subscription": subscription, **details}
+    return Question(asked, _at_once(params))
+
+
+def _counts(entry: Mapping[str, Tree]) -> bool:
+    """Whether a change of an item can change an invoice."""
+    return "id" not in entry or bool(_ITEM_FIELDS & entry.keys())
+
+
+def _at_once(params: Mapping[str, Tree]) -> bool:
+    return params.get("proration_behavior") == "always_invoice" or params.get("trial_end") == "now"
+
+
+def _details(params: Mapping[str, Tree]) -> dict[str, Tree]:
+    """The parameters that a subscription and its preview have in common."""
+    details: dict[str, Tree] = _fitted(dict(params), _part("subscription_details"))
+    return {"subscription_details": details} if details else {}
+
+
+def _beside(params: Mapping[str, Tree]) -> dict[str, Tree]:
+    """The parameters that a subscription and an invoice have in common."""
+    beside: dict[str, Tree] = _fitted(dict(params), _shape())
+    fees = params.get("add_invoice_items")
+    if fees:
+        listed = [_without(fee, "period") for fee in fees]
+        beside["invoice_items"] = _fitted(listed, _part("invoice_items"))
+    return beside
+
+
+def _fitted(tree: Tree, shape: Shape) -> Tree:
+    """The tree without what a preview does not take."""
+    if isinstance(tree, dict) and shape.fields is not None:
+        known = shape.fields
+        names = known.keys() - {"metadata", "expand"}
+        fits = {k: v for k, v in tree.items() if k in names and _same_form(v, known[k])}
+        fitted = {k: _fitted(v, known[k]) for k, v in fits.items()}
+        return {k: v for k, v in fitted.items() if v != {}}  # which would be sent as nothing
+    if isinstance(tree, list) and shape.items is not None:
+        return [_fitted(entry, shape.items) for entry in tree]
+    return tree
+
+
+def _same_form(tree: Tree, shape: Shape) -> bool:
+    """Whether a value is not a text where a preview takes an object."""
+    objects_only = shape.fields is not None and not shape.scalars and not shape.literals
+    return not (objects_only and isinstance(tree, str))
+
+
+def _without(tree: Mapping[str, Tree], name: str) -> dict[str, Tree]:
+    return {k: v for k, v in tree.items() if k != name}
+
+
+# ---------------------------------------------------------------------- what does not exist yet
+
+
+def _without_planned(asked: Question, customers: Mapping[str, Tree]) -> Question | NoQuestion:
+    """The question without ids of what this plan only would create."""
+    params = dict(asked.params)
+    note = ""
+    if _is_planned(params.get("customer")):
+        held = customers.get(params.pop("customer"))
+        if held:
+            params["customer_details"] = held
+        note = "without the customer, who does not exist yet"
+    planned = sorted(_planned(params))
+    if planned:
+        return NoQuestion(f"{', '.join(planned)} does not exist yet")
+    return replace(asked, params=params, note=note)
+
+
+def _is_planned(leaf: Tree) -> bool:
+    return isinstance(leaf, str) and leaf.startswith(PLANNED)
+
+
+def _planned(tree: Tree) -> Iterator[str]:
+    """What a tree names that is only planned, as `prices p1`."""
+    if isinstance(tree, (dict, list)):
+        for inner in tree.values() if isinstance(tree, dict) else tree:
+            yield from _planned(inner)
+    elif _is_planned(tree):
+        stream, _, key = tree[len(PLANNED) :].partition(":")
+        yield f"{stream} {reference_to(key)}"
+
+
+def customer_details(params: Mapping[str, Tree]) -> Tree:
+    """Return what a preview can know of a customer that is made with these parameters."""
+    taxes = params.get("tax_id_data")
+    known = {**params, "tax_ids": taxes} if taxes else dict(params)
+    fitted = _fitted(known, _part("customer_details"))
+    return {name: inner for name, inner in fitted.items() if not is_empty(inner)}
+
+
+# ---------------------------------------------------------------------- what is answered
+
+
+def shown(asked: Question, answer: Object, rows: Sequence[Object], now: float) -> dict[str, Any]:
+    """Return a preview as the plan's JSON has it: amounts in minor units, as Stripe has them."""
+    currency = answer["currency"]
+    next_at = None if asked.at_once else _next_at(answer, rows, now)
+    return {
+        "invoiced": "now" if next_at is None else "next",
+        "invoiced_at": None if next_at is None else _moment(next_at),
+        "currency": currency,
+        "decimals": decimals_of(currency),
+        "subtotal": answer["subtotal"],
+        "total": answer["total"],
+        "amount_due": answer["amount_due"],
+        "lines": [_row(row) for row in rows],
+        "subscription": asked.params.get("subscription"),
+        "note": asked.note,
+    }
+
+
+def _next_at(answer: Object, rows: Sequence[Object], now: float) -> int | None:
+    """When the invoice is made, if that is not now: the next period begins then."""
+    starts = [row["period"]["start"] for row in rows if not _is_proration(row)]
+    last = max([answer.get("period_end") or 0, *starts])
+    return last if abs(last - now) > SOON else None
+
+
+def _row(row: Object) -> dict[str, Any]:
+    return {
+        "description": row.get("description") or "",
+        "amount": row["amount"],
+        "proration": _is_proration(row),
+    }
+
+
+def _is_proration(row: Object) -> bool:
+    parent = row.get("parent") or {}
+    kinds = ("subscription_item_details", "invoice_item_details")
+    return any((parent.get(kind) or {}).get("proration") for kind in kinds)
+
+
+def unavailable(reason: str) -> dict[str, Any]:
+    """Return what stands in the plan where there is no preview."""
+    return {"unavailable": reason}
+
+
+def _moment(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def lines_of(preview: Mapping[str, Any]) -> Iterator[str]:
+    """Return a preview as lines for eyes, amounts in the currency's own decimals."""
+    if "unavailable" in preview:
+        yield f"no preview: {preview['unavailable']}"
+        return
+    currency = preview["currency"]
+    note = f" ({preview['note']})" if preview["note"] else ""
+    yield f"preview: {_when(preview)}{note}"
+    rows = [(row["description"], row["amount"]) for row in preview["lines"]]
+    off = preview["total"] - preview["subtotal"]
+    if off:
+        rows.append(("discounts and taxes", off))
+    rows.append(("total", preview["total"]))
+    if preview["amount_due"] != preview["total"]:
+        rows.append(("customer balance", preview["amount_due"] - preview["total"]))
+    rows.append(("amount due", preview["amount_due"]))
+    texts = [(name, money(amount, currency)) for name, amount in rows]
+    wide = max(len(name) for name, _ in texts)
+    broad = max(len(text) for _, text in texts)
+    for name, text in texts:
+        yield f"    {name:<{wide}}  {text:>{broad}}"
+
+
+def _when(preview: Mapping[str, Any]) -> str:
+    if preview["invoiced"] == "now":
+        return "invoiced now"
+    return f"on the next invoice, {preview['invoiced_at'][:10]}"
+
+
+# ---------------------------------------------------------------------- totals
+
+
+@dataclass
+class Sum:
+    """What several previews add up to, in minor units."""
+
+    number: int = 0
+    total: int = 0
+    due: int = 0
+
+
+@dataclass
+class Totals:
+    """What the previews of a plan add up to, by currency. Not thread-safe."""
+
+    missing: int = 0
+    records: Counter[str] = field(default_factory=Counter)
+    """Subscription → number of its records that have a preview."""
+    last: dict[tuple[str, bool], tuple[str, str, int, int]] = field(default_factory=dict)
+    """Subscription, and whether the record is blocked → currency, when, total and amount due."""
+
+    def add(self, preview: Mapping[str, Any] | None, *, blocked: bool, record: str = "") -> None:
+        """Count the preview of a record; `record` names a subscription that does not exist yet.
+
+        Of several records of one subscription the last one counts: the same invoice, or a part of
+        it, is in the previews of the others.
+        """
+        if not preview:
+            return
+        if "unavailable" in preview:
+            self.missing += 1
+            return
+        name = preview["subscription"] or record
+        self.records[name] += 1
+        amounts = preview["total"], preview["amount_due"]
+        self.last[name, blocked] = preview["currency"], preview["invoiced"], *amounts
+
+    def _sums(self) -> Mapping[tuple[str, bool, str], Sum]:
+        sums: dict[tuple[str, bool, str], Sum] = defaultdict(Sum)
+        for (_, blocked), (currency, invoiced, total, due) in self.last.items():
+            entry = sums[currency, blocked, invoiced]
+            entry.number += 1
+            entry.total += total
+            entry.due += due
+        return sums
+
+    def lines(self) -> Iterator[str]:
+        """Return the totals as lines for eyes."""
+        for (currency, blocked, invoiced), entry in sorted(self._sums().items()):
+            when = "invoiced now" if invoiced == "now" else "on next invoices"
+            what = f"blocked, would be {when}" if blocked else when
+            number = f"{entry.number} preview{'s' if entry.number > 1 else ''}"
+            total, due = money(entry.total, currency), money(entry.due, currency)
+            yield f"{currency.upper()} {what}: {number}, total {total}, amount due {due}"
+        several = sum(number > 1 for number in self.records.values())
+        if several:
+            yield (
+                f"{several} subscription{'s have' if several > 1 else ' has'} more than one "
+                "record: only the preview of the last one is in the totals, as if the others "
+                "were not there"
+            )
+        if self.missing:
+            yield f"no preview: {self.missing} record{'s' if self.missing > 1 else ''}"
+
+
+# ---------------------------------------------------------------------- asking
+
+
+class Previews:
+    """Asks Stripe what the records of a plan will invoice, one request a record. Thread-safe."""
+
+    def __init__(self, transport: Transport, account: str | None) -> None:
+        self._transport = transport
+        self._account = account
+        self._off = False
+        self._lock = threading.Lock()
+        self._customers: dict[str, Tree] = {}
+        self._seen: set[str] = set()
+
+    def of(
+        self,
+        stream: str,
+        key: str,
+        decision: Decision,
+        current: Object | None,
+        allowed: Callable[[], Decision],
+    ) -> Decision:
+        """Return a planned decision with its preview, if it invoices something.
+
+        `allowed` decides anew as if `allow_actions` held everything: its requests are what a
+        blocked record would do. Raises `KeyRejected`.
+        """
+        if stream == "customers":
+            self._note_customer(key, decision)
+        if stream not in (SUBSCRIPTIONS, ITEMS) or self._off:
+            return decision
+        if decision.verdict == BLOCKED:
+            decision = replace(decision, withheld=allowed().requests)
+        requests = decision.requests or decision.withheld
+        asked = question(stream, requests, current, self._transport.now(), self._customers)
+        if asked is None:
+            return decision
+        if isinstance(asked, NoQuestion):
+            return replace(decision, preview=unavailable(asked.reason))
+        name = str(asked.params.get("subscription") or key)
+        changes = decision.verdict != BLOCKED
+        return replace(decision, preview=self._ask(self._marked(name, asked, changes=changes)))
+
+    def _marked(self, subscription: str, asked: Question, *, changes: bool) -> Question:
+        """The question, noted to be of one of several records of a subscription."""
+        with self._lock:
+            again = subscription in self._seen
+            if changes:
+                self._seen.add(subscription)
+        notes = [asked.note, _AGAIN if again else ""]
+        return replace(asked, note="; ".join(filter(None, notes)))
+
+    def _note_customer(self, key: str, decision: Decision) -> None:
+        """Keep what is known of a customer who does not exist yet: subscriptions may follow."""
+        for request in decision.requests:
+            if request.kind == "create":
+                self._customers[f"{PLANNED}customers:{key}"] = customer_details(request.params)
+
+    def _ask(self, asked: Question) -> dict[str, Any] | None:
+        body = urlencode(list(pairs_of(dict(asked.params))))
+        try:
+            answer = self._transport.request("POST", PREVIEW_PATH, body, account=self._account).body
+            rows = self._rows(answer["lines"])
+        except RequestRefused as error:
+            return unavailable(str(error.failure))
+        except (PermissionMissing, RateLimited, StripeUnavailable) as error:
+            self._turn_off(error)
+            return None
+        return shown(asked, answer, rows, self._transport.now())
+
+    def _rows(self, listed: Object) -> Sequence[Object]:
+        """All lines: the preview itself holds the first ten."""
+        if not listed.get("has_more"):
+            found: list[Object] = listed["data"]
+            return found
+        return list(self._transport.walk(listed["url"], account=self._account))
+
+    def _turn_off(self, error: StripeError) -> None:
+        with self._lock:
+            if not self._off:
+                self._off = True
+                _logger.warning(
+                    "This plan goes on without previews of invoices: %s (`preview: false` asks "
+                    "for none)",
+                    error.failure,
+                )

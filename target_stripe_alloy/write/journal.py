@@ -1,0 +1,578 @@
+"""The journal: requests about to be sent, their answers, the object of each record.
+
+What several workers hand it at a time goes into one transaction: `stripe_alloy.database`.
+
+Version 2 keeps the *image* of a record (digest and base) apart from the object's id, for each
+pipeline and each stream as it came, so that two pipelines do not undo each other's work. It notes
+*effects*, what a request did that no field of the object shows, in the transaction of the answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
+from stripe_alloy.api.errors import AlloyError, SettingsError
+from stripe_alloy.write_log import KEY_PREFIX, operations
+from target_stripe_alloy.plan.plan_types import COPY, EXTERNAL, SAME_ACCOUNT, Base
+from target_stripe_alloy.write.journal_tables import (
+    VERSION,
+    effects,
+    identities,
+    images,
+    indexed,
+    journals,
+    objects,
+    prepare,
+)
+
+T = TypeVar("T")
+
+ID_MODES = (SAME_ACCOUNT, COPY, EXTERNAL)
+OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
+
+
+class JournalError(AlloyError):
+    """The journal cannot be read or written: nothing was sent that it does not know of."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Whose objects and keys are meant: of which account and mode, named in which way."""
+
+    account: str
+    live: bool
+    id_mode: str
+
+    @property
+    def name(self) -> str:
+        """As the journal's rows hold it."""
+        return f"{self.world}/{self.id_mode}"
+
+    @property
+    def world(self) -> str:
+        """Account and mode: what is done there is done, however records are identified."""
+        return f"{self.account}/{'live' if self.live else 'test'}"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A write, as it is sent, to the byte."""
+
+    seq: int
+    stream: str
+    key: str
+    kind: str
+    method: str
+    path: str
+    body: str
+    idempotency_key: str
+    made_at: float
+    context: bytes | None = None
+    """What completes the record once the answer is there; see `images.Context`."""
+    scope: str = ""
+    """The journal's scope when it was noted."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a request did to an object that no field of it shows, such as a mail that was sent."""
+
+    stream: str
+    object_id: str
+    name: str
+    lasting: bool
+
+
+Position = tuple[int, int]
+"""(run, number) of a record: the order in which records came."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the journal knows of a record: its object, and the image that a pipeline has of it."""
+
+    stream: str
+    key: str
+    object_id: str | None
+    digest: bytes | None = None
+    base: bytes | None = None
+    source: str = ""
+    number: int = 0
+    anew: bool = False
+    """Whether the object is another one than before."""
+    first: bool = False
+    """Whether it follows no other one: then no pipeline has an image of it."""
+    position: Position | None = None
+    """Of the record that the image is of; only where the journal tells."""
+
+    def image(self) -> Base | None:
+        """The base image."""
+        return msgspec.json.decode(self.base, type=Base) if self.base else None
+
+    @property
+    def has_image(self) -> bool:
+        """Whether there is more than an id."""
+        return self.digest is not None or self.base is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last record of its pipeline and source was a tombstone."""
+        return self.base is None and (self.digest is not None or self.position is not None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a write ended."""
+
+    status: str
+    http_status: int | None = None
+    request_id: str | None = None
+    object_id: str | None = None
+    error: str | None = None
+
+
+def encode(base: Base) -> bytes:
+    """A base image, as the journal keeps it."""
+    return msgspec.json.encode(base)
+
+
+class Journal:
+    """Open it once a run: it refuses a second one."""
+
+    def __init__(
+        self,
+        url: str,
+        scope: Scope,
+        *,
+        pipeline: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.scope = scope
+        self._pipeline = pipeline
+        self._clock = clock
+        self._engine, self._lock_engine = _engines(url)
+        self._counter = threading.Lock()
+        self._nonce = uuid.uuid4().hex
+        try:
+            self._lock = _hold(self._lock_engine, url)
+            try:
+                with self._engine.begin() as connection:
+                    self.run, self._seq, self._known = _prepare(connection)
+                _settle_tables(self._engine)
+            except BaseException:
+                self._lock.close()
+                raise
+        except sa.exc.SQLAlchemyError as error:
+            raise _trouble(error) from None
+        self._writer = GroupCommit(self._engine, name="journal", trouble=_trouble)
+
+    def close(self) -> None:
+        """Write what is left, and let others in."""
+        self._writer.close()
+        self._lock.close()
+        self._engine.dispose()
+        self._lock_engine.dispose()
+
+    # ------------------------------------------------------------------ for `journal_keys`
+
+    def do(self, act: Callable[[sa.Connection], T]) -> T:
+        """Run something in the journal's transaction, and wait until it is on the disk."""
+        return self._writer.do(act)
+
+    def tell(self, act: Callable[[sa.Connection], object]) -> None:
+        """Run something in the journal's transaction, before whatever is handed in later."""
+        self._writer.tell(act)
+
+    # ------------------------------------------------------------------ intents
+
+    def intend(
+        self,
+        stream: str,
+        key: str,
+        kind: str,
+        method: str,
+        path: str,
+        body: str,
+        context: bytes | None = None,
+        tag: str = "",
+    ) -> Intent:
+        """Note what is about to be sent; it is on the disk when this returns.
+
+        `tag` ends the idempotency key: an event of Stripe's names the key, and so the effect.
+
+        The idempotency key holds a random part of this run: a journal that was put back from a copy
+        counts from where it was, and must not make a key that Stripe has an answer to.
+        """
+        with self._counter:
+            self._seq += 1
+            seq = self._seq
+        parts = (self._nonce, self.scope.name, stream, key, kind, str(seq))
+        digest = sha256("\n".join(parts).encode()).hexdigest()
+        made = KEY_PREFIX + digest[:40] + tag
+        now, scope = self._clock(), self.scope.name
+        intent = Intent(seq, stream, key, kind, method, path, body, made, now, context, scope)
+        row = {name: getattr(intent, name) for name in Intent.__dataclass_fields__}
+        row |= {"status": OPEN}
+        self._writer.do(lambda c: c.execute(operations.insert(), row))
+        return intent
+
+    def answer(
+        self,
+        intent: Intent,
+        outcome: Outcome,
+        known: Iterable[Known] = (),
+        effects_done: Iterable[Effect] = (),
+    ) -> None:
+        """Note what came of it, together with what is known by it."""
+        where = operations.c.seq == intent.seq
+        values = {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__}
+        entries, done = list(known), [self._effect_row(effect) for effect in effects_done]
+
+        def note(connection: sa.Connection) -> None:
+            update = operations.update().where(where)
+            connection.execute(update.values(answered_at=self._clock(), **values))
+            self._keep(connection, entries)
+            upsert(connection, effects, ("scope", "stream", "object_id", "effect"), done)
+
+        self._writer.do(note)
+
+    def unanswered(self) -> list[Intent]:
+        """Intents of which nobody knows what came, oldest first."""
+        return self._unanswered(operations.c.scope == self.scope.name)
+
+    def unanswered_anywhere(self) -> list[Intent]:
+        """The same for the account and mode, however records were identified.
+
+        What one run began, the next one ends, or it would be done when something newer is written.
+        """
+        return self._unanswered(
+            operations.c.scope.startswith(f"{self.scope.world}/", autoescape=True)
+        )
+
+    def _unanswered(self, where: sa.ColumnElement[bool]) -> list[Intent]:
+        columns = [operations.c[name] for name in Intent.__dataclass_fields__]
+        query = sa.select(*columns).where(where, operations.c.status == OPEN)
+        ordered = query.order_by(operations.c.seq)
+        return self._writer.do(lambda c: [Intent(*row) for row in c.execute(ordered)])
+
+    # ------------------------------------------------------------------ objects
+
+    def recall(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, Known]:
+        """What is known of these keys; images are those of this pipeline and this source."""
+        mine = sa.and_(
+            images.c.scope == objects.c.scope,
+            images.c.stream == objects.c.stream,
+            images.c.key == objects.c.key,
+            images.c.pipeline == self._pipeline,
+            images.c.source == source,
+        )
+        query = (
+            sa.select(
+                objects.c.key,
+                objects.c.object_id,
+                *(objects.c.digest, objects.c.base),
+                *(images.c.digest, images.c.base, images.c.run, images.c.number),
+            )
+            .select_from(objects.outerjoin(images, mine))
+            .where(
+                objects.c.scope == self.scope.name,
+                objects.c.stream == stream,
+                objects.c.key.in_(sa.bindparam("keys", expanding=True)),
+            )
+        )
+
+        def read(connection: sa.Connection) -> dict[str, Known]:
+            rows = connection.execute(query, {"keys": list(keys)})
+            return {row[0]: _known(stream, source, *row) for row in rows}
+
+        return self._writer.do(read)
+
+    def recall_many(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, Known]:
+        """The same for any number of keys."""
+        found: dict[str, Known] = {}
+        for start in range(0, len(keys), MOST):
+            found |= self.recall(stream, keys[start : start + MOST], source)
+        return found
+
+    def knows_run(self, run: int) -> bool:
+        """Return whether the records of an earlier run are noted here, if any were written."""
+        first, last = self._known
+        return first <= run <= last
+
+    def position_of(self, stream: str, key: str, object_ids: Iterable[str] = ()) -> Position | None:
+        """Return the position of the newest record that was written of a key or an object.
+
+        An object may have other keys as well: of another pipeline, source or `id_mode`.
+        """
+        columns = (images.c.run, images.c.number)
+        meant = self._of_any(images, stream, key, object_ids)
+        query = sa.select(*columns).where(images.c.stream == stream, meant)
+        newest = query.order_by(*(column.desc() for column in columns)).limit(1)
+
+        def read(connection: sa.Connection) -> Position | None:
+            row = connection.execute(newest).first()
+            return None if row is None or row[0] is None else (row[0], row[1])
+
+        return self._writer.do(read)
+
+    def keep(self, known: Sequence[Known]) -> None:
+        """Remember; not before `close` or the next call that waits is it on the disk."""
+        entries = list(known)
+        self._writer.tell(lambda c: self._keep(c, entries))
+
+    def doubt(self, stream: str, key: str, object_ids: Iterable[str] = ()) -> None:
+        """Forget that records of a key or an object are the same as last time.
+
+        Another one came and was not written. The next one, of any pipeline and source, is looked
+        at and notes its position: a replay of the other one is older than it.
+        """
+        named = list(object_ids)
+
+        def forget(connection: sa.Connection) -> None:
+            for table in (images, objects):
+                meant = self._of_any(table, stream, key, named)
+                doubted = table.update().where(table.c.stream == stream, meant)
+                connection.execute(doubted.values(digest=None))
+
+        self._writer.tell(forget)
+
+    def _of_any(
+        self, table: sa.Table, stream: str, key: str, object_ids: Iterable[str]
+    ) -> sa.ColumnElement[bool]:
+        """Rows of a key here, and of all keys of its object and these ones in the same account."""
+        mine = sa.and_(table.c.scope == self.scope.name, table.c.key == key)
+        known = objects.alias()
+        held = sa.select(known.c.object_id).where(*self._of(known, stream, key))
+        other = objects.alias()
+        keys = sa.select(other.c.scope, other.c.key).where(
+            other.c.scope.in_([f"{self.scope.world}/{mode}" for mode in ID_MODES]),
+            other.c.stream == stream,
+            sa.or_(other.c.object_id.in_(list(object_ids)), other.c.object_id.in_(held)),
+        )
+        return sa.or_(mine, sa.tuple_(table.c.scope, table.c.key).in_(keys))
+
+    def _of(self, table: sa.FromClause, stream: str, key: str) -> list[sa.ColumnElement[bool]]:
+        columns = table.c
+        return [columns.scope == self.scope.name, columns.stream == stream, columns.key == key]
+
+    def _keep(self, connection: sa.Connection, entries: Sequence[Known]) -> None:
+        scope = {"scope": self.scope.name}
+        for entry in entries:
+            if entry.first:
+                connection.execute(
+                    images.delete().where(*self._of(images, entry.stream, entry.key))
+                )
+        ids: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+        drawn = []
+        for entry in entries:
+            row = {**scope, "stream": entry.stream, "key": entry.key}
+            older = {"digest": None, "base": None} if entry.has_image or entry.first else {}
+            ids[bool(older)].append({**row, "object_id": entry.object_id, **older})
+            if entry.has_image:
+                place = {"pipeline": self._pipeline, "source": entry.source}
+                image = {"digest": entry.digest, "base": entry.base}
+                run, number = entry.position or (self.run, entry.number)
+                drawn.append({**row, **place, **image, "run": run, "number": number})
+        for rows in ids.values():
+            upsert(connection, objects, ("scope", "stream", "key"), rows)
+        upsert(connection, images, ("scope", "pipeline", "source", "stream", "key"), drawn)
+
+    # ------------------------------------------------------------------ effects
+
+    def effects_of(self, stream: str, object_id: str) -> frozenset[str]:
+        """Effects on an object that are not to be repeated.
+
+        One that is not lasting counts only if an earlier run noted it, which did not end well: then
+        the record that asked for it comes again.
+        """
+        columns = effects.c
+        query = sa.select(columns.effect).where(
+            columns.scope == self.scope.world,
+            columns.stream == stream,
+            columns.object_id == object_id,
+            sa.or_(columns.lasting, columns.run != self.run),
+        )
+        return self._writer.do(lambda c: frozenset(row[0] for row in c.execute(query)))
+
+    def note(self, done: Sequence[Effect]) -> None:
+        """Note effects that no answer brings; some time, as `keep` does."""
+        rows = [self._effect_row(effect) for effect in done]
+        keys = ("scope", "stream", "object_id", "effect")
+        self._writer.tell(lambda c: upsert(c, effects, keys, rows))
+
+    def end_well(self) -> None:
+        """Forget the effects that do not last: this pipeline's records are all settled."""
+        columns = effects.c
+        mine = [columns.scope == self.scope.world, columns.pipeline == self._pipeline]
+        self._writer.do(
+            lambda c: c.execute(effects.delete().where(*mine, sa.not_(columns.lasting)))
+        )
+
+    def _effect_row(self, effect: Effect) -> dict[str, Any]:
+        return {
+            "scope": self.scope.world,
+            "stream": effect.stream,
+            "object_id": effect.object_id,
+            "effect": effect.name,
+            "lasting": effect.lasting,
+            "pipeline": self._pipeline,
+            "run": self.run,
+            "at": self._clock(),
+        }
+
+    # ------------------------------------------------------------------ accounts
+
+    def account_of(self, identity: str) -> str | None:
+        """The account of the scopes that an identity was found to belong to."""
+        query = sa.select(identities.c.account).where(identities.c.identity == identity)
+        return self._writer.do(lambda c: c.execute(query).scalar())
+
+    def identify(self, identity: str, account: str) -> None:
+        """Note to which account of the scopes an identity belongs, and work on it from now on."""
+        row = {"identity": identity, "account": account}
+        self._writer.do(lambda c: upsert(c, identities, ("identity",), [row]))
+        self.scope = replace(self.scope, account=account)
+
+    def accounts(self) -> list[str]:
+        """The accounts that the journal has objects of, in this mode."""
+        mode = "live" if self.scope.live else "test"
+        query = sa.select(objects.c.scope).distinct()
+
+        def read(connection: sa.Connection) -> list[str]:
+            parts = [str(row[0]).split("/") for row in connection.execute(query)]
+            return sorted({part[0] for part in parts if part[1] == mode})
+
+        return self._writer.do(read)
+
+    def sample(self, account: str, stream: str, number: int) -> list[str]:
+        """Ids of some objects of an account."""
+        scope = replace(self.scope, account=account).world
+        query = (
+            sa.select(objects.c.object_id)
+            .distinct()
+            .where(objects.c.scope.startswith(f"{scope}/", autoescape=True))
+            .where(objects.c.stream == stream, objects.c.object_id.is_not(None))
+            .limit(number)
+        )
+        return self._writer.do(lambda c: [str(row[0]) for row in c.execute(query)])
+
+    # ------------------------------------------------------------------ the index of stamps
+
+    def indexed_until(self, stream: str) -> float | None:
+        """Until when (created, Unix seconds) stamped objects are all known."""
+        query = sa.select(indexed.c.until).where(
+            indexed.c.scope == self.scope.name, indexed.c.stream == stream
+        )
+        return self._writer.do(lambda c: c.execute(query).scalar())
+
+    def index(self, stream: str, until: float, known: Sequence[Known]) -> None:
+        """Note stamped objects, and until when they are now all known."""
+        entries = list(known)
+        mark = {"scope": self.scope.name, "stream": stream, "until": until}
+
+        def note(connection: sa.Connection) -> None:
+            self._keep(connection, entries)
+            upsert(connection, indexed, ("scope", "stream"), [mark])
+
+        self._writer.do(note)
+
+
+def _trouble(error: Exception) -> JournalError:
+    return JournalError(
+        f"The journal fails: {cause_of(error)}. Nothing is sent without it. Check `journal`."
+    )
+
+
+# ---------------------------------------------------------------------- the database
+
+
+def _engines(url: str) -> tuple[sa.Engine, sa.Engine]:
+    """The journal's database, and that which holds the lock: for SQLite a file beside it."""
+    parsed = checked_url(url, "journal")
+    engine = open_engine(parsed, "journal")
+    if parsed.get_backend_name() != "sqlite":
+        return engine, open_engine(parsed, "journal")
+    beside = f"{parsed.database}.lock"
+    Path(beside).touch(mode=0o600)
+    lock = sa.create_engine(
+        parsed.set(database=beside), connect_args={"timeout": 0, "check_same_thread": False}
+    )
+    return engine, lock
+
+
+def _hold(engine: sa.Engine, url: str) -> sa.Connection:
+    """Take the lock that ends with this process, however it ends."""
+    connection = engine.connect()
+    try:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN EXCLUSIVE")
+            return connection
+        number = int.from_bytes(sha256(b"stripe-alloy journal").digest()[:7], "big")
+        if connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar():
+            return connection
+    except sa.exc.OperationalError as error:
+        if "locked" not in str(error):
+            connection.close()
+            raise
+    connection.close()
+    shown = sa.make_url(url).render_as_string(hide_password=True)
+    raise SettingsError(f"Another run is writing with the journal {shown}: wait until it is done")
+
+
+def _settle_tables(engine: sa.Engine) -> None:
+    """Move what was just written from SQLite's log into the file: the log starts empty."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _prepare(connection: sa.Connection) -> tuple[int, int, tuple[int, int]]:
+    """Bring the tables up to date.
+
+    Returns the number of this run, the last sequence number, and the first and last run before.
+    """
+    exists = sa.inspect(connection).has_table(journals.name)
+    version = connection.execute(sa.select(journals.c.version)).scalar() if exists else None
+    if version is not None and version > VERSION:
+        raise SettingsError(
+            f"The journal is of version {version}, this release knows {VERSION}: upgrade"
+        )
+    prepare(connection)
+    before = connection.execute(sa.select(journals.c.run)).scalar() or 0
+    first = connection.execute(sa.select(journals.c.first_run)).scalar() or 0
+    run = max(before + 1, int(time.time() * 1000))
+    if version is None:
+        made = {"id": uuid.uuid4().hex, "version": VERSION, "run": run, "first_run": run}
+        connection.execute(journals.insert(), made)
+    else:
+        connection.execute(journals.update().values(version=VERSION, run=run))
+    last = connection.execute(sa.select(sa.func.max(operations.c.seq))).scalar()
+    return run, int(last or 0), (int(first), int(before))
+
+
+def _known(
+    stream: str,
+    source: str,
+    key: str,
+    object_id: str | None,
+    older_digest: bytes | None,
+    older_base: bytes | None,
+    digest: bytes | None,
+    base: bytes | None,
+    run: int | None,
+    number: int | None,
+) -> Known:
+    if run is None or number is None:
+        return Known(stream, key, object_id, older_digest, older_base, source)
+    return Known(stream, key, object_id, digest, base, source, position=(run, number))

@@ -1,0 +1,167 @@
+"""What the journal knows of keys: how other records name them, and rows of earlier releases.
+
+Releases up to cb5f45d kept the values of a key, joined by `|`, without names and types. Such a row
+goes over to a key only if the same properties are proven to be meant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qsl
+
+import sqlalchemy as sa
+
+from stripe_alloy.database import MOST, insert_into
+from stripe_alloy.write_log import meta, operations
+from target_stripe_alloy.write.journal import DONE, Journal
+
+_references = sa.Table(
+    "stripe_alloy_references",
+    meta,
+    sa.Column("scope", sa.String(120), primary_key=True),
+    sa.Column("stream", sa.String(60), primary_key=True),
+    sa.Column("reference", sa.String(400), primary_key=True),
+    sa.Column("key", sa.String(500), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""The keys of several properties that a reference of another record may mean: `reference` is
+`form_of` the text. Those of one property follow from its name: `reference` is empty then, and `key`
+a JSON list of names."""
+
+_BY_KEY = sa.text(
+    "CREATE INDEX IF NOT EXISTS stripe_alloy_operations_by_key "
+    'ON stripe_alloy_operations (stream, "key")'
+)
+"""Only journals of earlier releases need it."""
+
+_MAKING = ("create", "replace")
+
+
+class JournalKeys:
+    """Keys of one journal's scope. Thread-safe."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._old: dict[str, bool] = {}
+        self._noted: set[tuple[str, str]] = set()
+
+    # ------------------------------------------------------------------ references
+
+    def note_names(self, stream: str, names: Sequence[str]) -> None:
+        """Note that a stream has keys with these properties."""
+        entry = (stream, json.dumps(sorted(names)))
+        if entry not in self._noted and len(entry[1]) <= 500:
+            self.note(stream, "", entry[1])
+            self._noted.add(entry)
+
+    def names(self, stream: str) -> set[tuple[str, ...]]:
+        """The properties that keys of a stream have."""
+        return {tuple(json.loads(entry)) for entry in self.named(stream, "")}
+
+    def note(self, stream: str, reference: str, key: str) -> None:
+        """Note how other records name a key: before anything else that is noted of it later."""
+        row = {
+            "scope": self._journal.scope.name,
+            "stream": stream,
+            "reference": reference.replace("\0", "\ufffd"),  # PostgreSQL holds no NUL
+            "key": key,
+        }
+        self._journal.tell(
+            lambda c: c.execute(insert_into(c, _references).on_conflict_do_nothing(), row)
+        )
+
+    def named(self, stream: str, reference: str) -> list[str]:
+        """The keys that a reference may mean."""
+        columns = _references.c
+        query = sa.select(columns.key).where(
+            columns.scope == self._journal.scope.name,
+            columns.stream == stream,
+            columns.reference == reference.replace("\0", "\ufffd"),
+        )
+        return self._journal.do(lambda c: [str(row[0]) for row in c.execute(query)])
+
+    # ------------------------------------------------------------------ rows of earlier releases
+
+    def older(self, stream: str, joined: Sequence[str]) -> dict[str, str]:
+        """Rows of an earlier release: joined values → id of the object."""
+        if not joined or not self._has_old(stream):
+            return {}
+        found: dict[str, str] = {}
+        for start in range(0, len(joined), MOST):
+            known = self._journal.recall(stream, joined[start : start + MOST])
+            found |= {key: row.object_id for key, row in known.items() if row.object_id}
+        return found
+
+    def _has_old(self, stream: str) -> bool:
+        """Whether the journal has any such row of a stream; none is ever added."""
+        if stream not in self._old:
+            columns = _objects().c
+            query = sa.select(columns.key).where(
+                columns.scope == self._journal.scope.name,
+                columns.stream == stream,
+                *(columns.key.not_like(f"{begin}%") for begin in ("{", "stamp:", "sha256:")),
+            )
+            self._old[stream] = (
+                self._journal.do(lambda c: c.execute(query.limit(1)).first()) is not None
+            )
+        return self._old[stream]
+
+    def stamps_of(self, stream: str, objects: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """The metadata with which objects were created: joined values → metadata.
+
+        `objects` are the ids, by joined values; one that another request made has none.
+        """
+        columns = operations.c
+        query = sa.select(columns.key, columns.object_id, columns.body).where(
+            columns.scope == self._journal.scope.name,
+            columns.stream == stream,
+            columns.status == DONE,
+            columns.kind.in_(_MAKING),
+            columns.key.in_(sa.bindparam("keys", expanding=True)),
+        )
+
+        def read(connection: sa.Connection) -> list[tuple[str, str | None, str]]:
+            connection.execute(_BY_KEY)
+            names = list(objects)
+            return [
+                tuple(row)
+                for start in range(0, len(names), MOST)
+                for row in connection.execute(query, {"keys": names[start : start + MOST]})
+            ]
+
+        return {
+            key: metadata_in(body)
+            for key, object_id, body in self._journal.do(read)
+            if objects.get(key) == object_id
+        }
+
+    def take_over(self, stream: str, joined: str, key: str) -> None:
+        """Make a row of an earlier release that of a key."""
+        table = _objects()
+        mine = sa.and_(
+            table.c.scope == self._journal.scope.name,
+            table.c.stream == stream,
+        )
+
+        def move(connection: sa.Connection) -> None:
+            taken = sa.select(table.c.key).where(mine, table.c.key == key)
+            if connection.execute(taken).first() is None:
+                update = table.update().where(mine, table.c.key == joined)
+                connection.execute(update.values(key=key))
+
+        self._journal.do(move)
+
+
+def _objects() -> sa.Table:
+    return meta.tables["stripe_alloy_objects"]
+
+
+def metadata_in(body: str) -> dict[str, str]:
+    """The metadata of a form: `metadata[name]`, or `lines[0][metadata][name]`."""
+    found = {}
+    for field, value in parse_qsl(body, keep_blank_values=True):
+        _, inside, name = field.replace("][", "[").partition("metadata[")
+        if inside and "[" not in name:
+            found[name.rstrip("]")] = value
+    return found

@@ -1,0 +1,311 @@
+"""Sends writes exactly once: into the journal, to Stripe, and what came of it into the journal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+from urllib.parse import urlencode
+
+import msgspec
+
+from stripe_alloy.api import errors
+from stripe_alloy.api.errors import NotFound, RequestRefused, StripeError
+from stripe_alloy.api.client import Answer, Params, Transport
+from target_stripe_alloy.plan.plan_types import COPY, Request
+from target_stripe_alloy.plan.effects import tag_of
+from target_stripe_alloy.plan.base_images import Context, Draft, Seen, is_complete, picture, state_of
+from target_stripe_alloy.write.journal import (
+    ABANDONED,
+    DONE,
+    FAILED,
+    Effect,
+    Intent,
+    Journal,
+    Known,
+    Outcome,
+)
+from target_stripe_alloy.write.journal_keys import metadata_in
+from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.plan.record_keys import Keys, described
+from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.resources import BY_STREAM, Object, Resource
+from target_stripe_alloy.write.past_effects import ExecutedKeys
+
+_logger = logging.getLogger(__name__)
+
+KEPT = 23 * 3600.0
+"""Seconds in which an idempotency key is trusted; Stripe keeps it for at least 24 hours."""
+MAKING = frozenset({"create", "replace"})
+_NOT_DONE = (
+    errors.KeyRejected,
+    errors.PermissionMissing,
+    errors.AccountRejected,
+    errors.RateLimited,
+)
+"""Refused before anything was done."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Context).decode
+
+
+class Unclear(Exception):
+    """Whether the write worked must be read: Stripe repeats an old failure, or another's answer."""
+
+
+class Listener(Protocol):
+    """What the deliveries of a run ask, and tell."""
+
+    def learned(self, stream: str, key: str, object_id: str) -> None:
+        """An object came to be."""
+
+    def renamed(self, stream: str, key: str) -> str | None:
+        """The id that an item of a record has in Stripe."""
+
+    def lacking(self, resource: Resource, intent: Intent, context: Context | None) -> list[str]:
+        """The permissions that a write needs and that are not given now."""
+
+    def is_there(self, resource: Resource, intent: Intent) -> bool:
+        """Whether Stripe has an object that a new one would be matched with."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A write that worked."""
+
+    result: Object | None
+    """The stream's object as it is now, if the answer has it."""
+    remembered: bool
+    """Whether the journal has the record's image already."""
+
+
+class Delivery:
+    """Writes of one account."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        journal: Journal,
+        objects: Objects,
+        *,
+        account: str | None,
+        id_mode: str,
+        listener: Listener,
+    ) -> None:
+        self._transport = transport
+        self._journal = journal
+        self._objects = objects
+        self._account = account
+        self._id_mode = id_mode
+        self._listener = listener
+        self._executed = ExecutedKeys(transport, account)
+
+    def send(
+        self,
+        stream: str,
+        key: str,
+        request: Request,
+        *,
+        object_id: str | None = None,
+        draft: Draft | None = None,
+        expand: Params = (),
+        seen: Sequence[Seen] = (),
+    ) -> Delivered:
+        """Write; raises `Unclear`, or the `StripeError` of the refusal or the outage.
+
+        `draft` is the image of the record once this request is done, `expand` how it is read,
+        `seen` what the request was planned upon.
+        """
+        body = urlencode([*pairs_of(dict(request.params)), *expand])
+        context = Context(sorted(request.needs), request.effects, object_id, draft, seen)
+        tag = "".join(tag_of(name) for name, lasting in request.effects[:1] if lasting)
+        intent = self._journal.intend(
+            stream, key, request.kind, request.method, request.path, body, _encode(context), tag
+        )
+        return self._deliver(intent, context, again=False)
+
+    def recover(self) -> None:
+        """Find out what became of the writes that were under way when a run ended."""
+        for intent in self._journal.unanswered_anywhere():
+            self._recover(intent)
+
+    def _recover(self, intent: Intent) -> None:
+        what = f"{intent.kind} {intent.stream} {described(intent.key)}"
+        context = _decode(intent.context) if intent.context else None
+        lacking = self._listener.lacking(BY_STREAM[intent.stream], intent, context)
+        if lacking:
+            self._abandon(intent, context)
+            _logger.warning(
+                "%s: blocked. It was under way when a run ended, and is not sent again: "
+                "%s is not allowed any more. Whether Stripe did it is read when its record comes",
+                what,
+                ", ".join(lacking),
+            )
+            return
+        if self._transport.now() - intent.made_at >= KEPT:
+            self._abandon(intent, context)
+            _logger.info("%s: under way too long ago to send it again; it is looked up", what)
+            return
+        if not self._may_repeat(intent, context):
+            self._abandon(intent, context)
+            _logger.warning(
+                "%s: not sent again. It was under way when a run ended, nothing shows that Stripe "
+                "did it, and what it writes to has changed since. It is planned anew when its "
+                "record comes",
+                what,
+            )
+            return
+        try:
+            self._deliver(intent, context or Context(), again=True)
+        except errors.Conflict:
+            raise  # it is still under way: with another key it might be done twice
+        except (RequestRefused, Unclear) as error:
+            _logger.warning("%s: sent again after a stop, and refused: %s", what, error)
+        else:
+            _logger.info("%s: sent again after a stop", what)
+
+    def _may_repeat(self, intent: Intent, context: Context | None) -> bool:
+        """Whether a request is the right one still, or was executed, so that Stripe replays it."""
+        if self._stands(intent, context or Context()):
+            return True
+        if intent.method != "POST":
+            return False
+        executed = self._executed.has(intent.idempotency_key, intent.path, intent.made_at)
+        if executed is None:  # an action may have been undone since: anew it would be a second one
+            return intent.kind in BY_STREAM[intent.stream].actions
+        return executed
+
+    def _stands(self, intent: Intent, context: Context) -> bool:
+        """Whether all that a request was planned upon is as it was."""
+        if intent.kind == "create" and self._listener.is_there(BY_STREAM[intent.stream], intent):
+            return False
+        if context.seen is None:  # noted by an earlier release, which did not say
+            return intent.kind == "create"
+        return all(self._is_as_seen(seen, intent) for seen in context.seen)
+
+    def _is_as_seen(self, seen: Seen, intent: Intent) -> bool:
+        try:
+            found = self._objects.seen(seen)
+        except RequestRefused:
+            return False
+        if found is None:
+            return intent.method == "DELETE"  # done, or superfluous: Stripe says the same
+        return state_of(found) == seen.state
+
+    def _abandon(self, intent: Intent, context: Context | None) -> None:
+        """Close an intent of which nobody will ask any more what became of it."""
+        object_id = context.object_id if context else None
+        ends = context is not None and context.draft is not None and context.draft.ours is None
+        known = []
+        if ends and object_id and intent.scope == self._journal.scope.name:
+            # Its tombstone means this object and no other, also if it is gone when it comes.
+            known = [Known(intent.stream, intent.key, object_id)]
+        self._journal.answer(intent, Outcome(ABANDONED), known)
+
+    def _deliver(self, intent: Intent, context: Context, *, again: bool) -> Delivered:
+        post = intent.method == "POST"
+        try:
+            answer = self._transport.request(
+                intent.method,
+                intent.path,
+                intent.body,
+                account=self._account,
+                idempotency_key=intent.idempotency_key if post else None,
+            )
+        except StripeError as error:
+            return self._not_done(intent, context, error)
+        if answer.replayed and answer.tries == 1 and not again:
+            # Not ours: nothing was sent with this key before. So nothing was done now either.
+            self._journal.answer(intent, Outcome(ABANDONED, 200, answer.request_id))
+            raise Unclear(f"Stripe answered a new request with an old answer {answer.request_id}")
+        return self._done(intent, context, answer)
+
+    def _done(self, intent: Intent, context: Context, answer: Answer) -> Delivered:
+        resource = BY_STREAM[intent.stream]
+        result = self._made(resource, answer.body, intent)
+        known, remembered = self._known(resource, intent, context, result)
+        if intent.scope != self._journal.scope.name:
+            known = []  # its records are identified in another way than this run's
+        self._note(intent, context, known, result, Outcome(DONE, 200, answer.request_id))
+        for entry in known:
+            if entry.anew:
+                self._listener.learned(entry.stream, entry.key, str(entry.object_id))
+        return Delivered(result, remembered)
+
+    def _note(
+        self,
+        intent: Intent,
+        context: Context,
+        known: Sequence[Known],
+        result: Object | None,
+        outcome: Outcome,
+    ) -> None:
+        """Note the answer, and all that it means, in one transaction."""
+        object_id = result["id"] if result else context.object_id
+        effects = [
+            Effect(intent.stream, object_id, name, lasting)
+            for name, lasting in context.effects
+            if object_id
+        ]
+        self._journal.answer(intent, replace(outcome, object_id=object_id), known, effects)
+
+    def _not_done(self, intent: Intent, context: Context, error: StripeError) -> Delivered:
+        failure = error.failure
+        if isinstance(error, NotFound) and intent.method == "DELETE":
+            # It worked the first time, or somebody else was faster.
+            known = self._known(BY_STREAM[intent.stream], intent, context, None)[0]
+            outcome = Outcome(DONE, failure.status, failure.request_id)
+            self._note(intent, context, known, None, outcome)
+            return Delivered(None, bool(known))
+        if isinstance(error, errors.StripeUnavailable) and failure.replayed:
+            self._journal.answer(intent, Outcome(ABANDONED, failure.status, failure.request_id))
+            raise Unclear(str(failure)) from None
+        refused = isinstance(error, RequestRefused) and not isinstance(error, errors.Conflict)
+        if refused or isinstance(error, _NOT_DONE):
+            text = str(failure)[:2000]
+            self._journal.answer(
+                intent, Outcome(FAILED, failure.status, failure.request_id, error=text)
+            )
+        raise error  # otherwise the outcome is open, and so is the intent
+
+    def _made(self, resource: Resource, body: Object, intent: Intent) -> Object | None:
+        """The stream's object in an answer; a new line is looked up by its stamp."""
+        if body.get("object") == resource.object_name:
+            return body
+        if intent.kind not in MAKING or resource.within != "invoice":
+            return None
+        stamp = metadata_in(intent.body).items()
+        for entry in self._objects.entries(resource, body["id"]):
+            if stamp <= (entry.get("metadata") or {}).items():
+                return entry
+        return None
+
+    def _known(
+        self, resource: Resource, intent: Intent, context: Context, result: Object | None
+    ) -> tuple[list[Known], bool]:
+        """What to keep of a record, and whether its image is in it."""
+        draft = context.draft
+        deleted = bool(draft) and intent.method == "DELETE"
+        known = Known(intent.stream, intent.key, result["id"] if result else None)
+        drawn = bool(draft and (deleted or (result and is_complete(result))))
+        if draft and drawn:
+            known = picture(
+                draft,
+                resource,
+                intent.key,
+                None if deleted else result,
+                lambda own: self._listener.renamed(resource.contains, own),
+            )
+        if result is None or intent.kind not in MAKING:
+            return ([known] if drawn else []), drawn
+        known = replace(known, anew=True, first=intent.kind == "create")
+        return [known, *self._inside(resource, result)], drawn
+
+    def _inside(self, resource: Resource, result: Object) -> list[Known]:
+        """The items that came to be with a copied subscription."""
+        if not resource.contains or self._id_mode != COPY:
+            return []
+        keys = Keys(COPY, ())
+        stamped = [(keys.stamp_of(e), e["id"]) for e in result["items"]["data"]]
+        return [Known(resource.contains, key, made, anew=True) for key, made in stamped if key]

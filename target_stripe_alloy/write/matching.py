@@ -1,0 +1,243 @@
+"""Objects by what people have, `match_by`: an email, a lookup key, a metadata key.
+
+Looked up in lists that are exact at once, or in a whole list of the account, read once a run and
+kept up to date with what the run writes; never in Search, which lags.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stripe_alloy.api.errors import PermissionMissing
+from stripe_alloy.api.paths import segment
+from tap_stripe_alloy.streams import BY_NAME
+from target_stripe_alloy.plan.plan_types import NEWEST, REJECT, REPLACES
+from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.plan.record_keys import UnusableKey, at_field
+from target_stripe_alloy.params_tree import Tree
+from target_stripe_alloy.resources import Object, Resource
+
+_logger = logging.getLogger(__name__)
+
+EXACT: Mapping[tuple[str, str], str] = {
+    ("customers", "email"): "email",
+    ("prices", "lookup_key"): "lookup_keys[]",
+}
+"""(stream, field) → the parameter of its list that finds exactly that."""
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "customers": ("email",),
+    "prices": ("lookup_key",),
+    "invoices": ("number",),
+}
+"""Fields that `match_by` may name, beside metadata keys."""
+WITHIN: Mapping[str, str] = {"payment_methods": "customer"}
+"""Streams whose whole list Stripe may refuse: they are looked for in that of this field."""
+_SHOWN = 10
+
+_Deleted = dict[tuple[str, ...], set[str]]
+"""What deleted objects carried → their ids."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An object that carries what a record is matched by."""
+
+    id: str
+    created: int
+    replaces: str | None
+
+
+@dataclass
+class _Index:
+    """The objects of a stream by what they carry."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    listed: bool = False
+    by_values: dict[tuple[str, ...], dict[str, Candidate]] = field(default_factory=dict)
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def put(self, source: Object, values: tuple[str, ...] | None) -> None:
+        """Note what an object carries now; None: nothing, or it is gone."""
+        before = self.values.pop(str(source["id"]), None)
+        if before is not None:
+            del self.by_values[before][str(source["id"])]
+        if values is not None:
+            found = _candidate(source)
+            self.values[found.id] = values
+            self.by_values.setdefault(values, {})[found.id] = found
+
+
+class Matches:
+    """Finds the objects that records mean by `match_by`. Thread-safe."""
+
+    def __init__(self, objects: Objects, several: str) -> None:
+        self._objects = objects
+        self._several = several
+        self._lock = threading.Lock()
+        self._indexes: dict[tuple[str, tuple[str, ...]], _Index] = {}
+        self._deleted: dict[tuple[str, tuple[str, ...]], _Deleted] = {}
+
+    def find(
+        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
+    ) -> str | None:
+        """The id of the object that carries `wanted`; None if none does.
+
+        Raises `UnusableKey` where several do and none is to be taken.
+        """
+        found = _alive(self._candidates(resource, wanted, tree))
+        if len(found) <= 1:
+            return found[0].id if found else None
+        if self._several == REJECT:
+            said = _several(resource, wanted, found)
+            raise UnusableKey(f"{said}; `on_several_matches` can take the oldest or the newest")
+        found.sort(key=lambda one: one.created, reverse=True)  # lists are newest first already
+        return found[0 if self._several == NEWEST else -1].id
+
+    def only(
+        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
+    ) -> str | None:
+        """The id of the one object that carries `wanted`, as Stripe has it now; None for none.
+
+        Raises `UnusableKey` where several do.
+        """
+        found = _alive(self._candidates(resource, wanted, tree))
+        if len(found) > 1:
+            said = _several(resource, wanted, found)
+            raise UnusableKey(f"{said}; a deletion takes none of several: give it the id")
+        return found[0].id if found else None
+
+    def was_deleted(
+        self, resource: Resource, wanted: Mapping[str, str], besides: Iterable[str]
+    ) -> bool:
+        """Whether another object that carried `wanted` was deleted, by anybody, in 30 days.
+
+        Stripe finds no deleted object by what it carried, but its events show it. A key that may
+        not read them knows only what this run deleted.
+        """
+        fields = tuple(wanted)
+        with self._lock:
+            if (resource.stream, fields) not in self._deleted:
+                found: _Deleted = {}
+                for values, object_id in self._deletions(resource, fields):
+                    found.setdefault(values, set()).add(object_id)
+                self._deleted[resource.stream, fields] = found
+            ids = self._deleted[resource.stream, fields].get(tuple(wanted.values()), set())
+            return not ids <= set(besides)
+
+    def note_deletion(self, resource: Resource, wanted: Mapping[str, str], object_id: str) -> None:
+        """Note that this run deleted an object that carried `wanted`."""
+        with self._lock:
+            known = self._deleted.get((resource.stream, tuple(wanted)))
+            if known is not None:
+                known.setdefault(tuple(wanted.values()), set()).add(object_id)
+
+    def _deletions(
+        self, resource: Resource, fields: Sequence[str]
+    ) -> Iterator[tuple[tuple[str, ...], str]]:
+        subjects = BY_NAME[resource.stream].subjects
+        if not subjects:
+            return
+        types = [("types[]", f"{subject}.deleted") for subject in subjects]
+        try:
+            for event in self._objects.list("/v1/events", types):
+                source = event["data"]["object"]
+                carried = _carried(source, fields)
+                if carried and source.get("object") == resource.object_name:
+                    yield carried, str(source["id"])
+        except PermissionMissing:
+            _logger.warning(
+                "%s: the key may not read events, so that earlier deletions are not seen: a "
+                "tombstone takes the one object that it matches",
+                resource.stream,
+            )
+
+    def candidates(
+        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
+    ) -> list[str]:
+        """The ids of all that carry `wanted`."""
+        return [one.id for one in _alive(self._candidates(resource, wanted, tree))]
+
+    def observe(self, stream: str, source: Object) -> None:
+        """Note what became of an object: whatever was written changes what it is found by."""
+        with self._lock:
+            indexes = [(key[1], index) for key, index in self._indexes.items() if key[0] == stream]
+        for fields, index in indexes:
+            with index.lock:
+                if index.listed:
+                    gone = bool(source.get("deleted"))
+                    index.put(source, None if gone else _carried(source, fields))
+
+    def look_again(self, stream: str) -> None:
+        """Trust no list of a stream any longer."""
+        with self._lock:
+            for key in [key for key in self._indexes if key[0] == stream]:
+                del self._indexes[key]
+
+    def _candidates(
+        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
+    ) -> list[Candidate]:
+        listed = self._exact(resource, wanted, tree)
+        if listed is None:
+            return self._indexed(resource, wanted)
+        values = tuple(wanted.values())
+        return [_candidate(one) for one in listed if _carried(one, tuple(wanted)) == values]
+
+    def _exact(
+        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
+    ) -> Iterable[Object] | None:
+        stream = resource.stream
+        parent = resource.within or WITHIN.get(stream)
+        if parent:
+            owner = tree.get(parent)
+            if not isinstance(owner, str):
+                raise UnusableKey(f"`match_by`: {stream} are matched within their {parent}")
+            if resource.within:
+                return self._objects.entries(resource, owner)
+            return self._objects.list(f"/v1/customers/{segment(str(owner))}/payment_methods")
+        for name, value in wanted.items():
+            if (stream, name) in EXACT:
+                return self._objects.list(resource.path, [(EXACT[stream, name], value)])
+        return None
+
+    def _indexed(self, resource: Resource, wanted: Mapping[str, str]) -> list[Candidate]:
+        fields = tuple(wanted)
+        with self._lock:
+            index = self._indexes.setdefault((resource.stream, fields), _Index())
+        with index.lock:
+            if not index.listed:
+                listed = self._objects.list(resource.path, BY_NAME[resource.stream].list_params)
+                for source in listed:
+                    index.put(source, _carried(source, fields))
+                index.listed = True
+            return list(index.by_values.get(tuple(wanted.values()), {}).values())
+
+
+def carries(source: Object, wanted: Mapping[str, str]) -> bool:
+    """Whether an object carries what a record is matched by."""
+    return _carried(source, tuple(wanted)) == tuple(wanted.values())
+
+
+def _carried(source: Object, fields: Sequence[str]) -> tuple[str, ...] | None:
+    values = [at_field(source, name) for name in fields]
+    return tuple(map(str, values)) if all(value not in (None, "") for value in values) else None
+
+
+def _candidate(source: Object) -> Candidate:
+    replaces = (source.get("metadata") or {}).get(REPLACES)
+    return Candidate(str(source["id"]), int(source.get("created") or 0), replaces)
+
+
+def _several(resource: Resource, wanted: Mapping[str, str], found: Sequence[Candidate]) -> str:
+    ids = ", ".join(one.id for one in found[:_SHOWN])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"{len(found)} {resource.stream} have its {' and '.join(wanted)}: {ids}{more}"
+
+
+def _alive(found: Iterable[Candidate]) -> list[Candidate]:
+    """Without what another of them took the place of."""
+    held = list(found)
+    replaced = {one.replaces for one in held}
+    return [one for one in held if one.id not in replaced]

@@ -1,0 +1,203 @@
+"""Objects by the stamp in their metadata: an index in the journal, brought up to date once a run.
+
+A stamp can be set at any time, by anybody. So the index takes in what was created since the last
+time, and what was changed since, as far as Stripe's events tell; where they do not, the whole list.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from stripe_alloy.api.errors import PermissionMissing
+from tap_stripe_alloy.events.change_detection import RETENTION
+from tap_stripe_alloy.streams import BY_NAME
+from target_stripe_alloy.plan.plan_types import REPLACES
+from target_stripe_alloy.write.journal import Journal, Known
+from target_stripe_alloy.write.journal_keys import JournalKeys
+from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.plan.record_keys import STAMP, Keys, reference_to
+from target_stripe_alloy.resources import Object, Resource
+
+_logger = logging.getLogger(__name__)
+
+OVERLAP = 300.0
+"""Seconds that are listed again: an event may show up later than it happened."""
+_TRUSTED = RETENTION - 86_400.0
+"""Seconds that events are taken to go back."""
+_EVENTS = "/v1/events"
+_MOST_TYPES = 20
+
+
+@dataclass(frozen=True)
+class _Stamped:
+    """An object that carries a stamp."""
+
+    id: str
+    key: str
+    replaces: str | None
+
+
+class Stamps:
+    """The stamped objects of one account. Thread-safe."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        names: JournalKeys,
+        objects: Objects,
+        clock: Callable[[], float],
+    ) -> None:
+        self._journal = journal
+        self._names = names
+        self._objects = objects
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._fresh: set[str] = set()
+
+    def of(self, resource: Resource, keys: Keys, stamps: Sequence[str]) -> list[str]:
+        """Ids of the objects that carry one of these stamps, the likeliest first."""
+        mark = _mark(resource, keys)
+        with self._lock:
+            lock = self._locks.setdefault(mark, threading.Lock())
+        with lock:
+            if mark not in self._fresh:
+                self._bring_up_to_date(resource, keys, mark)
+                self._fresh.add(mark)
+        rows = self._journal.recall(resource.stream, [STAMP + stamp for stamp in stamps])
+        found = (rows.get(STAMP + stamp) for stamp in stamps)
+        return [row.object_id for row in found if row and row.object_id]
+
+    def look_again(self, stream: str) -> None:
+        """Let the next look-up list anew what was created and changed."""
+        with self._lock:
+            self._fresh = {mark for mark in self._fresh if mark.partition("#")[0] != stream}
+
+    # ------------------------------------------------------------------ the index
+
+    def _bring_up_to_date(self, resource: Resource, keys: Keys, mark: str) -> None:
+        until = self._clock()
+        since = self._journal.indexed_until(mark)
+        changed = self._changed(resource, keys, since, until)
+        params = list(BY_NAME[resource.stream].list_params)
+        if since is not None and changed is not None:
+            params.append(("created[gte]", str(int(since - OVERLAP))))
+        listed = self._objects.list(resource.path, params)
+        found = _meant([*_stamped(listed, keys), *_stamped(changed or (), keys)], resource)
+        self._journal.index(mark, until, self._new(resource, keys, found))
+
+    def _new(self, resource: Resource, keys: Keys, found: Mapping[str, _Stamped]) -> list[Known]:
+        """What the index does not have yet, or no longer rightly."""
+        held = self._journal.recall_many(resource.stream, [STAMP + key for key in found])
+        new = []
+        for key, entry in found.items():
+            row = held.get(STAMP + key)
+            before = row.object_id if row else None
+            if before and before != entry.id and not self._moved(resource, keys, before, entry):
+                _say_both(resource, before, entry)
+                continue
+            if before != entry.id:
+                new.append(Known(resource.stream, STAMP + key, entry.id))
+                if keys.external and len(keys.properties) > 1:
+                    self._names.note(resource.stream, reference_to(key), STAMP + key)
+        return new
+
+    def _moved(self, resource: Resource, keys: Keys, before: str, entry: _Stamped) -> bool:
+        """Whether the object that carried a stamp until now is another's, gone, or replaced."""
+        if entry.replaces == before:
+            return True
+        held = self._objects.get(resource.path_of(before, {}))
+        return held is None or keys.stamp_of(held) != entry.key
+
+    # ------------------------------------------------------------------ what was changed
+
+    def _changed(
+        self, resource: Resource, keys: Keys, since: float | None, until: float
+    ) -> list[Object] | None:
+        """The objects changed since the index's mark that carry a stamp now.
+
+        None where no events tell: the first time, after a month, without the permission, and for
+        what Stripe changes without an event.
+        """
+        stream = BY_NAME[resource.stream]
+        silent = stream.edited_in_silence or not stream.subjects
+        if since is None or silent or until - since > _TRUSTED:
+            return None
+        types = [("types[]", f"{subject}.updated") for subject in stream.subjects[:_MOST_TYPES]]
+        asked = [*types, ("created[gte]", str(int(since - OVERLAP)))]
+        try:
+            events = list(self._objects.list(_EVENTS, asked))
+        except PermissionMissing:
+            return None
+        snapshots = [event["data"]["object"] for event in events]
+        return list(self._now(resource, keys, snapshots))
+
+    def _now(
+        self, resource: Resource, keys: Keys, snapshots: Iterable[dict[str, Any]]
+    ) -> Iterator[Object]:
+        stamped = {
+            (str(one["id"]), key)
+            for one in snapshots
+            if one.get("object") == resource.object_name and (key := keys.stamp_of(one))
+        }
+        held = self._journal.recall_many(resource.stream, [STAMP + key for _, key in stamped])
+        ids = {
+            object_id
+            for object_id, key in stamped
+            if (row := held.get(STAMP + key)) is None or row.object_id != object_id
+        }
+        for object_id in sorted(ids):
+            found = self._objects.get(resource.path_of(object_id, {}))
+            if found is not None:
+                yield found
+
+
+def _mark(resource: Resource, keys: Keys) -> str:
+    """The name of an index: that of a stream and of key properties."""
+    names = "\n".join(sorted(keys.properties)) if keys.external else ""
+    return f"{resource.stream}#{sha256(names.encode()).hexdigest()[:16]}"
+
+
+def _stamped(listed: Iterable[Object], keys: Keys) -> Iterator[_Stamped]:
+    for entry in listed:
+        key = keys.stamp_of(entry)
+        if key is not None:
+            yield _Stamped(str(entry["id"]), key, (entry.get("metadata") or {}).get(REPLACES))
+
+
+def _meant(entries: Sequence[_Stamped], resource: Resource) -> dict[str, _Stamped]:
+    """The object of each stamp: of several the older one, and none that another replaced."""
+    replaced = {(entry.key, entry.replaces) for entry in entries}
+    found: dict[str, _Stamped] = {}
+    for entry in entries:
+        if (entry.key, entry.id) in replaced:
+            continue
+        if entry.key in found and found[entry.key].id != entry.id:
+            _say_both(resource, entry.id, found[entry.key])
+        found[entry.key] = entry
+    return found
+
+
+def _say_both(resource: Resource, older: str, entry: _Stamped) -> None:
+    _logger.warning(
+        "%s %s and %s both carry the key %s: the older one is meant",
+        resource.stream, older, entry.id, entry.key,
+    )  # fmt: skip
+
+
+def successor_of(objects: Objects, resource: Resource, price: Object) -> Object | None:
+    """The price that took an archived one's place, however often; None if none did."""
+    if not resource.succeeded or price.get("active", True):
+        return None
+    listed = list(objects.list(resource.path, [("product", str(price["product"]))]))
+    by_replaced = {(one.get("metadata") or {}).get(REPLACES): one for one in reversed(listed)}
+    found, seen = None, {str(price["id"])}
+    while (heir := by_replaced.get(str((found or price)["id"]))) and heir["id"] not in seen:
+        found = heir
+        seen.add(str(heir["id"]))
+    return found

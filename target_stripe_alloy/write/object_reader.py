@@ -1,0 +1,167 @@
+"""Reads the objects that records are about, whole, and as trees."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from stripe_alloy.api.errors import NotFound, StripeError
+from stripe_alloy.api.paths import segment
+from stripe_alloy.api.client import Params, Transport
+from tap_stripe_alloy.listing.nested_lists import Completion
+from tap_stripe_alloy.scheduler import Get
+from tap_stripe_alloy.listing.list_endpoint import Listed
+from tap_stripe_alloy.records.stream_schemas import nested_lists, stream_schema
+from tap_stripe_alloy.streams import STREAMS
+from target_stripe_alloy.plan.plan_types import Wanted
+from target_stripe_alloy.plan.base_images import Seen, state_of, trees_of
+from target_stripe_alloy.params_tree import Tree
+from target_stripe_alloy.resources import Object, Resource
+
+_DECIDING = ("currency", "collection_method")
+"""Fields that readings and guards look at, whatever the record holds."""
+
+_VARIANTS = {stream.path: stream.list_variants for stream in STREAMS if stream.list_variants}
+
+
+class Objects:
+    """The objects of one account."""
+
+    def __init__(self, transport: Transport, account: str | None) -> None:
+        self._transport = transport
+        self._account = account
+
+    def get(self, path: str, params: Params = ()) -> Object | None:
+        """One object; None where there is none, or only its tombstone."""
+        try:
+            body: Object = self._transport.get(path, params, account=self._account).body
+        except NotFound:
+            return None
+        return None if body.get("deleted") else body
+
+    def seen(self, seen: Seen) -> Object | None:
+        """What a request was planned upon, as it is now; None where it is gone."""
+        if seen.entry:
+            return next((e for e in self.list(seen.path) if e["id"] == seen.entry), None)
+        return self.get(seen.path, [("expand[]", name) for name in seen.expand])
+
+    def list(self, path: str, params: Params = ()) -> Iterator[Object]:
+        """The objects of a list, those that it shows only when asked for among them."""
+        for variant in _VARIANTS.get(path, ((),)):
+            yield from self._transport.walk(path, [*params, *variant], account=self._account)
+
+    def entries(self, resource: Resource, parent: str) -> Iterator[Object]:
+        """The lines of an invoice, the items of a subscription."""
+        if resource.within == "invoice":
+            return self.list(f"/v1/invoices/{segment(parent)}/lines")
+        return self.list("/v1/subscription_items", [("subscription", parent)])
+
+    def current(
+        self,
+        resource: Resource,
+        object_id: str,
+        tree: Mapping[str, Tree],
+        fields: Mapping[str, Any],
+    ) -> Object | None:
+        """The object that a record with these fields means."""
+        if resource.within == "invoice":  # Stripe lists lines, and retrieves none
+            invoice = str(tree.get("invoice") or fields.get("invoice") or "")
+            if not invoice:
+                return None
+            entries = self.entries(resource, invoice)
+            return next((entry for entry in entries if entry["id"] == object_id), None)
+        found = self.get(resource.path_of(object_id, fields), expansions(resource, fields))
+        return self.whole(resource, found) if found else None
+
+    def whole(self, resource: Resource, source: Object) -> Object:
+        """Return the object with the lists inside it complete."""
+        completion = Completion(
+            [source], _listed(resource), account=self._account, then=lambda _: ()
+        )
+        steps = deque(completion.steps())
+        while steps:
+            get = steps.popleft()
+            assert isinstance(get, Get)  # noqa: S101 - `then` yields no batches
+            try:
+                answer = self._transport.get(get.path, get.params, account=get.account)
+            except StripeError as error:
+                if get.otherwise is None:
+                    raise
+                steps.extend(get.otherwise(error))
+            else:
+                steps.extend(get.then(answer))
+        return source
+
+
+def theirs_of(wanted: Wanted, current: Object | None) -> dict[str, Tree]:
+    """Return an object as a tree: what the record speaks of, its items by their ids."""
+    if current is None:
+        return {}
+    resource = wanted.resource
+    names = {*wanted.fields, *wanted.tree, *resource.archive, *_DECIDING}
+    if resource.succeeded:
+        names |= current.keys()  # a successor takes over all of it
+    return trees_of(resource, sorted(names), current)
+
+
+def seen_as(
+    resource: Resource,
+    current: Object | None,
+    fields: Mapping[str, Any] = MappingProxyType({}),
+    parent: Object | None = None,
+) -> list[Seen]:
+    """Return what a request on an object is planned upon, to be looked at before a repeat.
+
+    `fields` are the record's, `parent` is the invoice of a line, where it decides.
+    """
+    seen = []
+    if parent and parent.get("id"):
+        path = f"/v1/invoices/{segment(str(parent['id']))}"
+        seen.append(Seen(path, state_of(parent)))
+    if current is None:
+        return seen
+    if resource.within == "invoice":
+        path = f"/v1/invoices/{segment(str(current['invoice']))}/lines"
+        return [*seen, Seen(path, state_of(current), entry=str(current["id"]))]
+    path = resource.path_of(current["id"], current)
+    expand = [name for _, name in expansions(resource, fields)]
+    return [*seen, Seen(path, state_of(current), expand)]
+
+
+def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the expansions with which an object is read, before and after it is written.
+
+    Both alike: what only one of them shows would look like somebody else's change.
+    """
+    # Whatever takes this one's place must have all of it.
+    wanted = resource.on_request
+    if not resource.succeeded:
+        wanted &= fields.keys()
+    expand = [("expand[]", name) for name in sorted(wanted)]
+    if _holds_objects(fields.get("discounts")):
+        expand.append(("expand[]", "discounts"))
+    items = fields.get("items")
+    entries = items.get("data") if isinstance(items, dict) else items
+    if resource.contains and any(
+        isinstance(entry, dict) and _holds_objects(entry.get("discounts"))
+        for entry in entries or ()
+    ):
+        expand.append(("expand[]", "items.data.discounts"))
+    return expand
+
+
+@cache
+def _of_stream(stream: str, path: str) -> Listed:
+    schema = stream_schema(stream, expand=(), unix=False)
+    return Listed(path, nested=nested_lists(schema))
+
+
+def _listed(resource: Resource) -> Listed:
+    return _of_stream(resource.stream, resource.path)
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, Sequence) and any(isinstance(entry, dict) for entry in value)

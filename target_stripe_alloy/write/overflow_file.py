@@ -1,0 +1,65 @@
+"""Records that wait for others: some in memory, the rest in a temporary file without a name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import msgspec
+
+from target_stripe_alloy.write.queued_records import Job
+
+MEMORY = 32 << 20
+"""Bytes of waiting records that stay in memory."""
+
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Spool:
+    """Keeps the records of jobs. Thread-safe."""
+
+    def __init__(self, encode: Callable[[Any], bytes], memory: int = MEMORY) -> None:
+        self._encode = encode
+        self._room = memory
+        self._lock = threading.Lock()
+        self._file: IO[bytes] | None = None
+        self._places: dict[int, tuple[int, int]] = {}
+        self._in_memory: set[int] = set()
+
+    def put(self, job: Job) -> None:
+        """Keep a job's record until it is taken; the job may be without it until then."""
+        with self._lock:
+            if job.number in self._in_memory or job.number in self._places:
+                return
+            if job.size <= self._room:
+                self._room -= job.size
+                self._in_memory.add(job.number)
+                return
+            if self._file is None:
+                self._file = TemporaryFile(prefix="stripe-alloy-")  # noqa: SIM115 - until `close`
+            text = self._encode(job.record)
+            place = self._file.seek(0, 2)
+            self._file.write(text)
+            self._places[job.number] = place, len(text)
+            job.record = _NOTHING
+
+    def take(self, job: Job) -> None:
+        """Give a job its record back."""
+        with self._lock:
+            if job.number in self._in_memory:
+                self._in_memory.remove(job.number)
+                self._room += job.size
+            elif place := self._places.pop(job.number, None):
+                assert self._file  # noqa: S101 - it has a place there
+                self._file.seek(place[0])
+                job.record = _decode(self._file.read(place[1]))
+
+    def close(self) -> None:
+        """Drop what is left."""
+        with self._lock:
+            if self._file:
+                self._file.close()

@@ -1,0 +1,127 @@
+"""Reads from Stripe's events what no field of an object shows: that we did something already."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from stripe_alloy.api.errors import PermissionMissing, SettingsError
+from stripe_alloy.api.client import Transport
+from stripe_alloy.write_log import KEY_PREFIX
+from tap_stripe_alloy.streams import BY_NAME
+from target_stripe_alloy.plan.plan_types import Wanted
+from target_stripe_alloy.plan.effects import of_action, tag_of
+from target_stripe_alloy.resources import Action, Object
+
+SLACK = 60
+"""Seconds by which an event may be dated before its object."""
+MOST_EVENTS = 10_000
+"""Events of a kind that are read to find one; what is not found among them is not known."""
+
+
+class Traces:
+    """Events of some types that were caused by requests of this target, newest first. Thread-safe.
+
+    Stripe lists events of the last 30 days. Each type is listed once a run, no further back than
+    the oldest object that was asked about.
+    """
+
+    def __init__(self, transport: Transport, account: str | None) -> None:
+        self._transport = transport
+        self._account = account
+        self._lock = threading.Lock()
+        self._lists: dict[str, _Listed] = {}
+
+    def look_again(self) -> None:
+        """Forget what was listed: more may have happened since."""
+        with self._lock:
+            self._lists.clear()
+
+    def of(
+        self, action: Action, wanted: Wanted, current: Object, done: frozenset[str]
+    ) -> frozenset[str]:
+        """Return the effect of an action that only an event shows, if it was ours and was had.
+
+        Raises `SettingsError` for a key that may not read events: nobody could tell then.
+        """
+        effect = of_action(str(wanted.action), wanted.occasion)
+        if not action.event or effect in done:
+            return frozenset()
+        since = int(current.get("created") or 0) - SLACK
+        with self._lock:
+            listed = self._lists.get(action.event)
+            if listed is None:
+                events = self._transport.walk(
+                    "/v1/events", [("type", action.event)], account=self._account
+                )
+                listed = self._lists[action.event] = _Listed(events)
+            try:
+                listed.reach(since)
+            except PermissionMissing as error:
+                raise SettingsError(
+                    f"Whether `{wanted.action}` was done before is read from events, and the key "
+                    f"may not read them: grant 'Events: read' ({error.failure.message})"
+                ) from None
+        tags = {tag_of(effect)} if wanted.occasion else {tag_of(effect), ""}
+        ours = any((current["id"], tag) in listed.ours for tag in tags)
+        return frozenset({effect} if ours else ())
+
+
+class ExecutedKeys:
+    """Tells whether Stripe executed a request, by the events that name its idempotency key."""
+
+    def __init__(self, transport: Transport, account: str | None) -> None:
+        self._transport = transport
+        self._account = account
+
+    def has(self, key: str, path: str, since: float) -> bool | None:
+        """Return whether an event since then names a key; None for a key that reads no events.
+
+        `path` is that of the request. A request that changed nothing has no event either.
+        """
+        try:
+            return any(key == found for found in self._keys(path, since))
+        except PermissionMissing:
+            return None
+
+    def _keys(self, path: str, since: float) -> Iterator[str]:
+        begin = ("created[gte]", str(int(since) - SLACK))
+        for subject in _subjects_of(path):
+            params = [begin, *([("type", f"{subject}.*")] if subject else [])]
+            events = self._transport.walk("/v1/events", params, account=self._account)
+            for event in islice(events, MOST_EVENTS):
+                yield str((event.get("request") or {}).get("idempotency_key") or "")
+
+
+def _subjects_of(path: str) -> tuple[str, ...]:
+    """What the types of the events of a request begin with; an empty one: any."""
+    found = next((s for s in BY_NAME.values() if f"{path}/".startswith(f"{s.path}/")), None)
+    return (found.subjects if found else ()) or ("",)
+
+
+class _Listed:
+    """The part of a list of events that was read so far."""
+
+    def __init__(self, events: Iterator[dict[str, Any]]) -> None:
+        self._events = events
+        self._reached: float = float("inf")
+        self.ours: set[tuple[str, str]] = set()
+        """Ids of the objects of events that our requests caused, and tags of their keys.
+
+        Keys of earlier releases have no tag, and of two occasions one.
+        """
+
+    def reach(self, since: float) -> None:
+        """Read back to a time, Unix seconds."""
+        while self._reached >= since:
+            event = next(self._events, None)
+            if event is None:
+                self._reached = float("-inf")
+                return
+            self._reached = event["created"]
+            key = str((event.get("request") or {}).get("idempotency_key") or "")
+            if key.startswith(KEY_PREFIX):
+                tag = key.removeprefix(KEY_PREFIX)[40:]
+                self.ours.add((event["data"]["object"]["id"], tag))
