@@ -131,7 +131,16 @@ def target_command(
 def receiver(folder: Path) -> Iterator[str]:
     """The URL of `stripe-alloy listen` in a process of its own, its inbox in the folder."""
     inbox = f"sqlite:///{folder}/inbox.db"
-    command = [sys.executable, "-m", "stripe_alloy_cli.cli", "listen", "--inbox", inbox, "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "stripe_alloy_cli.cli",
+        "listen",
+        "--inbox",
+        inbox,
+        "--port",
+        "0",
+    ]
     env = {**os.environ, "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET}
     with on_core(SERVER):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)

@@ -11,7 +11,7 @@ from singer_sdk.authenticators import BearerTokenAuthenticator
 from singer_sdk.pagination import BaseAPIPaginator
 from typing_extensions import override
 
-from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from tap_stripe_alloy.records.stream_schemas import stream_schema
 
 
 class ByLastId(BaseAPIPaginator[str]):
@@ -32,7 +32,7 @@ class Charges(RESTStream[str]):
     name = "charges"
     path = "/v1/charges"
     primary_keys: ClassVar[tuple[str, ...]] = ("id",)
-    schema: ClassVar[dict[str, Any]] = shape.stream_schema("charges", expand=[], unix=True)
+    schema: ClassVar[dict[str, Any]] = stream_schema("charges", expand=[], unix=True)
     records_jsonpath = "$.data[*]"
     url_base = os.environ.get("STOCK_URL", "")
 

@@ -1,7 +1,7 @@
 """Write the tap's schemas from the installed `stripe` package, or check that they are current.
 
-python scripts/generate_schemas.py           write tap_stripe_alloy/schemas/
-python scripts/generate_schemas.py --check   write nothing; exit 1 if anything differs
+python -m scripts.generate_schemas           write stripe_alloy/api/schemas/
+python -m scripts.generate_schemas --check   write nothing; exit 1 if anything differs
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from schemagen.output import VERSION_FILE, differences, generate, versions, write
-from schemagen.source import Package
-from schemagen.times import ReviewNeeded, Times
+from scripts.schemagen.output import VERSION_FILE, differences, generate, versions, write
+from scripts.schemagen.source import Package
+from scripts.schemagen.times import ReviewNeeded, Times
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMAS = ROOT / "tap_stripe_alloy" / "schemas"
+SCHEMAS = ROOT / "stripe_alloy" / "api" / "schemas"
 TIMES = ROOT / "scripts" / "time_fields.json"
 
 
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(review, f"The list of times: scripts/{TIMES.name}", sep="\n", file=sys.stderr)
         return 1
     if problems:
-        print(*problems, "To write: python scripts/generate_schemas.py", sep="\n", file=sys.stderr)
+        print(*problems, "To write: python -m scripts.generate_schemas", sep="\n", file=sys.stderr)
     return 1 if problems else 0
 
 

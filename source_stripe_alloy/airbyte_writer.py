@@ -13,8 +13,8 @@ from airbyte_protocol_dataclasses.models import AirbyteLogMessage, AirbyteMessag
 from singer_sdk.singerlib import Message, RecordMessage, StateMessage
 from typing_extensions import override
 
-from source_stripe_alloy.stream_status import Ledger
 from source_stripe_alloy.protocol import lean
+from source_stripe_alloy.stream_status import Ledger
 from stripe_alloy.api.errors import one_line, without_secrets
 from tap_stripe_alloy.records.singer_writer import BufferedWriter
 

@@ -17,7 +17,7 @@ from airbyte_protocol_dataclasses.models import (
     Type,
 )
 
-from source_stripe_alloy.stream_status import Ledger
+from source_stripe_alloy.airbyte_writer import AirbyteWriter, Log
 from source_stripe_alloy.protocol import (
     LEFT_OUT,
     bookmarks_in,
@@ -27,11 +27,11 @@ from source_stripe_alloy.protocol import (
     start_of,
     stream_of,
 )
-from source_stripe_alloy.airbyte_writer import AirbyteWriter, Log
+from source_stripe_alloy.stream_status import Ledger
 from stripe_alloy.api.errors import AlloyError, StreamsRefused
-from stripe_alloy.text_files import read_json, read_object
+from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.singer_main import check_output, log_discreetly, run, said_of
-from tap_stripe_alloy.streams import BY_NAME
+from stripe_alloy.text_files import read_json, read_object
 from tap_stripe_alloy.tap import TapStripeAlloy
 
 _CONFIG = click.option("--config", required=True, help="The source's configuration.")

@@ -6,10 +6,10 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stripe_alloy.emulator import IN_MEMORY, emulates, store_of
+from stripe_alloy.api.client import Transport
 from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.api.rate_limiter import Budget, budget_for
-from stripe_alloy.api.client import Transport
+from stripe_alloy.emulator import IN_MEMORY, emulates, store_of
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator import Emulator

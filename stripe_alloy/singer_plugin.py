@@ -12,6 +12,7 @@ from singer_sdk.plugin_base import PluginBase, _plugin_log_level
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR, extend_validator_with_defaults
 from typing_extensions import override
 
+from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.configs import (
     ConfigFiles,
     check_characters,
@@ -19,7 +20,6 @@ from stripe_alloy.configs import (
     problems_in,
     unknown_settings,
 )
-from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.singer_main import check_output, log_discreetly, run
 from stripe_alloy.stream_maps import check_stream_maps, stream_map_errors
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from stripe_alloy.database import MOST, cause_of, checked_url, open_engine
 from stripe_alloy.api.errors import AlloyError
+from stripe_alloy.database import MOST, cause_of, checked_url, open_engine
 
 KEY_PREFIX = "alloy-"
 """How the target's idempotency keys begin."""

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from stripe_alloy.api.errors import AlloyError, SettingsError, one_line, without_secrets
-from stripe_alloy.text_files import open_lines, read_object, shown_name
 from stripe_alloy.singer_main import said_of_system, said_of_usage
+from stripe_alloy.text_files import open_lines, read_object, shown_name
 
 MAX_BODY_BYTES = 1 << 28
 MAX_TOLERANCE = 31 * 86_400
@@ -196,7 +196,7 @@ def serve(
     show_default=True,
     help="Bytes that a request may have.",
 )
-def listen(*, config: str | None, **given: Any) -> None:
+def listen(*, config: str | None, inbox: str | None, **given: Any) -> None:
     """Receive Stripe's webhooks into an inbox, until SIGINT or SIGTERM.
 
     Signing secrets come from the file of secrets, or from STRIPE_WEBHOOK_SECRET, with commas
@@ -217,7 +217,10 @@ def listen(*, config: str | None, **given: Any) -> None:
         given_config = read_object(config, "--config")
         _check_types(given_config)
         settings = read_settings(given_config)
-    run(Options(settings, **given), lambda line: click.echo(without_secrets(line), err=True))
+        inbox = inbox or settings.webhook_inbox
+    accounts = settings.account_ids if settings else ()
+    options = Options(settings, accounts, inbox, **given)
+    run(options, lambda line: click.echo(without_secrets(line), err=True))
 
 
 def _check_types(config: dict[str, Any]) -> None:

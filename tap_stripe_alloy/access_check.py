@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stripe_alloy.api.errors import PermissionMissing, RequestRefused
-from tap_stripe_alloy.streams import ways
+from stripe_alloy.api.object_types import test_clock_hops
 
 if TYPE_CHECKING:
     from stripe_alloy.api.client import Transport
-    from tap_stripe_alloy.stream import StripeStream
+    from stripe_alloy.api.object_types import ObjectType
 
 
 def verdict_on(
-    stream: type[StripeStream], transport: Transport, account: str | None, *, clocks: bool = False
+    stream: ObjectType, transport: Transport, account: str | None, *, clocks: bool = False
 ) -> str:
     """What keeps the key from reading a stream, asked of Stripe; empty if nothing does.
 
     `clocks`: whether it is also to read what is on test clocks. Raises a `StripeError` on what
     concerns no single stream, such as a key that is refused.
     """
-    for way in ways(stream)[:-1] if clocks else ():  # the last is the stream's own list
+    for way in test_clock_hops(stream)[:-1] if clocks else ():  # the last is the stream's own list
         try:
             transport.get(way.path, [("limit", "1")], account=account)
         except PermissionMissing as error:
@@ -39,7 +39,7 @@ def verdict_on(
     return str(refusal)
 
 
-def lacking(stream: type[StripeStream], error: PermissionMissing) -> str:
+def lacking(stream: ObjectType, error: PermissionMissing) -> str:
     """The permission that is missing, as the Dashboard and as Stripe's answer name it."""
     named = f" ({error.permission})" if error.permission else ""
     return f"the key lacks the permission {error.needs or stream.permission!r}{named}."

@@ -21,8 +21,9 @@ from typing import Any
 from typing_extensions import override
 
 from stripe_alloy.api.errors import SettingsError
-from tap_stripe_alloy.listing.windows import OPEN, Missing
-from tap_stripe_alloy.records.conversion import rfc3339, unix_seconds
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND
+from stripe_alloy.api.timestamps import rfc3339, unix_seconds
+from tap_stripe_alloy.listing.windows import Missing
 
 EVENTS_UNTIL = "events_until"
 INBOX = "inbox"
@@ -303,7 +304,7 @@ class SecondListing(Bookmark):
     @override
     def changes_from(self) -> int:
         """Nothing is too old for it: changes are read beside it."""
-        return OPEN
+        return NO_UPPER_BOUND
 
     @property
     @override

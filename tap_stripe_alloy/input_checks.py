@@ -11,7 +11,7 @@ from math import inf
 from typing import Any
 
 from stripe_alloy.api.errors import SettingsError
-from tap_stripe_alloy.records.conversion import unix_seconds
+from stripe_alloy.api.timestamps import unix_seconds
 
 _ADVICE = "Give the state file that this tap wrote last, or none to read all anew"
 Check = Callable[[Any, str], None]

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from stripe_alloy.api.client import Answer, Transport
 from stripe_alloy.api.errors import AccountRejected, PermissionMissing, StripeError
-from stripe_alloy.api.responses import OneObject, OnePage, Trail
-from stripe_alloy.api.client import Answer, Decode, Params, Transport
+from stripe_alloy.api.requests import Gather, GetRequest, Reader
 from tap_stripe_alloy.workers import Workers
 
 POLL = 0.5
@@ -42,41 +42,14 @@ class Batch:
 class Get:
     """A request, and what follows from its answer."""
 
-    path: str
-    params: Params
-    account: str | None
+    request: GetRequest
     then: Callable[[Answer], Iterable[Step]]
     otherwise: Callable[[StripeError], Iterable[Step]] | None = None
     """What follows from a refusal; without it the error ends the source or the run."""
-    decode: Decode | None = None
-    of: OneObject | None = None
-    """The object that is asked for; without it the answer is to be a page of a list."""
-    trail: Trail | None = None
-    """The cursors of the list so far."""
-    stream: str | None = None
-    """The stream it is for, where that is not all of its source."""
-    some_lack_ids: bool = False
-    """Whether single objects of a page that have no id are named and left out."""
-    timed: bool = False
-    """Whether bookmarks follow from when it is answered."""
 
     def fetch(self, transport: Transport) -> Answer:
         """Send it."""
-        answer = self._fetch(transport)
-        return transport.timed(answer) if self.timed else answer
-
-    def _fetch(self, transport: Transport) -> Answer:
-        return transport.get(
-            self.path,
-            self.params,
-            account=self.account,
-            decode=self.decode,
-            expected=self.of or self._page(),
-        )
-
-    def _page(self) -> OnePage:
-        after = next((value for name, value in self.params if name == "starting_after"), None)
-        return OnePage(after, self.trail or Trail(), self.some_lack_ids)
+        return self.request.send(transport)
 
 
 @dataclass(frozen=True)
@@ -103,6 +76,65 @@ Step = Batch | Get | Look | Begin
 
 def nothing() -> None:
     """Nothing is to be done once a batch is written."""
+
+
+T = TypeVar("T")
+
+
+def steps_of(
+    reader: Reader[T],
+    then: Callable[[T], Iterable[Step]],
+    otherwise: Callable[[StripeError], Iterable[Step]] | None = None,
+) -> Iterable[Step]:
+    """Run a reader; return its first requests, or what follows from its result.
+
+    `otherwise` is asked what follows from an error that the reader lets through.
+    """
+    return _resume(reader, then, otherwise, None)
+
+
+def _resume(
+    reader: Reader[T],
+    then: Callable[[T], Iterable[Step]],
+    otherwise: Callable[[StripeError], Iterable[Step]] | None,
+    outcome: Any,
+) -> Iterable[Step]:
+    """Give a reader what it waits for."""
+    try:
+        failed = isinstance(outcome, StripeError)
+        wanted = reader.throw(outcome) if failed else reader.send(outcome)
+    except StopIteration as end:
+        return then(end.value)
+    except StripeError as error:
+        if otherwise is None:
+            raise
+        return otherwise(error)
+    go_on = partial(_resume, reader, then, otherwise)
+    if isinstance(wanted, Gather):
+        return _gather(wanted.readers, go_on)
+    return [Get(wanted, go_on, go_on)]
+
+
+def _gather(
+    readers: Sequence[Reader[Any]], go_on: Callable[[Any], Iterable[Step]]
+) -> Iterator[Step]:
+    """Run readers side by side; the first error counts, and what the others find then does not."""
+    results: dict[int, Any] = {}
+    failed: list[StripeError] = []
+
+    def ended(number: int, result: Any) -> Iterable[Step]:
+        results[number] = result
+        done = len(results) == len(readers) and not failed
+        return go_on([results[number] for number in range(len(readers))]) if done else ()
+
+    def refused(error: StripeError) -> Iterable[Step]:
+        failed.append(error)
+        return go_on(error) if len(failed) == 1 else ()
+
+    if not readers:
+        yield from go_on([])
+    for number, reader in enumerate(readers):
+        yield from steps_of(reader, partial(ended, number), refused)
 
 
 class Source(Protocol):
@@ -270,9 +302,9 @@ class Fetcher:
 
 def _about(source: Source, get: Get | Look) -> str:
     """What an error is to name: stream, object and account."""
-    stream = get.stream if isinstance(get, Get) else None
+    stream = get.request.stream if isinstance(get, Get) else None
     names = [stream] if stream else source.streams
     found = f"Stream{'s' if len(names) > 1 else ''} {', '.join(names)}"
-    if isinstance(get, Get) and get.of:
-        found += f", {get.of.object} {get.of.id!r}"
+    if isinstance(get, Get) and get.request.of:
+        found += f", {get.request.of.object} {get.request.of.id!r}"
     return f"{found}, account {source.account}" if source.account else found

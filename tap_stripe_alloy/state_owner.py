@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.errors import AccountRejected, NotFound, PermissionMissing, SettingsError
-from stripe_alloy.api.responses import OneObject
+from stripe_alloy.api.events import RETENTION
 from stripe_alloy.api.paths import item_path
-from tap_stripe_alloy.events.change_detection import RETENTION
-from tap_stripe_alloy.records.conversion import DAY, unix_seconds
+from stripe_alloy.api.responses import OneObject
+from stripe_alloy.api.timestamps import DAY, unix_seconds
 from tap_stripe_alloy.row_settings import is_begun
 
 if TYPE_CHECKING:

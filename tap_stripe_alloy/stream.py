@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import singer_sdk.singerlib as singer
 from singer_sdk import Stream
@@ -13,14 +13,16 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
+from stripe_alloy.api.list_endpoint import Listed
+from stripe_alloy.api.object_types import ObjectType
+from stripe_alloy.api.schemas import nested_lists
+from stripe_alloy.record_columns import ADDED
 from stripe_alloy.stream_maps import transformed
-from tap_stripe_alloy.records.conversion import stream_schemas as shape
-from tap_stripe_alloy.listing.windows import HISTORY
-from tap_stripe_alloy.listing.list_endpoint import Listed
 from tap_stripe_alloy.records.conversion import Record, surprises
+from tap_stripe_alloy.records.stream_schemas import stream_schema, with_nulls
+from tap_stripe_alloy.records.tombstones import Tombstone, let_through
 from tap_stripe_alloy.row_settings import Shape, digest_of_maps, key_for
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
-from tap_stripe_alloy.records.tombstones import Tombstone, let_through
 
 if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
@@ -36,59 +38,25 @@ Deselected = dict[str, "Deselected | None"]
 
 
 class StripeStream(Stream):
-    """A stream is data: what a subclass declares."""
-
-    name: str
-    object_name: ClassVar[str]
-    """Stripe's `object`; events are routed by it."""
-    path: ClassVar[str]
-    other_paths: ClassVar[tuple[str, ...]] = ()
-    """Lists that serve where an account refuses the first."""
-    list_params: ClassVar[tuple[tuple[str, str], ...]] = ()
-    list_variants: ClassVar[tuple[tuple[tuple[str, str], ...], ...]] = ()
-    """Further parameters, where only several lists together hold all objects."""
-    by_created: ClassVar[bool] = True
-    """Whether the list can be filtered by `created`."""
-    history: ClassVar[int] = HISTORY
-    """Seconds that the list is taken to go back."""
-    told_by_events: ClassVar[bool] = True
-    """Whether changes come as events; else only what is new can be read."""
-    whole: ClassVar[bool] = True
-    """Whether the list holds all there ever was, but for what was deleted. If not, a listing does
-    not tell what is gone, and no ACTIVATE_VERSION follows it."""
-    edited_in_silence: ClassVar[bool] = False
-    """Whether some edits of its objects make no event."""
-    subjects: ClassVar[tuple[str, ...]] = ()
-    """What events about its objects are named for, up to the last dot."""
-    deleted_by: ClassVar[tuple[str, ...]] = ()
-    """Events after which the object no longer exists."""
-    deleted_for: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Events after which only those objects no longer exist, for good, whose ids begin so."""
-    parent: ClassVar[type[StripeStream] | None] = None
-    parent_field: ClassVar[str | None] = None
-    """The field of the parent that lists this stream's objects."""
-    on_clocks: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """How to find its objects on test clocks, which its list leaves out: lists, each with the
-    parameter that takes an id of the one before; the first takes a clock's, the last is its own."""
-    permission: ClassVar[str]
-    """The restricted key's permission, as the Dashboard names it."""
+    """The stream of an object type."""
 
     primary_keys: Sequence[str] = ("id",)
-    replication_key = "updated"
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # it would drop fields Stripe adds
 
-    def __init__(self, tap: TapStripeAlloy) -> None:
+    def __init__(self, tap: TapStripeAlloy, object_type: ObjectType) -> None:
+        self.object_type = object_type
         self.settings = tap.settings
-        schema = shape.stream_schema(
-            self.name, expand=self.own_expand, unix=tap.settings.unix_times
-        )
+        self.expand = tuple(self.settings.expand.get(object_type.name, ()))
+        """What to expand in the stream's objects."""
+        schema = stream_schema(object_type.name, expand=self.expand, unix=tap.settings.unix_times)
         if self.settings.account_ids:
             schema["properties"]["_account_id"]["type"] = "string"
         self._documented = schema
         key = self.key_given({})
-        never_null = {*key, self.replication_key, "object", *shape.ADDED}
-        super().__init__(tap, schema=shape.with_nulls(schema, never_null))
+        never_null = {*key, object_type.replication_key, "object", *ADDED}
+        super().__init__(tap, schema=with_nulls(schema, never_null), name=object_type.name)
         self.primary_keys = key
+        self.replication_key = object_type.replication_key
         self.tap = tap
         self._inspected = 0
         self._warned: set[tuple[str, str]] = set()
@@ -102,17 +70,7 @@ class StripeStream(Stream):
     @property
     def root(self) -> StripeStream:
         """The stream whose list this one comes out of: its parent, or itself."""
-        return self.tap.stream_of(self.parent) if self.parent else self
-
-    @property
-    def own_expand(self) -> list[str]:
-        """What `expand` says of this stream's own objects."""
-        return list(self.settings.expand.get(self.name, ()))
-
-    @cached_property
-    def expand(self) -> tuple[str, ...]:
-        """What to expand in the list this stream reads."""
-        return tuple(self.own_expand)
+        return self.tap.stream_of(self.object_type.root)
 
     @cached_property
     def row_settings(self) -> Shape:
@@ -120,7 +78,7 @@ class StripeStream(Stream):
         settings = self.settings
         found = {
             "api_version": settings.api_version,
-            "expand": sorted(self.own_expand),
+            "expand": sorted(self.expand),
             "timestamps": "unix" if settings.unix_times else None,
             "deselected": list(_paths(self.deselected)),
             "maps": digest_of_maps(self.config, self.name),
@@ -131,12 +89,13 @@ class StripeStream(Stream):
     @property
     def listed(self) -> Listed:
         """The list that this stream's objects come from."""
+        declared = self.object_type
         return Listed(
-            self.path,
-            self.list_params,
-            self.list_variants,
-            self.by_created,
-            self.history,
+            declared.path,
+            declared.list_params,
+            declared.list_variants,
+            declared.filters_by_created,
+            declared.history,
             self.expand,
             self.nested,
             without_clocks=self.without_clocks,
@@ -146,12 +105,12 @@ class StripeStream(Stream):
     def without_clocks(self) -> bool:
         """Whether objects on test clocks are to be left out, should Stripe show any."""
         wanted = self.settings.include_test_clocks
-        return bool(self.on_clocks) and not (wanted or self.settings.live)
+        return bool(self.object_type.test_clock_path) and not (wanted or self.settings.live)
 
     @cached_property
     def nested(self) -> list[tuple[str, ...]]:
         """Where its objects hold lists that Stripe cuts short."""
-        return shape.nested_lists(self.schema)
+        return nested_lists(self.schema)
 
     @cached_property
     def deselected(self) -> Deselected:
@@ -202,7 +161,7 @@ class StripeStream(Stream):
     @cached_property
     def as_it_comes(self) -> bool:
         """Whether records are what the list holds: nothing is expanded, left out or mapped."""
-        whole = self.parent is None and not self.expand and not self.deselected
+        whole = self.object_type.parent is None and not self.expand and not self.deselected
         return whole and self._plain
 
     @cached_property

@@ -9,28 +9,29 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.api.errors import AccountRejected, PermissionMissing, SettingsError
 from stripe_alloy.api.client import Transport
-from tap_stripe_alloy.listing.windows import OPEN
+from stripe_alloy.api.errors import AccountRejected, PermissionMissing, SettingsError
+from stripe_alloy.api.events import OVERLAP, RETENTION
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND
+from stripe_alloy.api.object_types import BY_NAME, ObjectType
+from stripe_alloy.api.timestamps import DAY, rfc3339
 from tap_stripe_alloy.bookmarks import Bookmark
-from tap_stripe_alloy.events.change_detection import OVERLAP, RETENTION
-from tap_stripe_alloy.listing.test_clocks import OnClocks, OnClocksFirst
-from tap_stripe_alloy.records.pass_through import Direct
 from tap_stripe_alloy.events.event_feeds import nothing_own
-from tap_stripe_alloy.scheduler import Batch, Begin, Fetcher, Source, Step
-from tap_stripe_alloy.listing.list_backfill import Listing, Relisting, Run, Tail
-from tap_stripe_alloy.listing.payment_methods import PaymentMethodListing
-from tap_stripe_alloy.state_owner import KEY, OWN, Origin
-from tap_stripe_alloy.records.partitions import Output
-from tap_stripe_alloy.events.own_writes import OwnWrites
-from tap_stripe_alloy.records.conversion import DAY, Recorder, rfc3339
-from tap_stripe_alloy.row_settings import Shape, key_changed, name_of, reasons
-from tap_stripe_alloy.listing.second_listing import SecondListing
-from tap_stripe_alloy.settings import ALL_ACCOUNTS
-from tap_stripe_alloy.streams import BY_NAME, PaymentMethods
-from tap_stripe_alloy.listing.list_variants import VariantListing
-from tap_stripe_alloy.records.table_versions import Version
 from tap_stripe_alloy.events.event_reader import Changes
+from tap_stripe_alloy.events.own_writes import OwnWrites
+from tap_stripe_alloy.listing.list_backfill import Listing, Relisting, Run, Tail
+from tap_stripe_alloy.listing.list_variants import VariantListing
+from tap_stripe_alloy.listing.payment_methods import PaymentMethodListing
+from tap_stripe_alloy.listing.second_listing import SecondListing
+from tap_stripe_alloy.listing.test_clocks import OnClocks, OnClocksFirst
+from tap_stripe_alloy.records.conversion import Recorder
+from tap_stripe_alloy.records.partitions import Output
+from tap_stripe_alloy.records.pass_through import Direct
+from tap_stripe_alloy.records.table_versions import Version
+from tap_stripe_alloy.row_settings import Shape, key_changed, name_of, reasons
+from tap_stripe_alloy.scheduler import Batch, Begin, Fetcher, Source, Step
+from tap_stripe_alloy.settings import ALL_ACCOUNTS
+from tap_stripe_alloy.state_owner import KEY, OWN, Origin
 
 if TYPE_CHECKING:
     from stripe_alloy.write_log import Written
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 RETENTION_MARGIN = 86_400
 """Seconds before that end at which a bookmark counts as too old."""
-LISTINGS = {PaymentMethods.name: PaymentMethodListing}
-"""Streams whose list needs more than one way to be read."""
 
 
 class Sync:
@@ -241,16 +240,18 @@ class Sync:
     def _sources(self, account: str | None) -> Iterator[Source]:
         outputs = [output for of, output in self._outputs if of == account]
         listed = [output for output in outputs if output.bookmark.listed]
-        walks = list(self._walks(account, [out for out in listed if out.stream.told_by_events]))
+        walks = list(
+            self._walks(account, [out for out in listed if out.stream.object_type.has_events])
+        )
         yield from (walk for walk, _ in walks)
         for output in listed:
-            if not output.stream.told_by_events:
+            if not output.stream.object_type.has_events:
                 walk = walks[0][0] if walks else None
                 yield Tail(
                     [output], output.stream.listed, account=account, run=self._run, walk=walk
                 )
         for walk, output in ((walk, output) for walk, told in walks for output in told):
-            if output.stream.edited_in_silence and self._relists:
+            if output.stream.object_type.has_silent_updates and self._relists:
                 yield Relisting(
                     [output],
                     output.stream.listed,
@@ -263,7 +264,7 @@ class Sync:
             yield from self._clocks_turned_on(account, walk, told)
             yield from self._listed_again(account, walk, told)
         yield from self._listed_again(
-            account, None, [o for o in listed if not o.stream.told_by_events]
+            account, None, [o for o in listed if not o.stream.object_type.has_events]
         )
         yield from self._listings(account, [o for o in outputs if not o.bookmark.listed])
 
@@ -293,7 +294,7 @@ class Sync:
             yield OnClocks(members, listed, account=account, start=start, run=run, walk=walk)
 
     def _lacks_clocks(self, output: Output) -> bool:
-        wanted = self._settings.clocks and bool(output.stream.root.on_clocks)
+        wanted = self._settings.clocks and bool(output.stream.root.object_type.test_clock_path)
         return wanted and not output.bookmark.clocks
 
     def _relist_from(self) -> int:
@@ -341,7 +342,7 @@ class Sync:
         """Whether a listing of the stream brings all that a destination may hold of it."""
         if not stream.emit_activate_version_messages:
             return False
-        whole = stream.whole and not self._settings.start
+        whole = stream.object_type.is_complete_history and not self._settings.start
         return whole or stream.replication_method == "FULL_TABLE"
 
     def _stale(self, outputs: Sequence[Output], now: float, needed_from: float) -> list[Output]:
@@ -352,7 +353,7 @@ class Sync:
         return [
             output
             for output in outputs
-            if output.stream.told_by_events
+            if output.stream.object_type.has_events
             and output.stream.replication_method != "FULL_TABLE"
             and output.bookmark.changes_from < kept_from
         ]
@@ -400,8 +401,7 @@ class Sync:
         start, run = self._settings.start, self._run
         root = members[0].stream.root
         clocks = self._lacks_clocks(members[0]) and not without_clocks
-        several = VariantListing if root.list_variants else Listing
-        kind = OnClocksFirst if clocks else LISTINGS.get(root.name, several)
+        kind = OnClocksFirst if clocks else _listing_of(root.object_type)
         return kind(members, root.listed, account=account, start=start, run=run)
 
     # Settings that shape rows.
@@ -452,14 +452,25 @@ class Sync:
         if why:
             _list_all_again(bookmark, start)
         else:
-            _list_earlier(bookmark, start, before, by_created=stream.root.by_created)
+            _list_earlier(
+                bookmark, start, before, by_created=stream.root.object_type.filters_by_created
+            )
         bookmark.note_clocks(listed=False)
         bookmark.note_start(start)
         return why or [f"`start_date` was {rfc3339(before)} and is earlier"]
 
 
+def _listing_of(
+    object_type: ObjectType,
+) -> type[Listing | VariantListing | PaymentMethodListing]:
+    """The way to read a type's list, as its declaration says."""
+    if object_type.other_paths:
+        return PaymentMethodListing
+    return VariantListing if object_type.list_variants else Listing
+
+
 def _list_all_again(bookmark: Bookmark, start: int) -> None:
-    windows = [(start, OPEN, None)]
+    windows = [(start, NO_UPPER_BOUND, None)]
     if bookmark.listed:
         bookmark.list_again(windows)
     else:
@@ -470,13 +481,13 @@ def _list_earlier(bookmark: Bookmark, start: int, before: int, *, by_created: bo
     """List what was created from `start` up to `before` as well; in windows if Stripe has them."""
     if not bookmark.listed:
         rest = bookmark.missing or ()
-        windows = [*rest, (start, before, None)] if by_created else [(start, OPEN, None)]
+        windows = [*rest, (start, before, None)] if by_created else [(start, NO_UPPER_BOUND, None)]
         bookmark.restart(bookmark.anchor, windows)
         return
     left = bookmark.to_list_again
     all_of_it = left and not bookmark.again_before
     limit = 0 if all_of_it else max(before, bookmark.again_before)
-    windows = [*left, (start, before, None)] if by_created else [(start, OPEN, None)]
+    windows = [*left, (start, before, None)] if by_created else [(start, NO_UPPER_BOUND, None)]
     bookmark.list_again(windows, before=limit)
 
 
@@ -490,4 +501,4 @@ def _families(
         return output.stream.root.name, repr(left_of(bookmark)), bookmark.clocks
 
     for _, group in groupby(sorted(outputs, key=left), key=left):
-        yield sorted(group, key=lambda output: output.stream.parent is not None)
+        yield sorted(group, key=lambda output: output.stream.object_type.parent is not None)

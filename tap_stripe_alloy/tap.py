@@ -27,31 +27,34 @@ from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from stripe_alloy.api.errors import AccountsRefused, SettingsError, StreamsRefused, StripeError
-from stripe_alloy.text_files import read_object
-from stripe_alloy.singer_plugin import Plugin, run_plugin
+from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES, ObjectType
+from stripe_alloy.api.schemas import api_version
+from stripe_alloy.api.timestamps import DAY
+from stripe_alloy.connection_settings import check_key
 from stripe_alloy.singer_main import metrics_at_debug
+from stripe_alloy.singer_plugin import Plugin, run_plugin
 from stripe_alloy.stream_maps import sources_of
-from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from stripe_alloy.text_files import read_object
 from tap_stripe_alloy.access_check import lacking, verdict_on
+from tap_stripe_alloy.expansions import propagate_expand
 from tap_stripe_alloy.input_checks import bookmarks_of, check_catalog, guess
 from tap_stripe_alloy.progress import Progress
-from tap_stripe_alloy.records.conversion import DAY
-from tap_stripe_alloy.row_settings import KEY
-from tap_stripe_alloy.settings import DECLARED, Settings, check_key, read_settings
-from tap_stripe_alloy.streams import BY_NAME, STREAMS, expand_families
 from tap_stripe_alloy.records.singer_writer import BufferedWriter
+from tap_stripe_alloy.records.stream_schemas import check_expand
+from tap_stripe_alloy.row_settings import KEY
+from tap_stripe_alloy.settings import DECLARED, Settings, read_settings
+from tap_stripe_alloy.stream import StripeStream
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from singer_sdk import Stream
 
-    from stripe_alloy.connection import Connection
-    from stripe_alloy.api.errors import AccountRejected, PermissionMissing
     from stripe_alloy.api.client import Transport
-    from tap_stripe_alloy.scheduler import Batch
+    from stripe_alloy.api.errors import AccountRejected, PermissionMissing
+    from stripe_alloy.connection import Connection
     from tap_stripe_alloy.records.conversion import Record
-    from tap_stripe_alloy.stream import StripeStream
+    from tap_stripe_alloy.scheduler import Batch
     from tap_stripe_alloy.sync import Sync
 
 RECORDS_A_STATE = 1_000
@@ -116,13 +119,13 @@ class TapStripeAlloy(Plugin, Tap):
     def settings(self) -> Settings:
         """The checked settings."""
         settings = read_settings(self.config)
-        settings = replace(settings, expand=expand_families(settings.expand))
-        shape.check_expand(settings.expand, list(BY_NAME))
-        if settings.api_version != shape.api_version():
+        settings = replace(settings, expand=propagate_expand(settings.expand))
+        check_expand(settings.expand, list(BY_NAME))
+        if settings.api_version != api_version():
             self.logger.warning(
                 "`api_version` is %s, but the schemas are those of %s: fields may differ",
                 settings.api_version,
-                shape.api_version(),
+                api_version(),
             )
         return settings
 
@@ -176,7 +179,7 @@ class TapStripeAlloy(Plugin, Tap):
 
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
-        return [stream(self) for stream in STREAMS]
+        return [StripeStream(self, object_type) for object_type in OBJECT_TYPES]
 
     @property
     @override
@@ -188,9 +191,9 @@ class TapStripeAlloy(Plugin, Tap):
                 stream.selected = name in self.wanted
         return streams
 
-    def stream_of(self, kind: type[StripeStream]) -> StripeStream:
-        """Return this tap's stream of a declaration, for what it says of its list."""
-        return next(stream for stream in self._own_streams() if type(stream) is kind)
+    def stream_of(self, object_type: ObjectType) -> StripeStream:
+        """Return this tap's stream of an object type."""
+        return next(one for one in self._own_streams() if one.object_type is object_type)
 
     def _own_streams(self) -> list[StripeStream]:
         return cast("list[StripeStream]", list(self.streams.values()))
@@ -381,7 +384,7 @@ class TapStripeAlloy(Plugin, Tap):
         try:
             account = next(iter(sync.accounts()), None)
             verdicts = {}
-            for stream in STREAMS:
+            for stream in OBJECT_TYPES:
                 if self._told_to_stop:
                     sys.exit(TERMINATED)
                 verdicts[stream.name] = verdict_on(

@@ -9,12 +9,11 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import unix_seconds_of
 
-Object = dict[str, Any]
 
-
-def price(source: Object, _: float) -> None:
+def price(source: JSON, _: float) -> None:
     """Tiers end at `inf`; one form of the amount; the default currency is no option."""
     if isinstance(source.get("tiers"), list):
         source["tiers"] = [_tier(tier) for tier in source["tiers"]]
@@ -51,7 +50,7 @@ def _option(option: Any) -> Any:
     return option
 
 
-def _one_form(source: Object, name: str) -> None:
+def _one_form(source: JSON, name: str) -> None:
     """A number as an integer where it is whole, else as its decimal; never both."""
     exact = f"{name}_decimal"
     whole = _whole(source.get(exact))
@@ -72,7 +71,7 @@ def _whole(value: Any) -> int | None:
     return int(number) if small and number == int(number) else None
 
 
-def customer(source: Object, _: float) -> None:
+def customer(source: JSON, _: float) -> None:
     """Tax ids are data when a customer is created, objects of their own afterwards."""
     tax_ids = source.pop("tax_ids", None)
     if isinstance(tax_ids, dict):
@@ -81,7 +80,7 @@ def customer(source: Object, _: float) -> None:
         source["tax_id_data"] = tax_ids
 
 
-def subscription(source: Object, now: float) -> None:
+def subscription(source: JSON, now: float) -> None:
     """What is past is not sent; an end at the period's end has no date of its own."""
     for name in ("trial_end", "cancel_at"):
         if _is_past(source.get(name), now):
@@ -103,19 +102,19 @@ def _item(entry: Any) -> Any:
     return entry
 
 
-def subscription_item(source: Object, _: float) -> None:
+def subscription_item(source: JSON, _: float) -> None:
     """Discounts are named, not repeated."""
     _discounts(source)
 
 
-def invoice(source: Object, _: float) -> None:
+def invoice(source: JSON, _: float) -> None:
     """A due date belongs to invoices that are sent."""
     if source.get("collection_method") != "send_invoice" and source.get("due_date") is None:
         source.pop("due_date", None)
     _discounts(source)
 
 
-def invoice_line_item(source: Object, _: float) -> None:
+def invoice_line_item(source: JSON, _: float) -> None:
     """A price is named by its id, and then says the amount."""
     pricing = source.get("pricing")
     if isinstance(pricing, dict) and "price_details" in pricing:
@@ -130,7 +129,7 @@ def invoice_line_item(source: Object, _: float) -> None:
     _discounts(source)
 
 
-def refund(source: Object, _: float) -> None:
+def refund(source: JSON, _: float) -> None:
     """Of charge and payment intent the charge decides."""
     if source.get("charge"):
         source.pop("payment_intent", None)
@@ -138,7 +137,7 @@ def refund(source: Object, _: float) -> None:
     source.pop("customer", None)
 
 
-def _discounts(source: Object) -> None:
+def _discounts(source: JSON) -> None:
     held = source.get("discounts")
     if isinstance(held, list):
         source["discounts"] = [_discount(entry) for entry in held]

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from stripe_alloy.api.params import Shape
-from tap_stripe_alloy.records.conversion import unix_seconds
+from stripe_alloy.api.timestamps import unix_seconds
 
 Tree = Any
 """`str | None | list[Tree] | dict[str, Tree]`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stripe_alloy.api.errors import AlloyError, StripeError, without_secrets
-from target_stripe_alloy.write import invoice_preview as preview
+from target_stripe_alloy.json_lines import JsonLines, check_writable, replace_file
 from target_stripe_alloy.plan.plan_types import (
     BLOCKED,
     CONFLICT,
@@ -23,8 +23,8 @@ from target_stripe_alloy.plan.plan_types import (
     Change,
     Decision,
 )
-from target_stripe_alloy.json_lines import JsonLines, check_writable, replace_file
 from target_stripe_alloy.rejects import Origin, RejectContext, reject_line
+from target_stripe_alloy.write import invoice_preview as preview
 
 _logger = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.params import Shape, shape_of, union
 from stripe_alloy.api.paths import segment
-from tap_stripe_alloy.records.stream_schemas import generated
-from tap_stripe_alloy.streams import BY_NAME
+from stripe_alloy.api.schemas import generated
 from target_stripe_alloy import normalize as readings
 from target_stripe_alloy.params_tree import Path, Unwritable, with_time
 
-Object = dict[str, Any]
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 ACTION = "_action"
 """The field of a record that asks for an action, such as `finalize`; a status never does."""
@@ -110,7 +110,7 @@ class Resource:
     """Parameters that are never derived from what is read."""
     own_to_account: frozenset[str] = frozenset()
     """Parameters whose values do not travel to another account."""
-    reading: Callable[[Object, float], None] | None = None
+    reading: Callable[[JSON, float], None] | None = None
     """Mends a copy of an object, or of a record, before it becomes parameters."""
     ended: Mapping[str, frozenset[str]] = field(default_factory=_map)
     """Field → values with which no copy is made."""

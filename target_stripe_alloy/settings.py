@@ -11,10 +11,16 @@ from typing import Any
 
 from singer_sdk import typing as th
 
-from stripe_alloy.configs import quoted, shown_value
 from stripe_alloy.api.errors import SettingsError
-from tap_stripe_alloy.settings import DECLARED as TAPS
-from tap_stripe_alloy.settings import MAX_CONCURRENCY, Settings, check_key, read_settings
+from stripe_alloy.configs import quoted, shown_value
+from stripe_alloy.connection_settings import (
+    CONNECTION,
+    ConnectionSettings,
+    check_key,
+    read_connection,
+)
+from target_stripe_alloy.json_lines import shortened
+from target_stripe_alloy.plan.permissions import ALLOWED
 from target_stripe_alloy.plan.plan_types import (
     ARCHIVE,
     CLEAR,
@@ -32,14 +38,10 @@ from target_stripe_alloy.plan.plan_types import (
     SKIP,
     Policy,
 )
-from target_stripe_alloy.json_lines import shortened
-from target_stripe_alloy.write.matching import FIELDS
-from target_stripe_alloy.plan.permissions import ALLOWED
 from target_stripe_alloy.resources import BY_STREAM
+from target_stripe_alloy.write.matching import FIELDS
 
 TEST, LIVE = "test", "live"
-SHARED = ("api_key", "api_url", "api_version", "max_requests_per_second", "max_concurrency")
-"""Settings that mean the same as the tap's."""
 
 
 def _choice(name: str, values: tuple[str, ...], title: str, description: str) -> th.Property[Any]:
@@ -54,7 +56,7 @@ def _choice(name: str, values: tuple[str, ...], title: str, description: str) ->
 
 
 DECLARED = th.PropertiesList(
-    *(setting for name, setting in TAPS.items() if name in SHARED),
+    *CONNECTION,
     th.Property(
         "account_id",
         th.StringType,
@@ -195,7 +197,7 @@ DECLARED = th.PropertiesList(
 class TargetSettings:
     """The settings, checked."""
 
-    shared: Settings
+    connection: ConnectionSettings
     account_id: str | None
     live: bool
     expected_account_id: str | None
@@ -212,10 +214,10 @@ class TargetSettings:
 
 def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
     """Read a configuration; raises `SettingsError` on what its JSON schema cannot say."""
-    shared = read_settings({name: config.get(name) for name in SHARED})
-    check_key(shared)
+    connection = read_connection(config)
+    check_key(connection)
     settings = TargetSettings(
-        shared=shared,
+        connection=connection,
         account_id=_account(config, "account_id"),
         live=config.get("mode") == LIVE,
         expected_account_id=_account(config, "expected_account_id"),
@@ -325,7 +327,7 @@ def _number(value: Any) -> int | None:
 
 
 def _check_mode(settings: TargetSettings) -> None:
-    live_key = "_live_" in settings.shared.api_key and not settings.shared.emulated
+    live_key = "_live_" in settings.connection.api_key and not settings.connection.emulated
     if live_key and not settings.live:
         raise SettingsError(
             "`api_key` is a live key, and `mode` is `test`: set `mode` to `live` if you mean it"
@@ -370,4 +372,4 @@ def _file(name: str, file: str | None) -> Path | None:
         ) from None
 
 
-__all__ = ["ALLOWED", "DECLARED", "MAX_CONCURRENCY", "TargetSettings", "read_target_settings"]
+__all__ = ["ALLOWED", "DECLARED", "TargetSettings", "read_target_settings"]

@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from stripe_alloy.api.errors import SettingsError
 from target_stripe_alloy.plan.plan_types import EXTERNAL
-from target_stripe_alloy.write.queued_records import Job, StreamKind
 from target_stripe_alloy.plan.record_keys import Keys, UnusableKey
 from target_stripe_alloy.resources import BY_STREAM
+from target_stripe_alloy.write.queued_records import Job, StreamKind
 
 if TYPE_CHECKING:
     from target_stripe_alloy.target import TargetStripeAlloy

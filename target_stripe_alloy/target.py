@@ -20,19 +20,14 @@ from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
 from typing_extensions import override
 
-from stripe_alloy.connection import Connection
-from stripe_alloy.api.errors import AlloyError
-from stripe_alloy.text_files import open_lines
-from stripe_alloy.singer_plugin import Plugin, run_plugin
-from stripe_alloy.singer_main import forget_output, metrics_at_debug
-from stripe_alloy.stream_maps import stream_map_errors, transformed
 from stripe_alloy.api.client import Transport
-from target_stripe_alloy.write.account import account_id, adopt, identity_of
+from stripe_alloy.api.errors import AlloyError
+from stripe_alloy.connection import Connection
+from stripe_alloy.singer_main import forget_output, metrics_at_debug
+from stripe_alloy.singer_plugin import Plugin, run_plugin
+from stripe_alloy.stream_maps import stream_map_errors, transformed
+from stripe_alloy.text_files import open_lines
 from target_stripe_alloy.default_files import default_journal, default_rejects
-from target_stripe_alloy.write.engine import Engine
-from target_stripe_alloy.sdk_features import SETTINGS, WORKS, check_inherited
-from target_stripe_alloy.write.queued_records import Job, StreamKind
-from target_stripe_alloy.write.journal import Journal, Scope
 from target_stripe_alloy.messages import (
     KeyMissing,
     Message,
@@ -44,14 +39,19 @@ from target_stripe_alloy.messages import (
     state_of,
     stream_of,
 )
-from target_stripe_alloy.write.object_reader import Objects
-from target_stripe_alloy.write.invoice_preview import Previews
 from target_stripe_alloy.plan.record_keys import Keys, UnusableKey
 from target_stripe_alloy.rejects import Entry, Origin, RejectContext, Sorted, sort_lines
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import BY_STREAM
+from target_stripe_alloy.sdk_features import SETTINGS, WORKS, check_inherited
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
+from target_stripe_alloy.write.account import account_id, adopt, identity_of
+from target_stripe_alloy.write.engine import Engine
+from target_stripe_alloy.write.invoice_preview import Previews
+from target_stripe_alloy.write.journal import Journal, Scope
+from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.queued_records import Job, StreamKind
 
 _logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class TargetStripeAlloy(Plugin, Target):
 
     @cached_property
     def _connection(self) -> Connection:
-        shared = self.settings.shared
+        shared = self.settings.connection
         return Connection(
             api_key=shared.api_key,
             api_url=shared.api_url,
@@ -188,7 +188,7 @@ class TargetStripeAlloy(Plugin, Target):
     @cached_property
     def _journal(self) -> Journal:
         settings = self.settings
-        identity = identity_of(self._account, settings.shared.api_key)
+        identity = identity_of(self._account, settings.connection.api_key)
         journal = Journal(
             settings.journal or default_journal(self._account, live=settings.live),
             Scope(identity, settings.live, settings.policy.id_mode),
@@ -212,7 +212,7 @@ class TargetStripeAlloy(Plugin, Target):
             report=self.report,
             policy=settings.policy,
             account=settings.account_id,
-            workers=settings.shared.max_concurrency,
+            workers=settings.connection.max_concurrency,
             dry_run=settings.dry_run,
             named=bool(settings.pipeline),
             previews=self._previews(),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from stripe_alloy_cli import cli
 from source_stripe_alloy import source
+from stripe_alloy_cli import cli
 from tap_stripe_alloy import tap
 from target_stripe_alloy import target
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from scripts.tables.permissions import table as permissions
-from tap_stripe_alloy.streams import STREAMS
-from tap_stripe_alloy.tap import TapStripeAlloy
 from scripts.tables.writable import table
+from stripe_alloy.api.object_types import OBJECT_TYPES
+from tap_stripe_alloy.tap import TapStripeAlloy
 from target_stripe_alloy.settings import ALLOWED
 from target_stripe_alloy.target import TargetStripeAlloy
 
@@ -73,7 +73,7 @@ def test_every_setting_has_a_description() -> None:
     assert all(setting["description"] for setting in TAP["settings"])
 
 
-@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
 def test_the_readme_says_of_a_stream_what_its_declaration_does(stream: Any) -> None:
     row = next(row for row in rows("Streams") if row[0] == f"`{stream.name}`")
     assert row[1] == f"`{stream.replication_key}`"
@@ -82,7 +82,7 @@ def test_the_readme_says_of_a_stream_what_its_declaration_does(stream: Any) -> N
 
 
 def test_the_readme_lists_no_stream_that_is_not() -> None:
-    assert len(rows("Streams")) == len(STREAMS)
+    assert len(rows("Streams")) == len(OBJECT_TYPES)
 
 
 def test_the_readme_is_short() -> None:

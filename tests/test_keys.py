@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from stripe_alloy.api.errors import PermissionMissing
+from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.resources import RESOURCES as KNOWN
-from stripe_alloy.api.errors import PermissionMissing
-from tap_stripe_alloy.streams import STREAMS
 from target_stripe_alloy.resources import RESOURCES, Resource
 from tests.conftest import Command, config_of, read
 from tests.target.helpers import record, schema, write
@@ -25,14 +25,14 @@ def objects_of(stream: Any) -> str:
     return name
 
 
-@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
 def test_a_stream_is_read_with_its_permission_alone(account: Emulator, stream: Any) -> None:
     account.keys.add(KEY, {objects_of(stream): "read"})
     output = read(config_of(account, api_key=KEY), stream.name)
     assert set(output.ids(stream.name)) == set(account.ids(stream.object_name))
 
 
-@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
 def test_its_changes_are_read_with_events_besides(account: Emulator, stream: Any) -> None:
     account.keys.add(KEY, {objects_of(stream): "read", "event": "read"})
     config = config_of(account, api_key=KEY)
@@ -41,7 +41,7 @@ def test_its_changes_are_read_with_events_besides(account: Emulator, stream: Any
     assert read(config, stream.name, state=first.state).exit_code == 0
 
 
-@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
 def test_what_a_key_lacks_is_named_as_the_dashboard_does(
     account: Emulator, command: Command, stream: Any
 ) -> None:
@@ -84,7 +84,7 @@ def test_a_write_that_lacks_its_permission_names_it(
 
 
 def _owner(resource: Resource) -> str:
-    return objects_of(next(stream for stream in STREAMS if stream.name == resource.stream))
+    return objects_of(next(stream for stream in OBJECT_TYPES if stream.name == resource.stream))
 
 
 def _permission(resource: Resource) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,16 @@ from singer_sdk.helpers._typing import conform_record_data_types
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import Schema
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
-import generate_schemas
-from schemagen.output import differences, generate, write
-from schemagen.schema import Builder, Seen
-from schemagen.source import Package
-from schemagen.times import ReviewNeeded, Times
+from scripts import generate_schemas
+from scripts.schemagen.output import differences, generate, write
+from scripts.schemagen.schema import Builder, Seen
+from scripts.schemagen.source import Package
+from scripts.schemagen.times import ReviewNeeded, Times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FOLDER = Path(__file__).resolve().parent.parent / "tap_stripe_alloy" / "schemas"
+FOLDER = Path(__file__).resolve().parent.parent / "stripe_alloy" / "api" / "schemas"
 STREAMS = sorted(path.stem for path in FOLDER.glob("[!_]*.json"))
 GENERATED = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("[!_]*.json"))
 EXPANDABLE = json.loads((FOLDER / "_expandable.json").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from schemagen.source import Klass
+    from scripts.schemagen.source import Klass
 
 Scalar = Literal["string", "integer", "number", "boolean"]
 Kind = Literal[Scalar, "any", "map", "array", "list", "object", "expandable"]

@@ -7,16 +7,16 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from schemagen.catalog import CUT, INCLUDED, SHALLOW, STREAMS
-from schemagen.schema import Builder, Schema, Seen
-from schemagen.times import ReviewNeeded
+from scripts.schemagen.catalog import CUT, INCLUDED, SHALLOW, STREAMS
+from scripts.schemagen.schema import Builder, Schema, Seen
+from scripts.schemagen.times import ReviewNeeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from schemagen.source import Klass, Package
-    from schemagen.times import Times
+    from scripts.schemagen.source import Klass, Package
+    from scripts.schemagen.times import Times
 
 # What json.dumps spreads over four lines; inside a JSON string no line break can match.
 NULLABLE = re.compile(r'\[\n\s+("\w+"),\n\s+"null"\n\s+\]')

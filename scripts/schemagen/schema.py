@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from schemagen.annotations import Type, parse
-from schemagen.catalog import CUT, INCLUDED, SHALLOW
+from scripts.schemagen.annotations import Type, parse
+from scripts.schemagen.catalog import CUT, INCLUDED, SHALLOW
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from schemagen.source import Field, Klass
+    from scripts.schemagen.source import Field, Klass
 
 Schema = dict[str, Any]
 Path = tuple[str, ...]

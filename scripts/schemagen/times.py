@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from schemagen.source import Field
+    from scripts.schemagen.source import Field
 
 SUSPICIOUS_NAME = re.compile(
     r"created|updated|deadline|timestamp|expir|anchor|arrival|date|time|due|period"

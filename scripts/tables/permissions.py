@@ -1,12 +1,11 @@
-"""What a restricted key must be allowed; `python -m scripts.tables.permissions` prints the table."""
+"""The table of permissions of docs/keys.md; `python -m scripts.tables.permissions` prints it."""
 
 from __future__ import annotations
 
 import sys
 
-from tap_stripe_alloy.events.change_detection import EVENT
-from tap_stripe_alloy.stream import StripeStream
-from tap_stripe_alloy.streams import STREAMS
+from stripe_alloy.api.events import EVENT
+from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
 from target_stripe_alloy.resources import BY_STREAM, Resource
 
 
@@ -16,15 +15,15 @@ def table() -> str:
         "| stream | to read all of it | to read its changes, besides | to write it |",
         "|---|---|---|---|",
     ]
-    return "\n".join([*rows, *map(_row, STREAMS)])
+    return "\n".join([*rows, *map(_row, OBJECT_TYPES)])
 
 
-def _row(stream: type[StripeStream]) -> str:
+def _row(stream: ObjectType) -> str:
     resource = BY_STREAM[stream.name]
     cells = [
         f"`{stream.name}`",
         ", or ".join([stream.permission, *_instead(stream)]),
-        _events() if stream.told_by_events and stream.object_name != EVENT else "—",
+        _events() if stream.has_events and stream.object_name != EVENT else "—",
         _writes(resource),
     ]
     return f"| {' | '.join(cells)} |"
@@ -38,14 +37,14 @@ def _writes(resource: Resource) -> str:
     return ", ".join([resource.permission, *more])
 
 
-def _instead(stream: type[StripeStream]) -> list[str]:
+def _instead(stream: ObjectType) -> list[str]:
     """What it takes where the account refuses the list itself, and others serve."""
-    lists = [other for other in STREAMS if other.path in stream.other_paths]
+    lists = [other for other in OBJECT_TYPES if other.path in stream.other_paths]
     return [f"where the list is refused {other.permission} as well" for other in lists]
 
 
 def _events() -> str:
-    return next(stream.permission for stream in STREAMS if stream.object_name == EVENT)
+    return next(stream.permission for stream in OBJECT_TYPES if stream.object_name == EVENT)
 
 
 if __name__ == "__main__":

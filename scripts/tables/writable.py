@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from target_stripe_alloy.plan.parameter_classes import MONEY, Node, Rule
 from target_stripe_alloy.params_tree import Path
+from target_stripe_alloy.plan.parameter_classes import MONEY, Node, Rule
 from target_stripe_alloy.resources import RESOURCES, Resource
 
 
@@ -122,4 +122,4 @@ def _codes(names: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
-    print(table())  # noqa: T201
+    print(table())

@@ -28,10 +28,10 @@ from urllib3.exceptions import HTTPError
 
 from stripe_alloy.api import errors
 from stripe_alloy.api import lenient_json as lenient
-from stripe_alloy.api.errors import Failure, StripeError
-from stripe_alloy.api.responses import Expected, OnePage, Trail
-from stripe_alloy.api.rate_limiter import Budget
 from stripe_alloy.api.deadlines import Watch
+from stripe_alloy.api.errors import Failure, StripeError
+from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.api.responses import Expected, OnePage, Trail
 
 _logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ EMULATOR = "emulator"
 """The `api_key` that starts the embedded emulator; as `api_url`, `emulator` or `emulator:FILE`."""
 IN_MEMORY = ":memory:"
 """The store of an emulated account that ends with its process."""
-_HOMES = {"Emulator": "emulator", "Request": "wire"}
+_HOMES = {"Emulator": "emulator", "Request": "http_messages"}
 
 
 def emulates(api_key: str, api_url: str) -> bool:

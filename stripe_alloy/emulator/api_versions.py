@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stripe_alloy.api.json_types import JSON
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-JSON = dict[str, Any]
 
 
 class Vintage(NamedTuple):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from stripe_alloy.emulator.errors import ApiError, invalid, required, unknown_parameter
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import Shape
-
-JSON = dict[str, Any]
+from stripe_alloy.emulator.errors import ApiError, invalid, required, unknown_parameter
 
 _INTEGER = re.compile(r"^-?\d{1,18}$")
 _DECIMAL = re.compile(r"^-?\d+(\.\d{1,12})?$")

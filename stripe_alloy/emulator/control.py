@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.deliveries import DAY
 from stripe_alloy.emulator.http_messages import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stripe_alloy.emulator.service import Service
     from stripe_alloy.emulator.http_messages import Incoming
+    from stripe_alloy.emulator.service import Service
 
-JSON = dict[str, Any]
 PREFIX = "/_emulator/"
 _DONE: JSON = {"ok": True}
 

@@ -10,8 +10,9 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator import webhook_endpoints as endpoints
 from stripe_alloy.emulator.http_client import Caller
 
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.clock import Clock
     from stripe_alloy.emulator.seeded_random import Dice
-    from stripe_alloy.emulator.webhook_endpoints import Endpoint
     from stripe_alloy.emulator.store import Store
+    from stripe_alloy.emulator.webhook_endpoints import Endpoint
 
-JSON = dict[str, Any]
 RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before each further try: Stripe's own go up to three days."""
 WORKERS = 8

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.schemas import api_version
+from stripe_alloy.emulator.api_keys import Keys
 from stripe_alloy.emulator.clock import Clock
 from stripe_alloy.emulator.deliveries import RETRIES
-from stripe_alloy.emulator.seeded_random import Dice
 from stripe_alloy.emulator.effects import catalog
 from stripe_alloy.emulator.faults import Faults
-from stripe_alloy.emulator.api_keys import Keys
-from stripe_alloy.emulator.rate_limits import Limits
 from stripe_alloy.emulator.listing import Lists
+from stripe_alloy.emulator.rate_limits import Limits
 from stripe_alloy.emulator.resources import named
-from stripe_alloy.emulator.schemas import pinned_version
 from stripe_alloy.emulator.seed.seeder import account_ids, fill_accounts, seed_business
+from stripe_alloy.emulator.seeded_random import Dice
 from stripe_alloy.emulator.server import Server
 from stripe_alloy.emulator.service import LIVE, Service
 from stripe_alloy.emulator.store import DELETED, LISTED, Query, Store
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from stripe_alloy.emulator.deliveries import Webhooks
-    from stripe_alloy.emulator.store import Found
     from stripe_alloy.emulator.http_messages import Request
+    from stripe_alloy.emulator.store import Found
 
-JSON = dict[str, Any]
 
 API_KEY = "sk_test_emulator"
 LIVE_KEY = "sk_live_emulator"
@@ -137,7 +137,7 @@ class Emulator:
         self.stop()
 
     def _make_service(self, store: Store) -> Service:
-        version = pinned_version()
+        version = api_version()
         with store.transaction():
             ids = self._stored_accounts(store)
             if not ids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-JSON = dict[str, Any]
+from stripe_alloy.api.json_types import JSON
 
 DOCS = "https://stripe.com/docs/error-codes/"
 

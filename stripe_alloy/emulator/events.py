@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stripe_alloy.emulator.templates import build
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.api_versions import older
+from stripe_alloy.emulator.templates import build
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
-
-JSON = dict[str, Any]
 
 
 def event_object(ledger: Ledger, name: str, obj: JSON, previous_attributes: JSON | None) -> JSON:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.errors import ApiError, invalid
-from stripe_alloy.emulator.session import PAGE_INSIDE
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.schemas import expandable
+from stripe_alloy.emulator.session import PAGE_INSIDE
 from stripe_alloy.emulator.store import DELETED, Query
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.resources import Nested
     from stripe_alloy.emulator.store import Store
 
-JSON = dict[str, Any]
 
 MAX_LEVELS = 4  # docs.stripe.com/api/expanding_objects
 _decode = msgspec.json.Decoder().decode

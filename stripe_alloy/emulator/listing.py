@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator import expand
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.store import Store
 
-JSON = dict[str, Any]
 
 MAX_LIMIT, DEFAULT_LIMIT = 100, 10
 RETENTION = 30 * DAY  # docs.stripe.com/api/events

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from stripe_alloy.emulator import expand
 from stripe_alloy.emulator.errors import ApiError, invalid, missing, no_account
-from stripe_alloy.emulator.session import listing
 from stripe_alloy.emulator.listing import page_size
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.routes import Reading, Route
+from stripe_alloy.emulator.session import listing
 from stripe_alloy.emulator.store import DELETED, Query
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.resources import Resource
     from stripe_alloy.emulator.routes import ReadHandler
 
-JSON = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

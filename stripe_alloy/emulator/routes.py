@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import Shape, shape_of
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
     from stripe_alloy.emulator.listing import Lists
+    from stripe_alloy.emulator.session import Ledger
     from stripe_alloy.emulator.store import Store
 
-JSON = dict[str, Any]
 
 EXPAND = Shape(fields={"expand": Shape(items=Shape(scalars={"string"}))})
 

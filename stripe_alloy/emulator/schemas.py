@@ -1,18 +1,13 @@
-"""The tap's JSON schemas, as the emulator reads them: which fields an object has, which expand."""
+"""The generated schemas, as the emulator reads them: which fields an object has, which expand."""
 
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
-from typing import Any
 
-import msgspec
-
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator.resources import RESOURCES
 
-JSON = dict[str, Any]
-
-_PACKAGE = "tap_stripe_alloy"
 _INSIDE = {  # objects that have no file of their own: where they are described
     "plan": ("subscription_items", "plan"),
     "invoice_payment": ("invoices", "payments.data"),
@@ -20,27 +15,14 @@ _INSIDE = {  # objects that have no file of their own: where they are described
 
 
 @cache
-def load(name: str) -> JSON:
-    """A file beside the streams' schemas."""
-    text = files(_PACKAGE).joinpath(f"schemas/{name}.json").read_bytes()
-    loaded: JSON = msgspec.json.decode(text)
-    return loaded
-
-
-def pinned_version() -> str:
-    """The API version that the schemas describe."""
-    return str(load("_version")["api_version"])
-
-
-@cache
 def schema_of(kind: str) -> JSON:
     """The JSON schema of a kind of object."""
-    if kind in RESOURCES and RESOURCES[kind].stream:
-        return load(RESOURCES[kind].stream)
     if kind in _INSIDE:
         stream, path = _INSIDE[kind]
-        return at(load(stream), path)
-    return load(f"objects/{kind}")
+        return at(generated(stream), path)
+    stream = RESOURCES[kind].stream if kind in RESOURCES else ""
+    found: JSON = generated(stream or f"objects/{kind}")
+    return found
 
 
 def at(schema: JSON, path: str) -> JSON:
@@ -61,11 +43,11 @@ def types(schema: JSON) -> set[str]:
 @cache
 def expandable(kind: str) -> dict[str, JSON]:
     """Paths that `expand` takes, each with its kind and the objects found there."""
-    maps: dict[str, dict[str, JSON]] = load("_expandable")
+    maps: dict[str, dict[str, JSON]] = generated("_expandable")
     if kind in RESOURCES and RESOURCES[kind].stream:
         return maps[RESOURCES[kind].stream]
     if kind not in _INSIDE:
-        inside: dict[str, JSON] = load("_expandable_objects").get(kind, {})
+        inside: dict[str, JSON] = generated("_expandable_objects").get(kind, {})
         return inside
     stream, path = _INSIDE[kind]
     below = path + "."

@@ -8,36 +8,36 @@ import threading
 import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator import expand, reads
 from stripe_alloy.emulator.coerce import coerce
 from stripe_alloy.emulator.control import PREFIX, control, is_local
 from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
-from stripe_alloy.emulator.seeded_random import Dice
 from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
 from stripe_alloy.emulator.faults import DEFORMING, Fault, deform, first
 from stripe_alloy.emulator.form import nest, pairs
+from stripe_alloy.emulator.http_messages import Answer, Incoming, Log
 from stripe_alloy.emulator.idempotency import Answers, Stored, digest
-from stripe_alloy.emulator.session import Ledger
 from stripe_alloy.emulator.listing import Lists
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.routes import Reading, Route, Table
-from stripe_alloy.emulator.http_messages import Answer, Incoming, Log
+from stripe_alloy.emulator.seeded_random import Dice
+from stripe_alloy.emulator.session import Ledger
 from stripe_alloy.emulator.writes import ROUTES as WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stripe_alloy.emulator.api_keys import Keys
     from stripe_alloy.emulator.clock import Clock
     from stripe_alloy.emulator.faults import Faults
-    from stripe_alloy.emulator.api_keys import Keys
     from stripe_alloy.emulator.rate_limits import Limits
     from stripe_alloy.emulator.store import Store
 
-JSON = dict[str, Any]
 
 _VERSION = re.compile(r"^\d{4}-\d{2}-\d{2}(\.[a-z]+)?(; ?[\w=]+)*$")
 _NOT_KEPT = frozenset({401, 403, 409, 429})

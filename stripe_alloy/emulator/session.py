@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.errors import missing
 from stripe_alloy.emulator.events import event_object, previous
 from stripe_alloy.emulator.resources import COLUMNS, RESOURCES
@@ -18,10 +19,9 @@ from stripe_alloy.emulator.store import DELETED, LISTED, UNLISTED, Query, Store
 from stripe_alloy.emulator.templates import build
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.seeded_random import Dice
     from stripe_alloy.emulator.resources import Resource
+    from stripe_alloy.emulator.seeded_random import Dice
 
-JSON = dict[str, Any]
 Key = tuple[str, str]
 PayoutOf = Callable[[str, int, int, str], "str | None"]
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.defaults import DEFAULTS
-from stripe_alloy.emulator.schemas import JSON, at, included, schema_of, types
+from stripe_alloy.emulator.schemas import at, included, schema_of, types
 
 _EMPTY: dict[str, Any] = {
     "string": "",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hmac
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from stripe_alloy.emulator.store import Query
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.api_versions import older
+from stripe_alloy.emulator.store import Query
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.seeded_random import Dice
     from stripe_alloy.emulator.store import Store
 
-JSON = dict[str, Any]
 KIND = "webhook_endpoint"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

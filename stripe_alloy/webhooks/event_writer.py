@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from stripe_alloy.database import MOST
 from stripe_alloy.api.errors import AlloyError
-from stripe_alloy.webhooks.rate_limited_log import Complaints
+from stripe_alloy.database import MOST
 from stripe_alloy.webhooks.coverage import ALIVE
 from stripe_alloy.webhooks.inbox import Inbox, InboxError, UnstorableEvent
+from stripe_alloy.webhooks.rate_limited_log import Complaints
 from stripe_alloy.webhooks.signing_secrets import SigningSecret
 
 _logger = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
+from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.database import (
     MOST,
     ROW_ERRORS,
@@ -29,7 +30,6 @@ from stripe_alloy.database import (
     open_engine,
     upsert,
 )
-from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.webhooks import tables
 from stripe_alloy.webhooks.coverage import (
     FOREVER,

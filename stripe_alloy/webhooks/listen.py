@@ -11,11 +11,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvicorn
 
-from stripe_alloy.connection import Connection
+from stripe_alloy.api.client import Transport
 from stripe_alloy.api.errors import (
     AlloyError,
     NotFound,
@@ -23,26 +22,23 @@ from stripe_alloy.api.errors import (
     SettingsError,
     StripeError,
 )
+from stripe_alloy.api.events import EVENT
+from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES
 from stripe_alloy.api.responses import OneObject
+from stripe_alloy.connection import Connection
+from stripe_alloy.connection_settings import ConnectionSettings, check_key
 from stripe_alloy.singer_main import discreet
-from stripe_alloy.api.client import Transport
-from stripe_alloy.webhooks.rate_limited_log import ComplaintFilter
 from stripe_alloy.webhooks.connections import (
     ACCEPTED_AT_ONCE,
     HEADER_BYTES,
     Connections,
     connections_allowed,
 )
-from stripe_alloy.webhooks.registration import EVERY, Wanted, event_types, receiver_name, register
 from stripe_alloy.webhooks.inbox import CONNECTED, OWN, Inbox
+from stripe_alloy.webhooks.rate_limited_log import ComplaintFilter
 from stripe_alloy.webhooks.receiver import Receiver
+from stripe_alloy.webhooks.registration import EVERY, Wanted, event_types, receiver_name, register
 from stripe_alloy.webhooks.signing_secrets import VARIABLE, Secrets, secrets_given, secrets_in
-from tap_stripe_alloy.events.change_detection import EVENT
-from tap_stripe_alloy.settings import check_key
-from tap_stripe_alloy.streams import BY_NAME, STREAMS
-
-if TYPE_CHECKING:
-    from tap_stripe_alloy.settings import Settings
 
 _ACCOUNT = re.compile(r"\bacct_\w+")
 BACKLOG = 1024
@@ -139,7 +135,9 @@ def _listening_at(host: str, port: int) -> socket.socket:
 class Options:
     """What the command was given."""
 
-    config: Settings | None
+    connection: ConnectionSettings | None
+    account_ids: Sequence[str]
+    """The accounts whose events are wanted: the key's own if none is named."""
     inbox: str | None
     host: str
     port: int
@@ -153,11 +151,10 @@ class Options:
 
 def listen(options: Options, say: Callable[[str], None]) -> None:
     """Run the command; raises an `AlloyError` or `OSError` that says what to do."""
-    config = options.config
-    url = options.inbox or (config.webhook_inbox if config else None)
+    connection, url = options.connection, options.inbox
     if not url:
         raise SettingsError("No inbox: give --inbox, or a --config with `webhook_inbox`")
-    if options.register and not (config and options.secret_file):
+    if options.register and not (connection and options.secret_file):
         raise SettingsError(
             "--register needs --config with the `api_key`, and --secret-file to store the secret in"
         )
@@ -170,10 +167,8 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
 
     def started(at: str) -> None:
         say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz tells whether all is well.")
-        if options.register and config and options.secret_file:
-            for done in register_all(
-                config, options.register, options.streams, options.secret_file, name
-            ):
+        if options.register and connection and options.secret_file:
+            for done in register_all(connection, options, name):
                 say(done)
 
     try:
@@ -199,25 +194,24 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
-def register_all(
-    config: Settings, url: str, streams: Sequence[str], secret_file: Path, name: str
-) -> Iterator[str]:
+def register_all(settings: ConnectionSettings, options: Options, name: str) -> Iterator[str]:
     """Register what the streams need, of the accounts that are read; what was done, in lines."""
-    check_key(config)
+    assert options.register and options.secret_file  # noqa: S101, PT018 - `listen` saw to it
+    check_key(settings)
     connection = Connection(
-        api_key=config.api_key,
-        api_url=config.api_url,
-        api_version=config.api_version,
-        max_requests_per_second=config.max_requests_per_second,
+        api_key=settings.api_key,
+        api_url=settings.api_url,
+        api_version=settings.api_version,
+        max_requests_per_second=settings.max_requests_per_second,
         max_concurrency=1,
         read_only=False,
     )
-    events = events_of(streams)
+    events = events_of(options.streams)
     try:
         own = own_account(connection.transport)
-        for scope in _scopes(config, own):
-            wanted = Wanted(url, scope, events, config.api_version, name, own)
-            done = register(connection.transport, wanted, secret_file)
+        for scope in _scopes(options.account_ids, own):
+            wanted = Wanted(options.register, scope, events, settings.api_version, name, own)
+            done = register(connection.transport, wanted, options.secret_file)
             yield f"Webhook endpoint for {scope} account{'s' * (scope == CONNECTED)}: {done}."
     except StripeError as error:
         raise AlloyError(
@@ -237,11 +231,11 @@ def own_account(transport: Transport) -> str | None:
         return named.group() if named else None
 
 
-def _scopes(config: Settings, own: str | None) -> list[str]:
-    if not config.account_ids:
+def _scopes(account_ids: Sequence[str], own: str | None) -> list[str]:
+    if not account_ids:
         return [OWN]
-    others = [account for account in config.account_ids if account != own]
-    return [OWN] * (own in config.account_ids) + [CONNECTED] * bool(others)
+    others = [account for account in account_ids if account != own]
+    return [OWN] * (own in account_ids) + [CONNECTED] * bool(others)
 
 
 def events_of(streams: Sequence[str]) -> list[str]:
@@ -249,8 +243,8 @@ def events_of(streams: Sequence[str]) -> list[str]:
     for name in streams:
         if name not in BY_NAME:
             raise SettingsError(f"There is no stream {name!r}: one of {', '.join(BY_NAME)}")
-    chosen = [BY_NAME[name] for name in streams] or list(STREAMS)
+    chosen = [BY_NAME[name] for name in streams] or list(OBJECT_TYPES)
     if any(stream.object_name == EVENT for stream in chosen):
         return [EVERY]
     roots = [stream.parent or stream for stream in chosen]
-    return event_types({subject for root in roots for subject in root.subjects})
+    return event_types({subject for root in roots for subject in root.event_prefixes})

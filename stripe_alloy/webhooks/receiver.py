@@ -16,11 +16,11 @@ from starlette.routing import Route
 
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.webhooks import inbox as inboxes
-from stripe_alloy.webhooks.rate_limited_log import Complaints
-from stripe_alloy.webhooks.inbox import Inbox, UnstorableEvent
-from stripe_alloy.webhooks.signing_secrets import SigningSecret
-from stripe_alloy.webhooks.signature import TOLERANCE, SignatureRefused, verify
 from stripe_alloy.webhooks.event_writer import MAX_WAITING_BYTES, NoRoom, Place, Room, Writer
+from stripe_alloy.webhooks.inbox import Inbox, UnstorableEvent
+from stripe_alloy.webhooks.rate_limited_log import Complaints
+from stripe_alloy.webhooks.signature import TOLERANCE, SignatureRefused, verify
+from stripe_alloy.webhooks.signing_secrets import SigningSecret
 
 _logger = logging.getLogger(__name__)
 

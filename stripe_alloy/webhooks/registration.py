@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stripe_alloy.api.client import Params, Transport
 from stripe_alloy.api.errors import SettingsError
-from stripe_alloy.text_files import read_text
 from stripe_alloy.api.params import shape_of
 from stripe_alloy.api.paths import item_path
-from stripe_alloy.api.client import Params, Transport
+from stripe_alloy.text_files import read_text
 from stripe_alloy.webhooks.inbox import CONNECTED
 
 PATH = "/v1/webhook_endpoints"

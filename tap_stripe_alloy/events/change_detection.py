@@ -14,21 +14,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from tap_stripe_alloy.listing.list_endpoint import cut_short
-from tap_stripe_alloy.records.conversion import Object
-
-OVERLAP = 300
-"""Seconds before a bookmark that are read again: Stripe's event list is eventually consistent."""
-RETENTION = 30 * 86_400
-"""Seconds that Stripe keeps events: docs.stripe.com/api/events."""
-SAME_TIME = 60
-"""Seconds by which Stripe's servers may differ."""
-EVENT = "event"
-"""Stripe's `object` of an event."""
-
-Event = dict[str, Any]
-Key = tuple[str, str]
-"""(object, id), as in ("charge", "ch_1")."""
+from stripe_alloy.api.events import EVENT, OVERLAP, SAME_TIME, Event, Key, key_of
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.list_endpoint import cut_short
 
 
 @dataclass(frozen=True)
@@ -76,7 +64,7 @@ class Change:
     key: Key
     at: int
     do: Literal["use", "retrieve", "bury"]
-    snapshot: Object
+    snapshot: JSON
     gone: bool = False
     """Whether the newest events say that it no longer exists."""
     late: bool = False
@@ -101,7 +89,7 @@ class Walk:
     """The events that another walk from here on will meet again: id → (`created`, kind)."""
     former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Ids of children that a parent's events name as its former ones."""
-    last_children: dict[str, Object] = field(default_factory=dict)
+    last_children: dict[str, JSON] = field(default_factory=dict)
     """Former children as the newest event that names them has them."""
     _told: set[Key] = field(default_factory=set)
     _overtaken: set[Key] = field(default_factory=set)
@@ -180,38 +168,7 @@ class Walk:
             self.last_children.setdefault(child["id"], child)
 
 
-def key_of(event: Event) -> Key:
-    """What an event is about; empty texts where it says nothing that could be read."""
-    source = event["data"]["object"]
-    kind, source_id = source.get("object"), source.get("id")
-    return kind if isinstance(kind, str) else "", source_id if isinstance(source_id, str) else ""
-
-
-def in_shape(event: Event) -> Event:
-    """Give an event's outer fields the shape of the pinned version, whatever its own has.
-
-    Until 2017-05 `request` was the request's id. What has no shape that is known is left out.
-    """
-    request, data = event.get("request"), event.get("data")
-    if isinstance(request, str):
-        event["request"] = {"id": request, "idempotency_key": None}
-    elif not isinstance(request, dict):
-        event["request"] = None
-    if not isinstance(data, dict):
-        data = event["data"] = {}
-    if not isinstance(data.get("object"), dict):
-        data["object"] = {}
-    if not isinstance(data.get("previous_attributes"), dict):
-        data.pop("previous_attributes", None)
-    for name in ("api_version", "account"):
-        if not isinstance(event.get(name), str):
-            event.pop(name, None)
-    event.setdefault("api_version", None)
-    event["type"] = str(event.get("type") or "")
-    return event
-
-
-def _entries(listed: Any) -> list[Object]:
+def _entries(listed: Any) -> list[JSON]:
     """The objects of a list inside an event, as far as it is one."""
     entries = listed.get("data") if isinstance(listed, dict) else None
     found = entries if isinstance(entries, list) else []

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from stripe_alloy.api.responses import Trail
 from stripe_alloy.api.client import Answer
+from stripe_alloy.api.events import EVENT, OVERLAP, Event, Key, in_shape, key_of
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, Listed
+from stripe_alloy.api.requests import GetRequest
+from stripe_alloy.api.responses import Trail
 from stripe_alloy.webhooks.coverage import FOREVER, Fetched, Interval
-from tap_stripe_alloy.listing.windows import OPEN, Missing
-from tap_stripe_alloy.events.change_detection import EVENT, OVERLAP, Event, Key, Span, in_shape, key_of
-from tap_stripe_alloy.scheduler import Get, Look, Step
-from tap_stripe_alloy.listing.list_endpoint import Listed
+from tap_stripe_alloy.events.change_detection import Span
 from tap_stripe_alloy.events.spans import Spans
+from tap_stripe_alloy.listing.windows import Missing
+from tap_stripe_alloy.scheduler import Get, Look, Step
 
 if TYPE_CHECKING:
     from stripe_alloy.webhooks.inbox import EventRange, Inbox, Whose
@@ -103,7 +105,8 @@ class StripeFeed:
         params = _LIST.page(*page)
         then = partial(self._answered, most)
         first = not self.known_at
-        return Get(EVENTS, params, self._account, then, trail=self._trail, timed=first)
+        request = GetRequest(EVENTS, params, self._account, trail=self._trail, timed=first)
+        return Get(request, then)
 
     def taken(self, kind: str, event: Event) -> bool:
         """Whether it is among those that were seen."""
@@ -229,13 +232,13 @@ class InboxFeed:
     def _get(self, page: Missing, then: Callable[[Answer], Iterator[Step]]) -> Get:
         if page[2] is None:
             self._trail = Trail()
-        return Get(EVENTS, _LIST.page(*page), self._account, then, trail=self._trail)
+        return Get(GetRequest(EVENTS, _LIST.page(*page), self._account, trail=self._trail), then)
 
     def _next_lacking(self, gap: Interval) -> Get | Look:
         """A page of a gap; what came of it is kept in the inbox span by span, oldest first."""
         if self._lacking is None:
             low, high = gap
-            self._lacking = Spans(int(low), OPEN if high == FOREVER else int(high) + 1)
+            self._lacking = Spans(int(low), NO_UPPER_BOUND if high == FOREVER else int(high) + 1)
             self._gap_at = 0.0
         page = self._lacking.page()
         return self._get(page, self._fetched) if page else Look(self._store, self._stored)

@@ -7,22 +7,24 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stripe_alloy.api.errors import NotFound, PermissionMissing, StripeError
-from stripe_alloy.api.responses import OneObject
-from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.client import PAGE_SIZE, Answer
-from tap_stripe_alloy.events.change_detection import EVENT, OVERLAP, Change, Event, Route, Span, Walk
-from tap_stripe_alloy.listing.nested_lists import Completion
+from stripe_alloy.api.errors import NotFound, PermissionMissing, StripeError
+from stripe_alloy.api.events import EVENT, OVERLAP, Event
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.list_endpoint import cut_short, on_clock
+from stripe_alloy.api.nested_lists import NestedLists
+from stripe_alloy.api.paths import item_path
+from stripe_alloy.api.requests import GetRequest
+from stripe_alloy.api.responses import OneObject
+from tap_stripe_alloy.events.change_detection import Change, Route, Span, Walk
 from tap_stripe_alloy.events.event_feeds import Feed, Own, StripeFeed, Taker, nothing_own
-from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing
 from tap_stripe_alloy.listing.list_backfill import Run
-from tap_stripe_alloy.listing.list_endpoint import cut_short, on_clock
 from tap_stripe_alloy.records.partitions import Output, Written, children_of, parts, records_of
-from tap_stripe_alloy.records.conversion import Object
+from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing, steps_of
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.events.inbox_reader import Mailbox
@@ -133,12 +135,12 @@ class Changes:
         routes = {}
         for object_name, outputs in self._by_object.items():
             root = outputs[0].stream.root
-            fields = [output.stream.parent_field for output in outputs]
+            fields = [output.stream.object_type.parent_field for output in outputs]
             routes[object_name] = Route(
                 trusted=not root.expand,
                 nested=root.nested,
-                deleted_by=root.deleted_by,
-                deleted_for=root.deleted_for,
+                deleted_by=root.object_type.deletion_events,
+                deleted_for=root.object_type.deletion_events_by_id,
                 children=next((name for name in fields if name), None),
             )
         return routes
@@ -179,30 +181,31 @@ class Changes:
 
     def _retrieve(self, change: Change) -> Get:
         root = self._by_object[change.key[0]][0].stream.root
-        return Get(
-            item_path(root.path, change.key[1]),
+        request = GetRequest(
+            item_path(root.object_type.path, change.key[1]),
             [("expand[]", path) for path in root.expand],
             self.account,
-            partial(self._retrieved, change),
-            partial(self._not_retrieved, change),
             of=OneObject(*change.key),
             stream=root.name,
         )
+        return Get(request, partial(self._retrieved, change), partial(self._not_retrieved, change))
 
     def _retrieved(self, change: Change, answer: Answer) -> Iterator[Step]:
         root = self._by_object[change.key[0]][0].stream.root
         if answer.body.get("deleted"):
             yield from self._emit(change, [])
             return
-        completion = Completion(
-            [answer.body],
-            root.listed,
-            account=self.account,
-            then=partial(self._emit, change),
-            refused=partial(self._not_retrieved, change),
-            stream=root.name,
+        lists = NestedLists(root.listed, self.account, root.name)
+        yield from steps_of(
+            lists.complete([answer.body]),
+            partial(self._emit, change),
+            partial(self._lists_not_read, change),
         )
-        yield from completion.steps()
+
+    def _lists_not_read(self, change: Change, error: StripeError) -> Iterable[Step]:
+        if not isinstance(error, PermissionMissing):
+            raise error
+        return self._not_retrieved(change, error)
 
     def _not_retrieved(self, change: Change, error: StripeError) -> Iterator[Step]:
         if isinstance(error, PermissionMissing) and error.of_endpoint:
@@ -223,7 +226,7 @@ class Changes:
             self._denied.add(object_name)
             self._run.refused(self._by_object[object_name], error)
 
-    def _emit(self, change: Change, objects: Sequence[Object]) -> Iterator[Step]:
+    def _emit(self, change: Change, objects: Sequence[JSON]) -> Iterator[Step]:
         if objects:
             found = Change(change.key, change.at, "use", objects[0])
         else:
@@ -243,10 +246,10 @@ class Changes:
         return [
             (output, output.recorder.tombstone(source_id, object_name, change.at, change.snapshot))
             for output in self._by_object[object_name]
-            if output.stream.parent is None and self._concerns(output, change.at)
+            if output.stream.object_type.parent is None and self._concerns(output, change.at)
         ] + list(self._left_children(change))
 
-    def _concerned(self, object_name: str, at: int, source: Object) -> Written:
+    def _concerned(self, object_name: str, at: int, source: JSON) -> Written:
         outputs = self._by_object.get(object_name, ())
         return records_of(source, [out for out in outputs if self._concerns(out, at)], at)
 
@@ -255,11 +258,11 @@ class Changes:
             return True  # what its number says is new, however late it came
         return at >= self._since[id(output)] - OVERLAP
 
-    def _left_children(self, change: Change) -> Iterator[tuple[Output, Object]]:
+    def _left_children(self, change: Change) -> Iterator[tuple[Output, JSON]]:
         """Tombstones of what a parent's events name and the parent no longer has."""
         former = self._walk.former_children.get(change.key, set())
         for output in self._by_object[change.key[0]]:
-            field = output.stream.parent_field
+            field = output.stream.object_type.parent_field
             if not former or not field or not self._concerns(output, change.at):
                 continue
             if change.do == "bury":
@@ -269,7 +272,10 @@ class Changes:
             else:
                 current = {child["id"] for child in children_of(change.snapshot, output)}
             for child_id in sorted(former - current):
-                name, last = output.stream.object_name, self._walk.last_children.get(child_id)
+                name, last = (
+                    output.stream.object_type.object_name,
+                    self._walk.last_children.get(child_id),
+                )
                 yield output, output.recorder.tombstone(child_id, name, change.at, last)
 
     def _end(self) -> Iterator[Step]:
@@ -303,7 +309,7 @@ class Changes:
 
         With those of all kinds, a busy account's state would hold each id once for every stream.
         """
-        mine = output.stream.root.object_name
+        mine = output.stream.root.object_type.object_name
         for event_id, (_, kind) in self._walk.ids.items():
             if mine in (kind, EVENT) or kind not in self._by_object:
                 yield event_id
@@ -326,7 +332,7 @@ def by_kind(outputs: Sequence[Output]) -> Mapping[str, Sequence[Output]]:
     """Name of the object that events tell of → the outputs that want it."""
     found: dict[str, list[Output]] = {}
     for output in outputs:
-        found.setdefault(output.stream.root.object_name, []).append(output)
+        found.setdefault(output.stream.root.object_type.object_name, []).append(output)
     return found
 
 

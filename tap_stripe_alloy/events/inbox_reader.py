@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from stripe_alloy.api.errors import AccountRejected
+from stripe_alloy.api.events import OVERLAP
 from stripe_alloy.webhooks.inbox import Inbox, Whose
 from tap_stripe_alloy.bookmarks import Bookmark
-from tap_stripe_alloy.events.change_detection import OVERLAP
 from tap_stripe_alloy.events.event_feeds import Feed, InboxFeed, Own, Position, Taker
 from tap_stripe_alloy.records.partitions import Output
 
@@ -51,7 +51,7 @@ class Mailbox:
         self._reader = readers[0] if readers else self._reader
         done = [self._inbox.newest()]
         for (account, output), position in zip(outputs, positions, strict=True):
-            if not output.stream.told_by_events:
+            if not output.stream.object_type.has_events:
                 continue
             if position:
                 done.append(position["seq"])
@@ -141,7 +141,7 @@ class Mailbox:
         """By kind of object; of its streams the one that is behind counts."""
         found: dict[str, Position] = {}
         for output in outputs:
-            kind, bookmark = output.stream.root.object_name, output.bookmark
+            kind, bookmark = output.stream.root.object_type.object_name, output.bookmark
             known = self._known(bookmark)
             mine = Position(
                 known["seq"] if known else None,

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
+from stripe_alloy.api.events import Event
 from stripe_alloy.write_log import KEY_PREFIX
-from tap_stripe_alloy.events.change_detection import Event
 
 if TYPE_CHECKING:
     from stripe_alloy.write_log import Write

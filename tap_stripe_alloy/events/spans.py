@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tap_stripe_alloy.listing.windows import OPEN, Missing
-from tap_stripe_alloy.events.change_detection import Event
+from stripe_alloy.api.events import Event
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND
+from tap_stripe_alloy.listing.windows import Missing
 
 FIRST = 500
 """Events that are read in a row, and kept, before a time is cut for the first time."""
@@ -40,7 +41,7 @@ class _Stretch:
 class Spans:
     """The events of `created` in [low, high), oldest span first."""
 
-    def __init__(self, low: int, high: int = OPEN) -> None:
+    def __init__(self, low: int, high: int = NO_UPPER_BOUND) -> None:
         self._stack = [_Stretch(low, high)]
         """The oldest last; all but that one are whole, or not begun."""
         self._kept = FIRST

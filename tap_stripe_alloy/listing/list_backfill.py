@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
-from stripe_alloy.api.errors import PermissionMissing, StripeError
-from stripe_alloy.api.responses import Trail
 from stripe_alloy.api.client import Answer
-from tap_stripe_alloy.listing.windows import OPEN, Ask, Missing, Page, Row, Slices, Window
-from tap_stripe_alloy.events.change_detection import OVERLAP, RETENTION, SAME_TIME
-from tap_stripe_alloy.listing.nested_lists import Completion
-from tap_stripe_alloy.records.pass_through import DirectPage, on_clock_as_it_came, seconds
-from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing
-from tap_stripe_alloy.listing.list_endpoint import Listed, on_clock
+from stripe_alloy.api.errors import PermissionMissing, StripeError
+from stripe_alloy.api.events import OVERLAP, RETENTION, SAME_TIME
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, Listed, on_clock
+from stripe_alloy.api.nested_lists import NestedLists
+from stripe_alloy.api.requests import GetRequest
+from stripe_alloy.api.responses import Trail
+from stripe_alloy.api.timestamps import moment
+from tap_stripe_alloy.listing.windows import Ask, Missing, Page, Row, Slices, Window
 from tap_stripe_alloy.records.partitions import Output, changed_at, parts, records_of
-from tap_stripe_alloy.records.conversion import Object, moment
+from tap_stripe_alloy.records.pass_through import DirectPage, on_clock_as_it_came, seconds
+from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing, steps_of
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.events.event_reader import Changes
@@ -77,7 +79,7 @@ class Listing:
             missing = outputs[0].bookmark.missing
         self._begun = missing is not None
         if missing is None:
-            missing = [(start, OPEN, None)]
+            missing = [(start, NO_UPPER_BOUND, None)]
         missing = list(missing)
         self._was_done = self._resumed and not missing
         self._slices = Slices(missing, cuttable=listed.by_created, history=listed.history)
@@ -94,16 +96,19 @@ class Listing:
         direct = self._direct
         if self._pages == 1 or self._pages % SAMPLE == 0:
             direct = None  # taken apart, to look for what is new
-        return Get(
+        request = GetRequest(
             self._listed.path,
             self._params(ask),
             self.account,
-            partial(self._maybe_as_it_came if direct else self._answered, ask),
-            partial(self._refused_page, ask),
             direct.page if direct else None,
             trail=self._trails[ask.window],
             some_lack_ids=True,
             timed=self._pages == 1,
+        )
+        return Get(
+            request,
+            partial(self._maybe_as_it_came if direct else self._answered, ask),
+            partial(self._refused_page, ask),
         )
 
     def _end_at_once(self) -> Look:
@@ -135,7 +140,7 @@ class Listing:
         if isinstance(answer.body, DirectPage):
             yield self._as_it_came(ask, answer.body, self._changed_at(answer))
             return
-        objects: list[Object] = [found for found in answer.body["data"] if self._has_id(found)]
+        objects: list[JSON] = [found for found in answer.body["data"] if self._has_id(found)]
         rows = _positions(objects, ask)
         page = self._slices.received(ask, rows, has_more=answer.body["has_more"])
         kept = {row.id for row in page.keep}
@@ -144,7 +149,7 @@ class Listing:
             objects = [source for source in objects if not on_clock(source)]
         yield from self._complete(page, objects, self._changed_at(answer))
 
-    def _has_id(self, source: Object) -> bool:
+    def _has_id(self, source: JSON) -> bool:
         return bool(source.get("id")) or self.outputs[0].stream.leave_out_without_id()
 
     def _changed_at(self, answer: Answer) -> int | None:
@@ -163,7 +168,8 @@ class Listing:
 
     def _as_it_came(self, ask: Ask, answer: DirectPage, changed_at: int | None) -> Batch:
         rows = [
-            Row(min(max(0, seconds(record.created)), OPEN - 1), record.id) for record in answer.data
+            Row(min(max(0, seconds(record.created)), NO_UPPER_BOUND - 1), record.id)
+            for record in answer.data
         ]
         page = self._slices.received(ask, rows, has_more=answer.has_more)
         kept = {row.id for row in page.keep}
@@ -187,11 +193,11 @@ class Listing:
                     anchor = min(anchor, begun)
                 output.bookmark.begin(anchor, self._slices.missing(), output.version.number)
 
-    def _complete(self, page: Page, objects: Sequence[Object], at: int | None) -> Iterator[Step]:
+    def _complete(self, page: Page, objects: Sequence[JSON], at: int | None) -> Iterator[Step]:
         then = partial(self._batch, page, at)
-        yield from Completion(objects, self._listed, account=self.account, then=then).steps()
+        yield from steps_of(NestedLists(self._listed, self.account).complete(objects), then)
 
-    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
+    def _batch(self, page: Page, at: int | None, objects: Sequence[JSON]) -> Iterator[Step]:
         records = [pair for source in objects for pair in records_of(source, self.outputs, at)]
         yield Batch(parts(records), partial(self._written, page))
 
@@ -223,7 +229,7 @@ class Listing:
         return iter(())
 
 
-def _positions(objects: Sequence[Object], ask: Ask) -> list[Row]:
+def _positions(objects: Sequence[JSON], ask: Ask) -> list[Row]:
     """Where objects stand in their list; one whose time is none, where the one before does."""
     times = [moment(source.get("created")) for source in objects]
     at = next((time for time in times if time is not None), ask.low)
@@ -259,7 +265,7 @@ class Tail(Listing):
             account=account,
             start=0,
             run=run,
-            missing=[(bookmark.since - OVERLAP, OPEN, None)],
+            missing=[(bookmark.since - OVERLAP, NO_UPPER_BOUND, None)],
         )
         self._since = bookmark.since
         self._seen = bookmark.seen
@@ -282,7 +288,7 @@ class Tail(Listing):
         return super().next()
 
     @override
-    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
+    def _batch(self, page: Page, at: int | None, objects: Sequence[JSON]) -> Iterator[Step]:
         for source in objects:
             self._ids[source["id"]] = changed_at(source)
         unseen = [new for new in objects if new["id"] not in self._seen]
@@ -331,7 +337,7 @@ class Relisting(Listing):
             return None
         if not self._started:
             self._started = True
-            self._slices = Slices([(self._since(), OPEN, None)])
+            self._slices = Slices([(self._since(), NO_UPPER_BOUND, None)])
         return super().next()
 
     @override

@@ -14,13 +14,13 @@ from typing import Any
 
 from typing_extensions import override
 
-from stripe_alloy.api.errors import PermissionMissing
 from stripe_alloy.api.client import Answer
-from tap_stripe_alloy.listing.windows import OPEN, Missing
-from tap_stripe_alloy.scheduler import Get, Look
+from stripe_alloy.api.errors import PermissionMissing
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, Listed
 from tap_stripe_alloy.listing.list_backfill import Listing, Run
-from tap_stripe_alloy.listing.list_endpoint import Listed
+from tap_stripe_alloy.listing.windows import Missing
 from tap_stripe_alloy.records.partitions import Output
+from tap_stripe_alloy.scheduler import Get, Look
 
 OTHERS = "others"
 NOTHING: Missing = (0, 1, None)
@@ -126,5 +126,5 @@ def _kept(output: Output, count: int, start: int) -> list[list[Missing] | None]:
     except (TypeError, ValueError):
         read = []
     if len(read) != count - 1:
-        read = [[(start, OPEN, None)]] * (count - 1)
+        read = [[(start, NO_UPPER_BOUND, None)]] * (count - 1)
     return [first, *read]

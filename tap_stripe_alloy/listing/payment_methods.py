@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from typing_extensions import override
 
-from stripe_alloy.api.errors import PermissionMissing, RequestRefused, StripeError
-from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.client import Answer
-from tap_stripe_alloy.listing.windows import OPEN, Ask, Page
-from tap_stripe_alloy.scheduler import Get, Look, Step
+from stripe_alloy.api.errors import PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, Listed
+from stripe_alloy.api.paths import item_path
+from stripe_alloy.api.requests import GetRequest
 from tap_stripe_alloy.listing.list_backfill import Listing, Run
-from tap_stripe_alloy.listing.list_endpoint import Listed
+from tap_stripe_alloy.listing.windows import Ask, Page
 from tap_stripe_alloy.records.partitions import Output
-from tap_stripe_alloy.records.conversion import Object
+from tap_stripe_alloy.scheduler import Get, Look, Step
 
 CUSTOMERS = "/v1/customers"
 SAMPLED = 3
@@ -59,7 +60,7 @@ class AllMethods(Listing):
         return super()._refused_page(ask, error)
 
     @override
-    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
+    def _batch(self, page: Page, at: int | None, objects: Sequence[JSON]) -> Iterator[Step]:
         self.expected -= {source["id"] for source in objects}
         if self._slices.done and self.expected:
             self.distrusted = "lacks some"
@@ -88,14 +89,14 @@ class MethodsByCustomer(Listing):
         return [pair for pair in super()._params(ask) if pair[0] != "expand[]"]
 
     @override
-    def _complete(self, page: Page, objects: Sequence[Object], at: int | None) -> Iterator[Step]:
+    def _complete(self, page: Page, objects: Sequence[JSON], at: int | None) -> Iterator[Step]:
         for customer in objects:
             url = f"{item_path(CUSTOMERS, customer['id'])}/payment_methods"
             customer[FIELD] = {"data": [], "has_more": True, "url": url}
         yield from super()._complete(page, objects, at)
 
     @override
-    def _batch(self, page: Page, at: int | None, objects: Sequence[Object]) -> Iterator[Step]:
+    def _batch(self, page: Page, at: int | None, objects: Sequence[JSON]) -> Iterator[Step]:
         methods = [method for customer in objects for method in customer[FIELD]["data"]]
         wanted = [new for new in methods if new["created"] >= self._start]
         yield from super()._batch(page, at, wanted)
@@ -155,7 +156,8 @@ class PaymentMethodListing:
         self._run.refused(self._outputs, error)
 
     def _probe(self, path: str, limit: int, then: Callable[[Answer], Iterator[Step]]) -> Get:
-        return Get(path, [("limit", str(limit))], self.account, then, self._cannot_probe)
+        request = GetRequest(path, [("limit", str(limit))], self.account)
+        return Get(request, then, self._cannot_probe)
 
     def _sampled(self, answer: Answer) -> Iterator[Step]:
         self._all.begin(answer)
@@ -198,7 +200,7 @@ class PaymentMethodListing:
         for output in self._outputs:
             if output.bookmark.backfill is not None:
                 output.bookmark.backfill["route"] = "customers"
-                output.bookmark.left([(0, OPEN, None)])
+                output.bookmark.left([(0, NO_UPPER_BOUND, None)])
 
     def _go_by_customer(self) -> None:
         self._by_customer = MethodsByCustomer(

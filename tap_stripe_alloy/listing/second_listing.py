@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stripe_alloy.api.errors import PermissionMissing
-from tap_stripe_alloy.scheduler import Get, Source
 from tap_stripe_alloy.records.partitions import Output
+from tap_stripe_alloy.scheduler import Get, Source
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.events.event_reader import Changes

@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stripe_alloy.api.errors import PermissionMissing, StripeError
-from stripe_alloy.api.responses import Trail
 from stripe_alloy.api.client import Answer
-from tap_stripe_alloy.listing.nested_lists import Completion
-from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing
+from stripe_alloy.api.errors import PermissionMissing, StripeError
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.list_endpoint import Listed
+from stripe_alloy.api.nested_lists import NestedLists
+from stripe_alloy.api.object_types import test_clock_hops
+from stripe_alloy.api.requests import GetRequest
+from stripe_alloy.api.responses import Trail
 from tap_stripe_alloy.listing.list_backfill import Listing, Run
-from tap_stripe_alloy.listing.list_endpoint import Listed
 from tap_stripe_alloy.records.partitions import Output, parts, records_of
-from tap_stripe_alloy.records.conversion import Object
-from tap_stripe_alloy.streams import ways
+from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing, steps_of
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.events.event_reader import Changes
@@ -45,7 +46,7 @@ class OnClocks:
     ) -> None:
         self._outputs = outputs
         self.streams = [output.stream.name for output in outputs]
-        self._ways = ways(type(outputs[0].stream))
+        self._ways = test_clock_hops(outputs[0].stream.object_type)
         self._lists = [*(Listed(way.path, by_created=False) for way in self._ways[:-1]), listed]
         self.account = account
         self._start = start
@@ -90,13 +91,11 @@ class OnClocks:
         self._open += 1
         trail = trail or Trail()
         listed = self._lists[step]
+        params = [*narrowed, *listed.page(self._start, cursor=cursor)]
         return Get(
-            listed.path,
-            [*narrowed, *listed.page(self._start, cursor=cursor)],
-            self.account,
+            GetRequest(listed.path, params, self.account, trail=trail),
             partial(self._answered, step, narrowed, trail),
             partial(self._not_answered, step, narrowed, trail),
-            trail=trail,
         )
 
     def _answered(
@@ -104,13 +103,13 @@ class OnClocks:
     ) -> Iterator[Step]:
         if self._begin:
             self._begin(answer)
-        found: list[Object] = answer.body["data"]
+        found: list[JSON] = answer.body["data"]
         if answer.body["has_more"]:
             yield self._page(step, narrowed, found[-1]["id"], trail)
         listed = self._lists[step]
         if listed is self._lists[-1]:
             then = partial(self._read, int(answer.sent_at))
-            yield from Completion(found, listed, account=self.account, then=then).steps()
+            yield from steps_of(NestedLists(listed, self.account).complete(found), then)
             return
         param = self._ways[step + 1].param or ""
         for source in found:
@@ -130,7 +129,7 @@ class OnClocks:
             yield self._page(step, narrowed, trail=trail)
         yield from self._read(0, ())
 
-    def _read(self, at: int, objects: Sequence[Object]) -> Iterator[Step]:
+    def _read(self, at: int, objects: Sequence[JSON]) -> Iterator[Step]:
         self._open -= 1
         records = [pair for source in objects for pair in records_of(source, self._outputs, at)]
         yield Batch(parts(records), nothing if self._open else self._note)

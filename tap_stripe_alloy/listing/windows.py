@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stripe_alloy.api.client import PAGE_SIZE
+from stripe_alloy.api.object_types import ASSUMED_HISTORY
 
 WASTE = 0.05
 """Share of requests that cutting may cost."""
@@ -23,13 +24,8 @@ RAMP_PAGES = 4
 """Pages read in a row before the first cut: a small list is never cut."""
 MIN_PAGES = 3
 """Estimated pages that each side of a cut must keep."""
-HISTORY = 90 * 86_400
-"""Seconds that a history is taken to last at least, before there is evidence."""
 REACH = 3
 """How many times the stretch already read a probe jumps below the oldest row seen."""
-
-OPEN = 1 << 40
-"""Above any `created`: a window up to here ends at the newest row there is."""
 
 Missing = tuple[int, int, "str | None"]
 """What is still to read: `created` in [low, high), and after this cursor if there is one."""
@@ -106,7 +102,7 @@ class Slices:
         *,
         page_size: int = PAGE_SIZE,
         cuttable: bool = True,
-        history: int = HISTORY,
+        history: int = ASSUMED_HISTORY,
     ) -> None:
         self._page_size = page_size
         self._cuttable = cuttable

@@ -4,64 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.schemas import Schema
+from stripe_alloy.api.timestamps import NO_SUCH_TIME, rfc3339, rfc3339_if_possible
+from stripe_alloy.record_columns import ADDED
 from tap_stripe_alloy.records.fitting import fit, is_date_time
-from tap_stripe_alloy.records.stream_schemas import ADDED, Schema
 from tap_stripe_alloy.records.tombstones import Tombstone, last_known
 
-Object = dict[str, Any]
 Record = dict[str, Any]
 
-DAY = 86_400
-LAST = 253_402_300_799
-"""The last second of the year 9999, in Unix seconds: RFC 3339 has no later one."""
 INT64 = (1 << 63) - 1
-_NO_SUCH_TIME = (OverflowError, ValueError, OSError)
 OPEN_FIELDS = frozenset({"total_count"})
 """Fields that Stripe sends in any list and its package does not type."""
-
-
-def rfc3339(unix: int) -> str:
-    """Unix seconds as RFC 3339 in UTC.
-
-    >>> rfc3339(0)
-    '1970-01-01T00:00:00Z'
-    """
-    day, second = divmod(unix, DAY)
-    return _date(day) + _time_of_day(second)
-
-
-@lru_cache(maxsize=1 << 14)
-def _date(day: int) -> str:
-    return datetime.fromtimestamp(day * DAY, timezone.utc).date().isoformat()
-
-
-@lru_cache(maxsize=DAY)
-def _time_of_day(second: int) -> str:
-    return f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
-
-
-def moment(value: Any) -> int | None:
-    """A time of Stripe's (Unix seconds) if it can be one that something happened at."""
-    return value if type(value) is int and 0 <= value <= LAST else None
-
-
-def _rfc3339_if_possible(unix: int) -> str | int:
-    try:
-        return rfc3339(unix)
-    except _NO_SUCH_TIME:
-        return unix
-
-
-def unix_seconds(text: str) -> int:
-    """RFC 3339 as Unix seconds; a time without zone is UTC. Raises ValueError."""
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return int(moment.timestamp())
 
 
 @dataclass(frozen=True)
@@ -123,7 +80,7 @@ class Recorder:
         """A time (Unix seconds) as records hold it."""
         return self._time(unix)
 
-    def record(self, source: Object, updated: int) -> Record:
+    def record(self, source: JSON, updated: int) -> Record:
         """The record of an object that was as it is at `updated` (Unix seconds).
 
         The object's nested values are shared with the record and converted in place.
@@ -132,7 +89,7 @@ class Recorder:
         record["_account_id"] = self._account_id
         try:
             self._times.convert(record)
-        except _NO_SUCH_TIME:
+        except NO_SUCH_TIME:
             return self._fitting(record)
         created = source.get("created")
         odd = created.__class__ is not int and created is not None and not is_date_time(created)
@@ -145,19 +102,19 @@ class Recorder:
 
     def _fitting(self, record: Record) -> Record:
         """The record without values that its schema, and so a target, has no place for."""
-        self._times.convert(record, _rfc3339_if_possible)
+        self._times.convert(record, rfc3339_if_possible)
         fitted: Record = fit(record, self._schema, self._misfit)
         return fitted
 
     def tombstone(
-        self, source_id: str, object_name: str, deleted_at: int, last: Object | None = None
+        self, source_id: str, object_name: str, deleted_at: int, last: JSON | None = None
     ) -> Tombstone:
         """The record of an object that is gone since `deleted_at` (Unix seconds).
 
         `last` is the object as an event last had it; its values stay as they are.
         """
         when = self._time(deleted_at)
-        convert = partial(self._times.convert, text=_rfc3339_if_possible)
+        convert = partial(self._times.convert, text=rfc3339_if_possible)
         record = last_known(last or {}, self._schema, convert)
         record.update(
             {

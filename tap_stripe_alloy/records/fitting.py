@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from tap_stripe_alloy.records.stream_schemas import Schema
+from stripe_alloy.api.schemas import Schema
 
 MISFIT = object()
 """Stands for a value that its schema allows in no form, not even as null."""

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tap_stripe_alloy.records.conversion import Object, Record, Recorder, moment
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.timestamps import moment
+from tap_stripe_alloy.records.conversion import Record, Recorder
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.bookmarks import Bookmark
     from tap_stripe_alloy.records.pass_through import Direct
-    from tap_stripe_alloy.stream import StripeStream
     from tap_stripe_alloy.records.table_versions import Version
+    from tap_stripe_alloy.stream import StripeStream
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,18 @@ class Output:
 Written = list[tuple[Output, Record]]
 
 
-def changed_at(source: Object) -> int:
+def changed_at(source: JSON) -> int:
     """When an object last changed as far as its own fields tell, in Unix seconds; 0 if none do."""
     return moment(source.get("updated")) or moment(source.get("created")) or 0
 
 
-def children_of(source: Object, output: Output) -> list[Object]:
+def children_of(source: JSON, output: Output) -> list[JSON]:
     """The nested objects that a child stream is made of; the object itself for its own stream."""
-    field = output.stream.parent_field
+    field = output.stream.object_type.parent_field
     if field is None:
         return [source]
     nested: dict[str, Any] = source.get(field) or {}
-    children: list[Object] = nested.get("data") or []
+    children: list[JSON] = nested.get("data") or []
     return children
 
 
@@ -55,7 +57,7 @@ def parts(written: Written) -> list[tuple[Output, list[Record]]]:
     return list(found.values())
 
 
-def records_of(source: Object, outputs: Iterable[Output], at: int | None = None) -> Written:
+def records_of(source: JSON, outputs: Iterable[Output], at: int | None = None) -> Written:
     """The records of an object and its children; `at`: when it changed, if anything tells."""
     own = changed_at(source)
     rows = [

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from stripe_alloy.api.schemas import Schema, nested_lists
 from tap_stripe_alloy.records.conversion import times_of
-from tap_stripe_alloy.records.stream_schemas import Schema, nested_lists
 
 Integer = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Field = tuple[Any, Any]

@@ -13,8 +13,8 @@ from typing import Any
 
 from singer_sdk.mapper import CustomStreamMap, StreamMap
 
+from stripe_alloy.api.schemas import Schema
 from tap_stripe_alloy.records.fitting import MISFIT, fit
-from tap_stripe_alloy.records.stream_schemas import Schema
 
 
 class Tombstone(dict[str, Any]):

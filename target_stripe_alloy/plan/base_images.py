@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
+from stripe_alloy.api.json_types import JSON
+from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.merge import key_items, tree_for
 from target_stripe_alloy.plan.plan_types import Base
+from target_stripe_alloy.resources import Resource
 from target_stripe_alloy.write.journal import Known, encode
-from target_stripe_alloy.params_tree import Tree
-from target_stripe_alloy.resources import Object, Resource
 
 Rename = Callable[[str], str | None]
 """The id that an item of a record has in Stripe; None if it has none."""
@@ -62,7 +63,7 @@ class Context(msgspec.Struct, frozen=True):
     """What the request was planned upon; None: not noted, by an earlier release."""
 
 
-def state_of(source: Object) -> str:
+def state_of(source: JSON) -> str:
     """Return a short hash of an object, the same however much of others is expanded in it."""
     plain = {name: _plain(value) for name, value in source.items()}
     return blake2b(msgspec.json.encode(plain, order="sorted"), digest_size=8).hexdigest()
@@ -81,14 +82,14 @@ def _plain(value: Any) -> Any:
     return {name: _plain(inner) for name, inner in value.items()}
 
 
-def is_complete(result: Object) -> bool:
+def is_complete(result: JSON) -> bool:
     """Whether the lists inside an answer hold all their entries."""
     inside = [value for value in result.values() if isinstance(value, dict)]
     return not any(value.get("object") == "list" and value.get("has_more") for value in inside)
 
 
 def picture(
-    draft: Draft, resource: Resource, key: str, result: Object | None, rename: Rename
+    draft: Draft, resource: Resource, key: str, result: JSON | None, rename: Rename
 ) -> Known:
     """Return what to keep of a record whose request was answered with `result`."""
     known: dict[str, Any] = {
@@ -109,14 +110,14 @@ def picture(
     return Known(resource.stream, key, result["id"], base=encode(base), **known)
 
 
-def prices_of(source: Object | None) -> dict[str, Any]:
+def prices_of(source: JSON | None) -> dict[str, Any]:
     """Return the prices of an object's items, by the items' ids."""
     items = (source or {}).get("items")
     entries = items.get("data") if isinstance(items, dict) else None
     return {entry["id"]: entry.get("price") for entry in entries or ()}
 
 
-def trees_of(resource: Resource, names: Sequence[str], current: Object) -> dict[str, Tree]:
+def trees_of(resource: Resource, names: Sequence[str], current: JSON) -> dict[str, Tree]:
     """Return an object as a tree: the named fields, its items by their ids."""
     chosen = set(names)
     fields = {name: value for name, value in current.items() if name in chosen}

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import is_empty
-from target_stripe_alloy.resources import COPIED, Object, Resource
+from target_stripe_alloy.resources import COPIED, Resource
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,11 @@ class ReadOnly:
     """A field that can only be read, and that a copy would need."""
 
     why: str
-    when: Callable[[Any, Object], bool] = lambda value, _: not is_empty(value)
+    when: Callable[[Any, JSON], bool] = lambda value, _: not is_empty(value)
     """Given its value and the record: whether there is something to lose."""
 
 
-def _other_currencies(value: Any, fields: Object) -> bool:
+def _other_currencies(value: Any, fields: JSON) -> bool:
     balances = value if isinstance(value, dict) else {}
     return any(amount for currency, amount in balances.items() if currency != fields["currency"])
 
@@ -171,7 +172,7 @@ def why_ended(resource: Resource, fields: Mapping[str, Any]) -> str:
     return ""
 
 
-def why_no_copy(resource: Resource, fields: Object, left_out: Iterable[str]) -> str:
+def why_no_copy(resource: Resource, fields: JSON, left_out: Iterable[str]) -> str:
     """Return why no copy is made of a record; empty if one is.
 
     `left_out` are the paths of its references that name nothing here.
@@ -209,7 +210,7 @@ def never_copied(resource: Resource) -> frozenset[str]:
     return frozenset(references | resource.own_to_account | resource.ignored)
 
 
-def _ignored(resource: Resource, fields: Object) -> list[str]:
+def _ignored(resource: Resource, fields: JSON) -> list[str]:
     return [name for name in sorted(resource.ignored) if not is_empty(fields.get(name))]
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 
+from stripe_alloy.api.json_types import JSON
+from target_stripe_alloy.params_tree import Tree, at, filled, is_empty
 from target_stripe_alloy.plan.plan_types import REPLACES
 from target_stripe_alloy.plan.record_keys import COPY_OF, KEY_TYPES
-from target_stripe_alloy.params_tree import Tree, at, filled, is_empty
-from target_stripe_alloy.resources import MODIFIERS, Object, Resource
+from target_stripe_alloy.resources import MODIFIERS, Resource
 
 MARK = "stripe_alloy_done"
 """The metadata key under which an object names effects that its own fields do not show."""
@@ -66,7 +67,7 @@ def settings_of(resource: Resource, params: Mapping[str, Tree]) -> Iterator[str]
         yield setting_of(name, params[name])
 
 
-def marks(resource: Resource, current: Object | None) -> frozenset[str]:
+def marks(resource: Resource, current: JSON | None) -> frozenset[str]:
     """Return the effects and settings that an object names itself, or shows in a count."""
     text = ((current or {}).get("metadata") or {}).get(MARK) or ""
     shown = (
@@ -75,7 +76,7 @@ def marks(resource: Resource, current: Object | None) -> frozenset[str]:
     return frozenset([*str(text).split(), *(effect_of(name, "true") for name in shown)])
 
 
-def marked(resource: Resource, names: Iterable[str], current: Object | None) -> dict[str, str]:
+def marked(resource: Resource, names: Iterable[str], current: JSON | None) -> dict[str, str]:
     """Return the metadata that names these effects and settings besides the last ones."""
     text = ((current or {}).get("metadata") or {}).get(MARK) or ""
     new = [name for name in names if name.partition(":")[0] not in resource.shown_by]

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from target_stripe_alloy.plan.plan_types import COPY, NEW, Base, Policy, Wanted
-from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, traceless
+from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import (
     Path,
     Tree,
@@ -22,8 +21,10 @@ from target_stripe_alloy.params_tree import (
     same,
     tree_of,
 )
-from target_stripe_alloy.resources import MODIFIERS, Object, Resource
+from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, traceless
+from target_stripe_alloy.plan.plan_types import COPY, NEW, Base, Policy, Wanted
 from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of, stands
+from target_stripe_alloy.resources import MODIFIERS, Resource
 
 
 @dataclass
@@ -150,7 +151,7 @@ def _removed_inside(wanted: Wanted, theirs: Tree, base: Base) -> Iterator[Path]:
 
 
 def not_to_be_changed(
-    wanted: Wanted, current: Object, base: Base | None, policy: Policy
+    wanted: Wanted, current: JSON, base: Base | None, policy: Policy
 ) -> list[str]:
     """Fields that differ though no parameter takes them; what only came along does not count."""
     if policy.id_mode == COPY:
@@ -246,7 +247,7 @@ def _says(value: Any, leaf: Tree) -> bool:
         return leaf is None or str(value) == leaf
 
 
-def inline_price(resource: Resource, tree: dict[str, Tree], current: Object | None) -> Object:
+def inline_price(resource: Resource, tree: dict[str, Tree], current: JSON | None) -> JSON:
     """Return the tree without a `price_data` that says what the object's own price says."""
     if "price_data" in resource.updated and has_price(tree, (current or {}).get("price")):
         return {name: value for name, value in tree.items() if name != "price_data"}

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from target_stripe_alloy.plan.plan_types import Policy, Wanted
-from target_stripe_alloy.plan.parameter_classes import MONEY, Classes, Node, Rule
+from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import Path, Tree, is_empty
-from target_stripe_alloy.resources import (
-    CREATE,
-    DELETE,
-    RESOURCES,
-    UPDATE,
-    Object,
-    Resource,
-)
+from target_stripe_alloy.plan.parameter_classes import MONEY, Classes, Node, Rule
+from target_stripe_alloy.plan.plan_types import Policy, Wanted
+from target_stripe_alloy.resources import CREATE, DELETE, RESOURCES, UPDATE, Resource
 
 UNCLASSED = "unclassed:"
 """Begins the name of what no setting allows: a parameter that money.py does not know."""
@@ -40,8 +34,8 @@ def permissions_needed(
     resource: Resource,
     operation: str,
     params: Mapping[str, Tree],
-    current: Object | None = None,
-    parent: Object | None = None,
+    current: JSON | None = None,
+    parent: JSON | None = None,
 ) -> frozenset[str]:
     """Return the names of `allow_actions` that a request with these parameters needs.
 
@@ -56,8 +50,8 @@ def needed_by_request(
     resource: Resource,
     kind: str,
     params: Mapping[str, Tree],
-    current: Object | None = None,
-    parent: Object | None = None,
+    current: JSON | None = None,
+    parent: JSON | None = None,
 ) -> frozenset[str]:
     """Return what `permissions_needed` says of a request as the journal holds it.
 
@@ -99,8 +93,8 @@ def needs_of(
     resource: Resource,
     operation: str,
     params: Mapping[str, Tree],
-    current: Object | None = None,
-    parent: Object | None = None,
+    current: JSON | None = None,
+    parent: JSON | None = None,
 ) -> Needs:
     """Return `permissions_needed`, with the parameters that need them."""
     classes = MONEY[resource.stream]
@@ -160,7 +154,7 @@ def _classified(
         yield covering, path, leaf
 
 
-def _needed(rule: Rule, operation: str, leaf: Tree, current: Object | None) -> bool:
+def _needed(rule: Rule, operation: str, leaf: Tree, current: JSON | None) -> bool:
     if not rule.action or leaf in rule.harmless:
         return False
     if operation == CREATE:
@@ -169,7 +163,7 @@ def _needed(rule: Rule, operation: str, leaf: Tree, current: Object | None) -> b
     return not (rule.first and had_none)
 
 
-def _bills_nobody(invoice: Object | None) -> bool:
+def _bills_nobody(invoice: JSON | None) -> bool:
     """Whether an invoice is a draft that does not advance by itself."""
     return (
         invoice is not None
@@ -186,7 +180,7 @@ def missing_permission(
     resource: Resource,
     operation: str,
     params: Mapping[str, Tree],
-    current: Object,
+    current: JSON,
     policy: Policy,
 ) -> str:
     """The permissions that lack; empty if none does."""
@@ -203,7 +197,7 @@ def merged(*several: Needs) -> Needs:
     return found
 
 
-def action_needs(wanted: Wanted, current: Object | None = None) -> Needs:
+def action_needs(wanted: Wanted, current: JSON | None = None) -> Needs:
     """Return what the action needs that the record asks for, with what it does first.
 
     `current` is the object as it is; where there is none, more is needed rather than less.

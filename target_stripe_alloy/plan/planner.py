@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from stripe_alloy.api.json_types import JSON
+from target_stripe_alloy.params_tree import Tree, Unwritable, at, is_empty, leaves
+from target_stripe_alloy.plan.copies import why_ended, why_no_change, why_no_copy
 from target_stripe_alloy.plan.merge import (
     Comparison,
     compare,
@@ -13,7 +16,15 @@ from target_stripe_alloy.plan.merge import (
     not_taken,
     not_to_be_changed,
 )
-from target_stripe_alloy.plan.copies import why_ended, why_no_change, why_no_copy
+from target_stripe_alloy.plan.permissions import (
+    Needs,
+    action_needs,
+    entry_needs,
+    lacking,
+    merged,
+    moves_money,
+    needs_of,
+)
 from target_stripe_alloy.plan.plan_types import (
     ARCHIVE,
     ARCHIVED,
@@ -38,18 +49,7 @@ from target_stripe_alloy.plan.plan_types import (
     Request,
     Wanted,
 )
-from target_stripe_alloy.plan.permissions import (
-    Needs,
-    action_needs,
-    entry_needs,
-    lacking,
-    merged,
-    moves_money,
-    needs_of,
-)
 from target_stripe_alloy.plan.recovery import DELETE_POLICY
-from target_stripe_alloy.params_tree import Tree, Unwritable, at, is_empty, leaves
-from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Object, Resource
 from target_stripe_alloy.plan.requests import (
     action_requests,
     attachment,
@@ -62,10 +62,11 @@ from target_stripe_alloy.plan.requests import (
     update_request,
     whole_of,
 )
+from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Resource
 
 
 def plan(
-    wanted: Wanted, current: Object | None, theirs: Tree, base: Base | None, policy: Policy
+    wanted: Wanted, current: JSON | None, theirs: Tree, base: Base | None, policy: Policy
 ) -> Decision:
     """Decide. `theirs` is `current` as a tree; `current` is None where nothing is there."""
     decision = _plan(wanted, current, theirs, base, policy)
@@ -81,7 +82,7 @@ def _by_policy(request: Request) -> Request:
 
 
 def _plan(
-    wanted: Wanted, current: Object | None, theirs: Tree, base: Base | None, policy: Policy
+    wanted: Wanted, current: JSON | None, theirs: Tree, base: Base | None, policy: Policy
 ) -> Decision:
     try:
         if wanted.deleted:
@@ -93,7 +94,7 @@ def _plan(
         return Decision(REJECTED, reason=str(error))
 
 
-def _end(wanted: Wanted, current: Object | None, policy: Policy) -> Decision:
+def _end(wanted: Wanted, current: JSON | None, policy: Policy) -> Decision:
     resource = wanted.resource
     if current is None:
         return Decision(UNCHANGED, reason="it is gone already")
@@ -116,7 +117,7 @@ def _end(wanted: Wanted, current: Object | None, policy: Policy) -> Decision:
     return Decision(DELETED, (Request("delete", "DELETE", path, needs=frozenset(needs)),))
 
 
-def _archive(wanted: Wanted, current: Object) -> Decision:
+def _archive(wanted: Wanted, current: JSON) -> Decision:
     resource = wanted.resource
     if not resource.archive:
         return Decision(BLOCKED, reason=f"{resource.stream} cannot be archived")
@@ -132,7 +133,7 @@ def _archive(wanted: Wanted, current: Object) -> Decision:
     return Decision(ARCHIVED, (request,), changes)
 
 
-def _detach(wanted: Wanted, current: Object, needs: Needs) -> Decision:
+def _detach(wanted: Wanted, current: JSON, needs: Needs) -> Decision:
     resource = wanted.resource
     held = current.get(resource.attached_to)
     if not held:
@@ -193,7 +194,7 @@ def _absent(wanted: Wanted, params: Mapping[str, Tree]) -> list[str]:
 
 
 def _update(
-    wanted: Wanted, current: Object, theirs: Tree, base: Base | None, policy: Policy
+    wanted: Wanted, current: JSON, theirs: Tree, base: Base | None, policy: Policy
 ) -> Decision:
     resource = wanted.resource
     found = compare(wanted, theirs, base)
@@ -245,7 +246,7 @@ def _unknown(wanted: Wanted, policy: Policy) -> str:
 
 def _apply(
     wanted: Wanted,
-    current: Object,
+    current: JSON,
     theirs: Tree,
     found: Comparison,
     base: Base | None,
@@ -310,7 +311,7 @@ def _needs_of_step(resource: Resource, step: Request) -> Needs:
 
 
 def _replacement(
-    wanted: Wanted, current: Object, theirs: Tree, found: Comparison, policy: Policy
+    wanted: Wanted, current: JSON, theirs: Tree, found: Comparison, policy: Policy
 ) -> Decision:
     """A changed amount is a new price that takes over the lookup key."""
     resource = wanted.resource

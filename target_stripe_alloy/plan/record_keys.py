@@ -14,8 +14,8 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
-from target_stripe_alloy.plan.plan_types import EXTERNAL
 from target_stripe_alloy.params_tree import Unwritable
+from target_stripe_alloy.plan.plan_types import EXTERNAL
 
 COPY_OF = "stripe_alloy_copy_of"
 """Metadata of a copy: the id of the object it was made from."""

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from target_stripe_alloy.plan.plan_types import ARCHIVE, CREATE, EXTERNAL, IGNORE, SAME_ACCOUNT, Policy
-from target_stripe_alloy.plan.form_bodies import tree_from_form
 from target_stripe_alloy.plan.base_images import Context
+from target_stripe_alloy.plan.form_bodies import tree_from_form
 from target_stripe_alloy.plan.permissions import needed_by_request
+from target_stripe_alloy.plan.plan_types import (
+    ARCHIVE,
+    CREATE,
+    EXTERNAL,
+    IGNORE,
+    SAME_ACCOUNT,
+    Policy,
+)
 from target_stripe_alloy.resources import Resource
 
 DELETE_POLICY = "delete_policy="

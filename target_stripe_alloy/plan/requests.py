@@ -6,11 +6,9 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import Shape
 from stripe_alloy.api.paths import segment
-from target_stripe_alloy.plan.merge import Comparison
-from target_stripe_alloy.plan.plan_types import NEW, Base, Request, Wanted
-from target_stripe_alloy.plan.effects import effects_of, marked, of_action, of_replay, settings_of
 from target_stripe_alloy.params_tree import (
     Path,
     Tree,
@@ -25,7 +23,10 @@ from target_stripe_alloy.params_tree import (
     shape_at,
     tree_of,
 )
-from target_stripe_alloy.resources import ACTION, MODIFIERS, UPDATE, Action, Object, Resource
+from target_stripe_alloy.plan.effects import effects_of, marked, of_action, of_replay, settings_of
+from target_stripe_alloy.plan.merge import Comparison
+from target_stripe_alloy.plan.plan_types import NEW, Base, Request, Wanted
+from target_stripe_alloy.resources import ACTION, MODIFIERS, UPDATE, Action, Resource
 
 
 def new_params(wanted: Wanted) -> dict[str, Tree]:
@@ -73,7 +74,7 @@ def create_request(wanted: Wanted, params: Mapping[str, Tree]) -> Request:
 
 
 def update_request(
-    wanted: Wanted, path: str, params: Mapping[str, Tree], current: Object, theirs: Tree
+    wanted: Wanted, path: str, params: Mapping[str, Tree], current: JSON, theirs: Tree
 ) -> Request:
     """The request that changes an object; what it leaves no trace of is named in its metadata."""
     changed = dict(params)
@@ -88,7 +89,7 @@ def update_request(
 
 
 def entry_requests(
-    wanted: Wanted, current: Object, base: Base | None
+    wanted: Wanted, current: JSON, base: Base | None
 ) -> Iterator[tuple[str, str, str, Mapping[str, Tree]]]:
     """Kind, method, end of path and parameters for entries that are objects of their own.
 
@@ -114,7 +115,7 @@ def _by_content(listed: Any, shape: Shape) -> dict[tuple[tuple[str, str], ...], 
     return {tuple(sorted(tree.items())): str(entry.get("id")) for tree, entry in trees}
 
 
-def attachment(wanted: Wanted, current: Object, found: Comparison) -> list[Request]:
+def attachment(wanted: Wanted, current: JSON, found: Comparison) -> list[Request]:
     """The request that attaches or detaches; raises `Unwritable` for what belongs to another."""
     name = wanted.resource.attached_to
     if not name or (name,) not in found.changed:
@@ -128,7 +129,7 @@ def attachment(wanted: Wanted, current: Object, found: Comparison) -> list[Reque
     return [Request("attach", "POST", f"{path}/attach", {name: owner})]
 
 
-def action_requests(wanted: Wanted, current: Object, base: Base | None) -> list[Request]:
+def action_requests(wanted: Wanted, current: JSON, base: Base | None) -> list[Request]:
     """The request that a record asks for, unless it was made; raises `Unwritable`."""
     if not wanted.action or (base and base.ours.get(ACTION) == asked(wanted)):
         return []

@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
+from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.api.params import Shape
-from tap_stripe_alloy.records.stream_schemas import Schema, generated
-from tap_stripe_alloy.streams import STREAMS
+from stripe_alloy.api.schemas import Schema, generated
 from target_stripe_alloy.params_tree import same
 from target_stripe_alloy.resources import BY_STREAM, Resource
 
@@ -110,7 +110,7 @@ def _fields_of(kind: str) -> frozenset[str]:
     """The fields that Stripe shows of an object of this type; none if there is no such type."""
     if not _OBJECT.fullmatch(kind):
         return frozenset()
-    stream = next((stream.name for stream in STREAMS if stream.object_name == kind), "")
+    stream = next((stream.name for stream in OBJECT_TYPES if stream.object_name == kind), "")
     try:
         return frozenset(generated(stream or f"objects/{kind}")["properties"])
     except FileNotFoundError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from hashlib import blake2b
 
-from stripe_alloy.api.errors import PermissionMissing, RequestRefused, SettingsError
 from stripe_alloy.api.client import Transport
+from stripe_alloy.api.errors import PermissionMissing, RequestRefused, SettingsError
+from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.journal import Journal
 from target_stripe_alloy.write.object_reader import Objects
-from target_stripe_alloy.resources import BY_STREAM
 
 _logger = logging.getLogger(__name__)
 

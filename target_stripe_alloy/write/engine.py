@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from stripe_alloy.api.client import Transport
 from stripe_alloy.api.errors import (
     AlloyError,
     Conflict,
@@ -21,9 +22,14 @@ from stripe_alloy.api.errors import (
     RequestRefused,
     StripeError,
 )
-from stripe_alloy.api.client import Transport
-from target_stripe_alloy.plan.merge import inline_price, key_items, parts_fixed, tree_for
+from stripe_alloy.api.json_types import JSON
+from target_stripe_alloy.params_tree import Tree, Unwritable, null_metadata, without_nulls
+from target_stripe_alloy.plan.base_images import Context, Draft, picture, prices_of
 from target_stripe_alloy.plan.copies import why_no_copy
+from target_stripe_alloy.plan.effects import marks, traceless, without_reserved
+from target_stripe_alloy.plan.form_bodies import tree_from_form
+from target_stripe_alloy.plan.merge import inline_price, key_items, parts_fixed, tree_for
+from target_stripe_alloy.plan.permissions import ALLOWED, permissions_of
 from target_stripe_alloy.plan.plan_types import (
     ARCHIVE,
     BLOCKED,
@@ -47,27 +53,29 @@ from target_stripe_alloy.plan.plan_types import (
     Request,
     Wanted,
 )
-from target_stripe_alloy.write.journaled_sender import Delivered, Delivery, Unclear
-from target_stripe_alloy.plan.effects import marks, traceless, without_reserved
-from target_stripe_alloy.plan.form_bodies import tree_from_form
-from target_stripe_alloy.write.id_resolver import PLANNED, Found, Identity, Keys, Missing
-from target_stripe_alloy.plan.base_images import Context, Draft, picture, prices_of
-from target_stripe_alloy.write.queued_records import ADDED_FIELDS, SDC, Job, StreamKind, action_of, is_deleted
-from target_stripe_alloy.write.journal import Effect, Intent, Journal, Known
-from target_stripe_alloy.write.worker_pool import Lanes, Ticket, Watermark
-from target_stripe_alloy.write.object_reader import Objects, expansions, seen_as, theirs_of
-from target_stripe_alloy.plan.permissions import ALLOWED, permissions_of
 from target_stripe_alloy.plan.planner import plan
-from target_stripe_alloy.write.invoice_preview import Previews
 from target_stripe_alloy.plan.record_keys import text_of, value_of
 from target_stripe_alloy.plan.recovery import withdrawn
-from target_stripe_alloy.report import Report
-from target_stripe_alloy.params_tree import Tree, Unwritable, null_metadata, without_nulls
-from target_stripe_alloy.resources import ACTION, BY_STREAM, OCCASION, ORDER, Object, Resource
-from target_stripe_alloy.write.overflow_file import Spool
-from target_stripe_alloy.write.price_replacement import Succession
-from target_stripe_alloy.write.past_effects import Traces
 from target_stripe_alloy.plan.requests import asked
+from target_stripe_alloy.report import Report
+from target_stripe_alloy.resources import ACTION, BY_STREAM, OCCASION, ORDER, Resource
+from target_stripe_alloy.write.id_resolver import PLANNED, Found, Identity, Keys, Missing
+from target_stripe_alloy.write.invoice_preview import Previews
+from target_stripe_alloy.write.journal import Effect, Intent, Journal, Known
+from target_stripe_alloy.write.journaled_sender import Delivered, Delivery, Unclear
+from target_stripe_alloy.write.object_reader import Objects, expansions, seen_as, theirs_of
+from target_stripe_alloy.write.overflow_file import Spool
+from target_stripe_alloy.write.past_effects import Traces
+from target_stripe_alloy.write.price_replacement import Succession
+from target_stripe_alloy.write.queued_records import (
+    ADDED_FIELDS,
+    SDC,
+    Job,
+    StreamKind,
+    action_of,
+    is_deleted,
+)
+from target_stripe_alloy.write.worker_pool import Lanes, Ticket, Watermark
 
 _logger = logging.getLogger(__name__)
 
@@ -405,7 +413,7 @@ class Engine:
         job.done = job.done or verdict
         return None if self._park(job, later) else False
 
-    def _parent(self, resource: Resource, tree: Mapping[str, Tree]) -> Object | None:
+    def _parent(self, resource: Resource, tree: Mapping[str, Tree]) -> JSON | None:
         """The invoice of a line, where it decides whether a permission is needed."""
         name = tree.get(resource.within) if resource.within == "invoice" else None
         if not name or permissions_of(resource) <= self._policy.allowed:
@@ -432,7 +440,7 @@ class Engine:
         job: Job,
         wanted: Wanted,
         located: str | None,
-        current: Object | None,
+        current: JSON | None,
         *,
         later: bool,
     ) -> str | None:
@@ -474,7 +482,7 @@ class Engine:
         self._settle(job, decision)
 
     def _unless_superseded(
-        self, job: Job, decision: Decision, located: str | None, current: Object | None
+        self, job: Job, decision: Decision, located: str | None, current: JSON | None
     ) -> Decision:
         """The decision, unless a newer record was written since the one that is replayed came."""
         if job.position is None or not (decision.requests or decision.verdict == CONFLICT):
@@ -485,7 +493,7 @@ class Engine:
             return decision
         return Decision(REJECTED, reason=SUPERSEDED)
 
-    def _done_before(self, wanted: Wanted, current: Object | None) -> frozenset[str]:
+    def _done_before(self, wanted: Wanted, current: JSON | None) -> frozenset[str]:
         """Effects on the object that are not to be repeated, wherever they are noted."""
         resource = wanted.resource
         asks = wanted.action or traceless(resource) & wanted.tree.keys()
@@ -501,7 +509,7 @@ class Engine:
         job: Job,
         decision: Decision,
         wanted: Wanted,
-        current: Object | None,
+        current: JSON | None,
         theirs: Mapping[str, Tree],
         base: Base | None,
     ) -> Decision:
@@ -562,7 +570,7 @@ class Engine:
         self.watermark.settle(job.number)
 
     def _with_keyed_items(
-        self, wanted: Wanted, theirs: Mapping[str, Tree], current: Object | None
+        self, wanted: Wanted, theirs: Mapping[str, Tree], current: JSON | None
     ) -> Wanted:
         stream = wanted.resource.contains
         wanted = replace(wanted, tree=inline_price(wanted.resource, dict(wanted.tree), current))
@@ -583,7 +591,7 @@ class Engine:
         job: Job,
         wanted: Wanted,
         decision: Decision,
-        current: Object | None,
+        current: JSON | None,
         unkeyed: Tree,
         *,
         later: bool,
@@ -618,7 +626,7 @@ class Engine:
         self._settle(job, replace(decision, verdict=verdict))
         return None
 
-    def _notice(self, job: Job, result: Object | None) -> None:
+    def _notice(self, job: Job, result: JSON | None) -> None:
         """Note the object of a record for the records to come."""
         if result is None:
             return
@@ -631,7 +639,7 @@ class Engine:
         job: Job,
         wanted: Wanted,
         decision: Decision,
-        current: Object | None,
+        current: JSON | None,
         draft: Draft,
     ) -> Delivered:
         sent = Delivered(current, remembered=False)
@@ -658,7 +666,7 @@ class Engine:
                 self._end_before(job, str(before), result)
         return sent
 
-    def _end_before(self, job: Job, before: str, heir: Object) -> None:
+    def _end_before(self, job: Job, before: str, heir: JSON) -> None:
         """End the price that has a successor, once: who makes it active again means it."""
         effect = Effect(job.stream, heir["id"], f"ended:{before}", lasting=True)
         if effect.name not in self._journal.effects_of(job.stream, heir["id"]):
@@ -713,7 +721,7 @@ class Engine:
             digest=job.digest if whole else None,
         )
 
-    def _remember(self, job: Job, wanted: Wanted, result: Object | None, draft: Draft) -> None:
+    def _remember(self, job: Job, wanted: Wanted, result: JSON | None, draft: Draft) -> None:
         """Keep what record and object hold now that they agree."""
         by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
         if result is not None and not wanted.deleted:

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stripe_alloy.api.json_types import JSON
+from target_stripe_alloy.params_tree import Path, Tree, at, is_empty
 from target_stripe_alloy.plan.plan_types import COPY, EXTERNAL, SAME_ACCOUNT, Policy
-from target_stripe_alloy.write.queued_records import Job, is_deleted
-from target_stripe_alloy.write.journal import Journal
-from target_stripe_alloy.write.journal_keys import JournalKeys
-from target_stripe_alloy.write.matching import Matches, carries
-from target_stripe_alloy.write.object_reader import Objects
 from target_stripe_alloy.plan.record_keys import (
     COPY_OF,
     KEY_TYPES,
@@ -27,17 +24,14 @@ from target_stripe_alloy.plan.record_keys import (
     text_of,
     values_of,
 )
-from target_stripe_alloy.params_tree import Path, Tree, at, is_empty
-from target_stripe_alloy.resources import (
-    BY_STREAM,
-    COPIED,
-    NOT_COPIED,
-    Object,
-    Resource,
-    reference_paths,
-)
-from target_stripe_alloy.write.metadata_index import Stamps, successor_of
+from target_stripe_alloy.resources import BY_STREAM, COPIED, NOT_COPIED, Resource, reference_paths
 from target_stripe_alloy.stripe_ids import is_stripe_id
+from target_stripe_alloy.write.journal import Journal
+from target_stripe_alloy.write.journal_keys import JournalKeys
+from target_stripe_alloy.write.matching import Matches, carries
+from target_stripe_alloy.write.metadata_index import Stamps, successor_of
+from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.queued_records import Job, is_deleted
 
 __all__ = ["COPY_OF", "KEY_TYPES", "Found", "Identity", "Keys", "Missing", "Resolved"]
 
@@ -59,7 +53,7 @@ class Found:
     object_id: str | None = None
     by: str = ""
     """`id`, `journal`, `stamp`, `lookup_key`, or the fields of `match_by`."""
-    current: Object | None = None
+    current: JSON | None = None
     """The object as it is now; None where it is gone, or only planned."""
 
     @property
@@ -114,7 +108,7 @@ class Identity:
         self._matches.look_again(stream)
         self._absent = {entry for entry in self._absent if entry[0] != stream}
 
-    def observe(self, stream: str, source: Object) -> None:
+    def observe(self, stream: str, source: JSON) -> None:
         """Note an object as a write left it."""
         self._matches.observe(stream, source)
 
@@ -166,7 +160,7 @@ class Identity:
 
     def _read(
         self, job: Job, object_id: str, tree: Mapping[str, Tree], fields: Mapping[str, Any]
-    ) -> Object | None:
+    ) -> JSON | None:
         if object_id.startswith(PLANNED):
             return None
         return self._objects.current(job.kind.resource, object_id, tree, fields)
@@ -200,7 +194,7 @@ class Identity:
             or (resource.found_by == "lookup_key" and bool(tree.get("lookup_key")))
         )
 
-    def _still(self, job: Job, current: Object) -> bool:
+    def _still(self, job: Job, current: JSON) -> bool:
         """Whether an object that was matched carries what it was matched by, now or then."""
         wanted = job.kind.keys.match_values(job.record, present=True)
         if carries(current, wanted):
@@ -251,7 +245,7 @@ class Identity:
             return [e["id"] for e in entries if keys.fits(job.record, e)]
         return self._stamps.of(resource, keys, keys.stamps_for(job.record, job.key))
 
-    def _of_rival(self, job: Job, current: Object) -> bool:
+    def _of_rival(self, job: Job, current: JSON) -> bool:
         """Whether an object is known to be that of another key that its stamp may mean as well."""
         others = [key for key in job.kind.keys.rivals(current) if key != job.key]
         return any(self.known(job.stream, key) == current["id"] for key in others)
@@ -330,7 +324,7 @@ class Identity:
         return Found(found, ", ".join(wanted), current)
 
     def _check_match(
-        self, job: Job, wanted: Mapping[str, str], current: Object | None, *, known: bool
+        self, job: Job, wanted: Mapping[str, str], current: JSON | None, *, known: bool
     ) -> None:
         """Raise `UnusableKey` if there is a sign that another object is to be deleted."""
         if current is None:
@@ -400,7 +394,7 @@ class Identity:
         current = self._retrieved(resource, object_id)
         return current is not None and keys.fits(job.record, current) is True
 
-    def _retrieved(self, resource: Resource, object_id: str) -> Object | None:
+    def _retrieved(self, resource: Resource, object_id: str) -> JSON | None:
         if resource.within == "invoice":  # Stripe lists lines, and retrieves none
             return None
         return self._objects.get(resource.path_of(object_id, {}))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
+from stripe_alloy.api.client import PREVIEW_PATH, Transport
 from stripe_alloy.api.errors import (
     PermissionMissing,
     RateLimited,
@@ -22,13 +23,12 @@ from stripe_alloy.api.errors import (
     StripeError,
     StripeUnavailable,
 )
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import Shape, shape_of
-from stripe_alloy.api.client import PREVIEW_PATH, Transport
-from target_stripe_alloy.plan.plan_types import BLOCKED, Decision, Request
-from target_stripe_alloy.write.id_resolver import PLANNED
-from target_stripe_alloy.plan.record_keys import reference_to
 from target_stripe_alloy.params_tree import Tree, is_empty, pairs_of
-from target_stripe_alloy.resources import Object
+from target_stripe_alloy.plan.plan_types import BLOCKED, Decision, Request
+from target_stripe_alloy.plan.record_keys import reference_to
+from target_stripe_alloy.write.id_resolver import PLANNED
 
 _logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class NoQuestion:
 def question(
     stream: str,
     requests: Sequence[Request],
-    current: Object | None,
+    current: JSON | None,
     now: float,
     customers: Mapping[str, Tree] | None = None,
 ) -> Question | NoQuestion | None:
@@ -134,7 +134,7 @@ def question(
 
 
 def _after_action(
-    asked: Question | None, requests: Sequence[Request], current: Object | None
+    asked: Question | None, requests: Sequence[Request], current: JSON | None
 ) -> Question | NoQuestion | None:
     """What to ask where an action follows; an invoice that is made before it is asked for."""
     kinds = [request.kind for request in requests]
@@ -147,7 +147,7 @@ def _after_action(
 
 
 def _asked_by(
-    stream: str, current: Object | None, now: float
+    stream: str, current: JSON | None, now: float
 ) -> Callable[[Request], Question | None]:
     def ask(request: Request) -> Question | None:
         if stream == ITEMS:
@@ -174,7 +174,7 @@ def _of_new(params: Mapping[str, Tree], now: float) -> Question:
     return Question({**_beside(params), **_details(params)}, at_once=True)
 
 
-def _of_change(request: Request, current: Object | None) -> Question | None:
+def _of_change(request: Request, current: JSON | None) -> Question | None:
     params = request.params
     items = [entry for entry in params.get("items") or () if _counts(entry)]
     if current is None or not (items or _SUBSCRIPTION_FIELDS & params.keys()):
@@ -184,7 +184,7 @@ def _of_change(request: Request, current: Object | None) -> Question | None:
     return Question(asked, _at_once(params))
 
 
-def _of_item(request: Request, current: Object | None) -> Question | None:
+def _of_item(request: Request, current: JSON | None) -> Question | None:
     params = request.params
     if request.kind == "create":
         subscription, entry = params.get("subscription"), dict(params)
@@ -294,7 +294,7 @@ def customer_details(params: Mapping[str, Tree]) -> Tree:
 # ---------------------------------------------------------------------- what is answered
 
 
-def shown(asked: Question, answer: Object, rows: Sequence[Object], now: float) -> dict[str, Any]:
+def shown(asked: Question, answer: JSON, rows: Sequence[JSON], now: float) -> dict[str, Any]:
     """Return a preview as the plan's JSON has it: amounts in minor units, as Stripe has them."""
     currency = answer["currency"]
     next_at = None if asked.at_once else _next_at(answer, rows, now)
@@ -312,14 +312,14 @@ def shown(asked: Question, answer: Object, rows: Sequence[Object], now: float) -
     }
 
 
-def _next_at(answer: Object, rows: Sequence[Object], now: float) -> int | None:
+def _next_at(answer: JSON, rows: Sequence[JSON], now: float) -> int | None:
     """When the invoice is made, if that is not now: the next period begins then."""
     starts = [row["period"]["start"] for row in rows if not _is_proration(row)]
     last = max([answer.get("period_end") or 0, *starts])
     return last if abs(last - now) > SOON else None
 
 
-def _row(row: Object) -> dict[str, Any]:
+def _row(row: JSON) -> dict[str, Any]:
     return {
         "description": row.get("description") or "",
         "amount": row["amount"],
@@ -327,7 +327,7 @@ def _row(row: Object) -> dict[str, Any]:
     }
 
 
-def _is_proration(row: Object) -> bool:
+def _is_proration(row: JSON) -> bool:
     parent = row.get("parent") or {}
     kinds = ("subscription_item_details", "invoice_item_details")
     return any((parent.get(kind) or {}).get("proration") for kind in kinds)
@@ -456,7 +456,7 @@ class Previews:
         stream: str,
         key: str,
         decision: Decision,
-        current: Object | None,
+        current: JSON | None,
         allowed: Callable[[], Decision],
     ) -> Decision:
         """Return a planned decision with its preview, if it invoices something.
@@ -507,10 +507,10 @@ class Previews:
             return None
         return shown(asked, answer, rows, self._transport.now())
 
-    def _rows(self, listed: Object) -> Sequence[Object]:
+    def _rows(self, listed: JSON) -> Sequence[JSON]:
         """All lines: the preview itself holds the first ten."""
         if not listed.get("has_more"):
-            found: list[Object] = listed["data"]
+            found: list[JSON] = listed["data"]
             return found
         return list(self._transport.walk(listed["url"], account=self._account))
 

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
 from stripe_alloy.api.errors import AlloyError, SettingsError
+from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
 from stripe_alloy.write_log import KEY_PREFIX, operations
 from target_stripe_alloy.plan.plan_types import COPY, EXTERNAL, SAME_ACCOUNT, Base
 from target_stripe_alloy.write.journal_tables import (

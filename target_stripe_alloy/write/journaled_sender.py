@@ -11,11 +11,22 @@ from urllib.parse import urlencode
 import msgspec
 
 from stripe_alloy.api import errors
-from stripe_alloy.api.errors import NotFound, RequestRefused, StripeError
 from stripe_alloy.api.client import Answer, Params, Transport
-from target_stripe_alloy.plan.plan_types import COPY, Request
+from stripe_alloy.api.errors import NotFound, RequestRefused, StripeError
+from stripe_alloy.api.json_types import JSON
+from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.plan.base_images import (
+    Context,
+    Draft,
+    Seen,
+    is_complete,
+    picture,
+    state_of,
+)
 from target_stripe_alloy.plan.effects import tag_of
-from target_stripe_alloy.plan.base_images import Context, Draft, Seen, is_complete, picture, state_of
+from target_stripe_alloy.plan.plan_types import COPY, Request
+from target_stripe_alloy.plan.record_keys import Keys, described
+from target_stripe_alloy.resources import BY_STREAM, Resource
 from target_stripe_alloy.write.journal import (
     ABANDONED,
     DONE,
@@ -28,9 +39,6 @@ from target_stripe_alloy.write.journal import (
 )
 from target_stripe_alloy.write.journal_keys import metadata_in
 from target_stripe_alloy.write.object_reader import Objects
-from target_stripe_alloy.plan.record_keys import Keys, described
-from target_stripe_alloy.params_tree import pairs_of
-from target_stripe_alloy.resources import BY_STREAM, Object, Resource
 from target_stripe_alloy.write.past_effects import ExecutedKeys
 
 _logger = logging.getLogger(__name__)
@@ -74,7 +82,7 @@ class Listener(Protocol):
 class Delivered:
     """A write that worked."""
 
-    result: Object | None
+    result: JSON | None
     """The stream's object as it is now, if the answer has it."""
     remembered: bool
     """Whether the journal has the record's image already."""
@@ -238,7 +246,7 @@ class Delivery:
         intent: Intent,
         context: Context,
         known: Sequence[Known],
-        result: Object | None,
+        result: JSON | None,
         outcome: Outcome,
     ) -> None:
         """Note the answer, and all that it means, in one transaction."""
@@ -269,7 +277,7 @@ class Delivery:
             )
         raise error  # otherwise the outcome is open, and so is the intent
 
-    def _made(self, resource: Resource, body: Object, intent: Intent) -> Object | None:
+    def _made(self, resource: Resource, body: JSON, intent: Intent) -> JSON | None:
         """The stream's object in an answer; a new line is looked up by its stamp."""
         if body.get("object") == resource.object_name:
             return body
@@ -282,7 +290,7 @@ class Delivery:
         return None
 
     def _known(
-        self, resource: Resource, intent: Intent, context: Context, result: Object | None
+        self, resource: Resource, intent: Intent, context: Context, result: JSON | None
     ) -> tuple[list[Known], bool]:
         """What to keep of a record, and whether its image is in it."""
         draft = context.draft
@@ -302,7 +310,7 @@ class Delivery:
         known = replace(known, anew=True, first=intent.kind == "create")
         return [known, *self._inside(resource, result)], drawn
 
-    def _inside(self, resource: Resource, result: Object) -> list[Known]:
+    def _inside(self, resource: Resource, result: JSON) -> list[Known]:
         """The items that came to be with a copied subscription."""
         if not resource.contains or self._id_mode != COPY:
             return []

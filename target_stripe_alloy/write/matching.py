@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stripe_alloy.api.errors import PermissionMissing
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.paths import segment
-from tap_stripe_alloy.streams import BY_NAME
-from target_stripe_alloy.plan.plan_types import NEWEST, REJECT, REPLACES
-from target_stripe_alloy.write.object_reader import Objects
-from target_stripe_alloy.plan.record_keys import UnusableKey, at_field
 from target_stripe_alloy.params_tree import Tree
-from target_stripe_alloy.resources import Object, Resource
+from target_stripe_alloy.plan.plan_types import NEWEST, REJECT, REPLACES
+from target_stripe_alloy.plan.record_keys import UnusableKey, at_field
+from target_stripe_alloy.resources import Resource
+from target_stripe_alloy.write.object_reader import Objects
 
 _logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class _Index:
     by_values: dict[tuple[str, ...], dict[str, Candidate]] = field(default_factory=dict)
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def put(self, source: Object, values: tuple[str, ...] | None) -> None:
+    def put(self, source: JSON, values: tuple[str, ...] | None) -> None:
         """Note what an object carries now; None: nothing, or it is gone."""
         before = self.values.pop(str(source["id"]), None)
         if before is not None:
@@ -137,7 +138,7 @@ class Matches:
     def _deletions(
         self, resource: Resource, fields: Sequence[str]
     ) -> Iterator[tuple[tuple[str, ...], str]]:
-        subjects = BY_NAME[resource.stream].subjects
+        subjects = BY_NAME[resource.stream].event_prefixes
         if not subjects:
             return
         types = [("types[]", f"{subject}.deleted") for subject in subjects]
@@ -160,7 +161,7 @@ class Matches:
         """The ids of all that carry `wanted`."""
         return [one.id for one in _alive(self._candidates(resource, wanted, tree))]
 
-    def observe(self, stream: str, source: Object) -> None:
+    def observe(self, stream: str, source: JSON) -> None:
         """Note what became of an object: whatever was written changes what it is found by."""
         with self._lock:
             indexes = [(key[1], index) for key, index in self._indexes.items() if key[0] == stream]
@@ -187,7 +188,7 @@ class Matches:
 
     def _exact(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
-    ) -> Iterable[Object] | None:
+    ) -> Iterable[JSON] | None:
         stream = resource.stream
         parent = resource.within or WITHIN.get(stream)
         if parent:
@@ -215,17 +216,17 @@ class Matches:
             return list(index.by_values.get(tuple(wanted.values()), {}).values())
 
 
-def carries(source: Object, wanted: Mapping[str, str]) -> bool:
+def carries(source: JSON, wanted: Mapping[str, str]) -> bool:
     """Whether an object carries what a record is matched by."""
     return _carried(source, tuple(wanted)) == tuple(wanted.values())
 
 
-def _carried(source: Object, fields: Sequence[str]) -> tuple[str, ...] | None:
+def _carried(source: JSON, fields: Sequence[str]) -> tuple[str, ...] | None:
     values = [at_field(source, name) for name in fields]
     return tuple(map(str, values)) if all(value not in (None, "") for value in values) else None
 
 
-def _candidate(source: Object) -> Candidate:
+def _candidate(source: JSON) -> Candidate:
     replaces = (source.get("metadata") or {}).get(REPLACES)
     return Candidate(str(source["id"]), int(source.get("created") or 0), replaces)
 

@@ -14,14 +14,15 @@ from hashlib import sha256
 from typing import Any
 
 from stripe_alloy.api.errors import PermissionMissing
-from tap_stripe_alloy.events.change_detection import RETENTION
-from tap_stripe_alloy.streams import BY_NAME
+from stripe_alloy.api.events import RETENTION
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.object_types import BY_NAME
 from target_stripe_alloy.plan.plan_types import REPLACES
+from target_stripe_alloy.plan.record_keys import STAMP, Keys, reference_to
+from target_stripe_alloy.resources import Resource
 from target_stripe_alloy.write.journal import Journal, Known
 from target_stripe_alloy.write.journal_keys import JournalKeys
 from target_stripe_alloy.write.object_reader import Objects
-from target_stripe_alloy.plan.record_keys import STAMP, Keys, reference_to
-from target_stripe_alloy.resources import Object, Resource
 
 _logger = logging.getLogger(__name__)
 
@@ -118,17 +119,19 @@ class Stamps:
 
     def _changed(
         self, resource: Resource, keys: Keys, since: float | None, until: float
-    ) -> list[Object] | None:
+    ) -> list[JSON] | None:
         """The objects changed since the index's mark that carry a stamp now.
 
         None where no events tell: the first time, after a month, without the permission, and for
         what Stripe changes without an event.
         """
         stream = BY_NAME[resource.stream]
-        silent = stream.edited_in_silence or not stream.subjects
+        silent = stream.has_silent_updates or not stream.event_prefixes
         if since is None or silent or until - since > _TRUSTED:
             return None
-        types = [("types[]", f"{subject}.updated") for subject in stream.subjects[:_MOST_TYPES]]
+        types = [
+            ("types[]", f"{subject}.updated") for subject in stream.event_prefixes[:_MOST_TYPES]
+        ]
         asked = [*types, ("created[gte]", str(int(since - OVERLAP)))]
         try:
             events = list(self._objects.list(_EVENTS, asked))
@@ -139,7 +142,7 @@ class Stamps:
 
     def _now(
         self, resource: Resource, keys: Keys, snapshots: Iterable[dict[str, Any]]
-    ) -> Iterator[Object]:
+    ) -> Iterator[JSON]:
         stamped = {
             (str(one["id"]), key)
             for one in snapshots
@@ -163,7 +166,7 @@ def _mark(resource: Resource, keys: Keys) -> str:
     return f"{resource.stream}#{sha256(names.encode()).hexdigest()[:16]}"
 
 
-def _stamped(listed: Iterable[Object], keys: Keys) -> Iterator[_Stamped]:
+def _stamped(listed: Iterable[JSON], keys: Keys) -> Iterator[_Stamped]:
     for entry in listed:
         key = keys.stamp_of(entry)
         if key is not None:
@@ -190,7 +193,7 @@ def _say_both(resource: Resource, older: str, entry: _Stamped) -> None:
     )  # fmt: skip
 
 
-def successor_of(objects: Objects, resource: Resource, price: Object) -> Object | None:
+def successor_of(objects: Objects, resource: Resource, price: JSON) -> JSON | None:
     """The price that took an archived one's place, however often; None if none did."""
     if not resource.succeeded or price.get("active", True):
         return None

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from stripe_alloy.api.errors import NotFound, StripeError
-from stripe_alloy.api.paths import segment
 from stripe_alloy.api.client import Params, Transport
-from tap_stripe_alloy.listing.nested_lists import Completion
-from tap_stripe_alloy.scheduler import Get
-from tap_stripe_alloy.listing.list_endpoint import Listed
-from tap_stripe_alloy.records.stream_schemas import nested_lists, stream_schema
-from tap_stripe_alloy.streams import STREAMS
-from target_stripe_alloy.plan.plan_types import Wanted
-from target_stripe_alloy.plan.base_images import Seen, state_of, trees_of
+from stripe_alloy.api.errors import NotFound
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.list_endpoint import Listed
+from stripe_alloy.api.nested_lists import NestedLists
+from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.paths import segment
+from stripe_alloy.api.requests import run
+from stripe_alloy.api.schemas import generated, nested_lists
 from target_stripe_alloy.params_tree import Tree
-from target_stripe_alloy.resources import Object, Resource
+from target_stripe_alloy.plan.base_images import Seen, state_of, trees_of
+from target_stripe_alloy.plan.plan_types import Wanted
+from target_stripe_alloy.resources import Resource
 
 _DECIDING = ("currency", "collection_method")
 """Fields that readings and guards look at, whatever the record holds."""
 
-_VARIANTS = {stream.path: stream.list_variants for stream in STREAMS if stream.list_variants}
+_VARIANTS = {stream.path: stream.list_variants for stream in OBJECT_TYPES if stream.list_variants}
 
 
 class Objects:
@@ -34,26 +34,26 @@ class Objects:
         self._transport = transport
         self._account = account
 
-    def get(self, path: str, params: Params = ()) -> Object | None:
+    def get(self, path: str, params: Params = ()) -> JSON | None:
         """One object; None where there is none, or only its tombstone."""
         try:
-            body: Object = self._transport.get(path, params, account=self._account).body
+            body: JSON = self._transport.get(path, params, account=self._account).body
         except NotFound:
             return None
         return None if body.get("deleted") else body
 
-    def seen(self, seen: Seen) -> Object | None:
+    def seen(self, seen: Seen) -> JSON | None:
         """What a request was planned upon, as it is now; None where it is gone."""
         if seen.entry:
             return next((e for e in self.list(seen.path) if e["id"] == seen.entry), None)
         return self.get(seen.path, [("expand[]", name) for name in seen.expand])
 
-    def list(self, path: str, params: Params = ()) -> Iterator[Object]:
+    def list(self, path: str, params: Params = ()) -> Iterator[JSON]:
         """The objects of a list, those that it shows only when asked for among them."""
         for variant in _VARIANTS.get(path, ((),)):
             yield from self._transport.walk(path, [*params, *variant], account=self._account)
 
-    def entries(self, resource: Resource, parent: str) -> Iterator[Object]:
+    def entries(self, resource: Resource, parent: str) -> Iterator[JSON]:
         """The lines of an invoice, the items of a subscription."""
         if resource.within == "invoice":
             return self.list(f"/v1/invoices/{segment(parent)}/lines")
@@ -65,7 +65,7 @@ class Objects:
         object_id: str,
         tree: Mapping[str, Tree],
         fields: Mapping[str, Any],
-    ) -> Object | None:
+    ) -> JSON | None:
         """The object that a record with these fields means."""
         if resource.within == "invoice":  # Stripe lists lines, and retrieves none
             invoice = str(tree.get("invoice") or fields.get("invoice") or "")
@@ -76,27 +76,14 @@ class Objects:
         found = self.get(resource.path_of(object_id, fields), expansions(resource, fields))
         return self.whole(resource, found) if found else None
 
-    def whole(self, resource: Resource, source: Object) -> Object:
+    def whole(self, resource: Resource, source: JSON) -> JSON:
         """Return the object with the lists inside it complete."""
-        completion = Completion(
-            [source], _listed(resource), account=self._account, then=lambda _: ()
-        )
-        steps = deque(completion.steps())
-        while steps:
-            get = steps.popleft()
-            assert isinstance(get, Get)  # noqa: S101 - `then` yields no batches
-            try:
-                answer = self._transport.get(get.path, get.params, account=get.account)
-            except StripeError as error:
-                if get.otherwise is None:
-                    raise
-                steps.extend(get.otherwise(error))
-            else:
-                steps.extend(get.then(answer))
+        lists = NestedLists(_listed(resource), self._account)
+        run(lists.complete([source]), lambda request: request.send(self._transport))
         return source
 
 
-def theirs_of(wanted: Wanted, current: Object | None) -> dict[str, Tree]:
+def theirs_of(wanted: Wanted, current: JSON | None) -> dict[str, Tree]:
     """Return an object as a tree: what the record speaks of, its items by their ids."""
     if current is None:
         return {}
@@ -109,9 +96,9 @@ def theirs_of(wanted: Wanted, current: Object | None) -> dict[str, Tree]:
 
 def seen_as(
     resource: Resource,
-    current: Object | None,
+    current: JSON | None,
     fields: Mapping[str, Any] = MappingProxyType({}),
-    parent: Object | None = None,
+    parent: JSON | None = None,
 ) -> list[Seen]:
     """Return what a request on an object is planned upon, to be looked at before a repeat.
 
@@ -155,8 +142,7 @@ def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str,
 
 @cache
 def _of_stream(stream: str, path: str) -> Listed:
-    schema = stream_schema(stream, expand=(), unix=False)
-    return Listed(path, nested=nested_lists(schema))
+    return Listed(path, nested=nested_lists(generated(stream)))
 
 
 def _listed(resource: Resource) -> Listed:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from stripe_alloy.api.errors import PermissionMissing, SettingsError
 from stripe_alloy.api.client import Transport
+from stripe_alloy.api.errors import PermissionMissing, SettingsError
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.write_log import KEY_PREFIX
-from tap_stripe_alloy.streams import BY_NAME
-from target_stripe_alloy.plan.plan_types import Wanted
 from target_stripe_alloy.plan.effects import of_action, tag_of
-from target_stripe_alloy.resources import Action, Object
+from target_stripe_alloy.plan.plan_types import Wanted
+from target_stripe_alloy.resources import Action
 
 SLACK = 60
 """Seconds by which an event may be dated before its object."""
@@ -40,7 +41,7 @@ class Traces:
             self._lists.clear()
 
     def of(
-        self, action: Action, wanted: Wanted, current: Object, done: frozenset[str]
+        self, action: Action, wanted: Wanted, current: JSON, done: frozenset[str]
     ) -> frozenset[str]:
         """Return the effect of an action that only an event shows, if it was ours and was had.
 
@@ -98,7 +99,7 @@ class ExecutedKeys:
 def _subjects_of(path: str) -> tuple[str, ...]:
     """What the types of the events of a request begin with; an empty one: any."""
     found = next((s for s in BY_NAME.values() if f"{path}/".startswith(f"{s.path}/")), None)
-    return (found.subjects if found else ()) or ("",)
+    return (found.event_prefixes if found else ()) or ("",)
 
 
 class _Listed:

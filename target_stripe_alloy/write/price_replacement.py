@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.paths import segment
-from target_stripe_alloy.plan.plan_types import REPLACES, Request
-from target_stripe_alloy.write.journaled_sender import Delivery
-from target_stripe_alloy.plan.base_images import trees_of
-from target_stripe_alloy.write.object_reader import Objects, expansions, seen_as
 from target_stripe_alloy.params_tree import Tree, alike, at, leaves
-from target_stripe_alloy.resources import BY_STREAM, Object, Resource
+from target_stripe_alloy.plan.base_images import trees_of
+from target_stripe_alloy.plan.plan_types import REPLACES, Request
+from target_stripe_alloy.resources import BY_STREAM, Resource
+from target_stripe_alloy.write.journaled_sender import Delivery
+from target_stripe_alloy.write.object_reader import Objects, expansions, seen_as
 
 STREAM = "prices"
 
@@ -25,14 +26,14 @@ class Succession:
         self._objects = objects
         self._delivery = delivery
 
-    def successor(self, before: str, current: Object | None) -> Object | None:
+    def successor(self, before: str, current: JSON | None) -> JSON | None:
         """The price that already took a price's place, if a run made it and could not note it."""
         product = (current or {}).get("product")
         prices = self._objects.list("/v1/prices", [("product", str(product))])
         return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == before), None)
 
     def has_all(
-        self, resource: Resource, heir: Object, names: Collection[str], request: Request
+        self, resource: Resource, heir: JSON, names: Collection[str], request: Request
     ) -> bool:
         """Whether a price that took another one's place has what the record changes of that."""
         whole = (
@@ -43,11 +44,11 @@ class Succession:
         wanted = {name: tree for name, tree in request.params.items() if name in names}
         return all(alike(leaf, at(theirs, path)) for path, leaf in leaves(wanted))
 
-    def release(self, key: str, price: Object, archiving: Request) -> None:
+    def release(self, key: str, price: JSON, archiving: Request) -> None:
         """Stripe archives no default price: its product has none from now on."""
         self._pass_on(key, price, None, archiving.needs)
 
-    def end(self, key: str, before: str, successor: Object) -> None:
+    def end(self, key: str, before: str, successor: JSON) -> None:
         """Archive the price that has a successor; as a default price it is replaced first."""
         old = self._objects.get(f"/v1/prices/{segment(before)}")
         if old is None or not old["active"]:
@@ -59,7 +60,7 @@ class Succession:
         seen = seen_as(BY_STREAM[STREAM], old)
         self._delivery.send(STREAM, key, archive, object_id=before, seen=seen)
 
-    def _pass_on(self, key: str, price: Object, heir: Tree, needs: frozenset[str]) -> None:
+    def _pass_on(self, key: str, price: JSON, heir: Tree, needs: frozenset[str]) -> None:
         path = f"/v1/products/{segment(price['product'])}"
         product = self._objects.get(path)
         if product and product.get("default_price") == price["id"]:

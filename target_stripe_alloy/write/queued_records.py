@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tap_stripe_alloy.records.stream_schemas import ADDED
+from stripe_alloy.record_columns import ADDED
+from target_stripe_alloy.params_tree import Unwritable, unix_seconds_of
 from target_stripe_alloy.plan.record_keys import Keys, canonical, shortened
 from target_stripe_alloy.rejects import Origin, Position
-from target_stripe_alloy.params_tree import Unwritable, unix_seconds_of
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
 
 ADDED_FIELDS = frozenset(ADDED)

@@ -14,7 +14,6 @@ import stripe
 from airbyte_protocol_dataclasses.models import FailureType
 
 from source_stripe_alloy.stream_status import Ledger
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import (
     AccountRejected,
     Failure,
@@ -24,12 +23,13 @@ from stripe_alloy.api.errors import (
     StripeError,
     StripeUnavailable,
 )
-from tap_stripe_alloy.streams import STREAMS
+from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.emulator import Emulator
 from tests.airbyte.helpers import Said, Source, finish, name_of
 from tests.conftest import FullRead, config_of, parse
 
 BIG = ("charges", "invoices", "invoice_line_items", "customers")
-NAMES = [stream.name for stream in STREAMS]
+NAMES = [stream.name for stream in OBJECT_TYPES]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_discovery_names_cursor_and_key_of_each_stream(source: Source) -> None:
     [catalog] = source.run("discover", config=source.config).of("catalog")
     found = {stream["name"]: stream for stream in catalog["streams"]}
     assert sorted(found) == sorted(NAMES)
-    for declared in STREAMS:
+    for declared in OBJECT_TYPES:
         stream = found[declared.name]
         assert stream["source_defined_primary_key"] == [["id"]]
         assert stream["default_cursor_field"] == [declared.replication_key]

@@ -19,8 +19,8 @@ import stripe
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import FullRead, config_of
 from tests.e2e.environments import environment
 from tests.e2e.test_meltano import meltano, project
@@ -30,7 +30,7 @@ from tests.webhooks.helpers import wait_for
 __all__ = ["project"]
 
 DAY = 86_400
-NAMES = [stream.name for stream in STREAMS]
+NAMES = [stream.name for stream in OBJECT_TYPES]
 Rows = dict[str, dict[str, Any]]
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import config_of, read
 from tests.e2e.environments import environment
 from tests.tap.histories import COMPARED, History, assert_the_same_are_there
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 13), reason="PyAirbyte does not run on this Python"
 )
 SOURCE = Path(sys.executable).parent / "source-stripe-alloy"
-NAMES = [stream.name for stream in STREAMS]
+NAMES = [stream.name for stream in OBJECT_TYPES]
 Rows = dict[str, dict[str, Any]]
 
 
@@ -115,7 +115,9 @@ def filled(python: Path, tmp_path_factory: pytest.TempPathFactory, business: Emu
     """Everything of the default account, read once."""
     cache = Cache(python, tmp_path_factory.mktemp("filled"))
     answer = cache.read(config_of(business))
-    assert answer == {"records": sum(len(business.ids(stream.object_name)) for stream in STREAMS)}
+    assert answer == {
+        "records": sum(len(business.ids(stream.object_name)) for stream in OBJECT_TYPES)
+    }
     return cache
 
 

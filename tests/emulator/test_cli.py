@@ -12,8 +12,8 @@ import pytest
 import stripe
 from click.testing import CliRunner
 
-from stripe_alloy_cli.cli import main
 from stripe_alloy.emulator import Emulator
+from stripe_alloy_cli.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

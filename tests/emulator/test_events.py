@@ -11,12 +11,12 @@ import msgspec
 import pytest
 import stripe
 
+from stripe_alloy.api.schemas import api_version
 from stripe_alloy.emulator import Emulator, effects
+from stripe_alloy.emulator.api_versions import VINTAGES
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.events import previous
-from stripe_alloy.emulator.schemas import pinned_version
 from stripe_alloy.emulator.templates import fields_of
-from stripe_alloy.emulator.api_versions import VINTAGES
 from tests.emulator.helpers import NOW, Events, client_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def test_every_event_has_a_type_that_stripe_has(business: Emulator) -> None:
 
 def test_events_carry_the_accounts_version(business: Emulator) -> None:
     versions = {row["api_version"] for row in business.objects("events")}
-    assert versions == {pinned_version()}
+    assert versions == {api_version()}
 
 
 def test_only_updates_have_previous_attributes(business: Emulator) -> None:

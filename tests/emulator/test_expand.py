@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import stripe
 
+from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
+from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator.expand import MAX_LEVELS
-from tap_stripe_alloy.records.stream_schemas import generated
-from tap_stripe_alloy.streams import STREAMS
 from tests.emulator.helpers import get, refused
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator import Emulator
-    from tap_stripe_alloy.stream import StripeStream
 
 
 def expanded(client: stripe.StripeClient, path: str, *paths: str, **params: Any) -> Any:
@@ -47,9 +46,9 @@ def test_expansions_go_into_nested_lists(business: Emulator, reader: stripe.Stri
     assert found["items"]["data"][0]["price"]["product"]["object"] == "product"
 
 
-@pytest.mark.parametrize("stream", [stream for stream in STREAMS if not stream.parent])
+@pytest.mark.parametrize("stream", [stream for stream in OBJECT_TYPES if not stream.parent])
 def test_whatever_a_list_may_expand_is_answered(
-    reader: stripe.StripeClient, stream: type[StripeStream]
+    reader: stripe.StripeClient, stream: ObjectType
 ) -> None:
     paths = [
         path for path in generated("_expandable")[stream.name] if path.count(".") < MAX_LEVELS - 1

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stripe_alloy.api.params import shape_of
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.resources import RESOURCES, STREAMS
-from stripe_alloy.api.params import shape_of
 from tests.emulator.helpers import client_of, get, refused
 
 if TYPE_CHECKING:

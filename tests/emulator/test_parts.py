@@ -6,15 +6,15 @@ from datetime import datetime, timezone
 
 import pytest
 
+from stripe_alloy.api.params import shape_of
 from stripe_alloy.emulator.coerce import coerce
-from stripe_alloy.emulator.seeded_random import Dice
 from stripe_alloy.emulator.effects.catalog import amount_of
 from stripe_alloy.emulator.effects.periods import after
 from stripe_alloy.emulator.errors import ApiError, masked
 from stripe_alloy.emulator.form import nest, pairs
 from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.seeded_random import Dice
 from stripe_alloy.emulator.service import TABLE
-from stripe_alloy.api.params import shape_of
 
 
 def moment(text: str) -> int:

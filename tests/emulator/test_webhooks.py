@@ -17,8 +17,8 @@ import pytest
 import requests
 import stripe
 
+from stripe_alloy.api.schemas import api_version
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.schemas import pinned_version
 from tests.emulator.helpers import NOW, client_of, refused
 
 JSON = dict[str, Any]
@@ -96,7 +96,7 @@ def listen(emulator: Emulator, sink: Sink, *events: str, **more: Any) -> JSON:
 
 def test_an_endpoint_is_made_read_changed_listed_and_deleted(quick: Emulator, sink: Sink) -> None:
     api = client_of(quick).v1.webhook_endpoints
-    made = listen(quick, sink, "charge.failed", metadata={"a": "b"}, api_version=pinned_version())
+    made = listen(quick, sink, "charge.failed", metadata={"a": "b"}, api_version=api_version())
     assert made["secret"].startswith("whsec_")
     found = api.retrieve(made["id"])
     assert (found.url, found.enabled_events, found.status) == (
@@ -104,7 +104,7 @@ def test_an_endpoint_is_made_read_changed_listed_and_deleted(quick: Emulator, si
         ["charge.failed"],
         "enabled",
     )
-    assert (found.api_version, found.metadata.to_dict()) == (pinned_version(), {"a": "b"})
+    assert (found.api_version, found.metadata.to_dict()) == (api_version(), {"a": "b"})
     changed = api.update(made["id"], {"enabled_events": ["*"], "disabled": True})
     assert (changed.enabled_events, changed.status) == (["*"], "disabled")
     assert [one.id for one in api.list().data] == [made["id"]]
@@ -265,7 +265,7 @@ def test_an_endpoint_may_be_older_than_the_account(quick: Emulator, sink: Sink) 
     [event] = sink.events()
     assert event["api_version"] == "2020-08-27"
     assert "default_card" in event["data"]["object"]
-    assert quick.objects("event")[0]["api_version"] == pinned_version()
+    assert quick.objects("event")[0]["api_version"] == api_version()
 
 
 def test_an_endpoint_has_a_version_of_its_own() -> None:
@@ -275,11 +275,11 @@ def test_an_endpoint_has_a_version_of_its_own() -> None:
         receiving() as new,
     ):
         listen(emulator, old)
-        listen(emulator, new, api_version=pinned_version())
+        listen(emulator, new, api_version=api_version())
         client_of(emulator).v1.customers.create({"name": "Ada"})
         assert emulator.webhooks.wait(30)
         [aged], [fresh] = old.events(), new.events()
-        assert (aged["api_version"], fresh["api_version"]) == ("2020-08-27", pinned_version())
+        assert (aged["api_version"], fresh["api_version"]) == ("2020-08-27", api_version())
         assert fresh["data"]["object"] == emulator.objects("customer")[0]
         assert aged["data"]["object"] != fresh["data"]["object"]
         assert aged == emulator.objects("event")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tap_stripe_alloy.listing.list_backfill import list_endpoint as lists
+from stripe_alloy.api import list_endpoint as lists
 
 
 @pytest.fixture

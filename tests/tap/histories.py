@@ -16,19 +16,19 @@ from typing import Any
 
 import stripe
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import SettingsError
-from tap_stripe_alloy.records.conversion import stream_schemas as shape
+from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES
+from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.records.conversion import Recorder
-from tap_stripe_alloy.streams import BY_NAME, STREAMS
+from tap_stripe_alloy.records.stream_schemas import stream_schema
 from tests.conftest import Output, catalog_of, config_of, read
 
 Row = dict[str, Any]
 Step = Callable[["History"], object]
 LISTED_INSIDE = 10
 """Entries of a list inside an object."""
-COMPARED = [stream.name for stream in STREAMS if stream.name != "events"]
-KINDS = {stream.name: stream.object_name for stream in STREAMS}
+COMPARED = [stream.name for stream in OBJECT_TYPES if stream.name != "events"]
+KINDS = {stream.name: stream.object_name for stream in OBJECT_TYPES}
 
 
 def but_for_what_no_list_tells(found: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def but_for_what_no_list_tells(found: dict[str, Any]) -> dict[str, Any]:
     return {
         stream: ids
         for stream, ids in found.items()
-        if BY_NAME[stream].whole or ids["missing"] or ids["other"]
+        if BY_NAME[stream].is_complete_history or ids["missing"] or ids["other"]
     }
 
 
@@ -97,7 +97,7 @@ def expected(
     With `everything` those on test clocks are among them.
     """
     found = {}
-    schema = shape.stream_schema(stream, expand=[], unix=False)
+    schema = stream_schema(stream, expand=[], unix=False)
     for account in accounts:
         recorder = Recorder(schema, account_id=account, unix=False)
         for source in emulator.objects(KINDS[stream], account, everything=everything):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import stripe
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.paths import encoded_in, item_path
+from stripe_alloy.emulator import Emulator
 from tests.conftest import config_of, read
 
 OLDER = "2022-11-15"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tap_stripe_alloy.listing.windows import OPEN
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND
 from tap_stripe_alloy.bookmarks import Bookmark
 
 
@@ -20,14 +20,14 @@ def test_a_new_stream_has_nothing_listed_and_nothing_begun() -> None:
 
 def test_a_backfill_begun_and_not_written_has_everything_left() -> None:
     state: dict[str, Any] = {}
-    bookmark(state).begin(60, [(0, OPEN, None)])
-    assert bookmark(state).missing == [(0, OPEN, None)]
+    bookmark(state).begin(60, [(0, NO_UPPER_BOUND, None)])
+    assert bookmark(state).missing == [(0, NO_UPPER_BOUND, None)]
     assert not bookmark(state).listed
 
 
 def test_a_finished_backfill_goes_on_from_its_anchor() -> None:
     state: dict[str, Any] = {}
-    bookmark(state).begin(60, [(0, OPEN, None)])
+    bookmark(state).begin(60, [(0, NO_UPPER_BOUND, None)])
     bookmark(state).finish()
     assert bookmark(state).listed
     assert bookmark(state).since == 60

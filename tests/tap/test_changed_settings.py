@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import stripe
 
+from stripe_alloy.api.timestamps import unix_seconds
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import tap
-from tap_stripe_alloy.records.conversion import unix_seconds
 from tests.conftest import Output, catalog_of, config_of, read
 from tests.tap.histories import Destination, deselect
 

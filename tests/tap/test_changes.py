@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import stripe
 
+from stripe_alloy.api.object_types import BY_NAME
+from stripe_alloy.api.timestamps import rfc3339, unix_seconds
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records.conversion import rfc3339, unix_seconds
-from tap_stripe_alloy.streams import BY_NAME
 from tests.conftest import Command, config_of, read
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import stripe
 
+from stripe_alloy.api.object_types import BY_NAME, TEST_CLOCKS_PATH
+from stripe_alloy.api.timestamps import rfc3339
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import tap
-from tap_stripe_alloy.records.conversion import rfc3339
-from tap_stripe_alloy.streams import BY_NAME, CLOCKS
 from tests.conftest import Command, Output, config_of, read
 from tests.tap.histories import (
     Destination,
@@ -115,7 +115,7 @@ def test_nothing_on_a_clock_comes_by_default(account: Emulator) -> None:
     assert all(on_clocks(account, stream) for stream in STREAMS)
     for stream in STREAMS:
         assert set(destination.of(stream)) == ids(account, stream, everything=False)
-    assert not paths[CLOCKS]
+    assert not paths[TEST_CLOCKS_PATH]
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -161,7 +161,7 @@ def test_each_comes_once_and_by_few_requests(account: Emulator) -> None:
         assert everything - set(without.ids(stream)) == on_clocks(account, stream) != set()
     paths.subtract(plain)
     assert +paths == {
-        CLOCKS: 3,  # each for customers, subscriptions and invoices
+        TEST_CLOCKS_PATH: 3,  # each for customers, subscriptions and invoices
         "/v1/customers": 2,
         "/v1/subscriptions": 1,
         "/v1/invoices": 2,  # one a customer
@@ -332,7 +332,7 @@ class Rehearsals(History):
 
 
 def test_a_listing_is_activated_only_with_what_is_on_clocks(account: Emulator) -> None:
-    account.faults.add("status", CLOCKS, status=401)
+    account.faults.add("status", TEST_CLOCKS_PATH, status=401)
     config = config_of(account, include_test_clocks=True)
     with pytest.raises(Exception, match="api_key"):
         read(config, "customers")
@@ -381,7 +381,7 @@ def test_live_mode_has_no_clocks_to_ask_for(account: Emulator) -> None:
     account.keys.add("sk_live_narrow")
     config = config_of(account, api_key="sk_live_narrow", include_test_clocks=True)
     _, paths = requests_of(account, config)
-    assert not paths[CLOCKS]
+    assert not paths[TEST_CLOCKS_PATH]
 
 
 def test_all_other_streams_are_as_without(account: Emulator) -> None:

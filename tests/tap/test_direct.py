@@ -8,17 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from stripe_alloy.api.list_endpoint import cut_short
+from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
+from stripe_alloy.api.schemas import nested_lists
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records.conversion import stream_schemas as shape
-from tap_stripe_alloy.records.pass_through import Direct
-from tap_stripe_alloy.listing.list_endpoint import cut_short
-from tap_stripe_alloy.records.partitions import changed_at
 from tap_stripe_alloy.records.conversion import Recorder
-from tap_stripe_alloy.stream import StripeStream
-from tap_stripe_alloy.streams import STREAMS
+from tap_stripe_alloy.records.partitions import changed_at
+from tap_stripe_alloy.records.pass_through import Direct
+from tap_stripe_alloy.records.stream_schemas import stream_schema
 from tests.conftest import catalog_of, config_of, read
 
-LISTED = [stream for stream in STREAMS if stream.parent is None]
+LISTED = [stream for stream in OBJECT_TYPES if stream.parent is None]
 charge = {"id": "ch_1", "object": "charge", "created": 1}
 
 
@@ -28,22 +28,22 @@ def page(objects: list[dict[str, Any]]) -> dict[str, Any]:
 
 def of_charges(**settings: Any) -> Direct:
     unix = settings.get("unix", False)
-    schema = shape.stream_schema("charges", expand=[], unix=unix)
+    schema = stream_schema("charges", expand=[], unix=unix)
     return Direct(schema, account_id="acct_1", unix=unix)
 
 
 @pytest.mark.parametrize("unix", [False, True])
 @pytest.mark.parametrize("stream", LISTED, ids=lambda stream: stream.name)
 def test_records_are_those_of_the_long_way(
-    business: Emulator, stream: type[StripeStream], unix: bool
+    business: Emulator, stream: ObjectType, unix: bool
 ) -> None:
-    schema = shape.stream_schema(stream.name, expand=[], unix=unix)
+    schema = stream_schema(stream.name, expand=[], unix=unix)
     direct = Direct(schema, account_id="acct_1", unix=unix)
     recorder = Recorder(schema, account_id="acct_1", unix=unix)
     compared = 0
     for source in business.objects(stream.object_name):
         content = json.dumps(page([source])).encode()
-        if any(cut_short(source, path) for path in shape.nested_lists(schema)):
+        if any(cut_short(source, path) for path in nested_lists(schema)):
             with pytest.raises(msgspec.ValidationError, match="More to fetch"):
                 direct.page(content)
             continue

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import AlloyError, SettingsError
+from stripe_alloy.api.object_types import BY_NAME
+from stripe_alloy.api.timestamps import rfc3339
+from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.input_checks import bookmarks_of, check_catalog
-from tap_stripe_alloy.records.conversion import rfc3339
-from tap_stripe_alloy.streams import BY_NAME
 from tests.conftest import Command, catalog_of, config_of, read
 
 DONE = {"replication_key": "updated", "replication_key_value": "2026-11-01T00:00:00Z"}

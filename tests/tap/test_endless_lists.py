@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import stripe
 
-from stripe_alloy.api import errors
 from stripe_alloy.api import client as transport
-from stripe_alloy.emulator import Emulator
-from stripe_alloy.api.responses import OnePage, Trail
+from stripe_alloy.api import errors, nested_lists
+from stripe_alloy.api import list_endpoint as lists
 from stripe_alloy.api.client import ATTEMPTS
-from tap_stripe_alloy.listing.list_backfill import nested_lists as completion
-from tap_stripe_alloy.listing.list_backfill import list_endpoint as lists
+from stripe_alloy.api.responses import OnePage, Trail
+from stripe_alloy.emulator import Emulator
 from tests.conftest import config_of, read
 
 EMPTY = {"object": "list", "data": [], "has_more": True}
@@ -85,7 +84,7 @@ def test_pages_that_repeat_end_the_run(
 
 
 def test_lines_that_repeat_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion, "PAGE_SIZE", 5)
+    monkeypatch.setattr(nested_lists, "PAGE_SIZE", 5)
     with Emulator(customers=40) as emulator:
         emulator.faults.add("cycle", "/v1/invoices/*/lines", pages=2, times=None)
         read_until_it_stops(emulator, "invoices", "invoice_line_items")

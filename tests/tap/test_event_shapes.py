@@ -9,8 +9,8 @@ import msgspec
 import pytest
 import stripe
 
+from stripe_alloy.api.events import in_shape, key_of
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.events.change_detection import in_shape, key_of
 from target_stripe_alloy.write.journal import Journal, Scope
 from tests.conftest import config_of, read
 

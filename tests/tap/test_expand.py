@@ -9,14 +9,22 @@ from typing import Any
 import jsonschema
 import pytest
 
+from stripe_alloy.api.errors import SettingsError
+from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.schemas import (
+    EXPAND_LEVELS,
+    Expandable,
+    _split,
+    can_expand,
+    expandable,
+    generated,
+)
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.resources import RESOURCES
-from stripe_alloy.api.errors import SettingsError
-from tap_stripe_alloy.records.conversion import stream_schemas as shape
-from tap_stripe_alloy.streams import STREAMS
+from tap_stripe_alloy.records.stream_schemas import check_expand, stream_schema
 from tests.conftest import config_of, read
 
-EXPANDABLE = shape.generated("_expandable")
+EXPANDABLE = generated("_expandable")
 PICKED = 3
 """Paths of each stream that are read over HTTP."""
 
@@ -25,16 +33,16 @@ CHILDREN = {"invoice_line_items": "lines.data.", "subscription_items": "items.da
 """Where a stream's objects are in those of its parent, whose list is read."""
 
 
-def paths(known: shape.Expandable, above: str) -> Iterator[str]:
+def paths(known: Expandable, above: str) -> Iterator[str]:
     """All that Stripe expands in a list, `data` included in the four levels."""
     for path, entry in known.items():
         here = f"{above}{path}"
-        if here.count(".") + 1 >= shape.EXPAND_LEVELS:
+        if here.count(".") + 1 >= EXPAND_LEVELS:
             continue
         yield here
         inside = ".data." if entry["kind"] == "include" else "."
         for name in entry["objects"]:
-            yield from paths(shape.expandable(name), here + inside)
+            yield from paths(expandable(name), here + inside)
 
 
 def paths_of(stream: str) -> list[str]:
@@ -43,16 +51,14 @@ def paths_of(stream: str) -> list[str]:
     return sorted({path.removeprefix(above) for path in found})
 
 
-def held(known: shape.Expandable, path: str) -> bool:
+def held(known: Expandable, path: str) -> bool:
     """Whether the emulator has what stands at a path: others stay ids there."""
-    entry, rest = shape._split(known, path)
+    entry, rest = _split(known, path)
     kinds = [name for name in entry["objects"] if name in RESOURCES]
     if len(kinds) < len(entry["objects"]):
         return False
     return not rest or any(
-        held(shape.expandable(name), rest)
-        for name in kinds
-        if shape.can_expand(shape.expandable(name), rest)
+        held(expandable(name), rest) for name in kinds if can_expand(expandable(name), rest)
     )
 
 
@@ -81,12 +87,12 @@ def test_the_example_of_stripes_own_page(account: Emulator) -> None:
 @pytest.mark.parametrize("stream", sorted(EXPANDABLE))
 def test_each_path_is_taken(stream: str) -> None:
     for path in paths_of(stream):
-        shape.check_expand({stream: [path]}, [stream])
+        check_expand({stream: [path]}, [stream])
 
 
 @pytest.mark.parametrize(("stream", "path"), picked()[::3])
 def test_a_path_makes_a_valid_schema(stream: str, path: str) -> None:
-    schema = shape.stream_schema(stream, expand=[path], unix=True)
+    schema = stream_schema(stream, expand=[path], unix=True)
     jsonschema.Draft7Validator.check_schema(schema)
 
 
@@ -102,8 +108,8 @@ def test_what_is_expanded_deep_inside_fits_its_schema(
 
 def test_several_paths_in_any_order_keep_each_other(account: Emulator) -> None:
     wanted = ["customer.default_source", "payment_intent.customer", "customer", "payment_intent"]
-    forth = shape.stream_schema("charges", expand=wanted, unix=False)
-    back = shape.stream_schema("charges", expand=wanted[::-1], unix=False)
+    forth = stream_schema("charges", expand=wanted, unix=False)
+    back = stream_schema("charges", expand=wanted[::-1], unix=False)
     assert forth == back
 
 
@@ -112,12 +118,12 @@ def test_several_paths_in_any_order_keep_each_other(account: Emulator) -> None:
     ["payment_intent.nothing", "payment_intent.amount", "customer.email", "nothing.customer"],
 )
 def test_what_stripe_does_not_expand_is_refused_by_name(path: str) -> None:
-    names = [stream.name for stream in STREAMS]
+    names = [stream.name for stream in OBJECT_TYPES]
     with pytest.raises(SettingsError, match=path):
-        shape.check_expand({"charges": [path]}, names)
+        check_expand({"charges": [path]}, names)
 
 
 def test_what_is_deeper_than_stripe_goes_is_refused() -> None:
     deep: dict[str, Any] = {"charges": ["payment_intent.customer.default_source.customer"]}
     with pytest.raises(SettingsError, match="deeper"):
-        shape.check_expand(deep, ["charges"])
+        check_expand(deep, ["charges"])

@@ -15,8 +15,8 @@ import stripe
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.client import CLOCK_PATH
+from stripe_alloy.emulator import Emulator
 from stripe_alloy.webhooks import inbox as inboxes
 from stripe_alloy.webhooks.coverage import LATE
 from tests.conftest import Output, catalog_of, config_of, read

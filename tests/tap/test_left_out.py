@@ -11,9 +11,9 @@ from typing import Any, Literal
 import pytest
 import stripe
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import StripeError
-from tap_stripe_alloy.records.conversion import rfc3339
+from stripe_alloy.api.timestamps import rfc3339
+from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.tap import TapStripeAlloy
 from tests.conftest import Output, catalog_of, config_of, parse, read
 from tests.tap.histories import Destination

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records.conversion import DAY
 from tests.conftest import Command, Output, catalog_of, config_of, parse, read
 from tests.tap.histories import Destination
 

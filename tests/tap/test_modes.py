@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import stripe
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import SettingsError
+from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, config_of, read
 
 

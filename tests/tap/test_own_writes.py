@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripe_alloy.api.errors import AlloyError, SettingsError
+from stripe_alloy.api.events import Event
 from stripe_alloy.write_log import Write, Written
-from tap_stripe_alloy.events.change_detection import Event
 from tap_stripe_alloy.events.own_writes import OwnWrites, leaves, only_brings_back
-from target_stripe_alloy.write.journal import Journal, Scope
 from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.write.journal import Journal, Scope
 
 KEY = "alloy-" + "a" * 40
 UPDATE = "/v1/customers/cus_1"

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from stripe_alloy.api.timestamps import rfc3339
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import progress
-from tap_stripe_alloy.records.conversion import rfc3339
 from tests.conftest import Command, catalog_of, config_of, parse, read
 
 STREAMS = ("charges", "customers")

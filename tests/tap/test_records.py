@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.schemas import generated, nested_lists
+from stripe_alloy.api.timestamps import rfc3339, unix_seconds
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records.conversion import stream_schemas as shape
-from tap_stripe_alloy.records.conversion import Recorder, rfc3339, surprises, times_of, unix_seconds
-from tap_stripe_alloy.streams import STREAMS, expand_families
+from stripe_alloy.record_columns import ADDED
+from tap_stripe_alloy.expansions import propagate_expand
+from tap_stripe_alloy.records.conversion import Recorder, surprises, times_of
+from tap_stripe_alloy.records.stream_schemas import stream_schema
 
-CHARGE = shape.stream_schema("charges", expand=(), unix=False)
+CHARGE = stream_schema("charges", expand=(), unix=False)
 
 
 @given(st.integers(0, 4_000_000_000))
@@ -55,7 +59,7 @@ def test_a_tombstone_says_what_and_when() -> None:
 
 
 def test_converting_twice_changes_nothing(business: Emulator) -> None:
-    schema = shape.stream_schema("subscriptions", expand=(), unix=False)
+    schema = stream_schema("subscriptions", expand=(), unix=False)
     times = times_of(schema)
     once = copy.deepcopy(business.objects("subscription")[0])
     times.convert(once)
@@ -88,38 +92,38 @@ def test_what_the_schema_does_not_foresee_is_found(value: Any, found: list[Any])
     assert list(surprises(value, CHARGE)) == found
 
 
-@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
 def test_every_schema_has_key_and_replication_key(stream: Any) -> None:
-    properties = shape.stream_schema(stream.name, expand=(), unix=False)["properties"]
+    properties = stream_schema(stream.name, expand=(), unix=False)["properties"]
     assert properties["id"]["type"] == "string"
     assert properties[stream.replication_key]["format"] == "date-time"
-    assert set(shape.ADDED) <= set(properties)
+    assert set(ADDED) <= set(properties)
 
 
-@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
 def test_unix_schemas_hold_no_date_time(stream: Any) -> None:
-    text = str(shape.stream_schema(stream.name, expand=(), unix=True))
+    text = str(stream_schema(stream.name, expand=(), unix=True))
     assert "date-time" not in text
 
 
 def test_making_a_schema_leaves_the_generated_one_as_it_is() -> None:
-    before = copy.deepcopy(shape.generated("charges"))
-    shape.stream_schema("charges", expand=["balance_transaction"], unix=True)
-    assert shape.generated("charges") == before
+    before = copy.deepcopy(generated("charges"))
+    stream_schema("charges", expand=["balance_transaction"], unix=True)
+    assert generated("charges") == before
 
 
 def test_lists_inside_objects_are_found_by_the_schema() -> None:
-    schema = shape.stream_schema("invoices", expand=(), unix=False)
-    assert ("lines",) in shape.nested_lists(schema)
+    schema = stream_schema("invoices", expand=(), unix=False)
+    assert ("lines",) in nested_lists(schema)
 
 
 def test_expanding_a_child_expands_its_parents_list() -> None:
-    assert expand_families({"invoice_line_items": ["discounts"]})["invoices"] == [
+    assert propagate_expand({"invoice_line_items": ["discounts"]})["invoices"] == [
         "lines.data.discounts"
     ]
 
 
 def test_expanding_a_parents_list_expands_the_child() -> None:
-    assert expand_families({"subscriptions": ["items.data.discounts"]})["subscription_items"] == [
+    assert propagate_expand({"subscriptions": ["items.data.discounts"]})["subscription_items"] == [
         "discounts"
     ]

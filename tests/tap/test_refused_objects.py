@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import stripe
 
-from stripe_alloy.api import errors
 from stripe_alloy.api import client as transport
+from stripe_alloy.api import errors
 from stripe_alloy.emulator import Emulator
 from tests.conftest import Output, config_of, read
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import stripe
 
+from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.timestamps import rfc3339, unix_seconds
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records.conversion import rfc3339, unix_seconds
-from tap_stripe_alloy.streams import STREAMS
 from tests.conftest import Command, Output, config_of, parse, read
 
 STATES = Path(__file__).parent / "states"
@@ -218,7 +218,7 @@ def test_a_broken_state_is_refused_with_a_clear_word(
     assert "Traceback" not in run.errors
 
 
-@pytest.mark.parametrize("name", [stream.name for stream in STREAMS])
+@pytest.mark.parametrize("name", [stream.name for stream in OBJECT_TYPES])
 def test_a_backfill_of_which_nothing_is_left_is_done(account: Emulator, name: str) -> None:
     """Else nothing would ever be asked for, and no run would say so."""
     anchor = rfc3339(int(time.time()) - 3_600)

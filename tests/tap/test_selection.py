@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 from singer_sdk.helpers._catalog import pop_deselected_record_properties
 
+from stripe_alloy.api.timestamps import unix_seconds
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.records.conversion import unix_seconds
 from tap_stripe_alloy.stream import _drop
 from tap_stripe_alloy.tap import TapStripeAlloy
 from tests.conftest import Command, Output, catalog_of, config_of, read

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_stripe_alloy.events.change_detection import Event
+from stripe_alloy.api.events import Event
 from tap_stripe_alloy.events.spans import FIRST, MOST, Spans
 
 PAGE = 100

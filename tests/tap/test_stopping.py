@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy.api import errors
 from stripe_alloy.api import client as transport
-from stripe_alloy.emulator import Emulator
-from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.api import errors
 from stripe_alloy.api.client import Transport
+from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, catalog_of, config_of, parse
 
 TERMINATED = 143

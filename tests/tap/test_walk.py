@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_stripe_alloy.events.change_detection import Change, Event, Route, Span, Walk
+from stripe_alloy.api.events import Event
+from tap_stripe_alloy.events.change_detection import Change, Route, Span, Walk
 
 VERSION = "2026-10-28.endive"
 ROUTES = {

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from stripe_alloy.api import errors
+from stripe_alloy.connection_settings import check_key
 from stripe_alloy.emulator import Emulator
-from tap_stripe_alloy.settings import check_key, read_settings
+from tap_stripe_alloy.settings import read_settings
 from tests.commands import Ended, run
 from tests.conftest import Command, config_of, read
 

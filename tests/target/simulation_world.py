@@ -32,10 +32,10 @@ import sqlalchemy as sa
 import stripe
 
 from stripe_alloy.api import client as transport
+from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.effects import disputes
 from stripe_alloy.emulator.http_messages import Answer, Incoming
-from stripe_alloy.api.errors import AlloyError
 from target_stripe_alloy import target as module
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.conftest import FAST

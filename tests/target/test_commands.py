@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from stripe_alloy_cli.cli import main
 from stripe_alloy.emulator import Emulator
+from stripe_alloy_cli.cli import main
 from tests.conftest import config_of, read
 from tests.target.helpers import lines_of, record, schema, settings_for, state, write
 

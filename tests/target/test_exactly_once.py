@@ -23,11 +23,11 @@ import pytest
 
 from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator, Request
-from stripe_alloy.emulator.service import Service
 from stripe_alloy.emulator.http_messages import Answer, Incoming
+from stripe_alloy.emulator.service import Service
 from target_stripe_alloy import target as module
-from target_stripe_alloy.write.id_resolver import COPY_OF
 from target_stripe_alloy.target import TargetStripeAlloy
+from target_stripe_alloy.write.id_resolver import COPY_OF
 from tests.target.helpers import Message, record, schema, settings_for, state, write
 
 CUSTOMERS = "/v1/customers"

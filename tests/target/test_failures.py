@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy.api import errors
 from stripe_alloy.api import client as transport
+from stripe_alloy.api import errors
 from stripe_alloy.emulator import Emulator, Request
-from target_stripe_alloy.write.journal import Journal, Scope
 from target_stripe_alloy.target import REJECTED_EXIT
+from target_stripe_alloy.write.journal import Journal, Scope
 from tests.target.helpers import Message, lines_of, record, schema, settings_for, state, write
 
 CUSTOMERS = "/v1/customers"

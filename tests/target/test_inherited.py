@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from singer_sdk.helpers import capabilities as sdk
 from singer_sdk.io_base import SingerMessageType
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import SettingsError
+from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.sdk_features import (
     CAPABILITIES,
     IGNORED,

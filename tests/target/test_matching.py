@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from stripe_alloy.api import client as transport
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import SettingsError, StripeUnavailable
+from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.settings import read_target_settings
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, Run, lines_of, one, record, schema, settings_for, write

@@ -9,9 +9,9 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.write.queued_records import is_deleted
 from target_stripe_alloy.params_tree import Unwritable
 from target_stripe_alloy.settings import ALLOWED
+from target_stripe_alloy.write.queued_records import is_deleted
 from tests.conftest import config_of, read
 from tests.target.helpers import Run, record, schema, state, write
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import stripe
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import SettingsError
+from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.target.helpers import record, schema, settings_for, write
 

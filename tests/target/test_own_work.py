@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from stripe_alloy.api import client as transport
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import StripeUnavailable
+from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.messages import KeyMissing
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.emulator.helpers import client_of
@@ -415,7 +415,9 @@ def test_records_that_wait_are_bounded_by_their_bytes(
     empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few fit into memory, each is written as it came, in the order of its key."""
-    monkeypatch.setattr("target_stripe_alloy.write.overflow_file.Spool.__init__.__defaults__", (3_000,))
+    monkeypatch.setattr(
+        "target_stripe_alloy.write.overflow_file.Spool.__init__.__defaults__", (3_000,)
+    )
     monkeypatch.setattr("target_stripe_alloy.write.worker_pool.MAX_WAITING_BYTES", 5_000)
     text = "é" * 450
     late = [
@@ -442,7 +444,9 @@ LONG = 100_000
 def test_long_keys_of_records_that_wait_are_not_kept(
     empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id_mode: str
 ) -> None:
-    monkeypatch.setattr("target_stripe_alloy.write.overflow_file.Spool.__init__.__defaults__", (3_000,))
+    monkeypatch.setattr(
+        "target_stripe_alloy.write.overflow_file.Spool.__init__.__defaults__", (3_000,)
+    )
     monkeypatch.setattr("target_stripe_alloy.write.worker_pool.MAX_WAITING_BYTES", 5_000)
     monkeypatch.setattr("target_stripe_alloy.sinks.BATCH_BYTES", 5_000)
     number, long = 600, "x" * LONG  # far more than what the writers have at one time

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stripe_alloy.emulator import Emulator
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import Shape
-from target_stripe_alloy.plan.planner import parameter_classes as money
+from stripe_alloy.emulator import Emulator
+from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.plan import parameter_classes as money
 from target_stripe_alloy.plan.copies import LEFT_OUT, READ_ONLY, never_copied
-from target_stripe_alloy.plan.plan_types import Wanted
 from target_stripe_alloy.plan.form_bodies import tree_from_form
 from target_stripe_alloy.plan.parameter_classes import MONEY, Rule
 from target_stripe_alloy.plan.permissions import (
@@ -28,7 +29,7 @@ from target_stripe_alloy.plan.permissions import (
     permissions_needed,
     permissions_of,
 )
-from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.plan.plan_types import Wanted
 from target_stripe_alloy.resources import (
     ACTION,
     BY_STREAM,
@@ -41,8 +42,6 @@ from target_stripe_alloy.resources import (
 )
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Run, one, record, schema, write
-
-Object = dict[str, Any]
 
 WRITABLE = [resource for resource in RESOURCES if resource.writable]
 LATER = 1_900_000_000
@@ -58,7 +57,7 @@ class World:
     emulator: Emulator
     ids: dict[str, str]
 
-    def objects(self) -> dict[str, Object]:
+    def objects(self) -> dict[str, JSON]:
         return {kind: one(self.emulator, kind, found) for kind, found in self.ids.items()}
 
 
@@ -117,7 +116,7 @@ def attack(world: World, folder: Path, stream: str, fields: Mapping[str, Any], *
 
 X99 = [{"quantity": 99}]
 
-ATTACKS: list[tuple[str, Object, set[str]]] = [
+ATTACKS: list[tuple[str, JSON, set[str]]] = [
     (
         "subscriptions",
         {"collection_method": "send_invoice", "days_until_due": 30, "items": X99},
@@ -191,7 +190,7 @@ ATTACKS: list[tuple[str, Object, set[str]]] = [
     ("stream", "fields", "names"), ATTACKS, ids=[f"{s}-{'-'.join(f)}" for s, f, _ in ATTACKS]
 )
 def test_what_moves_money_is_not_written_without_its_permission(
-    shared: World, tmp_path: Path, stream: str, fields: Object, names: set[str]
+    shared: World, tmp_path: Path, stream: str, fields: JSON, names: set[str]
 ) -> None:
     before = shared.objects()
     run = attack(shared, tmp_path, stream, {**fields, "metadata": {"k": "v"}})
@@ -206,7 +205,7 @@ def test_what_moves_money_is_not_written_without_its_permission(
     [a for a in ATTACKS if a[1].keys() & {"items", "pause_collection", "cancel_at", "amount"}],
 )
 def test_what_moves_money_is_written_with_its_permission(
-    world: World, tmp_path: Path, stream: str, fields: Object, names: set[str]
+    world: World, tmp_path: Path, stream: str, fields: JSON, names: set[str]
 ) -> None:
     run = attack(world, tmp_path, stream, fields, allow_actions=sorted(names))
     assert run.counts(stream) == {"read": 1, "updated": 1}
@@ -229,7 +228,7 @@ def test_what_moves_money_is_written_with_its_permission(
     ],
 )
 def test_what_is_free_needs_no_permission(
-    world: World, tmp_path: Path, stream: str, fields: Object
+    world: World, tmp_path: Path, stream: str, fields: JSON
 ) -> None:
     run = attack(world, tmp_path, stream, fields)
     assert run.counts(stream) == {"read": 1, "updated": 1}
@@ -307,10 +306,10 @@ EXTERNAL = {"id_mode": "external"}
     ],
 )
 def test_what_prepares_money_is_not_created_without_its_permission(
-    shared: World, tmp_path: Path, stream: str, fields: Object, name: str
+    shared: World, tmp_path: Path, stream: str, fields: JSON, name: str
 ) -> None:
     ids = {"PRICE": shared.ids["prices"], "CHARGE": shared.ids["charges"]}
-    own: Object = {k: ids.get(v, v) if isinstance(v, str) else v for k, v in fields.items()}
+    own: JSON = {k: ids.get(v, v) if isinstance(v, str) else v for k, v in fields.items()}
     if "items" in own:
         own["items"] = [{**entry, "price": ids["PRICE"]} for entry in own["items"]]
     if stream in ("subscriptions", "invoices"):
@@ -434,7 +433,8 @@ def test_every_parameter_is_classed(resource: Resource) -> None:
     new = [".".join(path) for path in paths if _rule(resource.stream, path) is None]
     assert not new, (
         f"the `stripe` package knows parameters of {resource.stream} that have no class: "
-        f"{', '.join(new)}. They are never written. Decide in target_stripe_alloy/plan/parameter_classes.py whether "
+        f"{', '.join(new)}. They are never written. Decide in "
+        "target_stripe_alloy/plan/parameter_classes.py whether "
         "each can change what someone pays, when, or whether: `free(…)` if not, else "
         "`needs(…)` with a name of `allow_actions`; then renew the table of docs/writing.md."
     )
@@ -495,7 +495,7 @@ def test_a_new_parameter_is_never_written(
     ],
 )
 @pytest.mark.parametrize("operation", [CREATE, UPDATE])
-def test_what_has_no_class_is_never_free(params: Object, operation: str) -> None:
+def test_what_has_no_class_is_never_free(params: JSON, operation: str) -> None:
     (name,) = permissions_needed(BY_STREAM["customers"], operation, params)
     assert name.startswith(UNCLASSED)
 
@@ -614,7 +614,7 @@ trees = st.recursive(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, trees, max_size=4))
-def test_a_body_is_read_as_it_was_written(tree: Object) -> None:
+def test_a_body_is_read_as_it_was_written(tree: JSON) -> None:
     assert tree_from_form(urlencode(list(pairs_of(tree)))) == tree
 
 
@@ -636,11 +636,11 @@ def test_what_a_copy_needs_is_read(stream: str) -> None:
     assert READ_ONLY[stream].keys() <= unwritable | resource.on_request
 
 
-def _subscription(**more: Any) -> Object:
+def _subscription(**more: Any) -> JSON:
     return {"id": "sub_1", "customer": "cus_1", "items": [{"id": "si_1", "price": "P"}], **more}
 
 
-NOT_COPIED: list[tuple[str, Object, str]] = [
+NOT_COPIED: list[tuple[str, JSON, str]] = [
     ("payouts", {"amount": 5, "currency": "usd", "status": "paid"}, "status"),
     ("payouts", {"amount": 5, "currency": "usd", "status": "failed"}, "status"),
     ("payouts", {"amount": 5, "currency": "usd", "status": "canceled"}, "status"),
@@ -696,7 +696,7 @@ NOT_COPIED: list[tuple[str, Object, str]] = [
     ("stream", "fields", "named"), NOT_COPIED, ids=[f"{s}-{n}" for s, _, n in NOT_COPIED]
 )
 def test_a_copy_is_not_made_without_what_it_needs(
-    tmp_path: Path, stream: str, fields: Object, named: str
+    tmp_path: Path, stream: str, fields: JSON, named: str
 ) -> None:
     with Emulator(customers=0) as other:
         row = record(stream, **{"id": "x_1", **fields})
@@ -732,7 +732,7 @@ def test_a_copy_keeps_what_is_harmless_to_leave_out(tmp_path: Path) -> None:
     ],
 )
 def test_of_a_copy_that_is_there_nothing_changes_that_would_lack_something(
-    world: World, tmp_path: Path, fields: Object, verdict: str
+    world: World, tmp_path: Path, fields: JSON, verdict: str
 ) -> None:
     api: Any = client_of(world.emulator).v1
     stamp = {"metadata": {"stripe_alloy_copy_of": "sub_1"}}

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from stripe_alloy.api.json_types import JSON
+from target_stripe_alloy.params_tree import Tree, Unwritable, is_empty, pairs_of
 from target_stripe_alloy.plan.merge import key_items, tree_for
+from target_stripe_alloy.plan.permissions import permissions_of
 from target_stripe_alloy.plan.plan_types import (
     BLOCKED,
     CONFLICT,
@@ -26,17 +29,15 @@ from target_stripe_alloy.plan.plan_types import (
     Policy,
     Wanted,
 )
-from target_stripe_alloy.write.object_reader import theirs_of
-from target_stripe_alloy.plan.permissions import permissions_of
 from target_stripe_alloy.plan.planner import plan
-from target_stripe_alloy.params_tree import Tree, Unwritable, is_empty, pairs_of
-from target_stripe_alloy.resources import ACTION, BY_STREAM, RESOURCES, Object
+from target_stripe_alloy.resources import ACTION, BY_STREAM, RESOURCES
+from target_stripe_alloy.write.object_reader import theirs_of
 
 WRITABLE = tuple(resource.stream for resource in RESOURCES if resource.writable)
 ON_CONFLICT = ("fail", "skip", "overwrite", "merge")
 
-CUSTOMER: Object = {"id": "cus_1", "object": "customer", "name": "A", "metadata": {}}
-PRICE: Object = {
+CUSTOMER: JSON = {"id": "cus_1", "object": "customer", "name": "A", "metadata": {}}
+PRICE: JSON = {
     "id": "price_1",
     "object": "price",
     "active": True,
@@ -50,11 +51,11 @@ PRICE: Object = {
     "unit_amount": 100,
     "unit_amount_decimal": "100",
 }
-ITEMS: list[Object] = [
+ITEMS: list[JSON] = [
     {"id": "si_1", "price": {"id": "price_1", "object": "price"}, "quantity": 3, "metadata": {}},
     {"id": "si_2", "price": {"id": "price_2", "object": "price"}, "quantity": 1, "metadata": {}},
 ]
-SUBSCRIPTION: Object = {
+SUBSCRIPTION: JSON = {
     "id": "sub_1",
     "object": "subscription",
     "collection_method": "send_invoice",
@@ -64,7 +65,7 @@ SUBSCRIPTION: Object = {
     "metadata": {},
     "status": "active",
 }
-DISPUTE: Object = {
+DISPUTE: JSON = {
     "id": "dp_1",
     "object": "dispute",
     "evidence": {"customer_name": "A", "product_description": None},
@@ -76,9 +77,7 @@ DISPUTE: Object = {
 # ---------------------------------------------------------------------- the way to a decision
 
 
-def wanted_of(
-    stream: str, record: Mapping[str, Any], current: Object | None, **more: Any
-) -> Wanted:
+def wanted_of(stream: str, record: Mapping[str, Any], current: JSON | None, **more: Any) -> Wanted:
     resource = BY_STREAM[stream]
     fields = {name: value for name, value in record.items() if name != ACTION}
     wanted = Wanted(
@@ -90,7 +89,7 @@ def wanted_of(
     return wanted
 
 
-def base_of(stream: str, record: Mapping[str, Any], current: Object) -> Base:
+def base_of(stream: str, record: Mapping[str, Any], current: JSON) -> Base:
     """What is remembered once a record and an object agree."""
     wanted = wanted_of(stream, record, current)
     theirs = theirs_of(wanted, current)
@@ -100,7 +99,7 @@ def base_of(stream: str, record: Mapping[str, Any], current: Object) -> Base:
 def decide(
     stream: str,
     record: Mapping[str, Any],
-    current: Object | None,
+    current: JSON | None,
     base: Base | None = None,
     *,
     allow: Iterable[str] = (),
@@ -118,7 +117,7 @@ def sent_by(decision: Decision) -> dict[str, Tree]:
     return dict(request.params)
 
 
-def applied(current: Object, params: Mapping[str, Tree], *, merging: bool = True) -> Object:
+def applied(current: JSON, params: Mapping[str, Tree], *, merging: bool = True) -> JSON:
     """The object as Stripe would leave it; of a hash nobody knows whether it is merged."""
     after = copy.deepcopy(current)
     for name, value in params.items():
@@ -134,7 +133,7 @@ def applied(current: Object, params: Mapping[str, Tree], *, merging: bool = True
     return after
 
 
-def _items_after(held: list[Object], changes: list[dict[str, Tree]]) -> list[Object]:
+def _items_after(held: list[JSON], changes: list[dict[str, Tree]]) -> list[JSON]:
     items = {item["id"]: item for item in held}
     for number, change in enumerate(changes):
         key = str(change.get("id") or f"si_new_{number}")
@@ -170,7 +169,7 @@ bases = st.none() | st.builds(
 
 
 def decide_customer(
-    record: Object, current: Object, base: Base | None = None, on_conflict: str = "overwrite"
+    record: JSON, current: JSON, base: Base | None = None, on_conflict: str = "overwrite"
 ) -> Decision:
     allow = ("customers.balance",)
     return decide("customers", record, current, base, allow=allow, on_conflict=on_conflict)
@@ -178,7 +177,7 @@ def decide_customer(
 
 @given(records, customers, bases, st.booleans())
 def test_planning_twice_writes_once(
-    record: Object, current: Object, base: Base | None, merging: bool
+    record: JSON, current: JSON, base: Base | None, merging: bool
 ) -> None:
     first = decide_customer(record, current, base)
     assume(first.verdict == UPDATED)
@@ -190,7 +189,7 @@ def test_planning_twice_writes_once(
 
 
 @given(records, customers, bases)
-def test_an_absent_field_is_never_sent(record: Object, current: Object, base: Base | None) -> None:
+def test_an_absent_field_is_never_sent(record: JSON, current: JSON, base: Base | None) -> None:
     for request in decide_customer(record, current, base).requests:
         assert request.params.keys() <= record.keys()
 
@@ -198,7 +197,7 @@ def test_an_absent_field_is_never_sent(record: Object, current: Object, base: Ba
 @settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(records, customers, bases, st.booleans())
 def test_an_absent_part_of_a_hash_stays_as_it_is(
-    record: Object, current: Object, base: Base | None, merging: bool
+    record: JSON, current: JSON, base: Base | None, merging: bool
 ) -> None:
     decision = decide_customer(record, current, base)
     assume(decision.verdict == UPDATED and isinstance(record.get("address"), dict))
@@ -211,7 +210,7 @@ def test_an_absent_part_of_a_hash_stays_as_it_is(
 
 @given(records, customers, bases)
 def test_a_key_of_metadata_that_we_never_held_is_never_cleared(
-    record: Object, current: Object, base: Base | None
+    record: JSON, current: JSON, base: Base | None
 ) -> None:
     held = (base.ours.get("metadata") if base else None) or {}
     for request in decide_customer(record, current, base).requests:
@@ -221,7 +220,7 @@ def test_a_key_of_metadata_that_we_never_held_is_never_cleared(
 
 @given(records, customers, customers, st.sampled_from(ON_CONFLICT))
 def test_what_only_they_changed_is_kept(
-    record: Object, before: Object, now: Object, on_conflict: str
+    record: JSON, before: JSON, now: JSON, on_conflict: str
 ) -> None:
     base = base_of("customers", record, before)
     assert decide_customer(record, now, base, on_conflict).verdict == UNCHANGED
@@ -229,20 +228,20 @@ def test_what_only_they_changed_is_kept(
 
 @given(records, records, customers, st.sampled_from(ON_CONFLICT))
 def test_what_only_we_changed_is_no_conflict(
-    before: Object, record: Object, current: Object, on_conflict: str
+    before: JSON, record: JSON, current: JSON, on_conflict: str
 ) -> None:
     base = base_of("customers", before, current)
     assert decide_customer(record, current, base, on_conflict).verdict != CONFLICT
 
 
 @given(customers, st.sampled_from(ON_CONFLICT))
-def test_a_record_of_the_object_itself_changes_nothing(current: Object, on_conflict: str) -> None:
+def test_a_record_of_the_object_itself_changes_nothing(current: JSON, on_conflict: str) -> None:
     assert decide_customer(current, current, None, on_conflict) == Decision(UNCHANGED)
 
 
 @given(records, customers, bases, st.sampled_from(ON_CONFLICT))
 def test_every_change_is_told(
-    record: Object, current: Object, base: Base | None, on_conflict: str
+    record: JSON, current: JSON, base: Base | None, on_conflict: str
 ) -> None:
     decision = decide_customer(record, current, base, on_conflict)
     assume(decision.verdict == UPDATED)
@@ -309,7 +308,7 @@ def test_different_parts_of_a_hash_are_no_conflict() -> None:
 # ---------------------------------------------------------------------- metadata
 
 
-def with_metadata(**metadata: str) -> Object:
+def with_metadata(**metadata: str) -> JSON:
     return {**CUSTOMER, "metadata": metadata}
 
 
@@ -481,7 +480,7 @@ OTHER_PRICE = [{**ITEMS[0], "price": "price_9"}]
     ],
 )
 def test_what_moves_money_needs_its_permission(
-    stream: str, record: Object, current: Object, permission: str
+    stream: str, record: JSON, current: JSON, permission: str
 ) -> None:
     current = {"id": "x_1", **current}
     name = f"{stream}.{permission.partition(' ')[0]}"
@@ -505,7 +504,7 @@ def test_what_moves_money_needs_its_permission(
         ("customers", {"balance": -5}),
     ],
 )
-def test_what_would_move_money_is_not_created_unasked(stream: str, record: Object) -> None:
+def test_what_would_move_money_is_not_created_unasked(stream: str, record: JSON) -> None:
     decision = decide(stream, record, None, id_mode="external")
     assert (decision.verdict, decision.requests) == (BLOCKED, ())
     every = permissions_of(BY_STREAM[stream])
@@ -536,7 +535,7 @@ def test_a_blocked_part_blocks_the_whole_record() -> None:
         },
     )
 )
-def test_a_dispute_is_never_submitted_by_default(record: Object) -> None:
+def test_a_dispute_is_never_submitted_by_default(record: JSON) -> None:
     for request in decide("disputes", record, DISPUTE).requests:
         assert request.params["submit"] == "false"
 
@@ -554,7 +553,7 @@ entries = st.fixed_dictionaries({"price": prices}, optional={"quantity": st.inte
 
 
 @st.composite
-def changed_items(draw: st.DrawFn) -> list[Object]:
+def changed_items(draw: st.DrawFn) -> list[JSON]:
     """Some of the items kept, with or without their ids, perhaps changed; some new ones."""
     kept = [{"id": item["id"], **draw(entries)} for item in ITEMS if draw(st.booleans())]
     taken = {entry["price"] for entry in kept}
@@ -565,7 +564,7 @@ def changed_items(draw: st.DrawFn) -> list[Object]:
     ]
 
 
-def decide_items(items: list[Object], current: Object, base: Base | None) -> Decision:
+def decide_items(items: list[JSON], current: JSON, base: Base | None) -> Decision:
     allow = ("subscriptions.items",)
     return decide(
         "subscriptions", {"items": items}, current, base, allow=allow, on_conflict="overwrite"
@@ -576,7 +575,7 @@ HELD = base_of("subscriptions", {"items": ITEMS}, SUBSCRIPTION)
 
 
 @given(changed_items(), st.sampled_from([None, HELD]))
-def test_an_item_is_kept_by_its_id_or_new(items: list[Object], base: Base | None) -> None:
+def test_an_item_is_kept_by_its_id_or_new(items: list[JSON], base: Base | None) -> None:
     decision = decide_items(items, SUBSCRIPTION, base)
     assume(decision.verdict == UPDATED)
     for entry in sent_by(decision)["items"]:
@@ -585,7 +584,7 @@ def test_an_item_is_kept_by_its_id_or_new(items: list[Object], base: Base | None
 
 @given(changed_items(), st.sampled_from([None, HELD]))
 def test_a_price_of_a_kept_item_goes_with_its_quantity(
-    items: list[Object], base: Base | None
+    items: list[JSON], base: Base | None
 ) -> None:
     decision = decide_items(items, SUBSCRIPTION, base)
     assume(decision.verdict == UPDATED)
@@ -595,13 +594,13 @@ def test_a_price_of_a_kept_item_goes_with_its_quantity(
 
 
 @given(changed_items())
-def test_an_item_that_we_never_held_is_never_deleted(items: list[Object]) -> None:
+def test_an_item_that_we_never_held_is_never_deleted(items: list[JSON]) -> None:
     for request in decide_items(items, SUBSCRIPTION, None).requests:
         assert not any("deleted" in entry for entry in request.params["items"])
 
 
 @given(changed_items(), st.sampled_from([None, HELD]))
-def test_planning_items_twice_writes_once(items: list[Object], base: Base | None) -> None:
+def test_planning_items_twice_writes_once(items: list[JSON], base: Base | None) -> None:
     first = decide_items(items, SUBSCRIPTION, base)
     assume(first.verdict == UPDATED)
     after = applied(SUBSCRIPTION, sent_by(first))
@@ -668,7 +667,7 @@ REPLACE = ("prices.replace",)
         {"recurring": {"interval": "year"}},
     ],
 )
-def test_what_is_frozen_of_a_price_is_blocked(change: Object) -> None:
+def test_what_is_frozen_of_a_price_is_blocked(change: JSON) -> None:
     decision = decide("prices", change, PRICE)
     assert (decision.verdict, decision.requests) == (BLOCKED, ())
     assert decision.reason.endswith("`allow_actions` does not contain prices.replace")
@@ -736,7 +735,7 @@ def test_what_cannot_be_created_says_why(stream: str, id_mode: str) -> None:
 
 
 @given(records)
-def test_a_new_object_is_sent_nothing_empty(record: Object) -> None:
+def test_a_new_object_is_sent_nothing_empty(record: JSON) -> None:
     decision = decide("customers", record, None, id_mode="copy", allow=["customers.balance"])
     assert all(text for _, text in pairs_of(sent_by(decision)))
 
@@ -844,7 +843,7 @@ ATTACH = ("payment_methods.attach",)
 
 
 def test_a_payment_method_is_attached() -> None:
-    current: Object = {"id": "pm_1", "customer": None}
+    current: JSON = {"id": "pm_1", "customer": None}
     decision = decide("payment_methods", {"customer": "cus_1"}, current, allow=ATTACH)
     (request,) = decision.requests
     assert (request.path, request.params) == (
@@ -854,7 +853,7 @@ def test_a_payment_method_is_attached() -> None:
 
 
 def test_a_payment_method_is_attached_before_it_is_updated() -> None:
-    current: Object = {"id": "pm_1", "customer": None, "metadata": {}}
+    current: JSON = {"id": "pm_1", "customer": None, "metadata": {}}
     record = {"customer": "cus_1", "metadata": {"k": "v"}}
     decision = decide("payment_methods", record, current, allow=ATTACH)
     kinds = [request.kind for request in decision.requests]
@@ -919,7 +918,7 @@ def test_what_cannot_be_archived_is_blocked() -> None:
     ],
 )
 def test_what_cannot_be_undone_needs_its_permission(
-    stream: str, current: Object, permission: str, method: str, path: str
+    stream: str, current: JSON, permission: str, method: str, path: str
 ) -> None:
     current = {"id": "x_1", **current}
     assert decide(stream, {}, current, wanted=GONE, delete_policy="delete").verdict == BLOCKED

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from target_stripe_alloy.params_tree import Unwritable, same
 from target_stripe_alloy.plan.plan_types import (
     BLOCKED,
     CONFLICT,
@@ -16,7 +17,6 @@ from target_stripe_alloy.plan.plan_types import (
     UPDATED,
     Base,
 )
-from target_stripe_alloy.params_tree import Unwritable, same
 from tests.target.test_plan import (
     CUSTOMER,
     DISPUTE,

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from stripe_alloy_cli.cli import main
-from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.clock import DAY, SEED_END
+from stripe_alloy.api.client import PREVIEW_PATH, Transport
 from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.api.rate_limiter import Budget
-from stripe_alloy.api.client import PREVIEW_PATH, Transport
+from stripe_alloy.emulator import Emulator
+from stripe_alloy.emulator.clock import DAY, SEED_END
+from stripe_alloy_cli.cli import main
 from target_stripe_alloy.plan.plan_types import Request
 from target_stripe_alloy.write.id_resolver import PLANNED
 from target_stripe_alloy.write.invoice_preview import (

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from stripe_alloy.api import client as transport
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import StripeUnavailable
+from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.write.engine import ConflictStop
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, one, record, schema, write

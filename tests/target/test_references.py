@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.params import Shape
+from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.resources import RESOURCES, Resource, reference_paths
 from tests.target.helpers import Message, record, schema, write
 

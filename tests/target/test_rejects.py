@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import AlloyError
+from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.json_lines import JsonLines
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, Run, lines_of, record, schema, settings_for, write

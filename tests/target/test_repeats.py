@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from stripe_alloy.api import client as transport
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import StripeUnavailable
+from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.plan.effects import MARK
 from target_stripe_alloy.plan.permissions import ALLOWED
 from tests.emulator.helpers import client_of

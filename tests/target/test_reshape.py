@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripe_alloy.api.params import Shape
-from target_stripe_alloy.plan.merge import tree_for
 from target_stripe_alloy.params_tree import (
     Tree,
     Unwritable,
@@ -29,6 +28,7 @@ from target_stripe_alloy.params_tree import (
     shape_at,
     tree_of,
 )
+from target_stripe_alloy.plan.merge import tree_for
 from target_stripe_alloy.resources import BY_STREAM, RESOURCES, integer_parameters
 
 NOW = 1_000_000.0

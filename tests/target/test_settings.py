@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.errors import SettingsError
+from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.settings import read_target_settings
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.target.helpers import record, schema, write

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_alloy.emulator import Emulator
 from stripe_alloy.api.params import Shape
+from stripe_alloy.emulator import Emulator
+from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of
 from target_stripe_alloy.resources import BY_STREAM, RESOURCES
 from target_stripe_alloy.settings import ALLOWED
-from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of
 from tests.conftest import config_of, read
 from tests.target.helpers import Run, record, schema, state, write
 

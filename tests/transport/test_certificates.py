@@ -13,8 +13,8 @@ from threading import Thread
 import pytest
 
 from stripe_alloy.api import errors
-from stripe_alloy.api.rate_limiter import Budget
 from stripe_alloy.api.client import Transport
+from stripe_alloy.api.rate_limiter import Budget
 
 NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")

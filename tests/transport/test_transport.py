@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from stripe_alloy.api import errors
-from stripe_alloy.emulator import Emulator
-from stripe_alloy.api.rate_limiter import Budget
 from stripe_alloy.api.client import ATTEMPTS, Transport, endpoint_of
-from tap_stripe_alloy.records.stream_schemas import api_version
+from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.api.schemas import api_version
+from stripe_alloy.emulator import Emulator
 
 CHARGES = "/v1/charges"
 Connect = Callable[..., Transport]

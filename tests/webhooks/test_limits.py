@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stripe_alloy.database import GroupCommit
 from stripe_alloy.api.errors import AlloyError
+from stripe_alloy.database import GroupCommit
 from stripe_alloy.webhooks.connections import REQUEST_SECONDS, SWEEP_SECONDS
 from stripe_alloy.webhooks.coverage import ALIVE, FOREVER
-from stripe_alloy.webhooks.inbox import Inbox, InboxError, UnstorableEvent, Whose, row_of
 from stripe_alloy.webhooks.event_writer import MAX_WAITING_BYTES
+from stripe_alloy.webhooks.inbox import Inbox, InboxError, UnstorableEvent, Whose, row_of
 from tests.conftest import catalog_of
 from tests.webhooks.helpers import (
     Listening,

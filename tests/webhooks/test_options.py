@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from stripe_alloy.api import errors
-from stripe_alloy_cli.cli import main
-from stripe_alloy.database import cause_of, checked_url, open_engine
 from stripe_alloy.api.errors import AlloyError, SettingsError
+from stripe_alloy.database import cause_of, checked_url, open_engine
 from stripe_alloy.webhooks.inbox import Inbox
 from stripe_alloy.write_log import Written
+from stripe_alloy_cli.cli import main
 from target_stripe_alloy.write.journal import Journal, Scope
 from tests.webhooks.helpers import SECRET, body_of, event, inbox_url, kept, listen, signed
 

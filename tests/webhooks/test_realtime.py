@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 import stripe
 
+from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.schemas import api_version
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.schemas import pinned_version
-from stripe_alloy.webhooks.registration import event_types
 from stripe_alloy.webhooks.listen import events_of
-from tap_stripe_alloy.streams import STREAMS
+from stripe_alloy.webhooks.registration import event_types
 from tests.conftest import Output, catalog_of, config_of, read
 from tests.tap.histories import Destination, History, differences
 from tests.webhooks.helpers import Listening, inbox_url, kept, listen, wait_for
@@ -97,7 +97,7 @@ def test_it_registers_just_what_is_needed_once(business: Business) -> None:
         *(name for name in event_types({"customer.subscription"})),
         "customer.updated",
     ]
-    assert made["api_version"] == pinned_version()
+    assert made["api_version"] == api_version()
     file = business.folder / "secrets"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     secret = file.read_text()
@@ -182,7 +182,7 @@ def unnamed(business: Business) -> JSON:
     made = api_of(business.emulator).webhook_endpoints.create(
         {
             "url": url,
-            "api_version": pinned_version(),
+            "api_version": api_version(),
             "metadata": {"stripe_alloy": "own"},
             "description": "stripe-alloy listen",
             "enabled_events": ["customer.created"],
@@ -251,7 +251,7 @@ def test_a_key_that_may_not_register_is_said(business: Business) -> None:
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
 def test_every_event_about_a_streams_objects_is_asked_for(stream: Any) -> None:
     """Those that the emulator makes, by the object they carry."""
     types = {
@@ -262,7 +262,7 @@ def test_every_event_about_a_streams_objects_is_asked_for(stream: Any) -> None:
     }
     asked = events_of([stream.name])
     assert asked == ["*"] or types <= set(asked)
-    if stream.told_by_events:
+    if stream.has_events:
         assert asked
 
 

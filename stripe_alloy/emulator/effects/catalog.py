@@ -5,13 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.errors import invalid
 from stripe_alloy.emulator.templates import build
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 DEFAULT_RECURRING = {
     "interval": "month",

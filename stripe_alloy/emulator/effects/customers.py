@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import methods, subscriptions
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
-
-JSON = dict[str, Any]
 
 
 def create(ledger: Ledger, **fields: Any) -> JSON:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.effects.money import DISPUTE_FEE, move
 from stripe_alloy.emulator.errors import invalid
@@ -11,8 +12,6 @@ from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
-
-JSON = dict[str, Any]
 
 
 def open_dispute(ledger: Ledger, charge: JSON, reason: str) -> JSON:

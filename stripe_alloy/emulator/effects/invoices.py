@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.effects import payments
 from stripe_alloy.emulator.effects.lines import total
@@ -13,7 +14,6 @@ from stripe_alloy.emulator.errors import ApiError, invalid
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 FINALIZES_AFTER = 3600  # docs.stripe.com/billing/invoices/overview: about an hour after creation
 RETRY_AFTER = 3 * DAY

@@ -5,12 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects.catalog import amount_of
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
-
-JSON = dict[str, Any]
 
 
 def pricing(price: JSON) -> JSON:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.errors import ApiError, invalid
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 # docs.stripe.com/testing: brand and last four digits by token
 TEST_CARDS = {

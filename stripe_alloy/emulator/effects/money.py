@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.clock import DAY
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 FEE_PER_MILLE = 29  # stripe.com/pricing: 2.9 % + 30
 FEE_FIXED = 30

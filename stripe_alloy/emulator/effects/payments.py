@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects.methods import charged, decline_of
 from stripe_alloy.emulator.effects.money import move, processing_fee
 from stripe_alloy.emulator.errors import ApiError, invalid
@@ -12,7 +13,6 @@ from stripe_alloy.emulator.templates import part
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 DECLINE_MESSAGES = {
     "expired_card": "Your card has expired.",

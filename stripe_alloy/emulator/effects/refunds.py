@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.errors import invalid
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
-
-JSON = dict[str, Any]
 
 
 def refund(

@@ -6,6 +6,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.effects import (
     customers,
@@ -19,8 +20,6 @@ from stripe_alloy.emulator.effects import (
 from stripe_alloy.emulator.seed import words
 from stripe_alloy.emulator.seed.life import Life
 from stripe_alloy.emulator.seed.people import equip, settle
-
-JSON = dict[str, Any]
 
 AMERICA = words.PLACES[0][0]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import catalog
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 CURRENCIES = ("usd", "eur", "gbp", "jpy")
 _RATES = {"usd": 100, "eur": 92, "gbp": 79, "jpy": 150}  # minor units by a dollar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.effects import disputes, invoices, payments, refunds, subscriptions
 from stripe_alloy.emulator.seed import words
@@ -11,11 +12,10 @@ from stripe_alloy.emulator.seed.people import equip, settle
 from stripe_alloy.emulator.seed.timeline import Timeline
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
     from stripe_alloy.emulator.seed.goods import Shop
     from stripe_alloy.emulator.seed.words import Place
+    from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 HOUR = 3600
 RECOVERS = 0.7  # of payments that are tried again

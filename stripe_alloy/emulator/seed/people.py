@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import customers, methods
 from stripe_alloy.emulator.seed import words
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
     from stripe_alloy.emulator.seed.words import Place
+    from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 SEGMENTS = ("hobby", "school", "industry", "research")
 

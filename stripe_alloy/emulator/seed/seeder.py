@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.clock import DAY, SEED_END
-from stripe_alloy.emulator.seeded_random import Dice
-from stripe_alloy.emulator.session import Ledger
 from stripe_alloy.emulator.seed.books import Books
 from stripe_alloy.emulator.seed.cast import CAST
 from stripe_alloy.emulator.seed.goods import CURRENCIES, Shop
 from stripe_alloy.emulator.seed.life import Life
+from stripe_alloy.emulator.seeded_random import Dice
+from stripe_alloy.emulator.session import Ledger
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.store import Store
 
-JSON = dict[str, Any]
 
 SPAN = 730 * DAY
 EVENTS_FOR = 45 * DAY  # older events than these are not made: no list would show them

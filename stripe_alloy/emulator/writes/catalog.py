@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import catalog
 from stripe_alloy.emulator.errors import invalid, required
 from stripe_alloy.emulator.routes import Route
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 _SHAPED = ("recurring", "tiers", "currency_options", "custom_unit_amount", "lookup_key")
 _AMOUNTS = ("unit_amount", "unit_amount_decimal", "tiers", "custom_unit_amount")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import customers, methods
 from stripe_alloy.emulator.errors import missing
 from stripe_alloy.emulator.routes import Route
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 _BESIDE = ("payment_method", "source", "tax", "tax_ids", "cash_balance", "default_source")
 

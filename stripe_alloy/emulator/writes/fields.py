@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.coerce import MAX_METADATA, too_much_metadata
-from stripe_alloy.emulator.schemas import JSON, at, schema_of, types
+from stripe_alloy.emulator.schemas import at, schema_of, types
 from stripe_alloy.emulator.templates import SELF_MADE, fields_of, part, template
 
 if TYPE_CHECKING:

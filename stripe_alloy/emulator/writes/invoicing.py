@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.effects import invoices, methods, subscriptions
 from stripe_alloy.emulator.effects.payments import card_error
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 # docs.stripe.com/api/invoices/update: what stays editable once an invoice is finalized
 _AFTER_DRAFT = frozenset(

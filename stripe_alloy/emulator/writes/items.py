@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import invoices, subscriptions
 from stripe_alloy.emulator.effects.catalog import amount_of, plan_of
 from stripe_alloy.emulator.effects.lines import pricing
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 Chosen = tuple[JSON, int, JSON]  # price, quantity, the parameters
 
 CANCELED = "A canceled subscription can only update its cancellation_details and metadata."

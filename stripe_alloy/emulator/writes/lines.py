@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import invoices
 from stripe_alloy.emulator.effects.catalog import amount_of
 from stripe_alloy.emulator.effects.lines import add_line, from_item, from_subscription, pricing
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 _PLAIN = ("description", "discountable", "metadata", "period", "quantity", "tax_rates")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import methods, payments
 from stripe_alloy.emulator.errors import invalid, required
 from stripe_alloy.emulator.routes import Route
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 _ACTIONS = ("payment_method_options", "amount_details", "hooks", "payment_details", "transfer_data")
 

@@ -7,13 +7,14 @@ list; here it is kept in memory.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stripe_alloy.emulator.seeded_random import Dice
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import customers, invoices, lines, subscriptions
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
-from stripe_alloy.emulator.session import Ledger, listing
 from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.seeded_random import Dice
+from stripe_alloy.emulator.session import Ledger, listing
 from stripe_alloy.emulator.writes import items, subscribing
 from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import given
@@ -22,7 +23,6 @@ from stripe_alloy.emulator.writes.lines import new_item, take_pending
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-JSON = dict[str, Any]
 
 DETAILS = "subscription_details"
 ITEMS = f"{DETAILS}[items]"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import disputes, payouts, refunds
 from stripe_alloy.emulator.errors import invalid, missing, required
 from stripe_alloy.emulator.routes import Route
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stripe_alloy.emulator.session import Ledger
-
-JSON = dict[str, Any]
 
 
 def _refund(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.effects import invoices, methods, payments, subscriptions
 from stripe_alloy.emulator.effects.periods import after
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 
 _SKIP = (
     "items",

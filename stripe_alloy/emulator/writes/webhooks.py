@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from stripe_alloy.emulator.webhook_endpoints import KIND, new_secret
+from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.errors import invalid
 from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.webhook_endpoints import KIND, new_secret
 from stripe_alloy.emulator.writes.fields import given
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.session import Ledger
 
-JSON = dict[str, Any]
 PATH = "/v1/webhook_endpoints"
 
 

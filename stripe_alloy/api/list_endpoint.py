@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from stripe_alloy.api.client import PAGE_SIZE
-from tap_stripe_alloy.listing.windows import HISTORY, OPEN
-from tap_stripe_alloy.records.conversion import Object
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.object_types import ASSUMED_HISTORY
+
+NO_UPPER_BOUND = 1 << 40
+"""Above any `created`: a window up to here ends at the newest object there is."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Listed:
     """Parameters to read it with, one set after the other, where no single set shows everything."""
     by_created: bool = True
     """Whether it can be filtered by `created`."""
-    history: int = HISTORY
+    history: int = ASSUMED_HISTORY
     """Seconds that it is taken to go back."""
     expand: Sequence[str] = ()
     nested: Sequence[tuple[str, ...]] = ()
@@ -30,25 +33,25 @@ class Listed:
     """Whether objects on test clocks are to be left out, should it show any."""
 
     def page(
-        self, low: int = 0, high: int = OPEN, cursor: str | None = None
+        self, low: int = 0, high: int = NO_UPPER_BOUND, cursor: str | None = None
     ) -> list[tuple[str, str]]:
         """The parameters of a page: `created` in [low, high) where it can be filtered so."""
         params = [("limit", str(PAGE_SIZE)), *self.params]
         if self.by_created and low:
             params.append(("created[gte]", str(low)))
-        if self.by_created and high < OPEN:
+        if self.by_created and high < NO_UPPER_BOUND:
             params.append(("created[lt]", str(high)))
         if cursor:
             params.append(("starting_after", cursor))
         return params + [("expand[]", f"data.{path}") for path in self.expand]
 
 
-def on_clock(source: Object) -> bool:
+def on_clock(source: JSON) -> bool:
     """Whether an object is on a test clock."""
     return bool(source.get("test_clock"))
 
 
-def cut_short(source: Object, path: Sequence[str]) -> dict[str, Any] | None:
+def cut_short(source: JSON, path: Sequence[str]) -> dict[str, Any] | None:
     """The list at a path inside an object, if it holds only its first entries."""
     inner: Any = source
     for key in path:
@@ -59,7 +62,7 @@ def cut_short(source: Object, path: Sequence[str]) -> dict[str, Any] | None:
     return found if found.get("has_more") else None
 
 
-def lists_cut_short(source: Object, listed: Listed) -> Iterator[tuple[str, dict[str, Any]]]:
+def lists_cut_short(source: JSON, listed: Listed) -> Iterator[tuple[str, dict[str, Any]]]:
     """(path, list) of each list in an object that holds only its first entries.
 
     What is expanded may hold lists anywhere; else only the known places are looked at.

@@ -1,0 +1,1 @@
+"""Generators of files and of tables in the docs."""

@@ -1,0 +1,8 @@
+"""JSON as Python holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+JSON = dict[str, Any]
+"""A JSON object: one of Stripe's objects, a record, a message."""

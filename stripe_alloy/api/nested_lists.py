@@ -1,0 +1,108 @@
+"""Completes lists inside objects: Stripe gives the first ten entries and where the rest is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from stripe_alloy.api.client import PAGE_SIZE
+from stripe_alloy.api.errors import NotFound, StripeError
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.list_endpoint import Listed, lists_cut_short
+from stripe_alloy.api.paths import encoded_in, item_path
+from stripe_alloy.api.requests import Gather, GetRequest, Reader
+from stripe_alloy.api.responses import OneObject, Trail
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NestedLists:
+    """Completes the lists inside the objects of a list."""
+
+    listed: Listed
+    account: str | None
+    stream: str | None = None
+    """The stream that errors name, where that is not all of the source."""
+
+    def complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
+        """Return the objects with their lists complete, without those deleted in the meantime."""
+        cut = [list(lists_cut_short(source, self.listed)) for source in objects]
+        if not any(cut):
+            return list(objects)
+        found = yield Gather([self._complete(*pair) for pair in zip(objects, cut, strict=True)])
+        return [source for source in found if source is not None]
+
+    def _complete(
+        self, source: JSON, cut: Sequence[tuple[str, dict[str, Any]]]
+    ) -> Reader[JSON | None]:
+        try:
+            yield Gather([self._fill(source, path, truncated) for path, truncated in cut])
+        except NotFound:
+            if not source.get("id") or not (yield from self._is_deleted(source)):
+                raise
+            _logger.info("%s was deleted while it was read", source["id"])
+            return None
+        return source
+
+    def _fill(self, source: JSON, path: str, truncated: dict[str, Any]) -> Reader[None]:
+        trail = Trail()
+        while truncated["has_more"]:
+            try:
+                page = (yield self._next_page(source, path, truncated, trail)).body
+            except StripeError as error:
+                if _cursor_gone(error, truncated) and trail.restart():
+                    truncated["data"].clear()  # read it from the beginning
+                    continue
+                if not error.of_one_object or isinstance(error, NotFound) or not source.get("id"):
+                    raise
+                _logger.warning("%s %s of %s stays cut short.", error, path, source["id"])
+                return
+            truncated["data"] += page["data"]
+            truncated["has_more"] = page["has_more"]
+            yield from self._fill_inside(source, path, page["data"])
+
+    def _fill_inside(self, source: JSON, path: str, entries: Sequence[JSON]) -> Reader[None]:
+        """Complete lists inside new entries of a list: only what is expanded has any."""
+        if self.listed.expand:
+            yield Gather(
+                [
+                    self._fill(source, f"{path}.data.{inner}", truncated)
+                    for entry in entries
+                    for inner, truncated in lists_cut_short(entry, self.listed)
+                ]
+            )
+
+    def _next_page(
+        self, source: JSON, path: str, truncated: dict[str, Any], trail: Trail
+    ) -> GetRequest:
+        url = urlsplit(encoded_in(truncated["url"], str(source.get("id"))))
+        params = [*parse_qsl(url.query), ("limit", str(PAGE_SIZE))]
+        if truncated["data"]:
+            params.append(("starting_after", truncated["data"][-1]["id"]))
+        inside = f"{path}.data."
+        params += [
+            ("expand[]", "data." + wanted.removeprefix(inside))
+            for wanted in self.listed.expand
+            if wanted.startswith(inside)
+        ]
+        return GetRequest(url.path, params, self.account, trail=trail, stream=self.stream)
+
+    def _is_deleted(self, source: JSON) -> Reader[bool]:
+        try:
+            answer = yield GetRequest(
+                item_path(self.listed.path, source["id"]),
+                account=self.account,
+                of=OneObject(str(source.get("object")), source["id"]),
+                stream=self.stream,
+            )
+        except NotFound:
+            return True
+        return bool(answer.body.get("deleted"))
+
+
+def _cursor_gone(error: StripeError, truncated: dict[str, Any]) -> bool:
+    return error.missing and error.failure.param == "starting_after" and bool(truncated["data"])

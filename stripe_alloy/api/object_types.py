@@ -1,0 +1,300 @@
+"""Stripe's kinds of objects, one declaration each: the stream's name, its list, its events.
+
+The tap, the target, the emulator, the webhook registration, the permission tables and the schema
+generator read these declarations; each adds only what is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from stripe_alloy.api.events import RETENTION
+
+TEST_CLOCKS_PATH = "/v1/test_helpers/test_clocks"
+ACTIVE_OR_NOT = ((("active", "true"),), (("active", "false"),))
+"""Some lists show active objects only, unless they are asked for the others."""
+ASSUMED_HISTORY = 90 * 86_400
+"""Seconds that a list is assumed to go back."""
+
+
+@dataclass(frozen=True)
+class ObjectType:
+    """A kind of object that Stripe lists."""
+
+    name: str
+    """The stream: Stripe's plural in snake case."""
+    object_name: str
+    """Stripe's `object`; events are routed by it."""
+    description: str
+    path: str
+    """The list, or the parent's where the objects are read from it."""
+    permission: str
+    """The restricted key's permission to read, as the Dashboard names it."""
+    source: str
+    """The class of the `stripe` package that the schema is generated from."""
+    id_prefix: str
+    params: str
+    """The name under which `stripe.params` has its parameters."""
+    other_paths: tuple[str, ...] = ()
+    """Lists that serve where an account refuses the first."""
+    list_params: tuple[tuple[str, str], ...] = ()
+    list_variants: tuple[tuple[tuple[str, str], ...], ...] = ()
+    """Further parameters, where only several lists together hold all objects."""
+    filters_by_created: bool = True
+    """Whether the list can be filtered by `created`."""
+    history: int = ASSUMED_HISTORY
+    """Seconds that the list is assumed to go back."""
+    has_events: bool = True
+    """Whether changes come as events; without them only new objects can be read."""
+    event_prefixes: tuple[str, ...] = ()
+    """The types of its events, up to the last dot."""
+    deletion_events: tuple[str, ...] = ()
+    """Events after which the object no longer exists."""
+    deletion_events_by_id: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """Events that end only objects with these id prefixes: type → prefixes."""
+    has_silent_updates: bool = False
+    """Whether some edits make no event."""
+    is_complete_history: bool = True
+    """Whether the list shows all objects that exist. If not, a listing does not tell which rows
+    are gone, and no ACTIVATE_VERSION follows it."""
+    parent: ObjectType | None = None
+    parent_field: str | None = None
+    """The field of the parent that lists these objects."""
+    test_clock_path: tuple[tuple[str, str], ...] = ()
+    """How to find its objects on test clocks, which its list leaves out: lists, each with the
+    parameter that takes an id of the one before; the first takes a clock's, the last is its own."""
+    replication_key: str = "updated"
+
+    @property
+    def root(self) -> ObjectType:
+        """The type whose list the objects are read from: the parent, or itself."""
+        return self.parent or self
+
+
+CUSTOMERS = ObjectType(
+    name="customers",
+    object_name="customer",
+    description="The people and companies that are charged.",
+    path="/v1/customers",
+    permission="Customers: read",
+    source="stripe._customer.Customer",
+    id_prefix="cus_",
+    params="Customer",
+    event_prefixes=("customer",),
+    deletion_events=("customer.deleted",),
+    test_clock_path=(("/v1/customers", "test_clock"),),
+)
+CHARGES = ObjectType(
+    name="charges",
+    object_name="charge",
+    description="Attempts to move money, one a try.",
+    path="/v1/charges",
+    permission="Charges and Refunds: read",
+    source="stripe._charge.Charge",
+    id_prefix="ch_",
+    params="Charge",
+    event_prefixes=("charge",),
+)
+PAYMENT_INTENTS = ObjectType(
+    name="payment_intents",
+    object_name="payment_intent",
+    description="Payments, each with its charges' outcome.",
+    path="/v1/payment_intents",
+    permission="PaymentIntents: read",
+    source="stripe._payment_intent.PaymentIntent",
+    id_prefix="pi_",
+    params="PaymentIntent",
+    event_prefixes=("payment_intent",),
+    has_silent_updates=True,
+)
+INVOICES = ObjectType(
+    name="invoices",
+    object_name="invoice",
+    description="Invoices, drafts included.",
+    path="/v1/invoices",
+    permission="Invoices: read",
+    source="stripe._invoice.Invoice",
+    id_prefix="in_",
+    params="Invoice",
+    event_prefixes=("invoice",),
+    deletion_events=("invoice.deleted",),
+    test_clock_path=((CUSTOMERS.path, "test_clock"), ("/v1/invoices", "customer")),
+)
+INVOICE_LINE_ITEMS = ObjectType(
+    name="invoice_line_items",
+    object_name="line_item",
+    description="The lines of each invoice, all of them.",
+    path=INVOICES.path,
+    permission=INVOICES.permission,
+    source="stripe._invoice_line_item.InvoiceLineItem",
+    id_prefix="il_",
+    params="InvoiceLineItem",
+    parent=INVOICES,
+    parent_field="lines",
+)
+SUBSCRIPTIONS = ObjectType(
+    name="subscriptions",
+    object_name="subscription",
+    description="Subscriptions, canceled ones included.",
+    path="/v1/subscriptions",
+    permission="Subscriptions: read",
+    source="stripe._subscription.Subscription",
+    id_prefix="sub_",
+    params="Subscription",
+    list_params=(("status", "all"),),
+    event_prefixes=("customer.subscription",),
+    test_clock_path=(("/v1/subscriptions", "test_clock"),),
+)
+SUBSCRIPTION_ITEMS = ObjectType(
+    name="subscription_items",
+    object_name="subscription_item",
+    description="What each subscription is to.",
+    path=SUBSCRIPTIONS.path,
+    permission=SUBSCRIPTIONS.permission,
+    source="stripe._subscription_item.SubscriptionItem",
+    id_prefix="si_",
+    params="SubscriptionItem",
+    parent=SUBSCRIPTIONS,
+    parent_field="items",
+)
+PRODUCTS = ObjectType(
+    name="products",
+    object_name="product",
+    description="What is sold.",
+    path="/v1/products",
+    permission="Products: read",
+    source="stripe._product.Product",
+    id_prefix="prod_",
+    params="Product",
+    list_variants=ACTIVE_OR_NOT,
+    event_prefixes=("product",),
+    deletion_events=("product.deleted",),
+)
+PRICES = ObjectType(
+    name="prices",
+    object_name="price",
+    description="What it costs.",
+    path="/v1/prices",
+    permission="Plans: read",
+    source="stripe._price.Price",
+    id_prefix="price_",
+    params="Price",
+    list_variants=ACTIVE_OR_NOT,
+    is_complete_history=False,  # inline prices are in no list
+    event_prefixes=("price",),
+    deletion_events=("price.deleted",),
+)
+PAYMENT_METHODS = ObjectType(
+    name="payment_methods",
+    object_name="payment_method",
+    description="Cards and other ways to pay that customers keep.",
+    path="/v1/payment_methods",
+    permission="PaymentMethods: read",
+    source="stripe._payment_method.PaymentMethod",
+    id_prefix="pm_",
+    params="PaymentMethod",
+    other_paths=(CUSTOMERS.path,),
+    filters_by_created=False,
+    is_complete_history=False,  # custom ones are in no list, detached ones in no customer's
+    event_prefixes=("payment_method",),
+    # Cards and sources of the former API are deleted when they are detached.
+    deletion_events_by_id=MappingProxyType({"payment_method.detached": ("card_", "src_")}),
+)
+REFUNDS = ObjectType(
+    name="refunds",
+    object_name="refund",
+    description="Money given back.",
+    path="/v1/refunds",
+    permission="Charges and Refunds: read",
+    source="stripe._refund.Refund",
+    id_prefix="re_",
+    params="Refund",
+    event_prefixes=("refund", "charge.refund"),
+)
+DISPUTES = ObjectType(
+    name="disputes",
+    object_name="dispute",
+    description="Charges that a customer's bank contests.",
+    path="/v1/disputes",
+    permission="Disputes: read",
+    source="stripe._dispute.Dispute",
+    id_prefix="dp_",
+    params="Dispute",
+    event_prefixes=("charge.dispute",),
+)
+PAYOUTS = ObjectType(
+    name="payouts",
+    object_name="payout",
+    description="Money moved to the bank.",
+    path="/v1/payouts",
+    permission="Payouts: read",
+    source="stripe._payout.Payout",
+    id_prefix="po_",
+    params="Payout",
+    event_prefixes=("payout",),
+)
+EVENTS = ObjectType(
+    name="events",
+    object_name="event",
+    description="What happened in the last 30 days.",
+    path="/v1/events",
+    permission="Events: read",
+    source="stripe._event.Event",
+    id_prefix="evt_",
+    params="Event",
+    history=RETENTION,
+    is_complete_history=False,
+    replication_key="created",
+)
+BALANCE_TRANSACTIONS = ObjectType(
+    name="balance_transactions",
+    object_name="balance_transaction",
+    description="Every movement of the balance, with its fee.",
+    path="/v1/balance_transactions",
+    permission="Balance transactions: read",
+    source="stripe._balance_transaction.BalanceTransaction",
+    id_prefix="txn_",
+    params="BalanceTransaction",
+    has_events=False,
+    replication_key="created",
+)
+
+OBJECT_TYPES: tuple[ObjectType, ...] = (
+    CUSTOMERS,
+    CHARGES,
+    PAYMENT_INTENTS,
+    INVOICES,
+    INVOICE_LINE_ITEMS,
+    SUBSCRIPTIONS,
+    SUBSCRIPTION_ITEMS,
+    PRODUCTS,
+    PRICES,
+    PAYMENT_METHODS,
+    REFUNDS,
+    DISPUTES,
+    PAYOUTS,
+    EVENTS,
+    BALANCE_TRANSACTIONS,
+)
+BY_NAME: Mapping[str, ObjectType] = MappingProxyType({kind.name: kind for kind in OBJECT_TYPES})
+
+
+@dataclass(frozen=True)
+class ListHop:
+    """A list on the path to the objects that are on test clocks."""
+
+    path: str
+    param: str | None
+    """What narrows it by an id of the list before; the first, that of the clocks, has none."""
+    permission: str
+
+
+def test_clock_hops(kind: ObjectType) -> list[ListHop]:
+    """Return the lists to read for a type's objects on test clocks; none if it has no such."""
+    permissions = {of.path: of.permission for of in OBJECT_TYPES}
+    found = [ListHop(path, param, permissions[path]) for path, param in kind.root.test_clock_path]
+    return [ListHop(TEST_CLOCKS_PATH, None, "Test clocks: read"), *found] if found else []

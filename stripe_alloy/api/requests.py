@@ -1,0 +1,85 @@
+"""Requests as values: a reader yields what it waits for and receives the response.
+
+A reader is a generator. It yields a `GetRequest`, or several readers to `Gather`; an error of
+Stripe's is raised at the `yield`. `run` sends one request after the other; the tap's scheduler
+sends many at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from stripe_alloy.api.client import Answer, Decode, Params, Transport
+from stripe_alloy.api.errors import StripeError
+from stripe_alloy.api.responses import OneObject, OnePage, Trail
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class GetRequest:
+    """A GET: a page of a list, or one object."""
+
+    path: str
+    params: Params = ()
+    account: str | None = None
+    """The connected account that is meant; None for the key's own."""
+    decode: Decode | None = None
+    of: OneObject | None = None
+    """The object that is asked for; without it the answer is to be a page of a list."""
+    trail: Trail | None = None
+    """The cursors of the list so far."""
+    stream: str | None = None
+    """The stream it is for, where that is not all of its source."""
+    some_lack_ids: bool = False
+    """Whether single objects of a page that have no id are named and left out."""
+    timed: bool = False
+    """Whether bookmarks follow from when it is answered."""
+
+    def send(self, transport: Transport) -> Answer:
+        """Send it."""
+        answer = transport.get(
+            self.path,
+            self.params,
+            account=self.account,
+            decode=self.decode,
+            expected=self.of or self._page(),
+        )
+        return transport.timed(answer) if self.timed else answer
+
+    def _page(self) -> OnePage:
+        after = next((value for name, value in self.params if name == "starting_after"), None)
+        return OnePage(after, self.trail or Trail(), self.some_lack_ids)
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Readers to run side by side; their results come back in this order."""
+
+    readers: Sequence[Reader[Any]]
+
+
+Reader = Generator[GetRequest | Gather, Any, T]
+
+
+def run(reader: Reader[T], send: Callable[[GetRequest], Answer]) -> T:
+    """Run a reader to its end, one request after the other, and return its result."""
+    outcome: Any = None
+    while True:
+        try:
+            if isinstance(outcome, StripeError):
+                wanted = reader.throw(outcome)
+            else:
+                wanted = reader.send(outcome)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        try:
+            if isinstance(wanted, Gather):
+                outcome = [run(part, send) for part in wanted.readers]
+            else:
+                outcome = send(wanted)
+        except StripeError as error:
+            outcome = error

@@ -1,0 +1,54 @@
+"""Stripe's times, which are Unix seconds, and RFC 3339."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any
+
+DAY = 86_400
+LAST = 253_402_300_799
+"""The last second of the year 9999, in Unix seconds: RFC 3339 has no later one."""
+NO_SUCH_TIME = (OverflowError, ValueError, OSError)
+"""What `rfc3339` raises on a time that has no such text."""
+
+
+def rfc3339(unix: int) -> str:
+    """Unix seconds as RFC 3339 in UTC.
+
+    >>> rfc3339(0)
+    '1970-01-01T00:00:00Z'
+    """
+    day, second = divmod(unix, DAY)
+    return _date(day) + _time_of_day(second)
+
+
+@lru_cache(maxsize=1 << 14)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY, timezone.utc).date().isoformat()
+
+
+@lru_cache(maxsize=DAY)
+def _time_of_day(second: int) -> str:
+    return f"T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
+
+
+def moment(value: Any) -> int | None:
+    """A time of Stripe's (Unix seconds) if it can be one that something happened at."""
+    return value if type(value) is int and 0 <= value <= LAST else None
+
+
+def rfc3339_if_possible(unix: int) -> str | int:
+    """Unix seconds as RFC 3339 in UTC; as they are where that has no such time."""
+    try:
+        return rfc3339(unix)
+    except NO_SUCH_TIME:
+        return unix
+
+
+def unix_seconds(text: str) -> int:
+    """RFC 3339 as Unix seconds; a time without zone is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return int(moment.timestamp())
