@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import singer_sdk.singerlib as singer
-from singer_sdk import Stream
+from singer_sdk import Stream, Tap
 from singer_sdk.helpers._util import utc_now
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import SameRecordTransform
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
     from singer_sdk.mapper import StreamMap
 
-    from tap_stripe_alloy.tap import TapStripeAlloy
+    from tap_stripe_alloy.records.singer_writer import BufferedWriter
+    from tap_stripe_alloy.settings import Settings
+
 
 INSPECTED = 200
 """Records of a stream that are held against the schema before only some are."""
@@ -37,13 +40,39 @@ Deselected = dict[str, "Deselected | None"]
 """Names of deselected properties; where only some inner ones are, what is deselected there."""
 
 
+class StreamOwner(Tap):
+    """What a stream needs of its tap."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings:
+        """The settings, checked."""
+
+    @property
+    @abstractmethod
+    def writer(self) -> BufferedWriter:
+        """What writes the messages."""
+
+    @abstractmethod
+    def stream_of(self, object_type: ObjectType) -> StripeStream:
+        """Return this tap's stream of an object type."""
+
+    @abstractmethod
+    def read_alone(self, stream: StripeStream) -> Iterator[Record]:
+        """Yield one stream's records, for the SDK's own way to sync it."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Write what is buffered."""
+
+
 class StripeStream(Stream):
     """The stream of an object type."""
 
     primary_keys: Sequence[str] = ("id",)
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # it would drop fields Stripe adds
 
-    def __init__(self, tap: TapStripeAlloy, object_type: ObjectType) -> None:
+    def __init__(self, tap: StreamOwner, object_type: ObjectType) -> None:
         self.object_type = object_type
         self.settings = tap.settings
         self.expand = tuple(self.settings.expand.get(object_type.name, ()))

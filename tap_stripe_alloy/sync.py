@@ -19,7 +19,7 @@ from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.events.event_feeds import nothing_own
 from tap_stripe_alloy.events.event_reader import Changes
 from tap_stripe_alloy.events.own_writes import OwnWrites
-from tap_stripe_alloy.listing.list_backfill import Listing, Relisting, Run, Tail
+from tap_stripe_alloy.listing.list_backfill import Listing, Relisting, Tail
 from tap_stripe_alloy.listing.list_variants import VariantListing
 from tap_stripe_alloy.listing.payment_methods import PaymentMethodListing
 from tap_stripe_alloy.listing.second_listing import SecondListing
@@ -32,6 +32,7 @@ from tap_stripe_alloy.row_settings import Shape, key_changed, name_of, reasons
 from tap_stripe_alloy.scheduler import Batch, Begin, Fetcher, Source, Step
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
 from tap_stripe_alloy.state_owner import KEY, OWN, Origin
+from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 if TYPE_CHECKING:
     from stripe_alloy.write_log import Written
@@ -68,7 +69,7 @@ class Sync:
         self._outputs: list[tuple[str | None, Output]] = []
         self._versions = {stream.name: Version(stream.stream_state) for stream in streams}
         self._origin = Origin(settings, transport)
-        self._run = Run(self._refused, self._stale, self._relist, self._listed)
+        self._run = SyncCallbacks(self._refused, self._stale, self._relist, self._listed)
         self._relists = settings.relist_days > 0
         self._mailbox: Mailbox | None = None
         self._written: Written | None = None

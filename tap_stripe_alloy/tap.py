@@ -16,7 +16,6 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
-from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
@@ -43,7 +42,7 @@ from tap_stripe_alloy.records.singer_writer import BufferedWriter
 from tap_stripe_alloy.records.stream_schemas import check_expand
 from tap_stripe_alloy.row_settings import KEY
 from tap_stripe_alloy.settings import DECLARED, Settings, read_settings
-from tap_stripe_alloy.stream import StripeStream
+from tap_stripe_alloy.stream import StreamOwner, StripeStream
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -75,7 +74,7 @@ TERMINATED = 143
 """The exit code of a run that was told to stop: 128 + SIGTERM."""
 
 
-class TapStripeAlloy(Plugin, Tap):
+class TapStripeAlloy(Plugin, StreamOwner):
     """Streams Stripe's objects: what is there, then what changes and what goes."""
 
     name = "tap-stripe-alloy"

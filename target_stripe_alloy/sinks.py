@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from singer_sdk.sinks import RecordSink
 from typing_extensions import override
@@ -16,28 +16,47 @@ from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.queued_records import Job, StreamKind
 
 if TYPE_CHECKING:
-    from target_stripe_alloy.target import TargetStripeAlloy
+    from singer_sdk import Target
+
+    from target_stripe_alloy.report import Report
+    from target_stripe_alloy.settings import TargetSettings
+    from target_stripe_alloy.write.engine import Engine
 
 BATCH = 250
 """Records that are looked up in the journal at a time."""
 BATCH_BYTES = 8 << 20
 
 
+class SinkOwner(Protocol):
+    """What a sink needs of its target, beside what the SDK asks of one."""
+
+    @property
+    def engine(self) -> Engine:
+        """What writes the records."""
+
+    @property
+    def report(self) -> Report:
+        """What counts them."""
+
+    settings: TargetSettings
+
+
 class StripeSink(RecordSink):
     """Hands records of one stream to the engine."""
 
-    def __init__(self, target: TargetStripeAlloy, *arguments: Any, **named: Any) -> None:
+    def __init__(self, target: Target, *arguments: Any, **named: Any) -> None:
         super().__init__(target, *arguments, **named)
+        owner = cast("SinkOwner", target)
         resource = BY_STREAM.get(self.stream_name)
         if resource is None:
             raise SettingsError(
                 f"Stream {self.stream_name!r} is none that can be written: {', '.join(BY_STREAM)}. "
                 "Rename it with `stream_maps` (`__alias__`), or leave it out"
             )
-        self._engine = target.engine
-        self._report = target.report
+        self._engine = owner.engine
+        self._report = owner.report
         self._resource = resource
-        self._policy = target.settings.policy
+        self._policy = owner.settings.policy
         self._kind: StreamKind | None = None
         self._jobs: list[Job] = []
         self._size = 0

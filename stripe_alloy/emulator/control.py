@@ -112,14 +112,31 @@ _ACTIONS: dict[tuple[str, str], Callable[[Service, JSON], JSON]] = {
 }
 
 
-def is_local(incoming: Incoming) -> bool:
-    """Return whether a request comes from this machine."""
+class ControlledService:
+    """A service, with control endpoints beside Stripe's."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def admits(self, incoming: Incoming) -> bool:
+        """Return whether a request's body is worth reading."""
+        if incoming.path.startswith(PREFIX):
+            return _is_local(incoming)
+        return self._service.admits(incoming)
+
+    def answer(self, incoming: Incoming) -> Answer:
+        """Answer one request, whatever happens."""
+        if incoming.path.startswith(PREFIX):
+            return _control(self._service, incoming)
+        return self._service.answer(incoming)
+
+
+def _is_local(incoming: Incoming) -> bool:
     return ip_address(incoming.peer).is_loopback
 
 
-def control(service: Service, incoming: Incoming) -> Answer:
-    """Answer a control request."""
-    if not is_local(incoming):
+def _control(service: Service, incoming: Incoming) -> Answer:
+    if not _is_local(incoming):
         return _answer(403, {"error": "control endpoints answer to this machine only"})
     action = _ACTIONS.get((incoming.method, incoming.path.removeprefix(PREFIX).strip("/")))
     if action is None:

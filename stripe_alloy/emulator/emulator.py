@@ -11,6 +11,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.schemas import api_version
 from stripe_alloy.emulator.api_keys import Keys
 from stripe_alloy.emulator.clock import Clock
+from stripe_alloy.emulator.control import ControlledService
 from stripe_alloy.emulator.deliveries import RETRIES
 from stripe_alloy.emulator.effects import catalog
 from stripe_alloy.emulator.faults import Faults
@@ -107,7 +108,8 @@ class Emulator:
         store = Store(self.db)
         try:
             self._service = self._make_service(store)
-            self._server = Server(*self._address, self._service.answer, self._service.admits)
+            controlled = ControlledService(self._service)
+            self._server = Server(*self._address, controlled.answer, controlled.admits)
         except BaseException:
             store.close()
             raise

@@ -15,7 +15,6 @@ import msgspec
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator import expand, reads
 from stripe_alloy.emulator.coerce import coerce
-from stripe_alloy.emulator.control import PREFIX, control, is_local
 from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
 from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
 from stripe_alloy.emulator.faults import DEFORMING, Fault, deform, first
@@ -121,8 +120,6 @@ class Service:
 
     def admits(self, incoming: Incoming) -> bool:
         """Return whether a request's body is worth reading: whether its key is known."""
-        if incoming.path.startswith(PREFIX):
-            return is_local(incoming)
         try:
             self.keys.check(incoming.key)
         except ApiError:
@@ -131,8 +128,6 @@ class Service:
 
     def answer(self, incoming: Incoming) -> Answer:
         """Answer one request, whatever happens."""
-        if incoming.path.startswith(PREFIX):
-            return control(self, incoming)
         with self._lock:
             request_id = f"req_{self._request_ids.text(14)}"
         account = incoming.headers.get("stripe-account") or self.platform

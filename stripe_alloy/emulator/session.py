@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stripe_alloy.api.json_types import JSON
+from stripe_alloy.emulator.api_versions import older
 from stripe_alloy.emulator.errors import missing
-from stripe_alloy.emulator.events import event_object, previous
+from stripe_alloy.emulator.events import previous
 from stripe_alloy.emulator.resources import COLUMNS, RESOURCES
 from stripe_alloy.emulator.store import DELETED, LISTED, UNLISTED, Query, Store
 from stripe_alloy.emulator.templates import build
@@ -181,10 +182,26 @@ class Ledger:
         changes = self.pending_changes(obj)
         if previous_attributes is None and name.endswith(_TELLS_PREVIOUS):
             previous_attributes = changes
-        event = event_object(self, name, obj, previous_attributes)
+        event = self._event(name, obj, previous_attributes)
         if self.told is not None:
             self.told.append((event, dict(obj)))
         self._written.append(self._row(event, event["created"], LISTED, _encode(event).decode()))
+
+    def _event(self, name: str, obj: JSON, previous_attributes: JSON | None) -> JSON:
+        """The event, its snapshot rendered at the account's own version."""
+        snapshot = dict(obj)
+        data: JSON = {"object": older(snapshot) if self.shape_since else snapshot}
+        if previous_attributes is not None:
+            data["previous_attributes"] = previous_attributes
+        return build(
+            "event",
+            id=self.new_id("event"),
+            api_version=self.shape_since or self.version,
+            created=self.now,
+            data=data,
+            request=self.request,
+            type=name,
+        )
 
     def _too_early(self, obj: JSON) -> bool:
         early = self.now < self.events_since

@@ -22,9 +22,9 @@ from stripe_alloy.api.requests import GetRequest
 from stripe_alloy.api.responses import OneObject
 from tap_stripe_alloy.events.change_detection import Change, Route, Span, Walk
 from tap_stripe_alloy.events.event_feeds import Feed, Own, StripeFeed, Taker, nothing_own
-from tap_stripe_alloy.listing.list_backfill import Run
 from tap_stripe_alloy.records.partitions import Output, Written, children_of, parts, records_of
 from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing, steps_of
+from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.events.inbox_reader import Mailbox
@@ -49,7 +49,7 @@ class Changes:
         *,
         account: str | None,
         api_version: str,
-        run: Run,
+        run: SyncCallbacks,
         own: Own = nothing_own,
         mailbox: Mailbox | None = None,
     ) -> None:

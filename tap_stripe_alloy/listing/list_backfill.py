@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,6 +22,7 @@ from tap_stripe_alloy.listing.windows import Ask, Missing, Page, Row, Slices, Wi
 from tap_stripe_alloy.records.partitions import Output, changed_at, parts, records_of
 from tap_stripe_alloy.records.pass_through import DirectPage, on_clock_as_it_came, seconds
 from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing, steps_of
+from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.events.event_reader import Changes
@@ -31,21 +31,6 @@ SAMPLE = 50
 """Of so many pages that are written as they come, one is held against the schema."""
 SUSPECTED = 5_000
 """Records of pages that could not be written so which are held against the schema."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a source tells the run it is part of."""
-
-    refused: Callable[[Sequence[Output], PermissionMissing], None]
-    """The key may not read these."""
-    stale: Callable[[Sequence[Output], float, float], Sequence[Output]]
-    """Which were last read longer ago than Stripe keeps events, at this time on its clock, if the
-    events are needed from another time on."""
-    relist: Callable[[Sequence[Output]], Iterator[Step]]
-    """List these again from the beginning."""
-    listed: Callable[[Sequence[Output]], None]
-    """The lists of these were read to their end."""
 
 
 class Listing:
@@ -64,7 +49,7 @@ class Listing:
         *,
         account: str | None,
         start: int,
-        run: Run,
+        run: SyncCallbacks,
         missing: Iterable[Missing] | None = None,
     ) -> None:
         self.outputs = outputs
@@ -255,7 +240,7 @@ class Tail(Listing):
         listed: Listed,
         *,
         account: str | None,
-        run: Run,
+        run: SyncCallbacks,
         walk: Changes | None,
     ) -> None:
         bookmark = outputs[0].bookmark
@@ -322,7 +307,7 @@ class Relisting(Listing):
         listed: Listed,
         *,
         account: str | None,
-        run: Run,
+        run: SyncCallbacks,
         walk: Changes,
         start: Callable[[], int],
     ) -> None:

@@ -17,10 +17,11 @@ from typing_extensions import override
 from stripe_alloy.api.client import Answer
 from stripe_alloy.api.errors import PermissionMissing
 from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, Listed
-from tap_stripe_alloy.listing.list_backfill import Listing, Run
+from tap_stripe_alloy.listing.list_backfill import Listing
 from tap_stripe_alloy.listing.windows import Missing
 from tap_stripe_alloy.records.partitions import Output
 from tap_stripe_alloy.scheduler import Get, Look
+from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 OTHERS = "others"
 NOTHING: Missing = (0, 1, None)
@@ -79,7 +80,7 @@ class VariantListing:
         *,
         account: str | None,
         start: int,
-        run: Run,
+        run: SyncCallbacks,
     ) -> None:
         self.account = account
         self.streams = [output.stream.name for output in outputs]

@@ -16,10 +16,11 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, Listed
 from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.requests import GetRequest
-from tap_stripe_alloy.listing.list_backfill import Listing, Run
+from tap_stripe_alloy.listing.list_backfill import Listing
 from tap_stripe_alloy.listing.windows import Ask, Page
 from tap_stripe_alloy.records.partitions import Output
 from tap_stripe_alloy.scheduler import Get, Look, Step
+from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 CUSTOMERS = "/v1/customers"
 SAMPLED = 3
@@ -112,7 +113,7 @@ class PaymentMethodListing:
         *,
         account: str | None,
         start: int,
-        run: Run,
+        run: SyncCallbacks,
     ) -> None:
         self._outputs = outputs
         self.streams = [output.stream.name for output in outputs]

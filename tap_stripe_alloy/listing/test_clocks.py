@@ -19,9 +19,10 @@ from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.object_types import test_clock_hops
 from stripe_alloy.api.requests import GetRequest
 from stripe_alloy.api.responses import Trail
-from tap_stripe_alloy.listing.list_backfill import Listing, Run
+from tap_stripe_alloy.listing.list_backfill import Listing
 from tap_stripe_alloy.records.partitions import Output, parts, records_of
 from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing, steps_of
+from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.events.event_reader import Changes
@@ -40,7 +41,7 @@ class OnClocks:
         *,
         account: str | None,
         start: int,
-        run: Run,
+        run: SyncCallbacks,
         walk: Changes | None = None,
         begin: Callable[[Answer], None] | None = None,
     ) -> None:
@@ -149,7 +150,7 @@ class OnClocksFirst:
         *,
         account: str | None,
         start: int,
-        run: Run,
+        run: SyncCallbacks,
     ) -> None:
         self.account = account
         self.streams = [output.stream.name for output in outputs]

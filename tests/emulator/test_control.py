@@ -8,6 +8,7 @@ import pytest
 import requests
 import stripe
 
+from stripe_alloy.emulator.control import ControlledService
 from stripe_alloy.emulator.http_messages import Incoming
 from tests.emulator.helpers import NOW, client_of
 
@@ -72,7 +73,7 @@ def test_an_unknown_control_endpoint_is_not_found(emu: Emulator) -> None:
 
 def test_other_machines_may_not_steer(emu: Emulator) -> None:
     far = Incoming("GET", "/_emulator/counts", "", {}, b"", peer="192.0.2.7")
-    assert emu.service.answer(far).status == 403
+    assert ControlledService(emu.service).answer(far).status == 403
 
 
 def test_control_requests_are_not_logged(emu: Emulator) -> None:
