@@ -53,7 +53,7 @@ from target_stripe_alloy.forms import tree_from_form
 from target_stripe_alloy.identity import PLANNED, Found, Identity, Keys, Missing
 from target_stripe_alloy.images import Context, Draft, picture, prices_of
 from target_stripe_alloy.jobs import ADDED_FIELDS, SDC, Job, StreamKind, action_of, is_deleted
-from target_stripe_alloy.journal import Effect, Intent, Journal, Known
+from target_stripe_alloy.journal import DIGEST_SIZE, Effect, Intent, Journal, Known
 from target_stripe_alloy.lanes import Lanes, Ticket, Watermark
 from target_stripe_alloy.objects import Objects, expansions, seen_as, theirs_of
 from target_stripe_alloy.permissions import ALLOWED, permissions_of
@@ -159,7 +159,7 @@ class Engine:
         except Unwritable:
             kept["deleted"] = None  # like no record before: it is rejected in its turn
         text = _encode(without_nulls(kept) if self._ignores_nulls else kept)
-        return blake2b(text, digest_size=16, key=self._seed).digest(), len(text)
+        return blake2b(text, digest_size=DIGEST_SIZE, key=self._seed).digest(), len(text)
 
     def declare(self, kind: StreamKind) -> None:
         """Note a stream that comes in this run: references to it are its key properties' now."""
@@ -184,7 +184,7 @@ class Engine:
         for job in jobs:
             row = known.get(job.key)
             idle = job.key not in touched and job.line not in busy
-            if idle and row is not None and row.digest == job.digest:
+            if idle and row is not None and self._is_proven(job, row):
                 proven += 1
                 self.watermark.settle(job.number)
                 continue
@@ -193,6 +193,16 @@ class Engine:
         if proven:
             self._report.unchanged(stream, proven)
         self._lanes.raise_failure()
+
+    def _is_proven(self, job: Job, row: Known) -> bool:
+        """Whether the journal proves a record to be the last one that was written of its key."""
+        if not row.is_same(job.digest):
+            return False
+        if row.doubted:
+            if job.position is not None or self._dry_run:
+                return False
+            self._journal.keep([replace(row, digest=job.digest, position=None, number=job.number)])
+        return True
 
     def _hand_in(self, job: Job) -> None:
         if job.record.get(ACTION):
@@ -556,7 +566,7 @@ class Engine:
                 found = [job.matched["object"]] if job.matched else []
                 if self._policy.id_mode == SAME_ACCOUNT:
                     found.append(job.key)
-                self._journal.doubt(job.stream, job.key, found)
+                self._journal.doubt(job.stream, job.key, found, sent=job.sent)
         origin = job.origin(self._journal.run)
         self._report.settled(job.stream, job.label, decision, job.record, error, origin=origin)
         self.watermark.settle(job.number)
@@ -641,6 +651,7 @@ class Engine:
                 request = self._with_stamped_items(job, request)
             if request.kind == "archive" and wanted.resource.succeeded and current:
                 self._succession.release(job.key, current, request)
+            job.sent = True
             answer = self._delivery.send(
                 job.stream,
                 job.key,
