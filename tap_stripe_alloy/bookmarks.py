@@ -263,6 +263,14 @@ class Bookmark:
         except (AttributeError, TypeError, ValueError):
             raise self._unreadable(START) from None
 
+    def listed_from(self, start: int) -> int:
+        """The earliest `created` that its list is read from: `start` if it was not begun yet.
+
+        What is left of a list goes as far back as what was read of it, whatever the settings say
+        meanwhile. Unix seconds; 0 for the beginning.
+        """
+        return self.start if self.listed or self.backfill is not None else start
+
     def note_start(self, start: int) -> None:
         """Note the earliest `created` that is listed from (Unix seconds)."""
         self._state.pop(START, None)

@@ -286,17 +286,20 @@ class Sync:
         self, account: str | None, walk: Changes, told: Sequence[Output]
     ) -> Iterator[Source]:
         """What is on test clocks, for streams whose list was read without."""
-        start, run = self._settings.start, self._run
         for members in _families(
             [output for output in told if self._lacks_clocks(output)],
             lambda bookmark: bookmark.missing,
         ):
-            listed = members[0].stream.root.listed
-            yield OnClocks(members, listed, account=account, start=start, run=run, walk=walk)
+            listed, start = members[0].stream.root.listed, self._start_of(members)
+            yield OnClocks(members, listed, account=account, start=start, run=self._run, walk=walk)
 
     def _lacks_clocks(self, output: Output) -> bool:
         wanted = self._settings.clocks and bool(output.stream.root.object_type.test_clock_path)
         return wanted and not output.bookmark.clocks
+
+    def _start_of(self, members: Sequence[Output]) -> int:
+        """The earliest `created` to list, for streams that are listed together."""
+        return min(output.bookmark.listed_from(self._settings.start) for output in members)
 
     def _relist_from(self) -> int:
         return int(self.transport.now()) - self._settings.relist_days * DAY
@@ -399,7 +402,7 @@ class Sync:
     def _listing(
         self, account: str | None, members: Sequence[Output], *, without_clocks: bool = False
     ) -> Source:
-        start, run = self._settings.start, self._run
+        start, run = self._start_of(members), self._run
         root = members[0].stream.root
         clocks = self._lacks_clocks(members[0]) and not without_clocks
         kind = OnClocksFirst if clocks else _listing_of(root.object_type)

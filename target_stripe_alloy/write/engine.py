@@ -61,7 +61,7 @@ from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import ACTION, BY_STREAM, OCCASION, ORDER, Resource
 from target_stripe_alloy.write.id_resolver import PLANNED, Found, Identity, Keys, Missing
 from target_stripe_alloy.write.invoice_preview import Previews
-from target_stripe_alloy.write.journal import Effect, Intent, Journal, Known
+from target_stripe_alloy.write.journal import DIGEST_SIZE, Effect, Intent, Journal, Known
 from target_stripe_alloy.write.journaled_sender import Delivered, Delivery, Unclear
 from target_stripe_alloy.write.object_reader import Objects, expansions, seen_as, theirs_of
 from target_stripe_alloy.write.overflow_file import Spool
@@ -167,7 +167,7 @@ class Engine:
         except Unwritable:
             kept["deleted"] = None  # like no record before: it is rejected in its turn
         text = _encode(without_nulls(kept) if self._ignores_nulls else kept)
-        return blake2b(text, digest_size=16, key=self._seed).digest(), len(text)
+        return blake2b(text, digest_size=DIGEST_SIZE, key=self._seed).digest(), len(text)
 
     def declare(self, kind: StreamKind) -> None:
         """Note a stream that comes in this run: references to it are its key properties' now."""
@@ -192,7 +192,7 @@ class Engine:
         for job in jobs:
             row = known.get(job.key)
             idle = job.key not in touched and job.line not in busy
-            if idle and row is not None and row.digest == job.digest:
+            if idle and row is not None and self._is_proven(job, row):
                 proven += 1
                 self.watermark.settle(job.number)
                 continue
@@ -201,6 +201,16 @@ class Engine:
         if proven:
             self._report.unchanged(stream, proven)
         self._lanes.raise_failure()
+
+    def _is_proven(self, job: Job, row: Known) -> bool:
+        """Whether the journal proves a record to be the last one that was written of its key."""
+        if not row.is_same(job.digest):
+            return False
+        if row.doubted:
+            if job.position is not None or self._dry_run:
+                return False
+            self._journal.keep([replace(row, digest=job.digest, position=None, number=job.number)])
+        return True
 
     def _hand_in(self, job: Job) -> None:
         if job.record.get(ACTION):
@@ -564,7 +574,7 @@ class Engine:
                 found = [job.matched["object"]] if job.matched else []
                 if self._policy.id_mode == SAME_ACCOUNT:
                     found.append(job.key)
-                self._journal.doubt(job.stream, job.key, found)
+                self._journal.doubt(job.stream, job.key, found, sent=job.sent)
         origin = job.origin(self._journal.run)
         self._report.settled(job.stream, job.label, decision, job.record, error, origin=origin)
         self.watermark.settle(job.number)
@@ -649,6 +659,7 @@ class Engine:
                 request = self._with_stamped_items(job, request)
             if request.kind == "archive" and wanted.resource.succeeded and current:
                 self._succession.release(job.key, current, request)
+            job.sent = True
             answer = self._delivery.send(
                 job.stream,
                 job.key,

@@ -94,6 +94,10 @@ class Effect:
     lasting: bool
 
 
+DOUBTED = b"?"
+"""Behind a digest: a later record of the key came, and was not written."""
+DIGEST_SIZE = 16
+"""Bytes."""
 Position = tuple[int, int]
 """(run, number) of a record: the order in which records came."""
 
@@ -115,6 +119,15 @@ class Known:
     """Whether it follows no other one: then no pipeline has an image of it."""
     position: Position | None = None
     """Of the record that the image is of; only where the journal tells."""
+
+    def is_same(self, digest: bytes) -> bool:
+        """Whether a record is the last one that was written."""
+        return self.digest in (digest, digest + DOUBTED)
+
+    @property
+    def doubted(self) -> bool:
+        """Whether another record came after the last one that was written."""
+        return self.digest is not None and len(self.digest) > DIGEST_SIZE
 
     def image(self) -> Base | None:
         """The base image."""
@@ -331,21 +344,29 @@ class Journal:
         entries = list(known)
         self._writer.tell(lambda c: self._keep(c, entries))
 
-    def doubt(self, stream: str, key: str, object_ids: Iterable[str] = ()) -> None:
-        """Forget that records of a key or an object are the same as last time.
+    def doubt(self, stream: str, key: str, object_ids: Iterable[str] = (), *, sent: bool) -> None:
+        """Note that another record of a key or an object came and was not written.
 
-        Another one came and was not written. The next one, of any pipeline and source, is looked
-        at and notes its position: a replay of the other one is older than it.
+        The next one, of any pipeline and source, notes its position: a replay of the other one is
+        older than it. It is looked at as well if requests for the other one were `sent`.
         """
         named = list(object_ids)
 
-        def forget(connection: sa.Connection) -> None:
+        def note(connection: sa.Connection) -> None:
             for table in (images, objects):
                 meant = self._of_any(table, stream, key, named)
-                doubted = table.update().where(table.c.stream == stream, meant)
-                connection.execute(doubted.values(digest=None))
+                mine = sa.and_(table.c.stream == stream, meant)
+                known: Iterable[Any] = (
+                    () if sent else connection.execute(sa.select(table.c.digest).where(mine))
+                )
+                digests = {row[0] for row in known if row[0] and len(row[0]) == DIGEST_SIZE}
+                for digest in digests:
+                    same = table.update().where(mine, table.c.digest == digest)
+                    connection.execute(same.values(digest=digest + DOUBTED))
+                if sent:
+                    connection.execute(table.update().where(mine).values(digest=None))
 
-        self._writer.tell(forget)
+        self._writer.tell(note)
 
     def _of_any(
         self, table: sa.Table, stream: str, key: str, object_ids: Iterable[str]

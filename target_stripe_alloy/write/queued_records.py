@@ -66,6 +66,8 @@ class Job:
     matched: Mapping[str, str] | None = None
     """How its object was found: `{"by": "email", "object": "cus_…"}`."""
 
+    sent: bool = False
+    """Whether a request was sent for it."""
     occurrence: int = 0
     """How often the same record, with an action, came before in this run."""
     retried: set[tuple[str, str]] = field(default_factory=set)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import stripe
 
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND
 from stripe_alloy.api.timestamps import unix_seconds
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy import tap
@@ -102,6 +103,44 @@ def test_a_later_start_date_reads_nothing_and_costs_nothing_later(account: Emula
     _, two = again(account, early, late)
     assert two.records == {}
     assert read(config_of(account, **early), state=two.state).records == {}
+
+
+@pytest.mark.parametrize(
+    "stream", ["charges", "customers", "invoices", "payment_methods", "prices", "products"]
+)
+def test_a_later_start_date_takes_nothing_from_what_is_still_to_be_listed_again(
+    account: Emulator, stream: str
+) -> None:
+    one = read(config_of(account), stream)
+    state = copy.deepcopy(one.state)
+    mark = state["bookmarks"][stream]
+    mark["again"] = {"missing": [[0, NO_UPPER_BOUND, None]]}
+    two = read(config_of(account, start_date="2099-01-01"), stream, state=state)
+    assert two.ids(stream) == one.ids(stream)
+
+
+@pytest.mark.parametrize("stream", ["prices", "payment_methods", "customers"])
+def test_a_later_start_date_takes_nothing_from_a_backfill_that_was_begun(
+    account: Emulator, stream: str
+) -> None:
+    one = read(config_of(account), stream)
+    state = copy.deepcopy(one.state)
+    mark = state["bookmarks"][stream]
+    anchor = mark.pop("replication_key_value")
+    mark["backfill"] = {"anchor": anchor, "missing": [[0, NO_UPPER_BOUND, None]]}
+    two = read(config_of(account, start_date="2099-01-01"), stream, state=state)
+    assert two.ids(stream) == one.ids(stream)
+
+
+def test_what_is_on_test_clocks_goes_as_far_back_as_the_rest(account: Emulator) -> None:
+    one = read(config_of(account), "customers")
+    settings = {"include_test_clocks": True, "start_date": "2099-01-01"}
+    two = read(config_of(account, **settings), "customers", state=one.state)
+    settings.pop("start_date")
+    three = read(config_of(account, **settings), "customers", state=two.state)
+    whole = read(config_of(account, **settings), "customers")
+    assert one.ids("customers") + two.ids("customers") == whole.ids("customers")
+    assert three.records == {}
 
 
 def test_a_state_of_before_is_taken_as_it_is(account: Emulator) -> None:

@@ -210,6 +210,23 @@ def test_a_newer_record_that_changed_nothing_counts(account: Emulator, tmp_path:
     assert customer(account, found)["balance"] == 700
 
 
+def test_a_record_is_no_news_because_another_one_of_its_key_is_blocked(
+    account: Emulator, tmp_path: Path
+) -> None:
+    """Or two pipelines would delete an object and make it anew, run after run."""
+    same, more = record("customers", no="n9", name="A"), {"balance": 5}
+    records = [schema("customers", "no"), same, record("customers", no="n9", name="A", **more)]
+    settings = {"id_mode": "external", "on_conflict": "overwrite"}
+    first = write(account, tmp_path, records, **settings)
+    made = first.writes[0]
+    assert (len(first.writes), made.method, made.path) == (1, "POST", "/v1/customers")
+    found = next(one for one in account.objects("customer") if one["metadata"].get("no") == "n9")
+    client_of(account).v1.customers.delete(found["id"])
+    again = write(account, tmp_path, records, **settings)
+    assert again.writes == []
+    assert again.summary["customers"]["unchanged"] == 1
+
+
 @pytest.mark.parametrize("run_between", [True, False])
 def test_a_journal_that_does_not_know_the_run_does_not_overwrite_what_is_newer(
     account: Emulator, tmp_path: Path, run_between: bool
