@@ -1,7 +1,7 @@
-"""Write the tap's schemas from the installed `stripe` package, or check that they are current.
+"""Write the schemas from the installed `stripe` package, or check that they are current.
 
 python -m scripts.generate_schemas           write stripe_alloy/api/schemas/
-python -m scripts.generate_schemas --check   write nothing; exit 1 if anything differs
+python -m scripts.generate_schemas --check   write nothing; exit 1 on differences
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from scripts.schemagen.lists import endpoints, reasons, undecided
 from scripts.schemagen.output import VERSION_FILE, differences, generate, versions, write
 from scripts.schemagen.source import Package
 from scripts.schemagen.times import ReviewNeeded, Times
@@ -19,14 +20,12 @@ from scripts.schemagen.times import ReviewNeeded, Times
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = ROOT / "stripe_alloy" / "api" / "schemas"
 TIMES = ROOT / "scripts" / "time_fields.json"
+LEFT_OUT = ROOT / "scripts" / "lists_left_out.json"
 
 
 def installed() -> Package:
     """The `stripe` package of this environment, found without importing it."""
-    spec = find_spec("stripe")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the stripe package is not installed: uv sync")
-    site = Path(spec.submodule_search_locations[0]).parent
+    site = package_folder().parent
 
     def read(module: str) -> str:
         path = site.joinpath(*module.split("."))
@@ -34,6 +33,14 @@ def installed() -> Package:
         return file.read_text(encoding="utf-8")
 
     return Package(read)
+
+
+def package_folder() -> Path:
+    """Where the installed `stripe` package is."""
+    spec = find_spec("stripe")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("the stripe package is not installed: uv sync")
+    return Path(spec.submodule_search_locations[0])
 
 
 def check(package: Package, times: Times, folder: Path) -> list[str]:
@@ -61,9 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ReviewNeeded as review:
         print(review, f"The list of times: scripts/{TIMES.name}", sep="\n", file=sys.stderr)
         return 1
+    lists = list(undecided(endpoints(package_folder()), reasons(LEFT_OUT)))
     if problems:
         print(*problems, "To write: python -m scripts.generate_schemas", sep="\n", file=sys.stderr)
-    return 1 if problems else 0
+    if lists:
+        print(*lists, sep="\n", file=sys.stderr)
+    return 1 if problems or lists else 0
 
 
 def _named(version: dict[str, str]) -> str:

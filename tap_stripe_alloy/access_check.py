@@ -27,7 +27,7 @@ def verdict_on(
             error.needs = way.permission
             return lacking(stream, error)
     refusal: RequestRefused | None = None
-    for path in (stream.path, *stream.other_paths):
+    for path in (stream.root.path, *stream.other_paths):
         try:
             transport.get(path, [("limit", "1")], account=account)
         except PermissionMissing as error:

@@ -143,7 +143,7 @@ class Resource:
     @property
     def path(self) -> str:
         """Where Stripe lists and creates them."""
-        return BY_NAME[self.stream].path
+        return BY_NAME[self.stream].root.path
 
     @property
     def object_name(self) -> str:

@@ -17,6 +17,7 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import Schema
 
 from scripts import generate_schemas
+from scripts.schemagen.lists import endpoints, undecided
 from scripts.schemagen.output import differences, generate, write
 from scripts.schemagen.schema import Builder, Seen
 from scripts.schemagen.source import Package
@@ -490,6 +491,34 @@ def test_check_names_a_field_to_review(
     monkeypatch.setattr(generate_schemas, "TIMES", unreviewed)
     assert generate_schemas.main(["--check"]) == 1
     assert "Charge.created: an integer that may be a time" in capsys.readouterr().err
+
+
+# Lists
+
+
+def test_all_lists_of_the_package_are_found() -> None:
+    found = endpoints(generate_schemas.package_folder())
+    assert len(found) > 100
+    assert found["/v1/invoices/{invoice}/lines"] == "InvoiceLineItem"
+    assert found["/v1/issuing/cards"] == "Card"
+    assert "/v1/charges/search" not in found
+
+
+def test_a_new_list_is_to_be_decided(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generate_schemas, "endpoints", lambda _: {"/v1/unicorns": "Unicorn"})
+    assert generate_schemas.main(["--check"]) == 1
+    told = capsys.readouterr().err
+    assert "/v1/unicorns (Unicorn): neither declared in" in told
+    assert "/v1/charges: the installed stripe package has no such list" in told
+
+
+def test_a_list_is_not_declared_and_left_out() -> None:
+    found = {"/v1/charges": "Charge"}
+    assert "/v1/charges: declared, and left out in scripts/lists_left_out.json as well" in list(
+        undecided(found, {"/v1/charges": "no use"})
+    )
 
 
 def test_write_removes_what_is_no_longer_generated(tmp_path: Path, files: dict[str, str]) -> None:

@@ -1,24 +1,6 @@
-"""What to generate: the streams, and the few things that the types of the package do not say."""
+"""The few things that the types of the package do not say."""
 
 from __future__ import annotations
-
-STREAMS = {
-    "balance_transactions": "stripe._balance_transaction.BalanceTransaction",
-    "charges": "stripe._charge.Charge",
-    "customers": "stripe._customer.Customer",
-    "disputes": "stripe._dispute.Dispute",
-    "events": "stripe._event.Event",
-    "invoice_line_items": "stripe._invoice_line_item.InvoiceLineItem",
-    "invoices": "stripe._invoice.Invoice",
-    "payment_intents": "stripe._payment_intent.PaymentIntent",
-    "payment_methods": "stripe._payment_method.PaymentMethod",
-    "payouts": "stripe._payout.Payout",
-    "prices": "stripe._price.Price",
-    "products": "stripe._product.Product",
-    "refunds": "stripe._refund.Refund",
-    "subscription_items": "stripe._subscription_item.SubscriptionItem",
-    "subscriptions": "stripe._subscription.Subscription",
-}
 
 # Errors drag whole objects along, each of them in a schema of its own.
 ERRORS = (

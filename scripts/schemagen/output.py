@@ -7,9 +7,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from scripts.schemagen.catalog import CUT, INCLUDED, SHALLOW, STREAMS
+from scripts.schemagen.catalog import CUT, INCLUDED, SHALLOW
 from scripts.schemagen.schema import Builder, Schema, Seen
 from scripts.schemagen.times import ReviewNeeded
+from stripe_alloy.api.object_types import OBJECT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +30,8 @@ def generate(package: Package, times: Times) -> Files:
 
     Raises ReviewNeeded if the list of times, or the catalog, does not fit the package.
     """
-    roots = {stream: package.klass(path) for stream, path in STREAMS.items()}
+    kinds = sorted(OBJECT_TYPES, key=lambda kind: kind.name)
+    roots = {kind.name: package.klass(kind.source) for kind in kinds}
     seen = Seen()
     built = {stream: _stream(klass, times, seen) for stream, klass in roots.items()}
     files = {f"{stream}.json": _text(schema) for stream, (schema, _) in built.items()}

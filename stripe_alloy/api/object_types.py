@@ -29,7 +29,7 @@ class ObjectType:
     """Stripe's `object`; events are routed by it."""
     description: str
     path: str
-    """The list, or the parent's where the objects are read from it."""
+    """The objects' own list; those of a parent are read from the parent's (`root`)."""
     permission: str
     """The restricted key's permission to read, as the Dashboard names it."""
     source: str
@@ -128,7 +128,7 @@ INVOICE_LINE_ITEMS = ObjectType(
     name="invoice_line_items",
     object_name="line_item",
     description="The lines of each invoice, all of them.",
-    path=INVOICES.path,
+    path="/v1/invoices/{invoice}/lines",
     permission=INVOICES.permission,
     source="stripe._invoice_line_item.InvoiceLineItem",
     id_prefix="il_",
@@ -153,7 +153,7 @@ SUBSCRIPTION_ITEMS = ObjectType(
     name="subscription_items",
     object_name="subscription_item",
     description="What each subscription is to.",
-    path=SUBSCRIPTIONS.path,
+    path="/v1/subscription_items",
     permission=SUBSCRIPTIONS.permission,
     source="stripe._subscription_item.SubscriptionItem",
     id_prefix="si_",

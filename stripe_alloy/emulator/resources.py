@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from stripe_alloy.api.object_types import (
+    BALANCE_TRANSACTIONS,
+    CHARGES,
+    CUSTOMERS,
+    DISPUTES,
+    EVENTS,
+    INVOICE_LINE_ITEMS,
+    INVOICES,
+    PAYMENT_INTENTS,
+    PAYMENT_METHODS,
+    PAYOUTS,
+    PRICES,
+    PRODUCTS,
+    REFUNDS,
+    SUBSCRIPTION_ITEMS,
+    SUBSCRIPTIONS,
+    ObjectType,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,14 +71,23 @@ class Resource:
         return self.label or self.object
 
 
+def _of(kind: ObjectType, permission: str, **more: Any) -> Resource:
+    """What is declared of an object type, and what the emulator adds."""
+    return Resource(
+        kind.object_name,
+        kind.path,
+        kind.id_prefix,
+        kind.params,
+        permission,
+        stream=kind.name,
+        **more,
+    )
+
+
 _RESOURCES = (
-    Resource(
+    _of(
+        CUSTOMERS,
         "customer",
-        "/v1/customers",
-        "cus_",
-        "Customer",
-        "customer",
-        stream="customers",
         columns=_same("email", "test_clock"),
         nested=MappingProxyType(
             {
@@ -72,34 +100,22 @@ _RESOURCES = (
         ),
         leaves_tombstone=True,
     ),
-    Resource(
+    _of(
+        CHARGES,
         "charge",
-        "/v1/charges",
-        "ch_",
-        "Charge",
-        "charge",
-        stream="charges",
         columns=_same("customer", "payment_intent"),
         nested=MappingProxyType(
             {"refunds": Nested("refund", "charge", "/v1/charges/{id}/refunds", always=False)}
         ),
     ),
-    Resource(
+    _of(
+        PAYMENT_INTENTS,
         "payment_intent",
-        "/v1/payment_intents",
-        "pi_",
-        "PaymentIntent",
-        "payment_intent",
-        stream="payment_intents",
         columns=_same("customer"),
     ),
-    Resource(
+    _of(
+        INVOICES,
         "invoice",
-        "/v1/invoices",
-        "in_",
-        "Invoice",
-        "invoice",
-        stream="invoices",
         columns=_paths(
             customer="customer",
             status="status",
@@ -115,13 +131,9 @@ _RESOURCES = (
             }
         ),
     ),
-    Resource(
-        "line_item",
-        "/v1/invoices/{invoice}/lines",
-        "il_",
-        "InvoiceLineItem",
+    _of(
+        INVOICE_LINE_ITEMS,
         "invoice",
-        stream="invoice_line_items",
         columns=_paths(parent="invoice"),
         listed=False,
         children_first=True,
@@ -147,13 +159,9 @@ _RESOURCES = (
             payment_intent="payment.payment_intent",
         ),
     ),
-    Resource(
+    _of(
+        SUBSCRIPTIONS,
         "subscription",
-        "/v1/subscriptions",
-        "sub_",
-        "Subscription",
-        "subscription",
-        stream="subscriptions",
         columns=_same("customer", "status", "collection_method", "test_clock"),
         nested=MappingProxyType(
             {
@@ -163,89 +171,53 @@ _RESOURCES = (
             }
         ),
     ),
-    Resource(
-        "subscription_item",
-        "/v1/subscription_items",
-        "si_",
-        "SubscriptionItem",
+    _of(
+        SUBSCRIPTION_ITEMS,
         "subscription",
-        stream="subscription_items",
         columns=_paths(subscription="subscription", parent="subscription", price="price.id"),
         children_first=True,
     ),
-    Resource(
+    _of(
+        PRODUCTS,
         "product",
-        "/v1/products",
-        "prod_",
-        "Product",
-        "product",
-        stream="products",
         columns=_same("active"),
         leaves_tombstone=True,
     ),
-    Resource(
-        "price",
-        "/v1/prices",
-        "price_",
-        "Price",
+    _of(
+        PRICES,
         "plan",
-        stream="prices",
         columns=_same("product", "active", "type", "currency", "lookup_key"),
     ),
-    Resource(
-        "payment_method",
-        "/v1/payment_methods",
-        "pm_",
-        "PaymentMethod",
+    _of(
+        PAYMENT_METHODS,
         "payment_method",
         label="PaymentMethod",
-        stream="payment_methods",
         columns=_same("customer", "type"),
     ),
-    Resource(
-        "refund",
-        "/v1/refunds",
-        "re_",
-        "Refund",
+    _of(
+        REFUNDS,
         "charge",
-        stream="refunds",
         columns=_same("charge", "payment_intent"),
     ),
-    Resource(
+    _of(
+        DISPUTES,
         "dispute",
-        "/v1/disputes",
-        "dp_",
-        "Dispute",
-        "dispute",
-        stream="disputes",
         columns=_same("charge", "payment_intent"),
     ),
-    Resource(
+    _of(
+        PAYOUTS,
         "payout",
-        "/v1/payouts",
-        "po_",
-        "Payout",
-        "payout",
-        stream="payouts",
         columns=_same("status"),
     ),
-    Resource(
+    _of(
+        EVENTS,
         "event",
-        "/v1/events",
-        "evt_",
-        "Event",
-        "event",
-        stream="events",
         columns=_same("type"),
     ),
-    Resource(
-        "balance_transaction",
-        "/v1/balance_transactions",
-        "txn_",
-        "BalanceTransaction",
+    _of(
+        BALANCE_TRANSACTIONS,
         "balance_transaction_source",
         label="balance transaction",
-        stream="balance_transactions",
         columns=_paths(source="source", type="type", currency="currency", payout="_payout"),
     ),
     Resource("account", "/v1/accounts", "acct_", "Account", "accounts_kyc_basic"),

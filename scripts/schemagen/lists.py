@@ -1,0 +1,63 @@
+"""The lists of the `stripe` package: declared as object types, or left out for a reason."""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import TYPE_CHECKING
+
+from stripe_alloy.api.object_types import OBJECT_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+def endpoints(package: Path) -> dict[str, str]:
+    """Return path → type of every v1 list that the package's services have, from its source."""
+    return {
+        path: kind
+        for file in sorted(package.rglob("_*_service.py"))
+        for path, kind in _lists_in(ast.parse(file.read_text(encoding="utf-8")))
+    }
+
+
+def undecided(found: Mapping[str, str], left_out: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is to be decided, one readable line for each list."""
+    declared = {kind.path for kind in OBJECT_TYPES}
+    for path in sorted(found.keys() - declared - left_out.keys()):
+        yield (
+            f"{path} ({found[path]}): neither declared in stripe_alloy/api/object_types.py nor "
+            "left out in scripts/lists_left_out.json. Declare it, or say there why it is no stream"
+        )
+    for path in sorted(left_out.keys() & declared):
+        yield f"{path}: declared, and left out in scripts/lists_left_out.json as well"
+    for path in sorted((declared | left_out.keys()) - found.keys()):
+        yield f"{path}: the installed stripe package has no such list"
+
+
+def reasons(file: Path) -> dict[str, str]:
+    """Read why lists are left out: path → reason."""
+    grouped = json.loads(file.read_text(encoding="utf-8"))
+    return {path: reason for reason, paths in grouped.items() for path in paths}
+
+
+def _lists_in(module: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Constant):
+            kind = str(node.returns.value)
+            if kind.startswith("ListObject["):
+                path = _path_of(node)
+                if path.startswith("/v1/"):
+                    yield path, kind.removeprefix("ListObject[").removesuffix("]")
+
+
+def _path_of(method: ast.FunctionDef) -> str:
+    """The path that a method GETs; empty if it sends something else."""
+    for call in ast.walk(method):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "self._request":
+            verb, path = call.args[:2]
+            constants = [part.value for part in ast.walk(path) if isinstance(part, ast.Constant)]
+            if ast.literal_eval(verb) == "get":
+                return str(constants[0])
+    return ""
