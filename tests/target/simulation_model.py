@@ -760,7 +760,9 @@ class Judge:
         if run.delete_policy == "ignore" or not found:
             return ""
         if entry.stream in ("products", "prices"):
-            active = any(one["active"] for one in found)
+            # In the same account a tombstone is about its own id, not about what replaced it.
+            meant = [one for one in found if self._mode != SAME or one["id"] == entry.key]
+            active = any(one["active"] for one in meant)
             changed = "others" in self._writers.get((entry.named, "active"), set())
             return "it is active" if active and not changed else ""
         if entry.stream == "subscriptions":
