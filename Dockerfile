@@ -9,7 +9,9 @@ WORKDIR /app
 COPY locks/image.txt ./
 RUN pip install --no-cache-dir --require-hashes -r image.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY source_stripe_alloy source_stripe_alloy
 COPY stripe_alloy stripe_alloy
+COPY stripe_alloy_cli stripe_alloy_cli
 COPY tap_stripe_alloy tap_stripe_alloy
 COPY target_stripe_alloy target_stripe_alloy
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .
