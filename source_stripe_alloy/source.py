@@ -28,7 +28,7 @@ from source_stripe_alloy.protocol import (
     stream_of,
 )
 from source_stripe_alloy.stream_status import Ledger
-from stripe_alloy.api.errors import AlloyError, StreamsRefused
+from stripe_alloy.api.errors import AlloyError, UnreadableStreamsError
 from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.singer_main import check_output, log_discreetly, run, said_of
 from stripe_alloy.text_files import read_json, read_object
@@ -106,7 +106,7 @@ def read(config: str, catalog: str, state: str | None) -> None:
         try:
             if left:
                 tap.sync_all()
-        except StreamsRefused as error:
+        except UnreadableStreamsError as error:
             refused = error.lacking
         writer.send(ledger.ended(tap.state.get("bookmarks", {}), but=refused))
         if refused:

@@ -21,23 +21,23 @@ from airbyte_protocol_dataclasses.models import (
 
 from source_stripe_alloy.protocol import COMPLETE_IN, Chosen, JSONObject, state_of
 from stripe_alloy.api.errors import (
-    AccountRejected,
+    AccountAccessError,
     AccountsRefused,
-    KeyRejected,
-    PermissionMissing,
+    AuthenticationError,
+    MissingPermissionError,
     RateLimited,
     SettingsError,
-    StreamsRefused,
     StripeUnavailable,
+    UnreadableStreamsError,
 )
 
 FAILURES: Mapping[type[Exception], FailureType] = {
     SettingsError: FailureType.config_error,
-    KeyRejected: FailureType.config_error,
-    PermissionMissing: FailureType.config_error,
-    AccountRejected: FailureType.config_error,
+    AuthenticationError: FailureType.config_error,
+    MissingPermissionError: FailureType.config_error,
+    AccountAccessError: FailureType.config_error,
     AccountsRefused: FailureType.config_error,
-    StreamsRefused: FailureType.config_error,
+    UnreadableStreamsError: FailureType.config_error,
     RateLimited: FailureType.transient_error,
     StripeUnavailable: FailureType.transient_error,
 }

@@ -6,9 +6,9 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stripe_alloy.api.client import Transport
+from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import SettingsError
-from stripe_alloy.api.rate_limiter import Budget, budget_for
+from stripe_alloy.api.rate_limiter import RateLimiter, budget_for
 from stripe_alloy.emulator import IN_MEMORY, emulates, store_of
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Connection:
         if emulates(api_key, api_url):
             self._emulator = _started(store_of(api_url))
             api_key, api_url = self._emulator.api_key, self._emulator.url
-            budget = Budget(max_requests_per_second)  # it has no limit of its own
-        self.transport = Transport(
+            budget = RateLimiter(max_requests_per_second)  # it has no limit of its own
+        self.transport = StripeClient(
             api_key=api_key,
             api_url=api_url,
             api_version=api_version,

@@ -40,7 +40,7 @@ operations = sa.Table(
 )
 
 
-class Write(NamedTuple):
+class LoggedWrite(NamedTuple):
     """A request of the target's."""
 
     method: str
@@ -49,7 +49,7 @@ class Write(NamedTuple):
     """Form-encoded, as it was sent."""
 
 
-class Written:
+class WriteLog:
     """Looks up the target's writes; where it never ran there are none."""
 
     def __init__(self, url: str, setting: str) -> None:
@@ -57,7 +57,7 @@ class Written:
         self._setting = setting
         self._engine: sa.Engine | None = None
 
-    def by_idempotency_key(self, keys: Sequence[str]) -> dict[str, Write]:
+    def by_idempotency_key(self, keys: Sequence[str]) -> dict[str, LoggedWrite]:
         """Idempotency key → the write that was sent with it."""
         columns, found = operations.c, {}
         try:
@@ -70,7 +70,7 @@ class Written:
                         columns.idempotency_key, columns.method, columns.path, columns.body
                     ).where(columns.idempotency_key.in_(keys[start : start + MOST]))
                     for key, *rest in connection.execute(query):
-                        found[key] = Write(*rest)
+                        found[key] = LoggedWrite(*rest)
         except sa.exc.SQLAlchemyError as error:
             raise AlloyError(
                 f"The journal cannot be read: {cause_of(error)}. Check `{self._setting}`."

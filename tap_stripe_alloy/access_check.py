@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stripe_alloy.api.errors import PermissionMissing, RequestRefused
+from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError
 from stripe_alloy.api.object_types import test_clock_hops
 
 if TYPE_CHECKING:
-    from stripe_alloy.api.client import Transport
+    from stripe_alloy.api.client import StripeClient
     from stripe_alloy.api.object_types import ObjectType
 
 
-def verdict_on(
-    stream: ObjectType, transport: Transport, account: str | None, *, clocks: bool = False
+def check_access(
+    stream: ObjectType, transport: StripeClient, account: str | None, *, clocks: bool = False
 ) -> str:
     """What keeps the key from reading a stream, asked of Stripe; empty if nothing does.
 
@@ -23,23 +23,23 @@ def verdict_on(
     for way in test_clock_hops(stream)[:-1] if clocks else ():  # the last is the stream's own list
         try:
             transport.get(way.path, [("limit", "1")], account=account)
-        except PermissionMissing as error:
+        except MissingPermissionError as error:
             error.needs = way.permission
-            return lacking(stream, error)
-    refusal: RequestRefused | None = None
+            return missing_permission_message(stream, error)
+    refusal: InvalidRequestError | None = None
     for path in (stream.root.path, *stream.other_paths):
         try:
             transport.get(path, [("limit", "1")], account=account)
-        except PermissionMissing as error:
-            return lacking(stream, error)
-        except RequestRefused as error:
+        except MissingPermissionError as error:
+            return missing_permission_message(stream, error)
+        except InvalidRequestError as error:
             refusal = error
         else:
             return ""
     return str(refusal)
 
 
-def lacking(stream: ObjectType, error: PermissionMissing) -> str:
+def missing_permission_message(stream: ObjectType, error: MissingPermissionError) -> str:
     """The permission that is missing, as the Dashboard and as Stripe's answer name it."""
     named = f" ({error.permission})" if error.permission else ""
     return f"the key lacks the permission {error.needs or stream.permission!r}{named}."

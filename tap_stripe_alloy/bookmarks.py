@@ -23,7 +23,7 @@ from typing_extensions import override
 from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND
 from stripe_alloy.api.timestamps import rfc3339, unix_seconds
-from tap_stripe_alloy.listing.windows import Missing
+from tap_stripe_alloy.listing.windows import RemainingWindow
 
 EVENTS_UNTIL = "events_until"
 INBOX = "inbox"
@@ -67,13 +67,13 @@ class Bookmark:
         return found
 
     @property
-    def missing(self) -> list[Missing] | None:
+    def missing(self) -> list[RemainingWindow] | None:
         """What an interrupted backfill left to read; None if none was begun."""
         if self.backfill is None:
             return None
         return self._windows(self.backfill, "backfill")
 
-    def _windows(self, noted: Any, where: str) -> list[Missing]:
+    def _windows(self, noted: Any, where: str) -> list[RemainingWindow]:
         try:
             return [_window(*window) for window in noted["missing"]]
         except (KeyError, TypeError, ValueError):
@@ -188,21 +188,23 @@ class Bookmark:
         except (AttributeError, TypeError, ValueError):
             raise self._unreadable(BEGUN) from None
 
-    def begin(self, anchor: int, missing: Iterable[Missing], version: int | None = None) -> None:
+    def begin(
+        self, anchor: int, missing: Iterable[RemainingWindow], version: int | None = None
+    ) -> None:
         """Start a backfill; changes will be read from `anchor` (Unix seconds)."""
         self.forget()
         if version:
             self._state["version"] = version
         self.restart(anchor, missing)
 
-    def restart(self, anchor: int, missing: Iterable[Missing]) -> None:
+    def restart(self, anchor: int, missing: Iterable[RemainingWindow]) -> None:
         """Begin the list again, with the changes still to be read from `anchor` (Unix seconds)."""
         windows = list(missing)
         self._state["backfill"] = {"anchor": rfc3339(anchor)}
         self.note_start(min((low for low, _, _ in windows), default=0))
         self.left(windows)
 
-    def left(self, missing: Iterable[Missing]) -> None:
+    def left(self, missing: Iterable[RemainingWindow]) -> None:
         """Note what of the backfill is left."""
         if self.backfill is not None:
             self.backfill["missing"] = [list(window) for window in missing]
@@ -219,7 +221,7 @@ class Bookmark:
         self._state["seen"] = sorted(seen)
 
     @property
-    def to_list_again(self) -> list[Missing]:
+    def to_list_again(self) -> list[RemainingWindow]:
         """What is left to list once more while changes are read; empty if nothing is."""
         noted = self._state.get(AGAIN)
         return [] if noted is None else self._windows(noted, AGAIN)
@@ -232,7 +234,7 @@ class Bookmark:
         """
         return int((self._state.get(AGAIN) or {}).get("before", 0))
 
-    def list_again(self, missing: Iterable[Missing], *, before: int = 0) -> None:
+    def list_again(self, missing: Iterable[RemainingWindow], *, before: int = 0) -> None:
         """Note what is to be listed once more, in the place of what was."""
         self._state[AGAIN] = {"missing": [list(window) for window in missing]}
         if before:
@@ -324,7 +326,7 @@ class SecondListing(Bookmark):
         self._state.pop(AGAIN, None)
 
 
-def _window(low: Any, high: Any, cursor: Any) -> Missing:
+def _window(low: Any, high: Any, cursor: Any) -> RemainingWindow:
     if not (type(low) is type(high) is int and (cursor is None or isinstance(cursor, str))):
         raise TypeError(low)
     return low, high, cursor

@@ -14,7 +14,7 @@ from singer_sdk import metrics
 from typing_extensions import Self
 
 if TYPE_CHECKING:
-    from stripe_alloy.api.client import Transport
+    from stripe_alloy.api.client import StripeClient
 
 LOG_EVERY = 30.0
 """Seconds between log lines."""
@@ -41,7 +41,7 @@ class Progress:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: StripeClient,
         left: Callable[[], Mapping[str, float]],
         logger: logging.Logger,
         clock: Callable[[], float] = time.monotonic,

@@ -1,6 +1,6 @@
 """Several GETs at a time, their answers handled one by one in the caller's thread.
 
-The pool only sends and parses. Whoever iterates over `Fetcher.run` writes the batches; while it
+The pool only sends and parses. Whoever iterates over `Scheduler.run` writes the batches; while it
 does, nothing new is asked for, so a slow reader of our output slows the requests and memory holds
 no more than the pages under way.
 """
@@ -15,8 +15,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from stripe_alloy.api.client import Answer, Transport
-from stripe_alloy.api.errors import AccountRejected, PermissionMissing, StripeError
+from stripe_alloy.api.client import Response, StripeClient
+from stripe_alloy.api.errors import AccountAccessError, MissingPermissionError, StripeError
 from stripe_alloy.api.requests import Gather, GetRequest, Reader
 from tap_stripe_alloy.workers import Workers
 
@@ -43,38 +43,38 @@ class Get:
     """A request, and what follows from its answer."""
 
     request: GetRequest
-    then: Callable[[Answer], Iterable[Step]]
+    then: Callable[[Response], Iterable[Step]]
     otherwise: Callable[[StripeError], Iterable[Step]] | None = None
     """What follows from a refusal; without it the error ends the source or the run."""
 
-    def fetch(self, transport: Transport) -> Answer:
+    def fetch(self, transport: StripeClient) -> Response:
         """Send it."""
         return self.request.send(transport)
 
 
 @dataclass(frozen=True)
-class Look:
+class LocalRead:
     """Something to look up on this machine, and what follows from it; no request is sent."""
 
     read: Callable[[], Any]
     then: Callable[[Any], Iterable[Step]]
 
-    def fetch(self, _: Transport) -> Any:
+    def fetch(self, _: StripeClient) -> Any:
         """Look it up."""
         return self.read()
 
 
 @dataclass(frozen=True)
-class Begin:
+class AddSource:
     """A source to read as well."""
 
     source: Source
 
 
-Step = Batch | Get | Look | Begin
+Step = Batch | Get | LocalRead | AddSource
 
 
-def nothing() -> None:
+def no_op() -> None:
     """Nothing is to be done once a batch is written."""
 
 
@@ -145,35 +145,35 @@ class Source(Protocol):
     streams: list[str]
     """The names of the streams it reads."""
 
-    def next(self) -> Get | Look | None:
+    def next(self) -> Get | LocalRead | None:
         """Return the page to ask for now; None while only answers can tell more."""
 
     def left(self) -> Mapping[str, float]:
         """Stream → pages that are left, as far as known."""
 
-    def refused(self, error: PermissionMissing) -> None:
+    def refused(self, error: MissingPermissionError) -> None:
         """Learn that the key may not read this; nothing more will be asked."""
 
 
-class Fetcher:
+class Scheduler:
     """Runs sources side by side."""
 
     def __init__(
         self,
-        transport: Transport,
+        transport: StripeClient,
         *,
         max_concurrency: int,
         stopped: Callable[[], bool],
-        rejected: Callable[[str, AccountRejected], None],
+        rejected: Callable[[str, AccountAccessError], None],
     ) -> None:
         self._rejected = rejected
         self._lost: set[str | None] = set()
         self._transport = transport
         self._max_concurrency = max_concurrency
         self._stopped = stopped
-        self._answers: SimpleQueue[tuple[Source, Get | Look, Any]]
+        self._answers: SimpleQueue[tuple[Source, Get | LocalRead, Any]]
         self._answers = SimpleQueue()
-        self._follow_ups: deque[tuple[Source, Get | Look]] = deque()
+        self._follow_ups: deque[tuple[Source, Get | LocalRead]] = deque()
         self._under_way: Counter[int] = Counter()
         self._latency = LATENCY
         self._room = max_concurrency
@@ -191,7 +191,7 @@ class Fetcher:
                 try:
                     source, get, outcome = self._answers.get(timeout=POLL)
                 except Empty:
-                    yield Batch((), nothing)
+                    yield Batch((), no_op)
                     continue
                 if self._stopped():
                     return  # what came may be but the end of what was given up
@@ -208,7 +208,7 @@ class Fetcher:
     def _handle(
         self,
         source: Source,
-        get: Get | Look,
+        get: Get | LocalRead,
         outcome: Any,
         turns: deque[Source],
     ) -> Iterator[Batch]:
@@ -216,32 +216,32 @@ class Fetcher:
             return  # what was under way for an account that refuses us
         try:
             steps = list(self._steps(get, outcome))
-        except AccountRejected as error:
+        except AccountAccessError as error:
             self._lose(source.account, error, turns)
             return
-        except PermissionMissing as error:
+        except MissingPermissionError as error:
             self._drop(source, turns)
             source.refused(error)
             return
         for step in steps:
-            if isinstance(step, Get | Look):
+            if isinstance(step, Get | LocalRead):
                 self._follow_ups.append((source, step))
-            elif isinstance(step, Begin):
+            elif isinstance(step, AddSource):
                 turns.append(step.source)
             else:
                 yield step
 
-    def _steps(self, get: Get | Look, outcome: Any) -> Iterable[Step]:
+    def _steps(self, get: Get | LocalRead, outcome: Any) -> Iterable[Step]:
         """What follows; an error in place of an outcome is raised, unless it may happen."""
         if isinstance(outcome, StripeError) and isinstance(get, Get) and get.otherwise:
             return get.otherwise(outcome)
         if isinstance(outcome, BaseException):
             raise outcome
-        if isinstance(outcome, Answer):
+        if isinstance(outcome, Response):
             self._latency += (outcome.seconds - self._latency) / 8
         return get.then(outcome)
 
-    def _lose(self, account: str | None, error: AccountRejected, turns: deque[Source]) -> None:
+    def _lose(self, account: str | None, error: AccountAccessError, turns: deque[Source]) -> None:
         """Go on without an account that refuses us; it is an error where no account was named."""
         if account is None:
             raise error
@@ -284,11 +284,11 @@ class Fetcher:
         rate = min(self._transport.budget.ceiling_of_endpoint, USEFUL_RATE)
         return math.ceil(rate * self._latency * 1.25) + 1
 
-    def _send(self, pool: Workers, source: Source, get: Get | Look) -> None:
+    def _send(self, pool: Workers, source: Source, get: Get | LocalRead) -> None:
         self._under_way[id(source)] += 1
         pool.submit(partial(self._fetch, source, get))
 
-    def _fetch(self, source: Source, get: Get | Look) -> None:
+    def _fetch(self, source: Source, get: Get | LocalRead) -> None:
         outcome: Any
         try:
             outcome = get.fetch(self._transport)
@@ -300,7 +300,7 @@ class Fetcher:
         self._answers.put((source, get, outcome))
 
 
-def _about(source: Source, get: Get | Look) -> str:
+def _about(source: Source, get: Get | LocalRead) -> str:
     """What an error is to name: stream, object and account."""
     stream = get.request.stream if isinstance(get, Get) else None
     names = [stream] if stream else source.streams

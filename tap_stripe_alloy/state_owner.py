@@ -7,7 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.api.errors import AccountRejected, NotFound, PermissionMissing, SettingsError
+from stripe_alloy.api.errors import (
+    AccountAccessError,
+    MissingPermissionError,
+    NotFoundError,
+    SettingsError,
+)
 from stripe_alloy.api.events import RETENTION
 from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.responses import OneObject
@@ -15,7 +20,7 @@ from stripe_alloy.api.timestamps import DAY, unix_seconds
 from tap_stripe_alloy.row_settings import is_begun
 
 if TYPE_CHECKING:
-    from stripe_alloy.api.client import Answer, Transport
+    from stripe_alloy.api.client import Response, StripeClient
     from tap_stripe_alloy.settings import Settings
 
 OWN = "account_id"
@@ -32,7 +37,7 @@ State = dict[str, Any]
 class Origin:
     """Compares where a state comes from with what the key reads."""
 
-    def __init__(self, settings: Settings, transport: Transport) -> None:
+    def __init__(self, settings: Settings, transport: StripeClient) -> None:
         self._settings = settings
         self._transport = transport
         whose = f"{settings.api_url} {settings.api_key}"
@@ -65,7 +70,7 @@ class Origin:
             _, event_id, account = known
             try:
                 found: bool | None = self.has_event(event_id, account or None)
-            except (AccountRejected, PermissionMissing):
+            except (AccountAccessError, MissingPermissionError):
                 found = None
             if found is False:
                 raise self._other_mode("the other" if self._settings.live else "live")
@@ -108,16 +113,16 @@ class Origin:
             self._asked_own_id = [self._own_id_at_stripe()]
         return self._asked_own_id[0]
 
-    def _own_account(self) -> Answer:
+    def _own_account(self) -> Response:
         return self._transport.get("/v1/account", expected=OneObject("account"))
 
     def _own_id_at_stripe(self) -> str | None:
         try:
             found: str | None = self._own_account().body["id"]
-        except PermissionMissing as error:
+        except MissingPermissionError as error:
             named = _ACCOUNT.search(error.failure.message)
             found = named.group() if named else None
-        except NotFound:
+        except NotFoundError:
             found = None
         return found
 
@@ -126,7 +131,7 @@ class Origin:
         try:
             path, event = item_path("/v1/events", event_id), OneObject("event", event_id)
             self._transport.get(path, account=account, expected=event)
-        except NotFound:
+        except NotFoundError:
             return False
         return True
 

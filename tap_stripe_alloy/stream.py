@@ -14,7 +14,7 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
-from stripe_alloy.api.list_endpoint import Listed
+from stripe_alloy.api.list_endpoint import ListEndpoint
 from stripe_alloy.api.object_types import ObjectType
 from stripe_alloy.api.schemas import nested_lists
 from stripe_alloy.record_columns import ADDED
@@ -116,10 +116,10 @@ class StripeStream(Stream):
         return {name: value for name, value in found.items() if value}
 
     @property
-    def listed(self) -> Listed:
+    def listed(self) -> ListEndpoint:
         """The list that this stream's objects come from."""
         declared = self.object_type
-        return Listed(
+        return ListEndpoint(
             declared.path,
             declared.list_params,
             declared.list_variants,

@@ -9,34 +9,38 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.api.client import Transport
-from stripe_alloy.api.errors import AccountRejected, PermissionMissing, SettingsError
+from stripe_alloy.api.client import StripeClient
+from stripe_alloy.api.errors import AccountAccessError, MissingPermissionError, SettingsError
 from stripe_alloy.api.events import OVERLAP, RETENTION
 from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND
 from stripe_alloy.api.object_types import BY_NAME, ObjectType
 from stripe_alloy.api.timestamps import DAY, rfc3339
 from tap_stripe_alloy.bookmarks import Bookmark
-from tap_stripe_alloy.events.event_feeds import nothing_own
-from tap_stripe_alloy.events.event_reader import Changes
+from tap_stripe_alloy.events.event_feeds import keep_all
+from tap_stripe_alloy.events.event_reader import EventReader
 from tap_stripe_alloy.events.own_writes import OwnWrites
-from tap_stripe_alloy.listing.list_backfill import Listing, Relisting, Tail
+from tap_stripe_alloy.listing.list_backfill import (
+    CreatedSinceBookmark,
+    ListBackfill,
+    LookbackListing,
+)
 from tap_stripe_alloy.listing.list_variants import VariantListing
 from tap_stripe_alloy.listing.payment_methods import PaymentMethodListing
 from tap_stripe_alloy.listing.second_listing import SecondListing
-from tap_stripe_alloy.listing.test_clocks import OnClocks, OnClocksFirst
+from tap_stripe_alloy.listing.test_clocks import BackfillWithTestClocks, TestClockReader
 from tap_stripe_alloy.records.conversion import Recorder
-from tap_stripe_alloy.records.partitions import Output
-from tap_stripe_alloy.records.pass_through import Direct
-from tap_stripe_alloy.records.table_versions import Version
+from tap_stripe_alloy.records.partitions import StreamPartition
+from tap_stripe_alloy.records.pass_through import PassThroughDecoder
+from tap_stripe_alloy.records.table_versions import TableVersion
 from tap_stripe_alloy.row_settings import Shape, key_changed, name_of, reasons
-from tap_stripe_alloy.scheduler import Batch, Begin, Fetcher, Source, Step
+from tap_stripe_alloy.scheduler import AddSource, Batch, Scheduler, Source, Step
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
 from tap_stripe_alloy.state_owner import KEY, OWN, Origin
 from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 if TYPE_CHECKING:
-    from stripe_alloy.write_log import Written
-    from tap_stripe_alloy.events.inbox_reader import Mailbox
+    from stripe_alloy.write_log import WriteLog
+    from tap_stripe_alloy.events.inbox_reader import InboxReader
     from tap_stripe_alloy.settings import Settings
     from tap_stripe_alloy.stream import StripeStream
 
@@ -52,7 +56,7 @@ class Sync:
         streams: Sequence[StripeStream],
         *,
         settings: Settings,
-        transport: Transport,
+        transport: StripeClient,
         stopped: Callable[[], bool],
         direct: bool = False,
     ) -> None:
@@ -61,18 +65,18 @@ class Sync:
         self.transport = transport
         self._stopped = stopped
         self._direct = direct
-        self.refusals: dict[str, PermissionMissing] = {}
+        self.refusals: dict[str, MissingPermissionError] = {}
         """Stream → the error that says what the key lacks."""
-        self.rejections: dict[str, AccountRejected] = {}
+        self.rejections: dict[str, AccountAccessError] = {}
         """Account → the error that says that it does not let the key in."""
         self._reading: list[Source] = []
-        self._outputs: list[tuple[str | None, Output]] = []
-        self._versions = {stream.name: Version(stream.stream_state) for stream in streams}
+        self._outputs: list[tuple[str | None, StreamPartition]] = []
+        self._versions = {stream.name: TableVersion(stream.stream_state) for stream in streams}
         self._origin = Origin(settings, transport)
         self._run = SyncCallbacks(self._refused, self._stale, self._relist, self._listed)
         self._relists = settings.relist_days > 0
-        self._mailbox: Mailbox | None = None
-        self._written: Written | None = None
+        self._mailbox: InboxReader | None = None
+        self._written: WriteLog | None = None
 
     def batches(self) -> Iterator[Batch]:
         """Yield what is to be written, as it arrives."""
@@ -121,26 +125,26 @@ class Sync:
         settings = self._settings
         if settings.webhook_inbox:
             from stripe_alloy.webhooks.inbox import Inbox  # noqa: PLC0415
-            from tap_stripe_alloy.events.inbox_reader import Mailbox  # noqa: PLC0415
+            from tap_stripe_alloy.events.inbox_reader import InboxReader  # noqa: PLC0415
 
             own_id = self._origin.ask_own_id() if settings.account_ids else self._own_id()
-            self._mailbox = Mailbox(
+            self._mailbox = InboxReader(
                 Inbox(settings.webhook_inbox),
                 livemode=settings.live,
                 own_id=own_id,
                 has_event=self._origin.has_event,
             )
         if settings.ignore_own_writes:
-            from stripe_alloy.write_log import Written  # noqa: PLC0415
+            from stripe_alloy.write_log import WriteLog  # noqa: PLC0415
 
-            self._written = Written(settings.ignore_own_writes, "ignore_own_writes")
+            self._written = WriteLog(settings.ignore_own_writes, "ignore_own_writes")
 
     def _round(self) -> Iterator[Batch]:
         if self._mailbox:
             self._mailbox.look()
         accounts = dict.fromkeys(account for account, _ in self._outputs)
         self._reading = [source for account in accounts for source in self._sources(account)]
-        fetcher = Fetcher(
+        fetcher = Scheduler(
             self.transport,
             max_concurrency=self._settings.max_concurrency,
             stopped=self._stopped,
@@ -161,7 +165,7 @@ class Sync:
                 found[stream] += pages
         return found
 
-    def _refused(self, outputs: Sequence[Output], error: PermissionMissing) -> None:
+    def _refused(self, outputs: Sequence[StreamPartition], error: MissingPermissionError) -> None:
         for output in outputs:
             self.refusals[output.stream.name] = error
 
@@ -208,11 +212,13 @@ class Sync:
 
     # What is left to do for an account.
 
-    def _outputs_of(self, account: str | None) -> list[Output]:
+    def _outputs_of(self, account: str | None) -> list[StreamPartition]:
         account_id = account or self._own_id()
         return [self._output(stream, account, account_id) for stream in self._streams]
 
-    def _output(self, stream: StripeStream, account: str | None, account_id: str | None) -> Output:
+    def _output(
+        self, stream: StripeStream, account: str | None, account_id: str | None
+    ) -> StreamPartition:
         if account:
             state = stream.get_context_state({"_account_id": account})
         else:
@@ -235,8 +241,10 @@ class Sync:
                 )
             bookmark.note_clocks(listed=False)  # once turned on again, they are to be listed anew
         direct = self._direct and stream.as_it_comes
-        pages = Direct(stream.schema, account_id=account_id, unix=unix) if direct else None
-        return Output(stream, recorder, bookmark, self._versions[stream.name], pages)
+        pages = (
+            PassThroughDecoder(stream.schema, account_id=account_id, unix=unix) if direct else None
+        )
+        return StreamPartition(stream, recorder, bookmark, self._versions[stream.name], pages)
 
     def _sources(self, account: str | None) -> Iterator[Source]:
         outputs = [output for of, output in self._outputs if of == account]
@@ -248,12 +256,12 @@ class Sync:
         for output in listed:
             if not output.stream.object_type.has_events:
                 walk = walks[0][0] if walks else None
-                yield Tail(
+                yield CreatedSinceBookmark(
                     [output], output.stream.listed, account=account, run=self._run, walk=walk
                 )
         for walk, output in ((walk, output) for walk, told in walks for output in told):
             if output.stream.object_type.has_silent_updates and self._relists:
-                yield Relisting(
+                yield LookbackListing(
                     [output],
                     output.stream.listed,
                     account=account,
@@ -270,7 +278,7 @@ class Sync:
         yield from self._listings(account, [o for o in outputs if not o.bookmark.listed])
 
     def _listed_again(
-        self, account: str | None, walk: Changes | None, outputs: Sequence[Output]
+        self, account: str | None, walk: EventReader | None, outputs: Sequence[StreamPartition]
     ) -> Iterator[Source]:
         """What is to be read once more because a setting changed."""
         waiting = [output for output in outputs if output.bookmark.to_list_again]
@@ -283,7 +291,7 @@ class Sync:
             )
 
     def _clocks_turned_on(
-        self, account: str | None, walk: Changes, told: Sequence[Output]
+        self, account: str | None, walk: EventReader, told: Sequence[StreamPartition]
     ) -> Iterator[Source]:
         """What is on test clocks, for streams whose list was read without."""
         for members in _families(
@@ -291,13 +299,15 @@ class Sync:
             lambda bookmark: bookmark.missing,
         ):
             listed, start = members[0].stream.root.listed, self._start_of(members)
-            yield OnClocks(members, listed, account=account, start=start, run=self._run, walk=walk)
+            yield TestClockReader(
+                members, listed, account=account, start=start, run=self._run, walk=walk
+            )
 
-    def _lacks_clocks(self, output: Output) -> bool:
+    def _lacks_clocks(self, output: StreamPartition) -> bool:
         wanted = self._settings.clocks and bool(output.stream.root.object_type.test_clock_path)
         return wanted and not output.bookmark.clocks
 
-    def _start_of(self, members: Sequence[Output]) -> int:
+    def _start_of(self, members: Sequence[StreamPartition]) -> int:
         """The earliest `created` to list, for streams that are listed together."""
         return min(output.bookmark.listed_from(self._settings.start) for output in members)
 
@@ -305,21 +315,21 @@ class Sync:
         return int(self.transport.now()) - self._settings.relist_days * DAY
 
     def _walks(
-        self, account: str | None, told: Sequence[Output]
-    ) -> Iterator[tuple[Changes, Sequence[Output]]]:
+        self, account: str | None, told: Sequence[StreamPartition]
+    ) -> Iterator[tuple[EventReader, Sequence[StreamPartition]]]:
         """One walk for all, or one over the inbox and one for what is no longer in it."""
         mailbox = self._mailbox
-        served, rest = list[Output](), list[Output]()
+        served, rest = list[StreamPartition](), list[StreamPartition]()
         for output in told:
             (served if mailbox and mailbox.serves(output) else rest).append(output)
         for outputs, source in ((served, mailbox), (rest, None)):
             if outputs:
-                walk = Changes(
+                walk = EventReader(
                     outputs,
                     account=account,
                     api_version=self._settings.api_version,
                     run=self._run,
-                    own=OwnWrites(self._written) if self._written else nothing_own,
+                    own=OwnWrites(self._written) if self._written else keep_all,
                     mailbox=source,
                 )
                 yield walk, outputs
@@ -349,7 +359,9 @@ class Sync:
         whole = stream.object_type.is_complete_history and not self._settings.start
         return whole or stream.replication_method == "FULL_TABLE"
 
-    def _stale(self, outputs: Sequence[Output], now: float, needed_from: float) -> list[Output]:
+    def _stale(
+        self, outputs: Sequence[StreamPartition], now: float, needed_from: float
+    ) -> list[StreamPartition]:
         """Those of which events can no longer tell, at this time on Stripe's clock."""
         kept_from = now - RETENTION + RETENTION_MARGIN
         if needed_from >= kept_from:
@@ -362,7 +374,7 @@ class Sync:
             and output.bookmark.changes_from < kept_from
         ]
 
-    def _relist(self, outputs: Sequence[Output]) -> Iterator[Step]:
+    def _relist(self, outputs: Sequence[StreamPartition]) -> Iterator[Step]:
         for output in outputs:
             stream = output.stream
             stream.logger.warning(
@@ -380,9 +392,9 @@ class Sync:
         account = next(of for of, output in self._outputs if output is outputs[0])
         for listing in self._listings(account, outputs):
             self._reading.append(listing)
-            yield Begin(listing)
+            yield AddSource(listing)
 
-    def _listed(self, outputs: Sequence[Output]) -> None:
+    def _listed(self, outputs: Sequence[StreamPartition]) -> None:
         for output in outputs:
             bookmarks = self._bookmarks_of(output.stream)
             if output.version.complete(bookmarks):
@@ -395,17 +407,23 @@ class Sync:
                 output.stream.activate()
                 output.version.activated()
 
-    def _listings(self, account: str | None, outputs: Sequence[Output]) -> Iterator[Source]:
+    def _listings(
+        self, account: str | None, outputs: Sequence[StreamPartition]
+    ) -> Iterator[Source]:
         for members in _families(outputs, lambda bookmark: bookmark.missing):
             yield self._listing(account, members)
 
     def _listing(
-        self, account: str | None, members: Sequence[Output], *, without_clocks: bool = False
+        self,
+        account: str | None,
+        members: Sequence[StreamPartition],
+        *,
+        without_clocks: bool = False,
     ) -> Source:
         start, run = self._start_of(members), self._run
         root = members[0].stream.root
         clocks = self._lacks_clocks(members[0]) and not without_clocks
-        kind = OnClocksFirst if clocks else _listing_of(root.object_type)
+        kind = BackfillWithTestClocks if clocks else _listing_of(root.object_type)
         return kind(members, root.listed, account=account, start=start, run=run)
 
     # Settings that shape rows.
@@ -466,11 +484,11 @@ class Sync:
 
 def _listing_of(
     object_type: ObjectType,
-) -> type[Listing | VariantListing | PaymentMethodListing]:
+) -> type[ListBackfill | VariantListing | PaymentMethodListing]:
     """The way to read a type's list, as its declaration says."""
     if object_type.other_paths:
         return PaymentMethodListing
-    return VariantListing if object_type.list_variants else Listing
+    return VariantListing if object_type.list_variants else ListBackfill
 
 
 def _list_all_again(bookmark: Bookmark, start: int) -> None:
@@ -496,11 +514,11 @@ def _list_earlier(bookmark: Bookmark, start: int, before: int, *, by_created: bo
 
 
 def _families(
-    outputs: Iterable[Output], left_of: Callable[[Bookmark], object]
-) -> Iterator[list[Output]]:
+    outputs: Iterable[StreamPartition], left_of: Callable[[Bookmark], object]
+) -> Iterator[list[StreamPartition]]:
     """A parent and its children, as long as they have the same left to read."""
 
-    def left(output: Output) -> tuple[str, str, bool]:
+    def left(output: StreamPartition) -> tuple[str, str, bool]:
         bookmark = output.bookmark
         return output.stream.root.name, repr(left_of(bookmark)), bookmark.clocks
 

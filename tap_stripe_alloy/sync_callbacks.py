@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from stripe_alloy.api.errors import PermissionMissing
-from tap_stripe_alloy.records.partitions import Output
+from stripe_alloy.api.errors import MissingPermissionError
+from tap_stripe_alloy.records.partitions import StreamPartition
 from tap_stripe_alloy.scheduler import Step
 
 
@@ -14,12 +14,12 @@ from tap_stripe_alloy.scheduler import Step
 class SyncCallbacks:
     """What a reader tells the sync."""
 
-    refused: Callable[[Sequence[Output], PermissionMissing], None]
+    refused: Callable[[Sequence[StreamPartition], MissingPermissionError], None]
     """The key may not read these."""
-    stale: Callable[[Sequence[Output], float, float], Sequence[Output]]
+    stale: Callable[[Sequence[StreamPartition], float, float], Sequence[StreamPartition]]
     """Which were last read longer ago than Stripe keeps events, at this time on its clock, if the
     events are needed from another time on."""
-    relist: Callable[[Sequence[Output]], Iterator[Step]]
+    relist: Callable[[Sequence[StreamPartition]], Iterator[Step]]
     """List these again from the beginning."""
-    listed: Callable[[Sequence[Output]], None]
+    listed: Callable[[Sequence[StreamPartition]], None]
     """The lists of these were read to their end."""

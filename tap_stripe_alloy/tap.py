@@ -25,7 +25,12 @@ from singer_sdk.singerlib import Catalog, Metadata
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from stripe_alloy.api.errors import AccountsRefused, SettingsError, StreamsRefused, StripeError
+from stripe_alloy.api.errors import (
+    AccountsRefused,
+    SettingsError,
+    StripeError,
+    UnreadableStreamsError,
+)
 from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES, ObjectType
 from stripe_alloy.api.schemas import api_version
 from stripe_alloy.api.timestamps import DAY
@@ -34,7 +39,7 @@ from stripe_alloy.singer_main import metrics_at_debug
 from stripe_alloy.singer_plugin import Plugin, run_plugin
 from stripe_alloy.stream_maps import sources_of
 from stripe_alloy.text_files import read_object
-from tap_stripe_alloy.access_check import lacking, verdict_on
+from tap_stripe_alloy.access_check import check_access, missing_permission_message
 from tap_stripe_alloy.expansions import propagate_expand
 from tap_stripe_alloy.input_checks import bookmarks_of, check_catalog, guess
 from tap_stripe_alloy.progress import Progress
@@ -49,8 +54,8 @@ if TYPE_CHECKING:
 
     from singer_sdk import Stream
 
-    from stripe_alloy.api.client import Transport
-    from stripe_alloy.api.errors import AccountRejected, PermissionMissing
+    from stripe_alloy.api.client import StripeClient
+    from stripe_alloy.api.errors import AccountAccessError, MissingPermissionError
     from stripe_alloy.connection import Connection
     from tap_stripe_alloy.records.conversion import Record
     from tap_stripe_alloy.scheduler import Batch
@@ -306,17 +311,23 @@ class TapStripeAlloy(Plugin, StreamOwner):
             only = next(iter(sync.rejections.values()))
             raise AccountsRefused(sync.rejections) if sync.reads_several_accounts else only
         if sync.refusals:
-            raise StreamsRefused(
-                {name: lacking(BY_NAME[name], error) for name, error in sync.refusals.items()}
+            raise UnreadableStreamsError(
+                {
+                    name: missing_permission_message(BY_NAME[name], error)
+                    for name, error in sync.refusals.items()
+                }
             )
 
-    def _tell_refusals(self, refusals: Mapping[str, PermissionMissing]) -> None:
+    def _tell_refusals(self, refusals: Mapping[str, MissingPermissionError]) -> None:
         for name, error in sorted(refusals.items()):
             self.logger.error(
-                "Stream %s was not read: %s %s", name, lacking(BY_NAME[name], error), error
+                "Stream %s was not read: %s %s",
+                name,
+                missing_permission_message(BY_NAME[name], error),
+                error,
             )
 
-    def _tell_rejections(self, rejections: Mapping[str, AccountRejected]) -> None:
+    def _tell_rejections(self, rejections: Mapping[str, AccountAccessError]) -> None:
         for account, error in sorted(rejections.items()):
             self.logger.error("Account %s was not read: %s", account, error)
 
@@ -347,7 +358,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
             direct=direct,
         )
 
-    def _connect(self) -> Transport:
+    def _connect(self) -> StripeClient:
         from stripe_alloy.connection import Connection  # noqa: PLC0415 - discovery needs none
 
         settings = self.settings
@@ -386,7 +397,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
             for stream in OBJECT_TYPES:
                 if self._told_to_stop:
                     sys.exit(TERMINATED)
-                verdicts[stream.name] = verdict_on(
+                verdicts[stream.name] = check_access(
                     stream, sync.transport, account, clocks=self.settings.clocks
                 )
         finally:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from stripe_alloy.api.params import Shape
+from stripe_alloy.api.params import ParamType
 from stripe_alloy.api.timestamps import unix_seconds
 
 Tree = Any
@@ -42,28 +42,28 @@ _DIGITS = 40
 _LARGEST = 2**63 - 1
 
 
-class Unwritable(ValueError):
+class InvalidRecord(ValueError):
     """A record holds what no parameter of Stripe's can take; the text says what and where."""
 
 
 # ---------------------------------------------------------------------- making trees
 
 
-def tree_of(value: Any, shape: Shape, path: str = "") -> Tree:
-    """The tree of a value; fields that are only read are left out. Raises `Unwritable`."""
+def tree_of(value: Any, shape: ParamType, path: str = "") -> Tree:
+    """The tree of a value; fields that are only read are left out. Raises `InvalidRecord`."""
     if value is None or value == "":
         return None
     if isinstance(value, dict):
         return _of_hash(value, shape, path)
     if isinstance(value, (list, tuple)):
         if shape.items is None:
-            raise Unwritable(f"{path}: expected {_expected(shape)}, got a list")
+            raise InvalidRecord(f"{path}: expected {_expected(shape)}, got a list")
         items = shape.items
         return [tree_of(entry, items, f"{path}[{i}]") for i, entry in enumerate(value)]
     return _text(value, shape, path)
 
 
-def _of_hash(value: Mapping[str, Any], shape: Shape, path: str) -> Tree:
+def _of_hash(value: Mapping[str, Any], shape: ParamType, path: str) -> Tree:
     if shape.items is not None and isinstance(value.get("data"), list):  # a list of Stripe's
         return tree_of(value["data"], shape, path)
     if shape.fields is not None and not ("object" in value and shape.scalars):
@@ -78,20 +78,20 @@ def _of_hash(value: Mapping[str, Any], shape: Shape, path: str) -> Tree:
         return {str(k): _of_entry(inner, values, f"{path}.{k}") for k, inner in value.items()}
     if "string" in shape.scalars and isinstance(value.get("id"), str):
         return value["id"]  # expanded; it is sent as its id
-    raise Unwritable(f"{path}: expected {_expected(shape)}, got an object")
+    raise InvalidRecord(f"{path}: expected {_expected(shape)}, got an object")
 
 
-def _of_entry(value: Any, shape: Shape, path: str) -> Tree:
+def _of_entry(value: Any, shape: ParamType, path: str) -> Tree:
     """An entry of a map; an object there is never a reference."""
     if isinstance(value, dict) and shape.fields is None and shape.values is None:
-        raise Unwritable(f"{path}: expected {_expected(shape)}, got an object")
+        raise InvalidRecord(f"{path}: expected {_expected(shape)}, got an object")
     return tree_of(value, shape, path)
 
 
-def _text(value: Any, shape: Shape, path: str) -> str:
-    """A scalar as it is sent: exactly what the value says, or `Unwritable`."""
+def _text(value: Any, shape: ParamType, path: str) -> str:
+    """A scalar as it is sent: exactly what the value says, or `InvalidRecord`."""
     if not (shape.scalars or shape.literals):
-        raise Unwritable(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
+        raise InvalidRecord(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
     if isinstance(value, str):
         return _of_text(value, shape, path)
     if isinstance(value, bool):
@@ -100,10 +100,10 @@ def _text(value: Any, shape: Shape, path: str) -> str:
         return str(value)  # the most frequent, and exact; `refusal` finds what does not fit
     if isinstance(value, (int, float, Decimal)):
         return _of_number(Decimal(str(value)), shape, path)
-    raise Unwritable(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
+    raise InvalidRecord(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
 
 
-def _of_text(value: str, shape: Shape, path: str) -> str:
+def _of_text(value: str, shape: ParamType, path: str) -> str:
     """Text, or what it says where another type is meant; `refusal` finds what does not fit."""
     if value in shape.literals:
         return value
@@ -116,32 +116,32 @@ def _of_text(value: str, shape: Shape, path: str) -> str:
     return value
 
 
-def _of_truth(value: bool, shape: Shape, path: str) -> str:
+def _of_truth(value: bool, shape: ParamType, path: str) -> str:
     if shape.is_time or (shape.scalars and not shape.scalars & {"boolean", "string"}):
-        raise Unwritable(f"{path}: must be {_expected(shape)}, got a boolean")
+        raise InvalidRecord(f"{path}: must be {_expected(shape)}, got a boolean")
     return "true" if value else "false"
 
 
-def _of_number(value: Decimal, shape: Shape, path: str) -> str:
+def _of_number(value: Decimal, shape: ParamType, path: str) -> str:
     if not value.is_finite() or (value and abs(value.adjusted()) > _DIGITS):
-        raise Unwritable(f"{path}: no number that Stripe takes")
+        raise InvalidRecord(f"{path}: no number that Stripe takes")
     if shape.is_time:
         return str(_seconds(value, shape, path))
     if shape.scalars & {"string", "number", "decimal"} or not shape.scalars:
         return digits(value)
     if "integer" not in shape.scalars:
-        raise Unwritable(f"{path}: must be {_expected(shape)}, got a number")
+        raise InvalidRecord(f"{path}: must be {_expected(shape)}, got a number")
     if value != value.to_integral_value() or abs(value) > _LARGEST:
-        raise Unwritable(f"{path}: must be an integer of at most 64 bits")
+        raise InvalidRecord(f"{path}: must be an integer of at most 64 bits")
     return str(int(value))
 
 
-def _seconds(value: str | Decimal, shape: Shape, path: str) -> int:
+def _seconds(value: str | Decimal, shape: ParamType, path: str) -> int:
     try:
         return _meant(unix_seconds_of(value, exact=True))
     except ValueError as error:
         others = "".join(f", or {literal!r}" for literal in shape.literals)
-        raise Unwritable(f"{path}: must be a time: {error}{others}") from None
+        raise InvalidRecord(f"{path}: must be a time: {error}{others}") from None
 
 
 def unix_seconds_of(value: Any, *, exact: bool = False) -> int:
@@ -194,7 +194,7 @@ def digits(number: float | Decimal) -> str:
     return "0" if text == "-0" else text
 
 
-def _expected(shape: Shape) -> str:
+def _expected(shape: ParamType) -> str:
     if shape.is_time:
         return "a time"
     if shape.fields is not None or shape.values is not None:
@@ -294,18 +294,18 @@ def filled(tree: Tree) -> Tree:
     return tree
 
 
-def shape_at(shape: Shape, path: Path) -> Shape:
+def shape_at(shape: ParamType, path: Path) -> ParamType:
     """The shape of what stands at a path of a tree of `shape`; that of text if unknown."""
     for name in path:
         inner = shape.items if shape.items is not None and shape.fields is None else None
         inner = inner or (shape.fields or {}).get(name) or shape.values
         if inner is None:
-            return Shape(scalars={"string"})
+            return ParamType(scalars={"string"})
         shape = inner
     return shape
 
 
-def with_time(shape: Shape, path: Path) -> Shape:
+def with_time(shape: ParamType, path: Path) -> ParamType:
     """Return a copy of a shape in which the integer at a path is a time; `*` is any entry."""
     if not path:
         return replace(shape, is_time=True)
@@ -319,7 +319,7 @@ def with_time(shape: Shape, path: Path) -> Shape:
     return replace(shape, values=with_time(shape.values, rest))
 
 
-def reaches(shape: Shape, path: Path) -> bool:
+def reaches(shape: ParamType, path: Path) -> bool:
     """Whether a parameter of this shape stands at a path."""
     for name in path:
         inner = (shape.fields or {}).get(name) or shape.values
@@ -329,7 +329,7 @@ def reaches(shape: Shape, path: Path) -> bool:
     return True
 
 
-def pruned(tree: Tree, shape: Shape) -> Tree:
+def pruned(tree: Tree, shape: ParamType) -> Tree:
     """The tree without what a parameter of this shape does not take."""
     if isinstance(tree, dict) and shape.fields is not None:
         known = shape.fields
@@ -337,7 +337,7 @@ def pruned(tree: Tree, shape: Shape) -> Tree:
     return tree
 
 
-def refusal(leaf: Tree, shape: Shape) -> str | None:
+def refusal(leaf: Tree, shape: ParamType) -> str | None:
     """Why Stripe would not take a leaf, as far as its types tell."""
     if is_empty(leaf):
         text = "string" in shape.scalars and not shape.literals

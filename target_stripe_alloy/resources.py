@@ -13,11 +13,11 @@ import msgspec
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
-from stripe_alloy.api.params import Shape, shape_of, union
+from stripe_alloy.api.params import ParamType, param_type, union
 from stripe_alloy.api.paths import segment
 from stripe_alloy.api.schemas import generated
 from target_stripe_alloy import normalize as readings
-from target_stripe_alloy.params_tree import Path, Unwritable, with_time
+from target_stripe_alloy.params_tree import InvalidRecord, Path, with_time
 
 CREATE, UPDATE, DELETE = "create", "update", "delete"
 ACTION = "_action"
@@ -156,19 +156,19 @@ class Resource:
         return BY_NAME[self.stream].permission.replace(": read", ": write")
 
     @cached_property
-    def created(self) -> Mapping[str, Shape]:
+    def created(self) -> Mapping[str, ParamType]:
         """Parameters of a new one."""
         return self._fields(self.create)
 
     @cached_property
-    def updated(self) -> Mapping[str, Shape]:
+    def updated(self) -> Mapping[str, ParamType]:
         """Parameters of an update."""
         return self._fields(self.update)
 
     @cached_property
     def needed(self) -> frozenset[str]:
         """Parameters that a new one must have."""
-        return frozenset(shape_of(self.create).needed) if self.create else frozenset()
+        return frozenset(param_type(self.create).needed) if self.create else frozenset()
 
     def also_needed(self, params: Mapping[str, Any]) -> frozenset[str]:
         """Parameters that a new one with these ones must have as well."""
@@ -177,10 +177,14 @@ class Resource:
         )
 
     @cached_property
-    def shape(self) -> Shape:
+    def shape(self) -> ParamType:
         """All parameters, those of an update where both have one."""
-        more = {name: Shape(scalars={"string"}) for name in (self.attached_to, self.within) if name}
-        shape = union(Shape(fields={**more, **self.created}), Shape(fields=dict(self.updated)))
+        more = {
+            name: ParamType(scalars={"string"}) for name in (self.attached_to, self.within) if name
+        }
+        shape = union(
+            ParamType(fields={**more, **self.created}), ParamType(fields=dict(self.updated))
+        )
         for path in _times_of(self.stream):
             shape = with_time(shape, path)
         return shape
@@ -207,8 +211,8 @@ class Resource:
         entries = generated("_expandable")[self.stream]
         return frozenset(path for path, entry in entries.items() if entry["kind"] == "include")
 
-    def _fields(self, params: str) -> Mapping[str, Shape]:
-        fields = (shape_of(params).fields or {}) if params else {}
+    def _fields(self, params: str) -> Mapping[str, ParamType]:
+        fields = (param_type(params).fields or {}) if params else {}
         out = self.ignored | _NOT_PARAMETERS
         return {name: shape for name, shape in fields.items() if name not in out}
 
@@ -224,7 +228,7 @@ def _segment(object_id: str) -> str:
     try:
         return segment(object_id)
     except ValueError as error:
-        raise Unwritable(f"id: {error}") from None
+        raise InvalidRecord(f"id: {error}") from None
 
 
 def _set(*names: str) -> frozenset[str]:

@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from stripe_alloy.api.errors import SettingsError
 from target_stripe_alloy.plan.plan_types import EXTERNAL
-from target_stripe_alloy.plan.record_keys import Keys, UnusableKey
+from target_stripe_alloy.plan.record_keys import RecordKey, UnusableKey
 from target_stripe_alloy.resources import BY_STREAM
-from target_stripe_alloy.write.queued_records import Job, StreamKind
+from target_stripe_alloy.write.queued_records import IncomingStream, QueuedRecord
 
 if TYPE_CHECKING:
     from singer_sdk import Target
@@ -57,14 +57,14 @@ class StripeSink(RecordSink):
         self._report = owner.report
         self._resource = resource
         self._policy = owner.settings.policy
-        self._kind: StreamKind | None = None
-        self._jobs: list[Job] = []
+        self._kind: IncomingStream | None = None
+        self._jobs: list[QueuedRecord] = []
         self._size = 0
         self._since = 0.0
 
     def kind_of(
         self, source: str, schema: Mapping[str, Any], key_properties: Sequence[str]
-    ) -> StreamKind:
+    ) -> IncomingStream:
         """Return what the records of a source stream are that come here, and declare it.
 
         Several may come to one sink, each with a SCHEMA of its own.
@@ -72,9 +72,9 @@ class StripeSink(RecordSink):
         resource, policy = self._resource, self._policy
         names = key_properties if policy.id_mode == EXTERNAL else ("id",)
         metadata = schema["properties"].get("metadata", {})
-        kind = StreamKind(
+        kind = IncomingStream(
             resource,
-            Keys(policy.id_mode, names, policy.match_by.get(resource.stream, ())),
+            RecordKey(policy.id_mode, names, policy.match_by.get(resource.stream, ())),
             whole=not isinstance(metadata, dict) or "properties" not in metadata,
             source=source,
             key_properties=tuple(key_properties),
@@ -87,7 +87,7 @@ class StripeSink(RecordSink):
         """A record that Stripe cannot take is set aside by itself, it does not stop the run."""
         return
 
-    def take(self, record: dict[str, Any], kind: StreamKind) -> None:
+    def take(self, record: dict[str, Any], kind: IncomingStream) -> None:
         """Take a record of a source stream."""
         if kind is not self._kind:
             self.flush()
@@ -114,13 +114,13 @@ class StripeSink(RecordSink):
         if not self._jobs:
             self._since = time.monotonic()
         digest, size = self._engine.fingerprint(record)
-        self._jobs.append(Job(kind, key, record, number, digest, keys.label(record), size))
+        self._jobs.append(QueuedRecord(kind, key, record, number, digest, keys.label(record), size))
         self._size += size
         if len(self._jobs) >= BATCH or self._size >= BATCH_BYTES:
             self.flush()
 
-    def _set_aside(self, kind: StreamKind, record: dict[str, Any], why: str) -> None:
-        job = Job(kind, "", record, self._engine.watermark.last, b"")
+    def _set_aside(self, kind: IncomingStream, record: dict[str, Any], why: str) -> None:
+        job = QueuedRecord(kind, "", record, self._engine.watermark.last, b"")
         self._engine.reject(job, why)
 
     def flush(self, *, older_than: float = 0.0) -> None:

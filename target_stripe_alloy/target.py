@@ -20,7 +20,7 @@ from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
 from typing_extensions import override
 
-from stripe_alloy.api.client import Transport
+from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.connection import Connection
 from stripe_alloy.singer_main import forget_output, metrics_at_debug
@@ -39,7 +39,7 @@ from target_stripe_alloy.messages import (
     state_of,
     stream_of,
 )
-from target_stripe_alloy.plan.record_keys import Keys, UnusableKey
+from target_stripe_alloy.plan.record_keys import RecordKey, UnusableKey
 from target_stripe_alloy.rejects import Entry, Origin, RejectContext, Sorted, sort_lines
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import BY_STREAM
@@ -51,7 +51,7 @@ from target_stripe_alloy.write.engine import Engine
 from target_stripe_alloy.write.invoice_preview import Previews
 from target_stripe_alloy.write.journal import Journal, Scope
 from target_stripe_alloy.write.object_reader import Objects
-from target_stripe_alloy.write.queued_records import Job, StreamKind
+from target_stripe_alloy.write.queued_records import IncomingStream, QueuedRecord
 
 _logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class TargetStripeAlloy(Plugin, Target):
         self._lost: OutputLost | None = None
         self._ended = threading.Event()
         self._mapped: dict[str, Sequence[StreamMap]] = {}
-        self._kinds: dict[str, list[StreamKind | None]] = {}
+        self._kinds: dict[str, list[IncomingStream | None]] = {}
         """What the records of a source stream are, for each of its stream maps."""
         reader = self.message_reader
         assert isinstance(reader, Reader)  # noqa: S101 - the class says so
@@ -155,7 +155,7 @@ class TargetStripeAlloy(Plugin, Target):
         )
 
     @property
-    def transport(self) -> Transport:
+    def transport(self) -> StripeClient:
         """The way to Stripe; in a dry run it only reads, which a preview does too."""
         return self._connection.transport
 
@@ -285,7 +285,7 @@ class TargetStripeAlloy(Plugin, Target):
                 self._kinds[name] = [self._kind_from(name, each) for each in maps]
                 self._mapped[name] = maps
 
-    def _kind_from(self, name: str, stream_map: StreamMap) -> StreamKind | None:
+    def _kind_from(self, name: str, stream_map: StreamMap) -> IncomingStream | None:
         """What the records of a stream are after a stream map; None if it removes them."""
         if isinstance(stream_map, RemoveRecordTransform):
             return None
@@ -370,7 +370,7 @@ class TargetStripeAlloy(Plugin, Target):
         """Write rejected records again, in the order they came; returns which could be."""
         try:
             found = sort_lines(lines, self.reject_context, self._journal.knows_run)
-            kinds: dict[Any, StreamKind] = {}
+            kinds: dict[Any, IncomingStream] = {}
             for place, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
                 name = (entry.stream, entry.source, tuple(entry.key_properties), entry.whole)
                 if name not in kinds:
@@ -384,13 +384,13 @@ class TargetStripeAlloy(Plugin, Target):
         self.process_endofpipe()
         return found
 
-    def _kind_of(self, entry: Entry) -> StreamKind:
+    def _kind_of(self, entry: Entry) -> IncomingStream:
         match = self.settings.policy.match_by.get(entry.stream, ())
-        keys = Keys(entry.id_mode, entry.key_properties, match)
+        keys = RecordKey(entry.id_mode, entry.key_properties, match)
         resource = BY_STREAM[entry.stream]
-        return StreamKind(resource, keys, whole=entry.whole, source=entry.source)
+        return IncomingStream(resource, keys, whole=entry.whole, source=entry.source)
 
-    def _replay_record(self, kind: StreamKind, place: int, entry: Entry) -> None:
+    def _replay_record(self, kind: IncomingStream, place: int, entry: Entry) -> None:
         self.report.read(entry.stream)
         engine, record, why = self.engine, entry.record, "it has no key"
         try:
@@ -401,7 +401,9 @@ class TargetStripeAlloy(Plugin, Target):
         number = engine.watermark.issue() if key else engine.watermark.last
         digest, size = engine.fingerprint(record)
         label = kind.keys.label(record) if key else ""
-        job = Job(kind, key or "", record, number, digest, label, size, place, entry.position)
+        job = QueuedRecord(
+            kind, key or "", record, number, digest, label, size, place, entry.position
+        )
         if key is None:
             engine.reject(job, why)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy.api.errors import PermissionMissing
+from stripe_alloy.api.errors import MissingPermissionError
 from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.resources import RESOURCES as KNOWN
@@ -77,7 +77,7 @@ def test_a_write_that_lacks_its_permission_names_it(
     account: Emulator, tmp_path: Path, resource: Resource
 ) -> None:
     account.keys.add(KEY, {_owner(resource): "read"})
-    with pytest.raises(PermissionMissing) as caught:
+    with pytest.raises(MissingPermissionError) as caught:
         write(account, tmp_path, _edit(account, resource), api_key=KEY)
     assert f"Writing {resource.stream} needs '{resource.permission}'" in str(caught.value)
     assert f"rak_{_permission(resource)}_write" in str(caught.value)

@@ -29,8 +29,8 @@ from urllib3.exceptions import HTTPError
 from stripe_alloy.api import errors
 from stripe_alloy.api import lenient_json as lenient
 from stripe_alloy.api.deadlines import Watch
-from stripe_alloy.api.errors import Failure, StripeError
-from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.api.errors import ErrorDetails, StripeError
+from stripe_alloy.api.rate_limiter import RateLimiter
 from stripe_alloy.api.responses import Expected, OnePage, Trail
 
 _logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ Decode = Callable[[bytes], Any]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A 2xx from Stripe."""
 
     body: Any
@@ -202,7 +202,7 @@ class _Wire:
         self._adapter.close()
 
 
-class Transport:
+class StripeClient:
     """Sends requests; safe to use from several threads.
 
     With `read_only` it refuses, before anything is sent, whatever is neither a GET nor the request
@@ -215,7 +215,7 @@ class Transport:
         api_key: str,
         api_url: str,
         api_version: str,
-        budget: Budget,
+        budget: RateLimiter,
         max_concurrency: int,
         read_only: bool = False,
         sleep: Callable[[float], None] | None = None,
@@ -281,7 +281,7 @@ class Transport:
         account: str | None = None,
         decode: Decode | None = None,
         expected: Expected | None = None,
-    ) -> Answer:
+    ) -> Response:
         """GET `path`; raises a `StripeError` when it, or what is `expected`, cannot be had."""
         return self.request("GET", path, params, account=account, decode=decode, expected=expected)
 
@@ -310,7 +310,7 @@ class Transport:
         idempotency_key: str | None = None,
         decode: Decode | None = None,
         expected: Expected | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send until answered, refused or out of patience; `params` as text goes out as it is.
 
         A POST is sent again only with an `idempotency_key`: without one, nobody could tell
@@ -329,9 +329,9 @@ class Transport:
             return self._beside(lambda: self._retry(asking, headers))
         return self._retry(asking, headers)
 
-    def _beside(self, send: Callable[[], Answer]) -> Answer:
+    def _beside(self, send: Callable[[], Response]) -> Response:
         """Send from another thread: this one is to hear of signals, and then to wait no longer."""
-        outcome: SimpleQueue[Answer | BaseException] = SimpleQueue()
+        outcome: SimpleQueue[Response | BaseException] = SimpleQueue()
 
         def run() -> None:
             try:
@@ -345,16 +345,16 @@ class Transport:
                 found = outcome.get(timeout=LOOK_EVERY)
             except Empty:
                 if self._closed.is_set():
-                    raise errors.StripeUnavailable(Failure("The run was stopped")) from None
+                    raise errors.StripeUnavailable(ErrorDetails("The run was stopped")) from None
                 continue
             if isinstance(found, BaseException):
                 raise found
             return found
 
-    def _retry(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+    def _retry(self, asking: _Asking, headers: Mapping[str, str]) -> Response:
         tries = 0
 
-        def send() -> Answer:
+        def send() -> Response:
             nonlocal tries
             tries += 1
             return self._send(asking, headers)
@@ -362,20 +362,20 @@ class Transport:
         answer = self._retrying(send)
         return answer if tries == 1 else replace(answer, tries=tries)
 
-    def _send(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+    def _send(self, asking: _Asking, headers: Mapping[str, str]) -> Response:
         try:
             return self._send_once(asking, headers)
         except StripeError as error:
             error.failure = replace(error.failure, asked=f"{asking.method} {asking.path}")
             raise
 
-    def _send_once(self, asking: _Asking, headers: Mapping[str, str]) -> Answer:
+    def _send_once(self, asking: _Asking, headers: Mapping[str, str]) -> Response:
         account, endpoint = asking.account, endpoint_of(asking.method, asking.path)
         wait = self.budget.reserve(account, endpoint, time.monotonic())
         if wait > 0:
             self._sleep(wait)
         if self._closed.is_set():
-            raise errors.StripeUnavailable(Failure("The run was stopped"))
+            raise errors.StripeUnavailable(ErrorDetails("The run was stopped"))
         with self._lock:
             self.requests_sent[endpoint] += 1
         sent_at = time.time()
@@ -387,7 +387,7 @@ class Transport:
         except errors.RateLimited as error:
             self._slow_down(account, endpoint, error.failure)
             raise
-        except errors.NotFound as error:
+        except errors.NotFoundError as error:
             if asking.expected and not asking.expected.denies(error.failure):
                 what = f"answered 404 without Stripe's `resource_missing`: {error.failure.message}"
                 raise self._broken(response, what) from None
@@ -395,7 +395,7 @@ class Transport:
         request_id = response.headers.get("Request-Id")
         skew = self._skew or 0.0
         behind = self._dates > 1 or self._passed > received_at
-        return Answer(
+        return Response(
             body,
             request_id,
             sent_at=sent_at + skew,
@@ -414,7 +414,7 @@ class Transport:
                 raise errors.SettingsError(
                     _CERTIFICATE.format(self.api_url, _reason(error))
                 ) from None
-            failure = Failure(f"No answer from {self.api_url}: {_reason(error)}")
+            failure = ErrorDetails(f"No answer from {self.api_url}: {_reason(error)}")
             raise errors.StripeUnavailable(failure, retry=True) from None
         except OSError as error:
             raise errors.SettingsError(f"No connection to {self.api_url}: {error}") from None
@@ -438,20 +438,20 @@ class Transport:
 
     def _broken(self, response: BaseHTTPResponse, what: str) -> StripeError:
         """An answer that is not what was asked for: a second one may be."""
-        failure = Failure(
+        failure = ErrorDetails(
             f"{self.api_url} {what}",
             status=response.status,
             request_id=response.headers.get("Request-Id"),
         )
         return errors.StripeUnavailable(failure, retry=not _replayed(response))
 
-    def _slow_down(self, account: str | None, endpoint: str, failure: Failure) -> None:
+    def _slow_down(self, account: str | None, endpoint: str, failure: ErrorDetails) -> None:
         with self._lock:
             self.rate_limited += 1
         if failure.code != LOCK_TIMEOUT:
             self.budget.slow_down(account, endpoint, failure.reason, time.monotonic())
 
-    def timed(self, answer: Answer) -> Answer:
+    def timed(self, answer: Response) -> Response:
         """Ask a second time for the time where one answer alone puts our clock behind by days."""
         if answer.sent_at - answer.safe_at <= CLOCK_AHEAD:
             return answer
@@ -544,19 +544,19 @@ def _error(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) ->
     if status < HTTPStatus.BAD_REQUEST or _is_a_strangers(failure):
         kind: type[StripeError] = errors.StripeUnavailable
     elif failure.code == ACCOUNT_INVALID:
-        kind = errors.AccountRejected
+        kind = errors.AccountAccessError
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = errors.StripeUnavailable
     else:
-        kind = _KINDS.get(status, errors.RequestRefused)
+        kind = _KINDS.get(status, errors.InvalidRequestError)
     return kind(failure, retry=_retry(response, body, failure))
 
 
 _KINDS: Mapping[int, type[StripeError]] = {
-    401: errors.KeyRejected,
-    403: errors.PermissionMissing,
-    404: errors.NotFound,
-    409: errors.Conflict,
+    401: errors.AuthenticationError,
+    403: errors.MissingPermissionError,
+    404: errors.NotFoundError,
+    409: errors.ConcurrentRequestError,
     429: errors.RateLimited,
 }
 
@@ -569,12 +569,12 @@ def _replayed(response: BaseHTTPResponse) -> bool:
     return response.headers.get("Idempotent-Replayed") == "true"
 
 
-def _is_a_strangers(failure: Failure) -> bool:
+def _is_a_strangers(failure: ErrorDetails) -> bool:
     """Whether it denies something in Stripe's place: a proxy's page, say, or an empty 404."""
     return failure.status in _DENIALS and not failure.stripes_own
 
 
-def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None, failure: Failure) -> bool:
+def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None, failure: ErrorDetails) -> bool:
     """Stripe's own word first; else what a second try can mend."""
     if _replayed(response):
         return False  # the same key gets the same answer, a whole day long
@@ -587,11 +587,11 @@ def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None, failure: Fai
     return broken or status in (409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> Failure:
+def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> ErrorDetails:
     error = (body or {}).get("error")
     if not isinstance(error, dict):
         error = {}
-    return Failure(
+    return ErrorDetails(
         message=str(error.get("message") or _unexplained(response, body, url)),
         status=response.status,
         type=_text(error.get("type")),

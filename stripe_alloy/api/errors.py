@@ -48,7 +48,7 @@ class SettingsError(AlloyError):
     """A setting is wrong: whoever configured the pipeline must mend it."""
 
 
-class StreamsRefused(AlloyError):
+class UnreadableStreamsError(AlloyError):
     """All else was read, but for some streams the key lacks a permission."""
 
     def __init__(self, lacking: Mapping[str, str]) -> None:
@@ -68,7 +68,7 @@ class AccountsRefused(AlloyError):
 
 
 @dataclass(frozen=True)
-class Failure:
+class ErrorDetails:
     """What is known of a request that failed: Stripe's handles, never a key or a whole body."""
 
     message: str
@@ -106,7 +106,7 @@ class StripeError(AlloyError):
 
     advice = ""
 
-    def __init__(self, failure: Failure, *, retry: bool = False) -> None:
+    def __init__(self, failure: ErrorDetails, *, retry: bool = False) -> None:
         super().__init__(str(failure))
         self.failure = failure
         self.retry = retry
@@ -131,13 +131,13 @@ class StripeError(AlloyError):
         return self.failure.code == "resource_missing" and self.failure.stripes_own
 
 
-class KeyRejected(StripeError):
+class AuthenticationError(StripeError):
     """401: the key is wrong, revoked or expired."""
 
     advice = "Check `api_key`: Stripe does not accept it (wrong, revoked or expired)."
 
 
-class PermissionMissing(StripeError):
+class MissingPermissionError(StripeError):
     """403: the key may not do this."""
 
     needs: str | None = None
@@ -165,13 +165,13 @@ class PermissionMissing(StripeError):
         return self.failure.stripes_own and not self.of_endpoint
 
 
-class AccountRejected(StripeError):
+class AccountAccessError(StripeError):
     """403 `account_invalid`: the key has no access to the account that was named."""
 
     advice = "Check `account_ids`: the key has no access to this account."
 
 
-class RequestRefused(StripeError):
+class InvalidRequestError(StripeError):
     """Another 4xx: the request is wrong, or its object's state forbids it."""
 
     @property
@@ -181,11 +181,11 @@ class RequestRefused(StripeError):
         return self.failure.stripes_own and not about_request
 
 
-class NotFound(RequestRefused):
+class NotFoundError(InvalidRequestError):
     """404: no such object, or no such URL."""
 
 
-class Conflict(RequestRefused):
+class ConcurrentRequestError(InvalidRequestError):
     """409: another request with this idempotency key or on this object is under way."""
 
     @property

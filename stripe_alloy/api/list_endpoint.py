@@ -15,7 +15,7 @@ NO_UPPER_BOUND = 1 << 40
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListEndpoint:
     """A list of Stripe's."""
 
     path: str
@@ -46,12 +46,12 @@ class Listed:
         return params + [("expand[]", f"data.{path}") for path in self.expand]
 
 
-def on_clock(source: JSON) -> bool:
+def is_on_test_clock(source: JSON) -> bool:
     """Whether an object is on a test clock."""
     return bool(source.get("test_clock"))
 
 
-def cut_short(source: JSON, path: Sequence[str]) -> dict[str, Any] | None:
+def truncated_list(source: JSON, path: Sequence[str]) -> dict[str, Any] | None:
     """The list at a path inside an object, if it holds only its first entries."""
     inner: Any = source
     for key in path:
@@ -62,7 +62,7 @@ def cut_short(source: JSON, path: Sequence[str]) -> dict[str, Any] | None:
     return found if found.get("has_more") else None
 
 
-def lists_cut_short(source: JSON, listed: Listed) -> Iterator[tuple[str, dict[str, Any]]]:
+def truncated_lists(source: JSON, listed: ListEndpoint) -> Iterator[tuple[str, dict[str, Any]]]:
     """(path, list) of each list in an object that holds only its first entries.
 
     What is expanded may hold lists anywhere; else only the known places are looked at.
@@ -71,7 +71,7 @@ def lists_cut_short(source: JSON, listed: Listed) -> Iterator[tuple[str, dict[st
         yield from _anywhere(source, "")
         return
     for path in listed.nested:
-        found = cut_short(source, path)
+        found = truncated_list(source, path)
         if found:
             yield ".".join(path), found
 

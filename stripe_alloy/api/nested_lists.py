@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from stripe_alloy.api.client import PAGE_SIZE
-from stripe_alloy.api.errors import NotFound, StripeError
+from stripe_alloy.api.errors import NotFoundError, StripeError
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.list_endpoint import Listed, lists_cut_short
+from stripe_alloy.api.list_endpoint import ListEndpoint, truncated_lists
 from stripe_alloy.api.paths import encoded_in, item_path
 from stripe_alloy.api.requests import Gather, GetRequest, Reader
 from stripe_alloy.api.responses import OneObject, Trail
@@ -23,14 +23,14 @@ _logger = logging.getLogger(__name__)
 class NestedLists:
     """Completes the lists inside the objects of a list."""
 
-    listed: Listed
+    listed: ListEndpoint
     account: str | None
     stream: str | None = None
     """The stream that errors name, where that is not all of the source."""
 
     def complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Return the objects with their lists complete, without those deleted in the meantime."""
-        cut = [list(lists_cut_short(source, self.listed)) for source in objects]
+        cut = [list(truncated_lists(source, self.listed)) for source in objects]
         if not any(cut):
             return list(objects)
         found = yield Gather([self._complete(*pair) for pair in zip(objects, cut, strict=True)])
@@ -41,7 +41,7 @@ class NestedLists:
     ) -> Reader[JSON | None]:
         try:
             yield Gather([self._fill(source, path, truncated) for path, truncated in cut])
-        except NotFound:
+        except NotFoundError:
             if not source.get("id") or not (yield from self._is_deleted(source)):
                 raise
             _logger.info("%s was deleted while it was read", source["id"])
@@ -57,7 +57,11 @@ class NestedLists:
                 if _cursor_gone(error, truncated) and trail.restart():
                     truncated["data"].clear()  # read it from the beginning
                     continue
-                if not error.of_one_object or isinstance(error, NotFound) or not source.get("id"):
+                if (
+                    not error.of_one_object
+                    or isinstance(error, NotFoundError)
+                    or not source.get("id")
+                ):
                     raise
                 _logger.warning("%s %s of %s stays cut short.", error, path, source["id"])
                 return
@@ -72,7 +76,7 @@ class NestedLists:
                 [
                     self._fill(source, f"{path}.data.{inner}", truncated)
                     for entry in entries
-                    for inner, truncated in lists_cut_short(entry, self.listed)
+                    for inner, truncated in truncated_lists(entry, self.listed)
                 ]
             )
 
@@ -99,7 +103,7 @@ class NestedLists:
                 of=OneObject(str(source.get("object")), source["id"]),
                 stream=self.stream,
             )
-        except NotFound:
+        except NotFoundError:
             return True
         return bool(answer.body.get("deleted"))
 

@@ -15,22 +15,22 @@ _WRAPPERS = ("NotRequired", "Optional", "Required")
 
 
 @dataclass
-class Shape:
+class ParamType:
     """The values a parameter may have; a union has several of these set."""
 
     scalars: set[str] = field(default_factory=set)
     literals: list[str] = field(default_factory=list)
-    fields: dict[str, Shape] | None = None
+    fields: dict[str, ParamType] | None = None
     needed: set[str] = field(default_factory=set)
-    items: Shape | None = None
-    values: Shape | None = None  # of a map with free keys
+    items: ParamType | None = None
+    values: ParamType | None = None  # of a map with free keys
     clearable: bool = False
     doc: str = ""
     """What Stripe says of the parameter."""
     is_time: bool = False
     """Whether an integer is Unix seconds; set by whoever knows."""
 
-    def merge(self, other: Shape) -> Shape:
+    def merge(self, other: ParamType) -> ParamType:
         """A union of two shapes."""
         self.scalars |= other.scalars
         self.literals += other.literals
@@ -43,14 +43,14 @@ class Shape:
         return self
 
 
-def union(one: Shape, other: Shape) -> Shape:
+def union(one: ParamType, other: ParamType) -> ParamType:
     """A new shape of what either takes, at any depth."""
     fields = None
     if one.fields is not None or other.fields is not None:
         mine, theirs = one.fields or {}, other.fields or {}
         fields = {**mine, **theirs}
         fields.update({name: union(mine[name], theirs[name]) for name in mine.keys() & theirs})
-    return Shape(
+    return ParamType(
         one.scalars | other.scalars,
         list(dict.fromkeys([*one.literals, *other.literals])),
         fields,
@@ -63,7 +63,7 @@ def union(one: Shape, other: Shape) -> Shape:
 
 
 @cache
-def shape_of(params: str) -> Shape:
+def param_type(params: str) -> ParamType:
     """The shape of a class of `stripe.params`, such as `CustomerListParams`.
 
     One of a package inside it is named so: `test_helpers.TestClockListParams`.
@@ -89,11 +89,11 @@ class _Reader:
 
     def __init__(self, classes: dict[str, ast.ClassDef]) -> None:
         self._classes = classes
-        self._done: dict[str, Shape] = {}
+        self._done: dict[str, ParamType] = {}
 
-    def of_class(self, name: str) -> Shape:
+    def of_class(self, name: str) -> ParamType:
         if name not in self._done:
-            shape = self._done[name] = Shape()
+            shape = self._done[name] = ParamType()
             shape.fields = {}
             body = self._classes[name].body
             for node, after in zip(body, [*body[1:], None], strict=True):
@@ -103,20 +103,20 @@ class _Reader:
             self._functional(shape, name)
         return self._done[name]
 
-    def _add(self, shape: Shape, name: str, annotation: ast.expr) -> None:
+    def _add(self, shape: ParamType, name: str, annotation: ast.expr) -> None:
         assert shape.fields is not None  # noqa: S101 - a class always has fields
         optional = _head(annotation) == "NotRequired"
         shape.fields[name] = self.of(annotation)
         if not optional:
             shape.needed.add(name)
 
-    def _functional(self, shape: Shape, name: str) -> None:
+    def _functional(self, shape: ParamType, name: str) -> None:
         """`_XBase = TypedDict("XBase", {"in": ...})` holds names that are Python keywords."""
         for base in self._classes[name].bases:
             if isinstance(base, ast.Name) and base.id in self._classes:
                 shape.merge(self.of_class(base.id))
 
-    def of(self, node: ast.expr) -> Shape:
+    def of(self, node: ast.expr) -> ParamType:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return self.of(ast.parse(node.value, mode="eval").body)
         if isinstance(node, ast.BinOp):
@@ -125,16 +125,16 @@ class _Reader:
             return self._generic(node)
         if isinstance(node, ast.Name):
             return self._named(node.id)
-        return Shape()
+        return ParamType()
 
-    def _named(self, name: str) -> Shape:
+    def _named(self, name: str) -> ParamType:
         if name in _SCALARS:
-            return Shape(scalars={_SCALARS[name]})
+            return ParamType(scalars={_SCALARS[name]})
         if name in self._classes:
-            return Shape().merge(self.of_class(name))
-        return Shape(scalars={"string"})
+            return ParamType().merge(self.of_class(name))
+        return ParamType(scalars={"string"})
 
-    def _generic(self, node: ast.Subscript) -> Shape:
+    def _generic(self, node: ast.Subscript) -> ParamType:
         head = _head(node)
         arguments = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if head in _WRAPPERS:
@@ -142,17 +142,17 @@ class _Reader:
         if head == "Literal":
             return _literal([str(a.value) for a in arguments if isinstance(a, ast.Constant)])
         if head == "List":
-            return Shape(items=self.of(arguments[0]))
+            return ParamType(items=self.of(arguments[0]))
         if head in ("Dict", "UntypedStripeObject"):
-            return Shape(values=self.of(arguments[-1]))
-        shape = Shape()
+            return ParamType(values=self.of(arguments[-1]))
+        shape = ParamType()
         for argument in arguments:
             shape.merge(self.of(argument))
         return shape
 
 
-def _literal(values: list[str]) -> Shape:
-    return Shape(literals=[value for value in values if value], clearable="" in values)
+def _literal(values: list[str]) -> ParamType:
+    return ParamType(literals=[value for value in values if value], clearable="" in values)
 
 
 def _text_of(node: ast.stmt | None) -> str:

@@ -24,7 +24,7 @@ COOL_DOWN = 1.0
 
 
 @dataclass
-class Pace:
+class Rate:
     """Evenly spaced turns: `rate` a second now, `ceiling` at most."""
 
     ceiling: float
@@ -58,7 +58,7 @@ class Pace:
         self._recovers_from = now
 
 
-class Budget:
+class RateLimiter:
     """Turns for requests; one per key. Thread-safe.
 
     `per_second` is the account's limit (None: no limit at all, for a server without one). Each
@@ -72,7 +72,7 @@ class Budget:
             ENDPOINT_PER_SECOND * HEADROOM * raised, self._global_ceiling
         )
         """Requests a second of one endpoint, when nothing slows it down."""
-        self._paces: dict[tuple[str | None, str | None], Pace] = {}
+        self._paces: dict[tuple[str | None, str | None], Rate] = {}
         self._lock = threading.Lock()
 
     def reserve(self, account: str | None, endpoint: str, now: float) -> float:
@@ -96,12 +96,12 @@ class Budget:
         with self._lock:
             self._pace(account, None if whole_account else endpoint).slow_down(now)
 
-    def _pace(self, account: str | None, endpoint: str | None) -> Pace:
+    def _pace(self, account: str | None, endpoint: str | None) -> Rate:
         ceiling = self._global_ceiling if endpoint is None else self.ceiling_of_endpoint
-        return self._paces.setdefault((account, endpoint), Pace(ceiling))
+        return self._paces.setdefault((account, endpoint), Rate(ceiling))
 
 
-def budget_for(api_key: str, max_requests_per_second: float | None) -> Budget:
+def budget_for(api_key: str, max_requests_per_second: float | None) -> RateLimiter:
     """The budget of a key: Stripe's limit for its mode, or the user's own figure."""
     documented = LIVE_PER_SECOND if "_live_" in api_key else TEST_PER_SECOND
-    return Budget(max_requests_per_second or documented, documented=documented)
+    return RateLimiter(max_requests_per_second or documented, documented=documented)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from stripe_alloy.api.client import Answer, Decode, Params, Transport
+from stripe_alloy.api.client import Decode, Params, Response, StripeClient
 from stripe_alloy.api.errors import StripeError
 from stripe_alloy.api.responses import OneObject, OnePage, Trail
 
@@ -38,7 +38,7 @@ class GetRequest:
     timed: bool = False
     """Whether bookmarks follow from when it is answered."""
 
-    def send(self, transport: Transport) -> Answer:
+    def send(self, transport: StripeClient) -> Response:
         """Send it."""
         answer = transport.get(
             self.path,
@@ -64,7 +64,7 @@ class Gather:
 Reader = Generator[GetRequest | Gather, Any, T]
 
 
-def run(reader: Reader[T], send: Callable[[GetRequest], Answer]) -> T:
+def run(reader: Reader[T], send: Callable[[GetRequest], Response]) -> T:
     """Run a reader to its end, one request after the other, and return its result."""
     outcome: Any = None
     while True:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stripe_alloy.api.errors import Failure
+from stripe_alloy.api.errors import ErrorDetails
 
 MISSING = "resource_missing"
 """The code of Stripe's own word that an object does not exist."""
@@ -28,7 +28,7 @@ class Expected(Protocol):
     def problem(self, body: Any) -> str | None:
         """Say why a body is not that answer; None if it is."""
 
-    def denies(self, failure: Failure) -> bool:
+    def denies(self, failure: ErrorDetails) -> bool:
         """Whether a 404 is Stripe's word on what was asked for, and on nothing else."""
 
 
@@ -49,7 +49,7 @@ class OneObject:
             return None
         return f"another {self.object} than {self.id!r}"
 
-    def denies(self, failure: Failure) -> bool:
+    def denies(self, failure: ErrorDetails) -> bool:
         """Whether it says `resource_missing`, of this id if it names one."""
         if self.id is None:
             return failure.stripes_own  # there may be no such endpoint
@@ -122,7 +122,7 @@ class OnePage:
             return f"a page that ends with {last!r}, as one before it did"
         return None
 
-    def denies(self, failure: Failure) -> bool:  # noqa: ARG002 - a list's parent, or the list
+    def denies(self, failure: ErrorDetails) -> bool:  # noqa: ARG002 - a list's parent, or the list
         """Any: what it means is up to whoever asked."""
         return True
 

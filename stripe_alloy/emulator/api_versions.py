@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Vintage(NamedTuple):
+class OlderVersion(NamedTuple):
     """How an older version differs: fields it lacks, and fields it has, with where they moved."""
 
     lacks: tuple[str, ...]
@@ -18,8 +18,8 @@ class Vintage(NamedTuple):
 
 
 # Before 2025-03-31.basil: docs.stripe.com/changelog/basil
-VINTAGES: Mapping[str, Vintage] = {
-    "invoice": Vintage(
+VINTAGES: Mapping[str, OlderVersion] = {
+    "invoice": OlderVersion(
         ("parent", "total_taxes", "total_pretax_credit_amounts", "amount_overpaid"),
         {
             "charge": "charge",
@@ -27,11 +27,11 @@ VINTAGES: Mapping[str, Vintage] = {
             "subscription": "parent.subscription_details.subscription",
         },
     ),
-    "line_item": Vintage(
+    "line_item": OlderVersion(
         ("parent", "pricing", "taxes"),
         {"plan": "pricing.price_details.price"},
     ),
-    "subscription": Vintage(
+    "subscription": OlderVersion(
         ("billing_mode", "billing_schedules"),
         {
             "current_period_end": "items.data.0.current_period_end",
@@ -39,21 +39,25 @@ VINTAGES: Mapping[str, Vintage] = {
             "quantity": "items.data.0.quantity",
         },
     ),
-    "charge": Vintage(("presentment_details",), {"invoice": "invoice", "dispute": "dispute"}),
-    "payment_intent": Vintage(("excluded_payment_method_types", "hooks"), {"invoice": "invoice"}),
-    "customer": Vintage(("business_name", "individual_name"), {"default_card": "default_source"}),
-    "product": Vintage(("marketing_features",), {"features": "marketing_features"}),
-    "price": Vintage(("tax_behavior",), {}),
-    "payment_method": Vintage(("allow_redisplay",), {}),
-    "refund": Vintage(("destination_details",), {}),
-    "dispute": Vintage(("enhanced_eligibility_types",), {}),
-    "payout": Vintage(("reconciliation_status", "trace_id"), {"bank_account": "destination"}),
+    "charge": OlderVersion(("presentment_details",), {"invoice": "invoice", "dispute": "dispute"}),
+    "payment_intent": OlderVersion(
+        ("excluded_payment_method_types", "hooks"), {"invoice": "invoice"}
+    ),
+    "customer": OlderVersion(
+        ("business_name", "individual_name"), {"default_card": "default_source"}
+    ),
+    "product": OlderVersion(("marketing_features",), {"features": "marketing_features"}),
+    "price": OlderVersion(("tax_behavior",), {}),
+    "payment_method": OlderVersion(("allow_redisplay",), {}),
+    "refund": OlderVersion(("destination_details",), {}),
+    "dispute": OlderVersion(("enhanced_eligibility_types",), {}),
+    "payout": OlderVersion(("reconciliation_status", "trace_id"), {"bank_account": "destination"}),
 }
 
 
 def older(obj: JSON) -> JSON:
     """The object in an older shape, what is nested in it too."""
-    vintage = VINTAGES.get(obj["object"], Vintage((), {}))
+    vintage = VINTAGES.get(obj["object"], OlderVersion((), {}))
     kept = {name: _within(value) for name, value in obj.items() if name not in vintage.lacks}
     carried = {name: _at(obj, path) for name, path in vintage.carries.items()}
     return {**kept, **carried}

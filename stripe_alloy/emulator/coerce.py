@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.params import Shape
+from stripe_alloy.api.params import ParamType
 from stripe_alloy.emulator.errors import ApiError, invalid, required, unknown_parameter
 
 _INTEGER = re.compile(r"^-?\d{1,18}$")
@@ -30,12 +30,12 @@ class Params(JSON):
         raise required(_name(self._prefix, name))
 
 
-def coerce(raw: JSON, shape: Shape) -> JSON:
+def coerce(raw: JSON, shape: ParamType) -> JSON:
     """The parameters of a request; raises Stripe's 400."""
     return _hash(raw, shape, "")
 
 
-def _hash(raw: JSON, shape: Shape, prefix: str) -> JSON:
+def _hash(raw: JSON, shape: ParamType, prefix: str) -> JSON:
     fields = shape.fields or {}
     strange = [_name(prefix, name) for name in raw if name not in fields]
     if strange:
@@ -47,7 +47,7 @@ def _hash(raw: JSON, shape: Shape, prefix: str) -> JSON:
     return Params(values, prefix)
 
 
-def _value(raw: Any, shape: Shape, name: str) -> Any:
+def _value(raw: Any, shape: ParamType, name: str) -> Any:
     if isinstance(raw, str):
         return _scalar(raw, shape, name)
     if shape.items is not None and all(key.isdigit() for key in raw):
@@ -61,7 +61,7 @@ def _value(raw: Any, shape: Shape, name: str) -> Any:
     raise invalid(f"Invalid {expected}: {name} was a hash", name, f"parameter_invalid_{expected}")
 
 
-def _map(raw: JSON, values: Shape, name: str) -> JSON:
+def _map(raw: JSON, values: ParamType, name: str) -> JSON:
     if name == "metadata":
         check_metadata(raw)
     return {key: _value(raw[key], values, f"{name}[{key}]") for key in raw}
@@ -87,7 +87,7 @@ def too_much_metadata() -> ApiError:
     return invalid(f"Metadata can have up to {MAX_METADATA} keys.", "metadata")
 
 
-def _scalar(raw: str, shape: Shape, name: str) -> Any:
+def _scalar(raw: str, shape: ParamType, name: str) -> Any:
     if raw == "":
         return _empty(shape, name)
     if raw in shape.literals:
@@ -102,7 +102,7 @@ def _scalar(raw: str, shape: Shape, name: str) -> Any:
     raise _refusal(raw, shape, name)
 
 
-def _empty(shape: Shape, name: str) -> str:
+def _empty(shape: ParamType, name: str) -> str:
     if shape.clearable or "string" in shape.scalars or shape.values or shape.items:
         return ""
     raise invalid(
@@ -134,7 +134,7 @@ _CONVERSIONS: dict[str, Any] = {
 }
 
 
-def _refusal(raw: str, shape: Shape, name: str) -> ApiError:
+def _refusal(raw: str, shape: ParamType, name: str) -> ApiError:
     if "integer" in shape.scalars:
         return invalid(f"Invalid integer: {raw}", name, "parameter_invalid_integer")
     if shape.literals:

@@ -10,12 +10,12 @@ import msgspec
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.deliveries import DAY
-from stripe_alloy.emulator.http_messages import Answer
+from stripe_alloy.emulator.http_messages import HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stripe_alloy.emulator.http_messages import Incoming
+    from stripe_alloy.emulator.http_messages import HttpRequest
     from stripe_alloy.emulator.service import Service
 
 PREFIX = "/_emulator/"
@@ -118,24 +118,24 @@ class ControlledService:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def admits(self, incoming: Incoming) -> bool:
+    def admits(self, incoming: HttpRequest) -> bool:
         """Return whether a request's body is worth reading."""
         if incoming.path.startswith(PREFIX):
             return _is_local(incoming)
         return self._service.admits(incoming)
 
-    def answer(self, incoming: Incoming) -> Answer:
+    def answer(self, incoming: HttpRequest) -> HttpResponse:
         """Answer one request, whatever happens."""
         if incoming.path.startswith(PREFIX):
             return _control(self._service, incoming)
         return self._service.answer(incoming)
 
 
-def _is_local(incoming: Incoming) -> bool:
+def _is_local(incoming: HttpRequest) -> bool:
     return ip_address(incoming.peer).is_loopback
 
 
-def _control(service: Service, incoming: Incoming) -> Answer:
+def _control(service: Service, incoming: HttpRequest) -> HttpResponse:
     if not _is_local(incoming):
         return _answer(403, {"error": "control endpoints answer to this machine only"})
     action = _ACTIONS.get((incoming.method, incoming.path.removeprefix(PREFIX).strip("/")))
@@ -148,5 +148,5 @@ def _control(service: Service, incoming: Incoming) -> Answer:
         return _answer(400, {"error": f"{type(wrong).__name__}: {wrong}"})
 
 
-def _answer(status: int, body: JSON) -> Answer:
-    return Answer(status, msgspec.json.encode(body))
+def _answer(status: int, body: JSON) -> HttpResponse:
+    return HttpResponse(status, msgspec.json.encode(body))

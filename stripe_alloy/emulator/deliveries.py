@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from stripe_alloy.emulator.clock import Clock
-    from stripe_alloy.emulator.seeded_random import Dice
+    from stripe_alloy.emulator.seeded_random import SeededRandom
     from stripe_alloy.emulator.store import Store
     from stripe_alloy.emulator.webhook_endpoints import Endpoint
 
@@ -65,7 +65,7 @@ class Webhooks:
         self,
         store: Store,
         clock: Clock,
-        dice: Dice,
+        dice: SeededRandom,
         platform: str,
         version: str,
         retries: Sequence[float],

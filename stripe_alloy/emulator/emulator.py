@@ -19,7 +19,7 @@ from stripe_alloy.emulator.listing import Lists
 from stripe_alloy.emulator.rate_limits import Limits
 from stripe_alloy.emulator.resources import named
 from stripe_alloy.emulator.seed.seeder import account_ids, fill_accounts, seed_business
-from stripe_alloy.emulator.seeded_random import Dice
+from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.server import Server
 from stripe_alloy.emulator.service import LIVE, Service
 from stripe_alloy.emulator.store import DELETED, LISTED, Query, Store
@@ -155,7 +155,7 @@ class Emulator:
         return Service(
             store,
             self._clock,
-            Dice(self.seed * 104_729 + store.size() + starts * STARTS_APART),
+            SeededRandom(self.seed * 104_729 + store.size() + starts * STARTS_APART),
             self.keys,
             self.faults,
             self._limits,

@@ -13,7 +13,7 @@ LOG_SIZE = 200_000
 
 
 @dataclass(frozen=True)
-class Incoming:
+class HttpRequest:
     """An HTTP request; header names in lower case."""
 
     method: str
@@ -43,7 +43,7 @@ class Incoming:
 
 
 @dataclass
-class Answer:
+class HttpResponse:
     """An HTTP answer; `cut` says how much of it is withheld."""
 
     status: int
@@ -74,7 +74,7 @@ class Log:
         self._lock = Lock()
         self._requests: deque[Request] = deque(maxlen=LOG_SIZE)
 
-    def add(self, incoming: Incoming, status: int, request_id: str) -> None:
+    def add(self, incoming: HttpRequest, status: int, request_id: str) -> None:
         """Note a request; status 0 stands for a connection that was cut."""
         headers = incoming.headers
         params = parse_qs(incoming.form, keep_blank_values=True)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.params import Shape, shape_of
+from stripe_alloy.api.params import ParamType, param_type
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.listing import Lists
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
     from stripe_alloy.emulator.store import Store
 
 
-EXPAND = Shape(fields={"expand": Shape(items=Shape(scalars={"string"}))})
+EXPAND = ParamType(fields={"expand": ParamType(items=ParamType(scalars={"string"}))})
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Reading:
 
 
 ReadHandler = Callable[[Reading], bytes]
-WriteHandler = Callable[["Ledger", Mapping[str, str], JSON], JSON]
+WriteHandler = Callable[["Session", Mapping[str, str], JSON], JSON]
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Route:
         return "read" if self.read else "write"
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> ParamType:
         """What the endpoint takes."""
         if self.params is None:
             return EXPAND
-        shape = shape_of(self.params)
-        return Shape(fields={**EXPAND.fields, **(shape.fields or {})}, needed=shape.needed)  # type: ignore[dict-item]
+        shape = param_type(self.params)
+        return ParamType(fields={**EXPAND.fields, **(shape.fields or {})}, needed=shape.needed)  # type: ignore[dict-item]
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
         """The ids in the path, if it is this endpoint's."""

@@ -13,7 +13,7 @@ T = TypeVar("T")
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
-class Dice:
+class SeededRandom:
     """A seeded source of choices, numbers and ids."""
 
     def __init__(self, seed: int) -> None:

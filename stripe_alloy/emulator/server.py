@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stripe_alloy.emulator.http_messages import Answer, Incoming
+from stripe_alloy.emulator.http_messages import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,9 @@ class _Handler(socketserver.StreamRequestHandler):
         length = _length_of(head)
         if length is None or length > MAX_BODY:
             status = 411 if length is None else 413
-            self.wfile.write(_rendered(Answer(status, _NO_BODY, {"Connection": "close"}), head))
+            self.wfile.write(
+                _rendered(HttpResponse(status, _NO_BODY, {"Connection": "close"}), head)
+            )
             return False
         incoming = self._with_body(head, length, known=not length or server.admits(head))
         given = server.answer(incoming)
@@ -61,7 +63,7 @@ class _Handler(socketserver.StreamRequestHandler):
         self.wfile.write(_rendered(given, incoming))
         return not given.cut and incoming.headers.get("connection", "").lower() != "close"
 
-    def _with_body(self, head: Incoming, length: int, *, known: bool) -> Incoming:
+    def _with_body(self, head: HttpRequest, length: int, *, known: bool) -> HttpRequest:
         """Read the body; of a caller who is not known none of it is kept."""
         if head.headers.get("expect", "").lower() == "100-continue":
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -71,7 +73,7 @@ class _Handler(socketserver.StreamRequestHandler):
             length -= len(part)
         return head
 
-    def _head(self) -> Incoming | None:
+    def _head(self) -> HttpRequest | None:
         line = self.rfile.readline(MAX_LINE)
         if not line.strip():
             return None
@@ -83,20 +85,20 @@ class _Handler(socketserver.StreamRequestHandler):
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
         path, _, query = target.partition("?")
-        return Incoming(method, path, query, headers, b"", self.client_address[0])
+        return HttpRequest(method, path, query, headers, b"", self.client_address[0])
 
 
 _NO_BODY = b'{"error": {"message": "The body is too large, or its length is not given."}}'
 
 
-def _length_of(head: Incoming) -> int | None:
+def _length_of(head: HttpRequest) -> int | None:
     """Bytes of the body; None if that is not given."""
     text = head.headers.get("content-length") or "0"
     known = text.isascii() and text.isdecimal() and "transfer-encoding" not in head.headers
     return int(text[:20]) if known else None
 
 
-def _rendered(answer: Answer, incoming: Incoming) -> bytes:
+def _rendered(answer: HttpResponse, incoming: HttpRequest) -> bytes:
     body, headers = answer.body, dict(answer.headers)
     headers["Content-Type"] = answer.content_type
     if answer.content_type == "application/json":
@@ -126,8 +128,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self,
         host: str,
         port: int,
-        answer: Callable[[Incoming], Answer],
-        admits: Callable[[Incoming], bool],
+        answer: Callable[[HttpRequest], HttpResponse],
+        admits: Callable[[HttpRequest], bool],
     ) -> None:
         self.answer = answer
         self.admits = admits

@@ -19,13 +19,13 @@ from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
 from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
 from stripe_alloy.emulator.faults import DEFORMING, Fault, deform, first
 from stripe_alloy.emulator.form import nest, pairs
-from stripe_alloy.emulator.http_messages import Answer, Incoming, Log
+from stripe_alloy.emulator.http_messages import HttpRequest, HttpResponse, Log
 from stripe_alloy.emulator.idempotency import Answers, Stored, digest
 from stripe_alloy.emulator.listing import Lists
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.routes import Reading, Route, Table
-from stripe_alloy.emulator.seeded_random import Dice
-from stripe_alloy.emulator.session import Ledger
+from stripe_alloy.emulator.seeded_random import SeededRandom
+from stripe_alloy.emulator.session import Session
 from stripe_alloy.emulator.writes import ROUTES as WRITES
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ _decode = msgspec.json.Decoder().decode
 _logger = logging.getLogger(__name__)
 
 
-def _refused(error: ApiError, request_id: str) -> Answer:
-    return Answer(error.status, _encode(error.body(request_id)), error.headers)
+def _refused(error: ApiError, request_id: str) -> HttpResponse:
+    return HttpResponse(error.status, _encode(error.body(request_id)), error.headers)
 
 
-def _given(options: JSON) -> Answer:
+def _given(options: JSON) -> HttpResponse:
     """The answer that a fault puts in the place of Stripe's."""
     body = options.get("body", "")
     content = body.encode() if isinstance(body, str) else _encode(body)
     kind = "text/html" if isinstance(body, str) else "application/json"
-    return Answer(int(options.get("status", 200)), content, content_type=kind)
+    return HttpResponse(int(options.get("status", 200)), content, content_type=kind)
 
 
 TABLE = Table((*reads.ROUTES, *WRITES))
@@ -68,7 +68,7 @@ LIVE = ":live"
 class Asked:
     """A request that was understood."""
 
-    incoming: Incoming
+    incoming: HttpRequest
     route: Route
     ids: dict[str, str]
     account: str
@@ -90,7 +90,7 @@ class Service:
 
     store: Store
     clock: Clock
-    dice: Dice
+    dice: SeededRandom
     keys: Keys
     faults: Faults
     limits: Limits
@@ -113,12 +113,12 @@ class Service:
         self.webhooks = Webhooks(
             self.store, self.clock, self.dice, self.platform, self.version, self.webhook_retries
         )
-        self._request_ids = Dice(self.store.size())
+        self._request_ids = SeededRandom(self.store.size())
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------------ the outside
 
-    def admits(self, incoming: Incoming) -> bool:
+    def admits(self, incoming: HttpRequest) -> bool:
         """Return whether a request's body is worth reading: whether its key is known."""
         try:
             self.keys.check(incoming.key)
@@ -126,7 +126,7 @@ class Service:
             return False
         return True
 
-    def answer(self, incoming: Incoming) -> Answer:
+    def answer(self, incoming: HttpRequest) -> HttpResponse:
         """Answer one request, whatever happens."""
         with self._lock:
             request_id = f"req_{self._request_ids.text(14)}"
@@ -142,7 +142,7 @@ class Service:
         self.log.add(incoming, 0 if answer.cut else answer.status, request_id)
         return answer
 
-    def _safe(self, incoming: Incoming, request_id: str, met: list[Fault]) -> Answer:
+    def _safe(self, incoming: HttpRequest, request_id: str, met: list[Fault]) -> HttpResponse:
         try:
             return self._answer(incoming, request_id, met)
         except ApiError as error:
@@ -151,28 +151,28 @@ class Service:
             _logger.exception("%s %s", incoming.method, incoming.path)
             return _refused(ApiError(500, f"Emulator bug: {bug!r}", kind="api_error"), request_id)
 
-    def _spoiled(self, met: list[Fault]) -> Answer | None:
+    def _spoiled(self, met: list[Fault]) -> HttpResponse | None:
         """The answer of a fault that keeps the request from being executed."""
         fault = first(met, "cut_before", "garbage", "html", "answer")
         if fault is None:
             return None
         self._pause(met)
         if fault.kind == "cut_before":
-            return Answer(0, b"", cut="all")
+            return HttpResponse(0, b"", cut="all")
         if fault.kind == "answer":
             return _given(fault.options)
         if fault.kind == "garbage":
-            return Answer(200, b'{"object": "list", "data": [{"id": "ch_')
+            return HttpResponse(200, b'{"object": "list", "data": [{"id": "ch_')
         page = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
-        return Answer(502, page, content_type="text/html")
+        return HttpResponse(502, page, content_type="text/html")
 
     @staticmethod
-    def _withhold(answer: Answer, met: list[Fault]) -> None:
+    def _withhold(answer: HttpResponse, met: list[Fault]) -> None:
         fault = first(met, "cut_after", "truncate")
         if fault is not None:
             answer.cut = "all" if fault.kind == "cut_after" else "half"
 
-    def _headers(self, incoming: Incoming, request_id: str) -> dict[str, str]:
+    def _headers(self, incoming: HttpRequest, request_id: str) -> dict[str, str]:
         given = incoming.headers
         echoed = {
             "Idempotency-Key": given.get("idempotency-key"),
@@ -187,7 +187,7 @@ class Service:
 
     # ------------------------------------------------------------------ the checks
 
-    def _answer(self, incoming: Incoming, request_id: str, met: list[Fault]) -> Answer:
+    def _answer(self, incoming: HttpRequest, request_id: str, met: list[Fault]) -> HttpResponse:
         key = self.keys.check(incoming.key)
         version = incoming.headers.get("stripe-version")
         if version and not _VERSION.match(version):
@@ -208,7 +208,7 @@ class Service:
             answer.body = answer.body.replace(b'"livemode":false', b'"livemode":true')
         return answer
 
-    def _dispatch(self, asked: Asked) -> Answer:
+    def _dispatch(self, asked: Asked) -> HttpResponse:
         fault = first(asked.faults, "status")
         if fault is not None and not fault.options.get("executed"):
             self._pause(asked.faults)
@@ -218,7 +218,7 @@ class Service:
         if asked.route.read is not None:
             self._pause(asked.faults)
             body = self._repeated(asked) or self._read(asked, params)
-            return self._deformed(Answer(200, body), asked.faults)
+            return self._deformed(HttpResponse(200, body), asked.faults)
         return self._deformed(self._once(asked, params, fields), asked.faults)
 
     def _repeated(self, asked: Asked) -> bytes | None:
@@ -244,7 +244,7 @@ class Service:
             time.sleep(self.latency + delayed)
 
     @staticmethod
-    def _deformed(answer: Answer, met: list[Fault]) -> Answer:
+    def _deformed(answer: HttpResponse, met: list[Fault]) -> HttpResponse:
         if first(met, *DEFORMING):
             answer.body = _encode(deform(_decode(answer.body), met))
         return answer
@@ -268,7 +268,7 @@ class Service:
         )
         return asked.route.read(reading)
 
-    def _once(self, asked: Asked, params: JSON, fields: list[tuple[str, str]]) -> Answer:
+    def _once(self, asked: Asked, params: JSON, fields: list[tuple[str, str]]) -> HttpResponse:
         key = asked.incoming.headers.get("idempotency-key")
         if key is None or asked.incoming.method != "POST":
             self._pause(asked.faults)
@@ -279,7 +279,7 @@ class Service:
             stored = self.answers.recall(asked.owner, key, asks, self.clock())
             if stored is not None:
                 headers = {"Idempotent-Replayed": "true", "Original-Request": stored.request_id}
-                return Answer(stored.status, stored.body, headers)
+                return HttpResponse(stored.status, stored.body, headers)
             with self.store.lock:  # nobody closes the store between a write and its answer
                 answer = self._execute(asked, params)
                 if answer.status not in _NOT_KEPT:
@@ -287,7 +287,7 @@ class Service:
                     self.answers.remember(asked.owner, key, asks, kept, self.clock())
             return answer
 
-    def _execute(self, asked: Asked, params: JSON) -> Answer:
+    def _execute(self, asked: Asked, params: JSON) -> HttpResponse:
         wanted = params.pop("expand", [])
         paths = expand.check(asked.route.resource, wanted, in_list=False)
         try:
@@ -299,18 +299,18 @@ class Service:
         fault = first(asked.faults, "status")
         if fault is not None:
             return _refused(fault.error(), asked.request_id)
-        return Answer(200, _encode(result))
+        return HttpResponse(200, _encode(result))
 
-    def ledger(self, account: str) -> Ledger:
+    def ledger(self, account: str) -> Session:
         """A ledger for one change; to be used within a transaction of the store."""
-        ledger = Ledger(self.store, account, self.dice, int(self.clock()), self.version)
+        ledger = Session(self.store, account, self.dice, int(self.clock()), self.version)
         if self.account_version != self.version:
             ledger.shape_since = self.account_version
         if not account.endswith(LIVE) and self.webhooks.listening(account):
             ledger.told = []
         return ledger
 
-    def deliver(self, ledger: Ledger) -> None:
+    def deliver(self, ledger: Session) -> None:
         """Send what a ledger told, now that it is committed, to the webhook endpoints."""
         if ledger.told:
             self.webhooks.tell(ledger.account, ledger.told)

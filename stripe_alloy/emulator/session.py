@@ -21,7 +21,7 @@ from stripe_alloy.emulator.templates import build
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.resources import Resource
-    from stripe_alloy.emulator.seeded_random import Dice
+    from stripe_alloy.emulator.seeded_random import SeededRandom
 
 Key = tuple[str, str]
 PayoutOf = Callable[[str, int, int, str], "str | None"]
@@ -31,14 +31,14 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-class Ledger:
+class Session:
     """The objects of one account, as one request sees and changes them."""
 
     def __init__(
         self,
         store: Store,
         account: str,
-        dice: Dice,
+        dice: SeededRandom,
         now: int,
         version: str,
         *,

@@ -13,7 +13,7 @@ from stripe_alloy.emulator.api_versions import older
 from stripe_alloy.emulator.store import Query
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.seeded_random import Dice
+    from stripe_alloy.emulator.seeded_random import SeededRandom
     from stripe_alloy.emulator.store import Store
 
 KIND = "webhook_endpoint"
@@ -75,12 +75,12 @@ def find(store: Store, account: str, endpoint_id: str) -> Endpoint | None:
     return row and Endpoint(account, _decode(row.body), _decode(row.extra or "{}"))
 
 
-def new_secret(dice: Dice) -> str:
+def new_secret(dice: SeededRandom) -> str:
     """A signing secret."""
     return "whsec_" + dice.text(32)
 
 
-def roll(store: Store, endpoint_id: str, dice: Dice, now: float, expires_in: float) -> str:
+def roll(store: Store, endpoint_id: str, dice: SeededRandom, now: float, expires_in: float) -> str:
     """Give an endpoint a new secret; KeyError if there is none of this id."""
     asked = "SELECT account, extra FROM objects WHERE object = ? AND id = ?"
     with store.transaction():

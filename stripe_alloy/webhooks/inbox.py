@@ -123,7 +123,7 @@ def name_of(body: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Whose:
+class AccountScope:
     """An account in a mode; None stands for the key's own, which `own` names if it is known."""
 
     account: str | None
@@ -172,7 +172,7 @@ class _Known:
         """Whether events of more than one account come in."""
         return len(self.accounts) > 1 or any(one.not_of for one in self.endpoints)
 
-    def rows_of(self, whose: Whose, table: sa.Table) -> sa.ColumnElement[bool]:
+    def rows_of(self, whose: AccountScope, table: sa.Table) -> sa.ColumnElement[bool]:
         """Which rows of a table are of an account and mode."""
         mine: sa.ColumnElement[bool] = table.c.account == whose.name
         if whose.own and not whose.account and self.only(whose.own):
@@ -182,7 +182,7 @@ class _Known:
             mine = sa.or_(mine, unowned)
         return sa.and_(mine, table.c.livemode == whose.livemode)
 
-    def bringing(self, whose: Whose) -> list[tuple[str, str]]:
+    def bringing(self, whose: AccountScope) -> list[tuple[str, str]]:
         """(endpoint, scope) of the endpoints that bring an account's events."""
         found = []
         for one in self.endpoints:
@@ -220,7 +220,7 @@ class EventRange(NamedTuple):
         return sa.and_(columns.seq <= self.upto, new)
 
 
-Place = tuple[int, int]
+PageCursor = tuple[int, int]
 """(created, seq) of the last event of a page."""
 
 
@@ -366,7 +366,7 @@ class Inbox:
         connection.execute(insert, [{name: row[name] for name in names} for row in rows])
 
     def fetched(
-        self, whose: Whose, bodies: Sequence[bytes], *, done: Fetched | None = None
+        self, whose: AccountScope, bodies: Sequence[bytes], *, done: Fetched | None = None
     ) -> None:
         """Keep a page of listed events, and note the time that is `done` with it."""
         now = self.clock()
@@ -384,7 +384,7 @@ class Inbox:
             if done and done.low < done.high:
                 self._note_fetched(connection, whose, done)
 
-    def _note_fetched(self, connection: sa.Connection, whose: Whose, new: Fetched) -> None:
+    def _note_fetched(self, connection: sa.Connection, whose: AccountScope, new: Fetched) -> None:
         mine = _Known(connection).rows_of(whose, tables.fetched)
         known = self._fetched_of(connection, mine)
         connection.execute(tables.fetched.delete().where(mine))
@@ -454,7 +454,7 @@ class Inbox:
             .values(account=account)
         )
 
-    def unclaimed(self, whose: Whose) -> list[tuple[str, str]]:
+    def unclaimed(self, whose: AccountScope) -> list[tuple[str, str]]:
         """(endpoint, id of an event) of endpoints that may belong to the key's own account.
 
         The event is one of `whose` that Stripe still has.
@@ -475,14 +475,14 @@ class Inbox:
         return found
 
     @staticmethod
-    def _open_to(connection: sa.Connection, whose: Whose) -> list[str]:
+    def _open_to(connection: sa.Connection, whose: AccountScope) -> list[str]:
         if not whose.own:
             return []
         return [one.id for one in _Known(connection).endpoints if one.may_be_of(whose.own)]
 
     # ------------------------------------------------------------------ what is known
 
-    def gaps(self, whose: Whose, since: float) -> list[Interval]:
+    def gaps(self, whose: AccountScope, since: float) -> list[Interval]:
         """Times from `since` on whose events may not be here, oldest first (Unix seconds).
 
         The last one has no end, unless a receiver is up.
@@ -507,7 +507,7 @@ class Inbox:
 
     @staticmethod
     def _first_deliveries(
-        connection: sa.Connection, known: _Known, whose: Whose
+        connection: sa.Connection, known: _Known, whose: AccountScope
     ) -> tuple[float | None, dict[str, float]]:
         """When an account's events were first delivered: before version 2, and by each endpoint."""
         first, proofs = tables.first_deliveries.c, tables.proofs.c
@@ -534,7 +534,7 @@ class Inbox:
         query = sa.select(columns.low, columns.high, columns.at).where(mine)
         return [Fetched(*row) for row in connection.execute(query)]
 
-    def check_from(self, whose: Whose) -> float | None:
+    def check_from(self, whose: AccountScope) -> float | None:
         """Since when it was not checked whether all arrived; None if not for long (Unix seconds).
 
         The first time is only noted.
@@ -547,17 +547,17 @@ class Inbox:
                 self._note_check(connection, whose, now)
         return float(at) if at is not None and at < now - CHECK_EVERY else None
 
-    def checked(self, whose: Whose) -> None:
+    def checked(self, whose: AccountScope) -> None:
         """Note that it was checked."""
         with self._transaction() as connection:
             self._note_check(connection, whose, self.clock())
 
     @staticmethod
-    def _note_check(connection: sa.Connection, whose: Whose, at: float) -> None:
+    def _note_check(connection: sa.Connection, whose: AccountScope, at: float) -> None:
         row = {"account": whose.name, "livemode": whose.livemode, "at": at}
         upsert(connection, tables.checks, ("account", "livemode"), [row])
 
-    def unknown(self, ids: Sequence[str], whose: Whose | None = None) -> set[str]:
+    def unknown(self, ids: Sequence[str], whose: AccountScope | None = None) -> set[str]:
         """Which of some events never came, or not as an account's."""
         query = sa.select(tables.events.c.id).where(tables.events.c.id.in_(ids))
         with self._transaction() as connection:
@@ -565,7 +565,7 @@ class Inbox:
                 query = query.where(_Known(connection).rows_of(whose, tables.events))
             return set(ids) - {row[0] for row in connection.execute(query)}
 
-    def newest(self, whose: Whose | None = None) -> int:
+    def newest(self, whose: AccountScope | None = None) -> int:
         """The highest number given, or that an account may be read up to.
 
         That is before the first event of an endpoint of which nobody knows yet whether it is the
@@ -597,12 +597,12 @@ class Inbox:
 
     def page(
         self,
-        whose: Whose,
+        whose: AccountScope,
         *,
         after: int,
         since: int | None,
         upto: int,
-        place: Place | None,
+        place: PageCursor | None,
         limit: int = MOST,
     ) -> list[Entry]:
         """Events numbered in (after, upto], or created from `since` on; newest first."""
@@ -611,10 +611,10 @@ class Inbox:
 
     def page_and_more(
         self,
-        whose: Whose,
+        whose: AccountScope,
         wanted: EventRange,
         *,
-        place: Place | None,
+        place: PageCursor | None,
         limit: int = MOST,
         most_bytes: int = PAGE_BYTES,
     ) -> tuple[list[Entry], bool]:
@@ -643,7 +643,7 @@ class Inbox:
         entries = [Entry(seq, at, found[seq]) for seq, at in chosen.items() if seq in found]
         return entries, bool(entries) and (len(rows) == limit or fitting < len(rows))
 
-    def all_of(self, whose: Whose, wanted: EventRange) -> list[Entry]:
+    def all_of(self, whose: AccountScope, wanted: EventRange) -> list[Entry]:
         """All events of a range, newest first."""
         found: list[Entry] = []
         more = True
@@ -653,7 +653,7 @@ class Inbox:
             found += page
         return found
 
-    def number_of(self, whose: Whose, after: int, count: int) -> int | None:
+    def number_of(self, whose: AccountScope, after: int, count: int) -> int | None:
         """The number of the event that is the `count`-th after a number; None if there is none."""
         seq = tables.events.c.seq
         with self._transaction() as connection:
@@ -663,7 +663,7 @@ class Inbox:
         return found
 
     def newest_taken(
-        self, whose: Whose, object_ids: Iterable[str], upto: int
+        self, whose: AccountScope, object_ids: Iterable[str], upto: int
     ) -> dict[tuple[str, str], int]:
         """(object, id) → `created` of its newest event that is numbered up to `upto`."""
         columns = tables.events.c
@@ -682,7 +682,7 @@ class Inbox:
                     found[kind, object_id] = created
         return found
 
-    def first_since(self, whose: Whose, since: int) -> int | None:
+    def first_since(self, whose: AccountScope, since: int) -> int | None:
         """The lowest number of the events created from `since` on (Unix seconds)."""
         columns = tables.events.c
         query = sa.select(sa.func.min(columns.seq)).where(columns.created >= since)

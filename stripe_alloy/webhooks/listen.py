@@ -14,11 +14,11 @@ from pathlib import Path
 
 import uvicorn
 
-from stripe_alloy.api.client import Transport
+from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import (
     AlloyError,
-    NotFound,
-    PermissionMissing,
+    MissingPermissionError,
+    NotFoundError,
     SettingsError,
     StripeError,
 )
@@ -37,7 +37,13 @@ from stripe_alloy.webhooks.connections import (
 from stripe_alloy.webhooks.inbox import CONNECTED, OWN, Inbox
 from stripe_alloy.webhooks.rate_limited_log import ComplaintFilter
 from stripe_alloy.webhooks.receiver import Receiver
-from stripe_alloy.webhooks.registration import EVERY, Wanted, event_types, receiver_name, register
+from stripe_alloy.webhooks.registration import (
+    EVERY,
+    DesiredEndpoint,
+    event_types,
+    receiver_name,
+    register,
+)
 from stripe_alloy.webhooks.signing_secrets import VARIABLE, Secrets, secrets_given, secrets_in
 
 _ACCOUNT = re.compile(r"\bacct_\w+")
@@ -210,7 +216,9 @@ def register_all(settings: ConnectionSettings, options: Options, name: str) -> I
     try:
         own = own_account(connection.transport)
         for scope in _scopes(options.account_ids, own):
-            wanted = Wanted(options.register, scope, events, settings.api_version, name, own)
+            wanted = DesiredEndpoint(
+                options.register, scope, events, settings.api_version, name, own
+            )
             done = register(connection.transport, wanted, options.secret_file)
             yield f"Webhook endpoint for {scope} account{'s' * (scope == CONNECTED)}: {done}."
     except StripeError as error:
@@ -222,11 +230,11 @@ def register_all(settings: ConnectionSettings, options: Options, name: str) -> I
         connection.close()
 
 
-def own_account(transport: Transport) -> str | None:
+def own_account(transport: StripeClient) -> str | None:
     """The id of the key's own account, which a refusal names as well."""
     try:
         return str(transport.get("/v1/account", expected=OneObject("account")).body["id"])
-    except (PermissionMissing, NotFound) as error:
+    except (MissingPermissionError, NotFoundError) as error:
         named = _ACCOUNT.search(error.failure.message)
         return named.group() if named else None
 

@@ -19,7 +19,7 @@ from stripe_alloy.webhooks import inbox as inboxes
 from stripe_alloy.webhooks.event_writer import MAX_WAITING_BYTES, NoRoom, Place, Room, Writer
 from stripe_alloy.webhooks.inbox import Inbox, UnstorableEvent
 from stripe_alloy.webhooks.rate_limited_log import Complaints
-from stripe_alloy.webhooks.signature import TOLERANCE, SignatureRefused, verify
+from stripe_alloy.webhooks.signature import TOLERANCE, SignatureVerificationError, verify
 from stripe_alloy.webhooks.signing_secrets import SigningSecret
 
 _logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Receiver:
         try:
             known = {one.secret: one for one in self._secrets()}
             signed = verify(body, header, list(known), now=now, tolerance=self._tolerance)
-        except SignatureRefused as refused:
+        except SignatureVerificationError as refused:
             return self._refuse(400, str(refused))
         try:
             _, endpoint, account = known[signed]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stripe_alloy.api.client import Params, Transport
+from stripe_alloy.api.client import Params, StripeClient
 from stripe_alloy.api.errors import SettingsError
-from stripe_alloy.api.params import shape_of
+from stripe_alloy.api.params import param_type
 from stripe_alloy.api.paths import item_path
 from stripe_alloy.text_files import read_text
 from stripe_alloy.webhooks.inbox import CONNECTED
@@ -35,7 +35,7 @@ Endpoint = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredEndpoint:
     """The endpoint that there is to be; `scope` says whose events it brings."""
 
     url: str
@@ -70,7 +70,7 @@ def event_types(subjects: Collection[str]) -> list[str]:
 
     All but `invoice.upcoming`, whose invoice does not exist yet.
     """
-    shape = (shape_of("WebhookEndpointCreateParams").fields or {})["enabled_events"].items
+    shape = (param_type("WebhookEndpointCreateParams").fields or {})["enabled_events"].items
     known = shape.literals if shape else []
     return sorted(
         name for name in known if name.rpartition(".")[0] in subjects and name != "invoice.upcoming"
@@ -94,7 +94,7 @@ def receiver_name(given: str | None, secret_file: Path) -> str:
     return "r-" + hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
-def register(transport: Transport, wanted: Wanted, secret_file: Path) -> str:
+def register(transport: StripeClient, wanted: DesiredEndpoint, secret_file: Path) -> str:
     """See that there is such an endpoint, and its secret in the file; what was done, in a word.
 
     An endpoint's version cannot be changed, nor its secret be read again. Where either is not at
@@ -117,7 +117,7 @@ def register(transport: Transport, wanted: Wanted, secret_file: Path) -> str:
     return done
 
 
-def _is_mine(endpoint: Endpoint, wanted: Wanted, stored: Collection[str]) -> bool:
+def _is_mine(endpoint: Endpoint, wanted: DesiredEndpoint, stored: Collection[str]) -> bool:
     """Whether this receiver registered it; one without a name it did if it has the secret."""
     metadata = endpoint["metadata"]
     if endpoint["url"] != wanted.url or metadata.get(MARK) != wanted.scope:
@@ -126,7 +126,7 @@ def _is_mine(endpoint: Endpoint, wanted: Wanted, stored: Collection[str]) -> boo
     return bool(name == wanted.name if name else endpoint["id"] in stored)
 
 
-def _update(transport: Transport, endpoint: Endpoint, wanted: Wanted) -> str:
+def _update(transport: StripeClient, endpoint: Endpoint, wanted: DesiredEndpoint) -> str:
     same = sorted(endpoint["enabled_events"]) == sorted(wanted.events)
     named = endpoint["metadata"].get(NAME_MARK) == wanted.name
     if same and named and endpoint["status"] == "enabled":
@@ -137,7 +137,7 @@ def _update(transport: Transport, endpoint: Endpoint, wanted: Wanted) -> str:
     return f"{endpoint['id']} updated"
 
 
-def _create(transport: Transport, wanted: Wanted, secret_file: Path) -> str:
+def _create(transport: StripeClient, wanted: DesiredEndpoint, secret_file: Path) -> str:
     _store(secret_file)  # before there is a secret that could not be written down
     endpoint = _post(transport, PATH, wanted.params())
     try:
@@ -148,7 +148,7 @@ def _create(transport: Transport, wanted: Wanted, secret_file: Path) -> str:
     return f"{endpoint['id']} created"
 
 
-def _post(transport: Transport, path: str, params: Params) -> Endpoint:
+def _post(transport: StripeClient, path: str, params: Params) -> Endpoint:
     key = f"alloy-listen-{uuid.uuid4().hex}"
     found: Endpoint = transport.request("POST", path, params, idempotency_key=key).body
     return found

@@ -15,14 +15,14 @@ TOLERANCE = 300
 SCHEME = "v1"
 
 
-class SignatureRefused(Exception):
+class SignatureVerificationError(Exception):
     """The request is not Stripe's, or too old; the message holds nothing of its body."""
 
 
 def verify(
     body: bytes, header: str | None, secrets: Sequence[str], *, now: float, tolerance: int
 ) -> str:
-    """Return the secret that signed these bytes not long ago; raises `SignatureRefused`.
+    """Return the secret that signed these bytes not long ago; raises `SignatureVerificationError`.
 
     `now` in Unix seconds. One from the future is let pass, as by Stripe's own library: the secret
     signed it, and a clock that goes behind must lose no event.
@@ -36,9 +36,9 @@ def verify(
         for made in expected
     ]
     if not any(matches):
-        raise SignatureRefused("No signature that a known secret made")
+        raise SignatureVerificationError("No signature that a known secret made")
     if time < now - tolerance:
-        raise SignatureRefused(f"Signed {now - time:.0f} s ago: more than {tolerance} s")
+        raise SignatureVerificationError(f"Signed {now - time:.0f} s ago: more than {tolerance} s")
     return secrets[matches.index(True)]
 
 
@@ -52,5 +52,5 @@ def _parse(header: str) -> tuple[int, list[str]]:
         elif name == SCHEME and value.isascii():
             signatures.append(value)
     if time is None or not signatures:
-        raise SignatureRefused("No Stripe-Signature header of the form t=…,v1=…")
+        raise SignatureVerificationError("No Stripe-Signature header of the form t=…,v1=…")
     return time, signatures

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from stripe_alloy.api.events import EVENT, OVERLAP, SAME_TIME, Event, Key, key_of
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.list_endpoint import cut_short
+from stripe_alloy.api.list_endpoint import truncated_list
 
 
 @dataclass(frozen=True)
-class Route:
+class ObjectPolicy:
     """What a walk must know of one kind of object."""
 
     trusted: bool
@@ -72,11 +72,11 @@ class Change:
 
 
 @dataclass
-class Walk:
+class ChangeDetector:
     """Takes the events of a span, newest first, and tells each changed object once."""
 
     api_version: str
-    routes: Mapping[str, Route]
+    routes: Mapping[str, ObjectPolicy]
     taken: Callable[[str, Event], bool]
     """Whether an earlier walk already took an event, for a kind of object."""
     fresh: list[Event] = field(default_factory=list)
@@ -149,7 +149,7 @@ class Walk:
         gone = any(route.deletes(one) for one in group)
         if (alone and gone) or any(route.deletes_for_good(one) for one in group):
             return Change(key, at, "bury", snapshot)
-        whole = not any(cut_short(snapshot, path) for path in route.nested)
+        whole = not any(truncated_list(snapshot, path) for path in route.nested)
         usable = alone and route.trusted and whole and event["api_version"] == self.api_version
         return Change(key, at, "use" if usable else "retrieve", snapshot, gone, late)
 

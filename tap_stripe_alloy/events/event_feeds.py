@@ -13,30 +13,30 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from stripe_alloy.api.client import Answer
+from stripe_alloy.api.client import Response
 from stripe_alloy.api.events import EVENT, OVERLAP, Event, Key, in_shape, key_of
-from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, Listed
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint
 from stripe_alloy.api.requests import GetRequest
 from stripe_alloy.api.responses import Trail
 from stripe_alloy.webhooks.coverage import FOREVER, Fetched, Interval
 from tap_stripe_alloy.events.change_detection import Span
 from tap_stripe_alloy.events.spans import Spans
-from tap_stripe_alloy.listing.windows import Missing
-from tap_stripe_alloy.scheduler import Get, Look, Step
+from tap_stripe_alloy.listing.windows import RemainingWindow
+from tap_stripe_alloy.scheduler import Get, LocalRead, Step
 
 if TYPE_CHECKING:
-    from stripe_alloy.webhooks.inbox import EventRange, Inbox, Whose
+    from stripe_alloy.webhooks.inbox import AccountScope, EventRange, Inbox
 
 _logger = logging.getLogger(__name__)
 
 EVENTS = "/v1/events"
-_LIST = Listed(EVENTS)
+_LIST = ListEndpoint(EVENTS)
 ON_ITS_WAY = 60
 """Seconds that an event may take to be delivered before it is missed."""
 
 
 @dataclass(frozen=True)
-class Taker:
+class EventConsumer:
     """Whoever wants a feed's spans; asks for no more before one is written."""
 
     take: Callable[[Span], Iterator[Step]]
@@ -44,11 +44,11 @@ class Taker:
     """Told the time of the first answer, and how far back the events must reach for it."""
 
 
-Own = Callable[[Sequence[Event]], set[str]]
+SelfWriteFilter = Callable[[Sequence[Event]], set[str]]
 """Which of some events bring back only what we wrote ourselves: their ids."""
 
 
-def nothing_own(_: Sequence[Event]) -> set[str]:
+def keep_all(_: Sequence[Event]) -> set[str]:
     """Nothing that comes back is left out."""
     return set()
 
@@ -61,7 +61,7 @@ class Feed(Protocol):
     upto: int
     """The number up to which it has read, if its events have numbers."""
 
-    def next(self, most: int) -> Get | Look | None:
+    def next(self, most: int) -> Get | LocalRead | None:
         """What to ask for next, for a span of at most so many events; None while there is none."""
 
     def taken(self, kind: str, event: Event) -> bool:
@@ -77,8 +77,8 @@ class StripeFeed:
         *,
         account: str | None,
         seen: Mapping[str, Collection[str]],
-        taker: Taker,
-        own: Own,
+        taker: EventConsumer,
+        own: SelfWriteFilter,
     ) -> None:
         self._oldest = oldest
         self._account = account
@@ -92,14 +92,14 @@ class StripeFeed:
         self.known_at = 0.0
         self.upto = 0
 
-    def next(self, most: int) -> Get | Look | None:
+    def next(self, most: int) -> Get | LocalRead | None:
         """The next page, or what was read already."""
         if self._waits or self._ended:
             return None
         self._waits = True
         page = self._spans.page()
         if page is None:
-            return Look(lambda: most, self._bring)
+            return LocalRead(lambda: most, self._bring)
         if page[2] is None:
             self._trail = Trail()
         params = _LIST.page(*page)
@@ -117,7 +117,7 @@ class StripeFeed:
         seen = self._seen.get(key_of(event)[0], self._by_all)
         return event["id"] in seen and event["id"] in self._seen.get(EVENT, seen)
 
-    def _answered(self, most: int, answer: Answer) -> Iterator[Step]:
+    def _answered(self, most: int, answer: Response) -> Iterator[Step]:
         events = [in_shape(event) for event in answer.body["data"]]
         if not self.known_at:
             self.known_at = answer.safe_at
@@ -164,12 +164,12 @@ class InboxFeed:
     def __init__(
         self,
         inbox: Inbox,
-        whose: Whose,
+        whose: AccountScope,
         *,
         account: str | None,
         positions: Mapping[str, Position],
-        taker: Taker,
-        own: Own,
+        taker: EventConsumer,
+        own: SelfWriteFilter,
     ) -> None:
         self._inbox = inbox
         self._whose = whose
@@ -191,19 +191,19 @@ class InboxFeed:
         self.known_at = 0.0
         self.upto = 0
 
-    def next(self, most: int) -> Get | Look | None:
+    def next(self, most: int) -> Get | LocalRead | None:
         """What to ask for next: what is lacking, then the inbox itself."""
         if self._waits or self._ended:
             return None
         self._waits = True
         if self._gaps is None:
-            return Look(self._look, self._looked)
+            return LocalRead(self._look, self._looked)
         if self._gaps:
             return self._next_lacking(self._gaps[0])
         if self._check:
             low, high = self._check
             return self._get((int(low), int(high) + 1, self._cursor), self._checked)
-        return Look(partial(self._read, most), self._take)
+        return LocalRead(partial(self._read, most), self._take)
 
     def taken(self, kind: str, event: Event) -> bool:
         """Whether its number is one of those that were read, or it is older than what counts."""
@@ -229,21 +229,21 @@ class InboxFeed:
             self._check = check_from, self.known_at - ON_ITS_WAY
         return iter(())
 
-    def _get(self, page: Missing, then: Callable[[Answer], Iterator[Step]]) -> Get:
+    def _get(self, page: RemainingWindow, then: Callable[[Response], Iterator[Step]]) -> Get:
         if page[2] is None:
             self._trail = Trail()
         return Get(GetRequest(EVENTS, _LIST.page(*page), self._account, trail=self._trail), then)
 
-    def _next_lacking(self, gap: Interval) -> Get | Look:
+    def _next_lacking(self, gap: Interval) -> Get | LocalRead:
         """A page of a gap; what came of it is kept in the inbox span by span, oldest first."""
         if self._lacking is None:
             low, high = gap
             self._lacking = Spans(int(low), NO_UPPER_BOUND if high == FOREVER else int(high) + 1)
             self._gap_at = 0.0
         page = self._lacking.page()
-        return self._get(page, self._fetched) if page else Look(self._store, self._stored)
+        return self._get(page, self._fetched) if page else LocalRead(self._store, self._stored)
 
-    def _fetched(self, answer: Answer) -> Iterator[Step]:
+    def _fetched(self, answer: Response) -> Iterator[Step]:
         assert self._gaps and self._lacking  # noqa: S101, PT018 - only for a gap is a list asked for
         if not self._asked_clock:
             self._asked_clock = True
@@ -270,7 +270,7 @@ class InboxFeed:
         self._waits = False
         return iter(())
 
-    def _checked(self, answer: Answer) -> Iterator[Step]:
+    def _checked(self, answer: Response) -> Iterator[Step]:
         """Once a day: did the newest events come? If not, nobody knows which others did not."""
         events: list[Event] = answer.body["data"]
         lacking = self._inbox.unknown([event["id"] for event in events], self._whose)

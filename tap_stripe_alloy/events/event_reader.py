@@ -11,23 +11,35 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stripe_alloy.api.client import PAGE_SIZE, Answer
-from stripe_alloy.api.errors import NotFound, PermissionMissing, StripeError
+from stripe_alloy.api.client import PAGE_SIZE, Response
+from stripe_alloy.api.errors import MissingPermissionError, NotFoundError, StripeError
 from stripe_alloy.api.events import EVENT, OVERLAP, Event
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.list_endpoint import cut_short, on_clock
+from stripe_alloy.api.list_endpoint import is_on_test_clock, truncated_list
 from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.requests import GetRequest
 from stripe_alloy.api.responses import OneObject
-from tap_stripe_alloy.events.change_detection import Change, Route, Span, Walk
-from tap_stripe_alloy.events.event_feeds import Feed, Own, StripeFeed, Taker, nothing_own
-from tap_stripe_alloy.records.partitions import Output, Written, children_of, parts, records_of
-from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing, steps_of
+from tap_stripe_alloy.events.change_detection import Change, ChangeDetector, ObjectPolicy, Span
+from tap_stripe_alloy.events.event_feeds import (
+    EventConsumer,
+    Feed,
+    SelfWriteFilter,
+    StripeFeed,
+    keep_all,
+)
+from tap_stripe_alloy.records.partitions import (
+    PartitionRecords,
+    StreamPartition,
+    children_of,
+    group_by_partition,
+    records_of,
+)
+from tap_stripe_alloy.scheduler import Batch, Get, LocalRead, Step, no_op, steps_of
 from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 if TYPE_CHECKING:
-    from tap_stripe_alloy.events.inbox_reader import Mailbox
+    from tap_stripe_alloy.events.inbox_reader import InboxReader
 
 _logger = logging.getLogger(__name__)
 
@@ -40,18 +52,18 @@ QUICK, SLOW = 2.0, 10.0
 """Seconds: what takes less is followed by a larger span, what takes longer by a smaller one."""
 
 
-class Changes:
+class EventReader:
     """One account's changes since its oldest bookmark."""
 
     def __init__(
         self,
-        outputs: Sequence[Output],
+        outputs: Sequence[StreamPartition],
         *,
         account: str | None,
         api_version: str,
         run: SyncCallbacks,
-        own: Own = nothing_own,
-        mailbox: Mailbox | None = None,
+        own: SelfWriteFilter = keep_all,
+        mailbox: InboxReader | None = None,
     ) -> None:
         self.account = account
         self.streams = [output.stream.name for output in outputs]
@@ -71,8 +83,8 @@ class Changes:
         self._listed = False
         self._stirred = False
 
-    def _feed_for(self, mailbox: Mailbox | None, own: Own) -> Feed:
-        taker = Taker(self._take, self._leave_stale)
+    def _feed_for(self, mailbox: InboxReader | None, own: SelfWriteFilter) -> Feed:
+        taker = EventConsumer(self._take, self._leave_stale)
         if mailbox:
             return mailbox.feed(self._outputs, account=self.account, taker=taker, own=own)
         return StripeFeed(
@@ -83,7 +95,7 @@ class Changes:
             own=own,
         )
 
-    def next(self) -> Get | Look | None:
+    def next(self) -> Get | LocalRead | None:
         """Return what to ask for next: no more before a span is written."""
         return None if self._listed or self._open else self._feed.next(self._size)
 
@@ -91,7 +103,7 @@ class Changes:
         """Nothing: how many changes there are, only the end of the walk tells."""
         return {}
 
-    def refused(self, error: PermissionMissing) -> None:
+    def refused(self, error: MissingPermissionError) -> None:
         """Report that the key may not read events, so no changes of any stream."""
         self._stirred = self._listed = True  # for all that is known
         self._open = -1
@@ -113,13 +125,13 @@ class Changes:
         """Up to when the events are known, in Unix seconds."""
         return max(self._walk.newest, min(self._since.values()))
 
-    def _follow(self, outputs: Sequence[Output]) -> None:
+    def _follow(self, outputs: Sequence[StreamPartition]) -> None:
         self._outputs = outputs
         self._by_object = by_kind(outputs)
         self._walk = self._new_walk()
 
-    def _new_walk(self) -> Walk:
-        return Walk(self._api_version, self._routes(), self._feed.taken, now=self._now)
+    def _new_walk(self) -> ChangeDetector:
+        return ChangeDetector(self._api_version, self._routes(), self._feed.taken, now=self._now)
 
     def _leave_stale(self, now: float, needed_from: float) -> Iterator[Step]:
         """Stripe's clock tells how far back its events go: what needs older ones is listed."""
@@ -131,12 +143,12 @@ class Changes:
             self._follow([output for output in self._outputs if id(output) not in gone])
             yield from self._run.relist(stale)
 
-    def _routes(self) -> Mapping[str, Route]:
+    def _routes(self) -> Mapping[str, ObjectPolicy]:
         routes = {}
         for object_name, outputs in self._by_object.items():
             root = outputs[0].stream.root
             fields = [output.stream.object_type.parent_field for output in outputs]
-            routes[object_name] = Route(
+            routes[object_name] = ObjectPolicy(
                 trusted=not root.expand,
                 nested=root.nested,
                 deleted_by=root.object_type.deletion_events,
@@ -159,10 +171,12 @@ class Changes:
         self._open = len(gets)
         yield from gets
         if records:
-            yield Batch(parts(records), nothing)  # bookmarks move once the whole span is written
+            yield Batch(
+                group_by_partition(records), no_op
+            )  # bookmarks move once the whole span is written
         yield from self._end()
 
-    def _as_events(self, events: Sequence[Event]) -> Written:
+    def _as_events(self, events: Sequence[Event]) -> PartitionRecords:
         if EVENT not in self._by_object:
             return []
         # Copies: an event's snapshot may go out as a record of its own, with times converted.
@@ -190,7 +204,7 @@ class Changes:
         )
         return Get(request, partial(self._retrieved, change), partial(self._not_retrieved, change))
 
-    def _retrieved(self, change: Change, answer: Answer) -> Iterator[Step]:
+    def _retrieved(self, change: Change, answer: Response) -> Iterator[Step]:
         root = self._by_object[change.key[0]][0].stream.root
         if answer.body.get("deleted"):
             yield from self._emit(change, [])
@@ -203,16 +217,16 @@ class Changes:
         )
 
     def _lists_not_read(self, change: Change, error: StripeError) -> Iterable[Step]:
-        if not isinstance(error, PermissionMissing):
+        if not isinstance(error, MissingPermissionError):
             raise error
         return self._not_retrieved(change, error)
 
     def _not_retrieved(self, change: Change, error: StripeError) -> Iterator[Step]:
-        if isinstance(error, PermissionMissing) and error.of_endpoint:
+        if isinstance(error, MissingPermissionError) and error.of_endpoint:
             self._deny(change.key[0], error)
             self._open -= 1
             yield from self._end()
-        elif isinstance(error, NotFound):
+        elif isinstance(error, NotFoundError):
             yield from self._emit(change, [])
         elif error.of_one_object:
             _logger.warning("%s It is left as its event tells.", error)
@@ -220,7 +234,7 @@ class Changes:
         else:
             raise error
 
-    def _deny(self, object_name: str, error: PermissionMissing) -> None:
+    def _deny(self, object_name: str, error: MissingPermissionError) -> None:
         """Leave the bookmarks of these streams where they are: they miss what was refused."""
         if object_name not in self._denied:
             self._denied.add(object_name)
@@ -232,13 +246,15 @@ class Changes:
         else:
             found = Change(change.key, change.at, "bury", change.snapshot)
         self._open -= 1
-        yield Batch(parts(self._told(found)), nothing)
+        yield Batch(group_by_partition(self._told(found)), no_op)
         yield from self._end()
 
-    def _told(self, change: Change) -> Written:
+    def _told(self, change: Change) -> PartitionRecords:
         """Return the records of a change; of a deleted object, its tombstone."""
         object_name, source_id = change.key
-        if self._by_object[object_name][0].stream.root.without_clocks and on_clock(change.snapshot):
+        if self._by_object[object_name][0].stream.root.without_clocks and is_on_test_clock(
+            change.snapshot
+        ):
             return []
         if change.do != "bury":
             rows = self._concerned(object_name, change.at, change.snapshot)
@@ -249,16 +265,16 @@ class Changes:
             if output.stream.object_type.parent is None and self._concerns(output, change.at)
         ] + list(self._left_children(change))
 
-    def _concerned(self, object_name: str, at: int, source: JSON) -> Written:
+    def _concerned(self, object_name: str, at: int, source: JSON) -> PartitionRecords:
         outputs = self._by_object.get(object_name, ())
         return records_of(source, [out for out in outputs if self._concerns(out, at)], at)
 
-    def _concerns(self, output: Output, at: int) -> bool:
+    def _concerns(self, output: StreamPartition, at: int) -> bool:
         if self._mailbox and output.bookmark.inbox:
             return True  # what its number says is new, however late it came
         return at >= self._since[id(output)] - OVERLAP
 
-    def _left_children(self, change: Change) -> Iterator[tuple[Output, JSON]]:
+    def _left_children(self, change: Change) -> Iterator[tuple[StreamPartition, JSON]]:
         """Tombstones of what a parent's events name and the parent no longer has."""
         former = self._walk.former_children.get(change.key, set())
         for output in self._by_object[change.key[0]]:
@@ -267,7 +283,7 @@ class Changes:
                 continue
             if change.do == "bury":
                 current = set()
-            elif cut_short(change.snapshot, [field]):
+            elif truncated_list(change.snapshot, [field]):
                 continue
             else:
                 current = {child["id"] for child in children_of(change.snapshot, output)}
@@ -298,13 +314,13 @@ class Changes:
         if not self._listed:
             self._go_on()
 
-    def _move(self, output: Output, since: int) -> None:
+    def _move(self, output: StreamPartition, since: int) -> None:
         mailbox, bookmark = self._mailbox, output.bookmark
         bookmark.note_inbox(mailbox.position_of(output, self._feed) if mailbox else None)
         bookmark.advance(since, () if mailbox else self._ids_for(output))
         self._since[id(output)] = since
 
-    def _ids_for(self, output: Output) -> Iterator[str]:
+    def _ids_for(self, output: StreamPartition) -> Iterator[str]:
         """Events that its next walk will meet again: of its own kind, and of what no stream reads.
 
         With those of all kinds, a busy account's state would hold each id once for every stream.
@@ -328,15 +344,15 @@ class Changes:
         self._begun_at = now
 
 
-def by_kind(outputs: Sequence[Output]) -> Mapping[str, Sequence[Output]]:
+def by_kind(outputs: Sequence[StreamPartition]) -> Mapping[str, Sequence[StreamPartition]]:
     """Name of the object that events tell of → the outputs that want it."""
-    found: dict[str, list[Output]] = {}
+    found: dict[str, list[StreamPartition]] = {}
     for output in outputs:
         found.setdefault(output.stream.root.object_type.object_name, []).append(output)
     return found
 
 
-def seen_by_kind(outputs: Sequence[Output]) -> Mapping[str, frozenset[str]]:
+def seen_by_kind(outputs: Sequence[StreamPartition]) -> Mapping[str, frozenset[str]]:
     """What all streams of one kind have: no stream's bookmark speaks for another's."""
     return {
         object_name: frozenset.intersection(*(output.bookmark.seen for output in members))

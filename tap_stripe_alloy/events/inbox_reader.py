@@ -6,18 +6,24 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from stripe_alloy.api.errors import AccountRejected
+from stripe_alloy.api.errors import AccountAccessError
 from stripe_alloy.api.events import OVERLAP
-from stripe_alloy.webhooks.inbox import Inbox, Whose
+from stripe_alloy.webhooks.inbox import AccountScope, Inbox
 from tap_stripe_alloy.bookmarks import Bookmark
-from tap_stripe_alloy.events.event_feeds import Feed, InboxFeed, Own, Position, Taker
-from tap_stripe_alloy.records.partitions import Output
+from tap_stripe_alloy.events.event_feeds import (
+    EventConsumer,
+    Feed,
+    InboxFeed,
+    Position,
+    SelfWriteFilter,
+)
+from tap_stripe_alloy.records.partitions import StreamPartition
 
 HasEvent = Callable[[str, "str | None"], bool]
 """Whether Stripe has an event of this id, for an account or the key's own."""
 
 
-class Mailbox:
+class InboxReader:
     """What of the inbox is new to whom; the inbox learns what its readers are done with."""
 
     def __init__(
@@ -34,12 +40,12 @@ class Mailbox:
         self._newest = 0
         self._done = 0
 
-    def whose(self, account: str | None) -> Whose:
+    def whose(self, account: str | None) -> AccountScope:
         """Whose events an account's are: those of the key's own name none."""
         other = None if account == self._own_id else account
-        return Whose(other, self._livemode, self._own_id)
+        return AccountScope(other, self._livemode, self._own_id)
 
-    def open(self, outputs: Sequence[tuple[str | None, Output]]) -> None:
+    def open(self, outputs: Sequence[tuple[str | None, StreamPartition]]) -> None:
         """Begin a run: what the state says was written, the inbox need not keep."""
         self._accounts = list(dict.fromkeys(account for account, _ in outputs))
         if self._own_id:
@@ -85,21 +91,26 @@ class Mailbox:
             for endpoint, event_id in self._inbox.unclaimed(whose):
                 try:
                     ours = self._has_event(event_id, whose.account)
-                except AccountRejected:
+                except AccountAccessError:
                     break  # it is named once its own events are asked for
                 if ours:
                     self._inbox.claim(endpoint, self._own_id)
                 else:
                     self._inbox.disclaim(endpoint, self._own_id)
 
-    def serves(self, output: Output) -> bool:
+    def serves(self, output: StreamPartition) -> bool:
         """Whether all that is new to a stream can still be in the inbox, or be put there."""
         position = self._known(output.bookmark)
         seq, created = self._taken
         return position["seq"] >= seq if position else self._needed_from(output) > created
 
     def feed(
-        self, outputs: Sequence[Output], *, account: str | None, taker: Taker, own: Own
+        self,
+        outputs: Sequence[StreamPartition],
+        *,
+        account: str | None,
+        taker: EventConsumer,
+        own: SelfWriteFilter,
     ) -> InboxFeed:
         """What is new to some streams of one account."""
         return InboxFeed(
@@ -111,7 +122,7 @@ class Mailbox:
             own=own,
         )
 
-    def position_of(self, output: Output, feed: Feed) -> dict[str, Any]:
+    def position_of(self, output: StreamPartition, feed: Feed) -> dict[str, Any]:
         """Where a stream stands once a feed was written."""
         known = self._known(output.bookmark)
         since = known["from"] if known else output.bookmark.since
@@ -131,13 +142,13 @@ class Mailbox:
         found = bookmark.inbox if bookmark.listed else None
         return found if found and found.get("id") == self._inbox.id else None
 
-    def _needed_from(self, output: Output) -> int:
+    def _needed_from(self, output: StreamPartition) -> int:
         """Since when events are new to a stream; one not begun will be read from now on."""
         bookmark = output.bookmark
         begun = bookmark.listed or bookmark.backfill
         return (bookmark.changes_from if begun else int(self._inbox.clock()) - OVERLAP) - OVERLAP
 
-    def _positions(self, outputs: Iterable[Output]) -> Mapping[str, Position]:
+    def _positions(self, outputs: Iterable[StreamPartition]) -> Mapping[str, Position]:
         """By kind of object; of its streams the one that is behind counts."""
         found: dict[str, Position] = {}
         for output in outputs:

@@ -13,7 +13,7 @@ from stripe_alloy.api.events import Event
 from stripe_alloy.write_log import KEY_PREFIX
 
 if TYPE_CHECKING:
-    from stripe_alloy.write_log import Write
+    from stripe_alloy.write_log import LoggedWrite
 
 STAMPS = frozenset({("updated",)})
 """Fields that move with every change, whoever makes it."""
@@ -24,7 +24,7 @@ Path = tuple[str, ...]
 class Journal(Protocol):
     """Where the target's writes are looked up."""
 
-    def by_idempotency_key(self, keys: Sequence[str]) -> dict[str, Write]:
+    def by_idempotency_key(self, keys: Sequence[str]) -> dict[str, LoggedWrite]:
         """Idempotency key → the write that was sent with it."""
 
 
@@ -51,7 +51,7 @@ def _key_of(event: Event) -> str | None:
     return key if isinstance(key, str) and key.startswith(KEY_PREFIX) else None
 
 
-def only_brings_back(event: Event, write: Write) -> bool:
+def only_brings_back(event: Event, write: LoggedWrite) -> bool:
     """Whether all that an event says has changed is what the write set, on the object it was for.
 
     A new object is not among it: its id, and what Stripe filled in, are news.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from stripe_alloy.api.events import Event
 from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND
-from tap_stripe_alloy.listing.windows import Missing
+from tap_stripe_alloy.listing.windows import RemainingWindow
 
 FIRST = 500
 """Events that are read in a row, and kept, before a time is cut for the first time."""
@@ -49,7 +49,7 @@ class Spans:
         self._seconds = 0
         """How long the next span is to be; 0 as long as nothing was cut."""
 
-    def page(self) -> Missing | None:
+    def page(self) -> RemainingWindow | None:
         """Return what to ask for: `created` in [low, high), after a cursor; None if nothing."""
         if not self._stack or self._stack[-1].whole:
             return None

@@ -14,21 +14,21 @@ from typing import Any
 
 from typing_extensions import override
 
-from stripe_alloy.api.client import Answer
-from stripe_alloy.api.errors import PermissionMissing
-from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, Listed
-from tap_stripe_alloy.listing.list_backfill import Listing
-from tap_stripe_alloy.listing.windows import Missing
-from tap_stripe_alloy.records.partitions import Output
-from tap_stripe_alloy.scheduler import Get, Look
+from stripe_alloy.api.client import Response
+from stripe_alloy.api.errors import MissingPermissionError
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint
+from tap_stripe_alloy.listing.list_backfill import ListBackfill
+from tap_stripe_alloy.listing.windows import RemainingWindow
+from tap_stripe_alloy.records.partitions import StreamPartition
+from tap_stripe_alloy.scheduler import Get, LocalRead
 from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 OTHERS = "others"
-NOTHING: Missing = (0, 1, None)
+NOTHING: RemainingWindow = (0, 1, None)
 """Noted as left of a part that was read: a backfill with nothing left would be at its end."""
 
 
-class _Part(Listing):
+class _Part(ListBackfill):
     """The list for one value of the parameter. The backfill as a whole is up to all its parts."""
 
     def __init__(self, *args: Any, resumed: bool, **more: Any) -> None:
@@ -36,12 +36,12 @@ class _Part(Listing):
         self._resumed = resumed
         self.siblings: Sequence[_Part] = (self,)
 
-    def left_here(self) -> list[Missing]:
+    def left_here(self) -> list[RemainingWindow]:
         """What is left to read of this part."""
         return self._slices.missing()
 
     @override
-    def begin(self, first: Answer) -> None:
+    def begin(self, first: Response) -> None:
         if not self._begun:
             super().begin(first)
             for part in self.siblings:
@@ -54,7 +54,7 @@ class _Part(Listing):
             part.over = True
 
     @override
-    def _note_left(self, missing: Sequence[Missing]) -> None:
+    def _note_left(self, missing: Sequence[RemainingWindow]) -> None:
         if any(part.left_here() for part in self.siblings):
             super()._note_left(self.siblings[0].left_here() or [NOTHING])
             self._note_others()
@@ -75,8 +75,8 @@ class VariantListing:
 
     def __init__(
         self,
-        outputs: Sequence[Output],
-        listed: Listed,
+        outputs: Sequence[StreamPartition],
+        listed: ListEndpoint,
         *,
         account: str | None,
         start: int,
@@ -102,7 +102,7 @@ class VariantListing:
         for part in self._parts:
             part.siblings = self._parts
 
-    def next(self) -> Get | Look | None:
+    def next(self) -> Get | LocalRead | None:
         """Return the next page to ask for."""
         return next((get for part in self._parts if (get := part.next())), None)
 
@@ -111,12 +111,12 @@ class VariantListing:
         pages = [part.left() for part in self._parts]
         return {stream: sum(part[stream] for part in pages) for stream in pages[0]}
 
-    def refused(self, error: PermissionMissing) -> None:
+    def refused(self, error: MissingPermissionError) -> None:
         """Report that the key may not read this list."""
         self._run.refused(self._outputs, error)
 
 
-def _kept(output: Output, count: int, start: int) -> list[list[Missing] | None]:
+def _kept(output: StreamPartition, count: int, start: int) -> list[list[RemainingWindow] | None]:
     """What an interrupted backfill left of each part; None for all if none was begun."""
     first = output.bookmark.missing
     if first is None:

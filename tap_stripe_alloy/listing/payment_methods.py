@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from typing_extensions import override
 
-from stripe_alloy.api.client import Answer
-from stripe_alloy.api.errors import PermissionMissing, RequestRefused, StripeError
+from stripe_alloy.api.client import Response
+from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError, StripeError
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, Listed
+from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint
 from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.requests import GetRequest
-from tap_stripe_alloy.listing.list_backfill import Listing
-from tap_stripe_alloy.listing.windows import Ask, Page
-from tap_stripe_alloy.records.partitions import Output
-from tap_stripe_alloy.scheduler import Get, Look, Step
+from tap_stripe_alloy.listing.list_backfill import ListBackfill
+from tap_stripe_alloy.listing.windows import Page, PageRequest
+from tap_stripe_alloy.records.partitions import StreamPartition
+from tap_stripe_alloy.scheduler import Get, LocalRead, Step
 from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 CUSTOMERS = "/v1/customers"
@@ -31,7 +31,7 @@ FIELD = "payment_methods"
 """Where a customer's own list is kept while it is read."""
 
 
-class AllMethods(Listing):
+class AllMethods(ListBackfill):
     """The list of all payment methods, until it proves to lack some."""
 
     as_it_comes = False
@@ -42,11 +42,11 @@ class AllMethods(Listing):
     """Ids that it must still show."""
 
     @override
-    def next(self) -> Get | Look | None:
+    def next(self) -> Get | LocalRead | None:
         return None if self.distrusted else super().next()
 
     @override
-    def _answered(self, ask: Ask, answer: Answer) -> Iterator[Step]:
+    def _answered(self, ask: PageRequest, answer: Response) -> Iterator[Step]:
         if not answer.body["data"] and not ask.cursor:
             self.begin(answer)
             self.distrusted = "is empty"
@@ -54,8 +54,8 @@ class AllMethods(Listing):
         yield from super()._answered(ask, answer)
 
     @override
-    def _refused_page(self, ask: Ask, error: StripeError) -> Iterator[Step]:
-        if not ask.cursor and isinstance(error, RequestRefused):
+    def _refused_page(self, ask: PageRequest, error: StripeError) -> Iterator[Step]:
+        if not ask.cursor and isinstance(error, InvalidRequestError):
             self.distrusted = "is refused"
             return iter(())
         return super()._refused_page(ask, error)
@@ -80,13 +80,13 @@ class AllMethods(Listing):
                 output.bookmark.backfill["expected"] = sorted(self.expected)
 
 
-class MethodsByCustomer(Listing):
+class MethodsByCustomer(ListBackfill):
     """Walks all customers and reads the list of each."""
 
     as_it_comes = False
 
     @override
-    def _params(self, ask: Ask) -> list[tuple[str, str]]:
+    def _params(self, ask: PageRequest) -> list[tuple[str, str]]:
         return [pair for pair in super()._params(ask) if pair[0] != "expand[]"]
 
     @override
@@ -108,8 +108,8 @@ class PaymentMethodListing:
 
     def __init__(
         self,
-        outputs: Sequence[Output],
-        listed: Listed,
+        outputs: Sequence[StreamPartition],
+        listed: ListEndpoint,
         *,
         account: str | None,
         start: int,
@@ -124,7 +124,7 @@ class PaymentMethodListing:
         self._all = AllMethods(outputs, listed, account=account, start=start, run=run)
         self._all.expected = set(kept.get("expected", ()))
         self._start = start
-        self._customers = Listed(
+        self._customers = ListEndpoint(
             CUSTOMERS,
             expand=[f"{FIELD}.data.{path}" for path in listed.expand],
             nested=[(FIELD,)],
@@ -135,7 +135,7 @@ class PaymentMethodListing:
         self._probed = "expected" in kept or "route" in kept
         self._probes_open = 0
 
-    def next(self) -> Get | Look | None:
+    def next(self) -> Get | LocalRead | None:
         """Return the next page to ask for: of customers first, to know what to expect."""
         if not self._probed:
             self._probed = True
@@ -152,15 +152,15 @@ class PaymentMethodListing:
         """Stream → pages that are left, as far as known."""
         return (self._by_customer or self._all).left()
 
-    def refused(self, error: PermissionMissing) -> None:
+    def refused(self, error: MissingPermissionError) -> None:
         """Report that the key may not read payment methods, or customers where that is needed."""
         self._run.refused(self._outputs, error)
 
-    def _probe(self, path: str, limit: int, then: Callable[[Answer], Iterator[Step]]) -> Get:
+    def _probe(self, path: str, limit: int, then: Callable[[Response], Iterator[Step]]) -> Get:
         request = GetRequest(path, [("limit", str(limit))], self.account)
         return Get(request, then, self._cannot_probe)
 
-    def _sampled(self, answer: Answer) -> Iterator[Step]:
+    def _sampled(self, answer: Response) -> Iterator[Step]:
         self._all.begin(answer)
         customers = [source["id"] for source in answer.body["data"]]
         self._probes_open = len(customers)
@@ -170,7 +170,7 @@ class PaymentMethodListing:
             path = f"{item_path(CUSTOMERS, customer)}/payment_methods"
             yield self._probe(path, SAMPLE_LIMIT, self._expect)
 
-    def _expect(self, answer: Answer) -> Iterator[Step]:
+    def _expect(self, answer: Response) -> Iterator[Step]:
         self._all.expected |= {
             source["id"] for source in answer.body["data"] if source["created"] >= self._start
         }
@@ -179,7 +179,7 @@ class PaymentMethodListing:
 
     def _cannot_probe(self, error: StripeError) -> Iterator[Step]:
         """Read on unchecked where the key may not read customers; one may be gone meanwhile."""
-        if isinstance(error, PermissionMissing):
+        if isinstance(error, MissingPermissionError):
             self._logger.warning(
                 "The list of all payment methods is read unchecked: the key may not read customers"
             )

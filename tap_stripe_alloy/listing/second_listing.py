@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stripe_alloy.api.errors import PermissionMissing
-from tap_stripe_alloy.records.partitions import Output
+from stripe_alloy.api.errors import MissingPermissionError
+from tap_stripe_alloy.records.partitions import StreamPartition
 from tap_stripe_alloy.scheduler import Get, Source
 
 if TYPE_CHECKING:
-    from tap_stripe_alloy.events.event_reader import Changes
+    from tap_stripe_alloy.events.event_reader import EventReader
 
 
 class SecondListing:
@@ -22,11 +22,11 @@ class SecondListing:
 
     def __init__(
         self,
-        outputs: Sequence[Output],
+        outputs: Sequence[StreamPartition],
         *,
         account: str | None,
-        walk: Changes | None,
-        listing: Callable[[Sequence[Output]], Source],
+        walk: EventReader | None,
+        listing: Callable[[Sequence[StreamPartition]], Source],
     ) -> None:
         self.account = account
         self.streams = [output.stream.name for output in outputs]
@@ -53,12 +53,12 @@ class SecondListing:
         """Stream → pages that are left, as far as known."""
         return self._listing.left() if self._listing else {}
 
-    def refused(self, error: PermissionMissing) -> None:
+    def refused(self, error: MissingPermissionError) -> None:
         """Report that the key may not read this list."""
         if self._listing:
             self._listing.refused(error)
 
-    def _once_more(self, output: Output) -> Output:
+    def _once_more(self, output: StreamPartition) -> StreamPartition:
         return replace(
             output,
             bookmark=output.bookmark.in_second_listing(),

@@ -11,24 +11,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stripe_alloy.api.client import Answer
-from stripe_alloy.api.errors import PermissionMissing, StripeError
+from stripe_alloy.api.client import Response
+from stripe_alloy.api.errors import MissingPermissionError, StripeError
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.list_endpoint import Listed
+from stripe_alloy.api.list_endpoint import ListEndpoint
 from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.object_types import test_clock_hops
 from stripe_alloy.api.requests import GetRequest
 from stripe_alloy.api.responses import Trail
-from tap_stripe_alloy.listing.list_backfill import Listing
-from tap_stripe_alloy.records.partitions import Output, parts, records_of
-from tap_stripe_alloy.scheduler import Batch, Get, Look, Step, nothing, steps_of
+from tap_stripe_alloy.listing.list_backfill import ListBackfill
+from tap_stripe_alloy.records.partitions import StreamPartition, group_by_partition, records_of
+from tap_stripe_alloy.scheduler import Batch, Get, LocalRead, Step, no_op, steps_of
 from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 if TYPE_CHECKING:
-    from tap_stripe_alloy.events.event_reader import Changes
+    from tap_stripe_alloy.events.event_reader import EventReader
 
 
-class OnClocks:
+class TestClockReader:
     """Goes from the clocks, list by list, to what is on them, for the streams of one list.
 
     Where these streams follow a walk it waits for that, whose snapshots may be older.
@@ -36,19 +36,22 @@ class OnClocks:
 
     def __init__(
         self,
-        outputs: Sequence[Output],
-        listed: Listed,
+        outputs: Sequence[StreamPartition],
+        listed: ListEndpoint,
         *,
         account: str | None,
         start: int,
         run: SyncCallbacks,
-        walk: Changes | None = None,
-        begin: Callable[[Answer], None] | None = None,
+        walk: EventReader | None = None,
+        begin: Callable[[Response], None] | None = None,
     ) -> None:
         self._outputs = outputs
         self.streams = [output.stream.name for output in outputs]
         self._ways = test_clock_hops(outputs[0].stream.object_type)
-        self._lists = [*(Listed(way.path, by_created=False) for way in self._ways[:-1]), listed]
+        self._lists = [
+            *(ListEndpoint(way.path, by_created=False) for way in self._ways[:-1]),
+            listed,
+        ]
         self.account = account
         self._start = start
         self._run = run
@@ -62,7 +65,7 @@ class OnClocks:
         """Whether all was read, if not yet written."""
         return self._begun and not self._open
 
-    def next(self) -> Get | Look | None:
+    def next(self) -> Get | LocalRead | None:
         """Return the first page of clocks; what they lead to follows from that."""
         if self._begun or (self._walk and not self._may_follow(self._walk)):
             return None
@@ -73,11 +76,11 @@ class OnClocks:
         """Stream → requests under way: how many will follow, nobody knows."""
         return dict.fromkeys((output.stream.name for output in self._outputs), float(self._open))
 
-    def refused(self, error: PermissionMissing) -> None:
+    def refused(self, error: MissingPermissionError) -> None:
         """Report that the key may not read a list on the way."""
         self._run.refused(self._outputs, error)
 
-    def _may_follow(self, walk: Changes) -> bool:
+    def _may_follow(self, walk: EventReader) -> bool:
         """Streams that the walk found to be out of date are listed anew, clocks and all."""
         marks = [output.bookmark for output in self._outputs]
         return walk.ended and all(mark.listed and not mark.clocks for mark in marks)
@@ -100,7 +103,7 @@ class OnClocks:
         )
 
     def _answered(
-        self, step: int, narrowed: tuple[tuple[str, str], ...], trail: Trail, answer: Answer
+        self, step: int, narrowed: tuple[tuple[str, str], ...], trail: Trail, answer: Response
     ) -> Iterator[Step]:
         if self._begin:
             self._begin(answer)
@@ -121,7 +124,7 @@ class OnClocks:
         self, step: int, narrowed: tuple[tuple[str, str], ...], trail: Trail, error: StripeError
     ) -> Iterator[Step]:
         """Go on where a clock, or a customer on it, was deleted meanwhile."""
-        if isinstance(error, PermissionMissing):
+        if isinstance(error, MissingPermissionError):
             error.needs = self._ways[step].permission
         cursor_gone = error.missing and error.failure.param == "starting_after"
         if not (error.missing and narrowed) or (cursor_gone and not trail.restart()):
@@ -133,20 +136,20 @@ class OnClocks:
     def _read(self, at: int, objects: Sequence[JSON]) -> Iterator[Step]:
         self._open -= 1
         records = [pair for source in objects for pair in records_of(source, self._outputs, at)]
-        yield Batch(parts(records), nothing if self._open else self._note)
+        yield Batch(group_by_partition(records), no_op if self._open else self._note)
 
     def _note(self) -> None:
         for output in self._outputs:
             output.bookmark.note_clocks(listed=True)
 
 
-class OnClocksFirst:
+class BackfillWithTestClocks:
     """A backfill that begins with what is on test clocks: it is complete only with that."""
 
     def __init__(
         self,
-        outputs: Sequence[Output],
-        listed: Listed,
+        outputs: Sequence[StreamPartition],
+        listed: ListEndpoint,
         *,
         account: str | None,
         start: int,
@@ -154,12 +157,12 @@ class OnClocksFirst:
     ) -> None:
         self.account = account
         self.streams = [output.stream.name for output in outputs]
-        self._listing = Listing(outputs, listed, account=account, start=start, run=run)
-        self._clocks = OnClocks(
+        self._listing = ListBackfill(outputs, listed, account=account, start=start, run=run)
+        self._clocks = TestClockReader(
             outputs, listed, account=account, start=start, run=run, begin=self._listing.begin
         )
 
-    def next(self) -> Get | Look | None:
+    def next(self) -> Get | LocalRead | None:
         """Return the next page to ask for."""
         return self._listing.next() if self._clocks.ended else self._clocks.next()
 
@@ -167,6 +170,6 @@ class OnClocksFirst:
         """Stream → pages that are left, as far as known."""
         return self._listing.left()
 
-    def refused(self, error: PermissionMissing) -> None:
+    def refused(self, error: MissingPermissionError) -> None:
         """Report that the key may not read this list, or one on the way to the clocks'."""
         self._listing.refused(error)

@@ -5,7 +5,8 @@ several requests at once it is cut into half-open windows of `created`; each is 
 Nobody tells how dense a history is or where it begins, so windows are cut where pages already
 read give evidence, and no more often than the books allow: a cut costs a partly filled page.
 
-Pure: no clock, no network. `Slices` says what to ask; its caller asks and hands back the rows.
+Pure: no clock, no network. `WindowPlanner` says what to ask for;
+its caller asks and hands back the rows.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from typing import NamedTuple
 from stripe_alloy.api.client import PAGE_SIZE
 from stripe_alloy.api.object_types import ASSUMED_HISTORY
 
-WASTE = 0.05
+MAX_SPLIT_OVERHEAD = 0.05
 """Share of requests that cutting may cost."""
 RAMP_PAGES = 4
 """Pages read in a row before the first cut: a small list is never cut."""
 MIN_PAGES = 3
 """Estimated pages that each side of a cut must keep."""
-REACH = 3
+PROBE_FACTOR = 3
 """How many times the stretch already read a probe jumps below the oldest row seen."""
 
-Missing = tuple[int, int, "str | None"]
+RemainingWindow = tuple[int, int, "str | None"]
 """What is still to read: `created` in [low, high), and after this cursor if there is one."""
 
 
-class Row(NamedTuple):
+class ListPosition(NamedTuple):
     """Where an object stands in its list."""
 
     created: int
@@ -69,7 +70,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Ask:
+class PageRequest:
     """A page to read: `created` in [low, high), after `cursor`."""
 
     window: Window
@@ -83,13 +84,13 @@ class Page:
     """What of an answer to keep, and the position to save once it is written."""
 
     window: Window
-    keep: Sequence[Row]
+    keep: Sequence[ListPosition]
     position: tuple[int, str] | None
     """(high, cursor) of what is left; None when the window is finished."""
     written: bool = False
 
 
-class Slices:
+class WindowPlanner:
     """Reads each row of [low, high) exactly once, by as many requests at a time as asked for.
 
     A list that Stripe does not filter by `created` is not `cuttable`; `history` is how many
@@ -98,7 +99,7 @@ class Slices:
 
     def __init__(
         self,
-        missing: Iterable[Missing],
+        missing: Iterable[RemainingWindow],
         *,
         page_size: int = PAGE_SIZE,
         cuttable: bool = True,
@@ -129,21 +130,21 @@ class Slices:
             pages += max(0, window.high - begins) * window.density / self._page_size
         return pages
 
-    def missing(self) -> list[Missing]:
+    def missing(self) -> list[RemainingWindow]:
         """What is left to read, as far as pages were `saved`: newest first, disjoint."""
         left = [(window.low, *window.saved) for window in self._unsaved]
         return sorted(left, key=lambda window: -window[1])
 
-    def next(self) -> Ask | None:
+    def next(self) -> PageRequest | None:
         """Return the page to ask for now; None while only answers can tell more."""
         idle = [window for window in self._open if not window.busy]
         window = max(idle, key=self._estimate, default=None) or self._cut()
         if window is None:
             return None
         window.busy = True
-        return Ask(window, window.low, window.upper, window.cursor)
+        return PageRequest(window, window.low, window.upper, window.cursor)
 
-    def received(self, ask: Ask, rows: Sequence[Row], *, has_more: bool) -> Page:
+    def received(self, ask: PageRequest, rows: Sequence[ListPosition], *, has_more: bool) -> Page:
         """Take an answer; the rows to keep are those of the window as it is now.
 
         Rows below `low` belong to a window cut off while the request was under way. Their order
@@ -167,7 +168,7 @@ class Slices:
         window.unsaved.append(page)
         return page
 
-    def cursor_lost(self, ask: Ask) -> None:
+    def cursor_lost(self, ask: PageRequest) -> None:
         """Go on without the cursor, whose object Stripe no longer knows.
 
         A list that can be filtered goes on by time, any other begins anew: its rows repeat.
@@ -187,7 +188,7 @@ class Slices:
             else:
                 window.saved = position
 
-    def _advance(self, window: Window, rows: Sequence[Row]) -> None:
+    def _advance(self, window: Window, rows: Sequence[ListPosition]) -> None:
         last = rows[-1]
         window.cursor = last.id
         if last.created >= window.high:
@@ -206,7 +207,7 @@ class Slices:
                 len(rows) / (rows[0].created - last.created),
             )
 
-    def _count(self, keep: Sequence[Row]) -> None:
+    def _count(self, keep: Sequence[ListPosition]) -> None:
         self._requests += 1
         self._pages += len(keep) / self._page_size
         if keep:
@@ -223,11 +224,11 @@ class Slices:
         return self._probe() or self._halve()
 
     def _affordable(self) -> bool:
-        """Whether one more cut keeps the extra requests within `WASTE`, at the very worst."""
+        """Whether one more cut keeps the extra requests within `MAX_SPLIT_OVERHEAD` at worst."""
         still_open = len(self._open)
         wasted = self._requests - self._pages
         known = self._pages + sum(self._estimate(window) for window in self._open)
-        allowed = WASTE * max(known, known * self._stretch())
+        allowed = MAX_SPLIT_OVERHEAD * max(known, known * self._stretch())
         return wasted + still_open <= self._base - 1 + (allowed if allowed >= 1 else 0)
 
     def _stretch(self) -> float:
@@ -248,7 +249,7 @@ class Slices:
         for window in self._open:
             if window.low >= oldest or window.high < oldest:
                 continue
-            at = max(oldest - REACH * (newest - oldest + 1), (window.low + oldest) // 2)
+            at = max(oldest - PROBE_FACTOR * (newest - oldest + 1), (window.low + oldest) // 2)
             if (oldest - at) * window.density >= MIN_PAGES * self._page_size:
                 return self._split(window, at, probing=True)
         return None

@@ -12,26 +12,26 @@ from tap_stripe_alloy.records.conversion import Record, Recorder
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.bookmarks import Bookmark
-    from tap_stripe_alloy.records.pass_through import Direct
-    from tap_stripe_alloy.records.table_versions import Version
+    from tap_stripe_alloy.records.pass_through import PassThroughDecoder
+    from tap_stripe_alloy.records.table_versions import TableVersion
     from tap_stripe_alloy.stream import StripeStream
 
 
 @dataclass(frozen=True)
-class Output:
+class StreamPartition:
     """One stream of one account: where its records go and where its bookmark stands."""
 
     stream: StripeStream
     recorder: Recorder
     bookmark: Bookmark
-    version: Version
-    direct: Direct | None = None
+    version: TableVersion
+    direct: PassThroughDecoder | None = None
     """Makes records of whole pages, where nothing has to look at their objects."""
     created_before: int = 0
     """Leave out what was created since (Unix seconds); 0 for nothing."""
 
 
-Written = list[tuple[Output, Record]]
+PartitionRecords = list[tuple[StreamPartition, Record]]
 
 
 def changed_at(source: JSON) -> int:
@@ -39,7 +39,7 @@ def changed_at(source: JSON) -> int:
     return moment(source.get("updated")) or moment(source.get("created")) or 0
 
 
-def children_of(source: JSON, output: Output) -> list[JSON]:
+def children_of(source: JSON, output: StreamPartition) -> list[JSON]:
     """The nested objects that a child stream is made of; the object itself for its own stream."""
     field = output.stream.object_type.parent_field
     if field is None:
@@ -49,15 +49,17 @@ def children_of(source: JSON, output: Output) -> list[JSON]:
     return children
 
 
-def parts(written: Written) -> list[tuple[Output, list[Record]]]:
+def group_by_partition(written: PartitionRecords) -> list[tuple[StreamPartition, list[Record]]]:
     """Each output with its records, in the order in which they come."""
-    found: dict[int, tuple[Output, list[Record]]] = {}
+    found: dict[int, tuple[StreamPartition, list[Record]]] = {}
     for output, record in written:
         found.setdefault(id(output), (output, []))[1].append(record)
     return list(found.values())
 
 
-def records_of(source: JSON, outputs: Iterable[Output], at: int | None = None) -> Written:
+def records_of(
+    source: JSON, outputs: Iterable[StreamPartition], at: int | None = None
+) -> PartitionRecords:
     """The records of an object and its children; `at`: when it changed, if anything tells."""
     own = changed_at(source)
     rows = [

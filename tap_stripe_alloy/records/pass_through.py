@@ -23,7 +23,7 @@ Field = tuple[Any, Any]
 """Type and default."""
 
 
-class DirectPage(msgspec.Struct):
+class PassThroughPage(msgspec.Struct):
     """A page of a list; its objects are records."""
 
     object: str
@@ -31,7 +31,7 @@ class DirectPage(msgspec.Struct):
     data: list[Any]
 
 
-class Direct:
+class PassThroughDecoder:
     """Makes pages of one stream's records of one account."""
 
     def __init__(self, schema: Schema, *, account_id: str | None, unix: bool) -> None:
@@ -48,7 +48,7 @@ class Direct:
         properties = {**schema["properties"]}
         del properties["_sdc_deleted_at"]
         record = _struct({"properties": properties}, nested, added)
-        page = msgspec.defstruct("Page", [("data", list[record])], bases=(DirectPage,))  # type: ignore[valid-type]
+        page = msgspec.defstruct("Page", [("data", list[record])], bases=(PassThroughPage,))  # type: ignore[valid-type]
         # Not strict: Unix seconds make a time. What else that lets pass, Stripe never sends.
         self._decoder = msgspec.json.Decoder(page, strict=False)
 

@@ -16,7 +16,7 @@ from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.row_settings import is_begun
 
 
-class Version:
+class TableVersion:
     """The version of one stream's table, as its writable state has it."""
 
     def __init__(self, state: dict[str, Any]) -> None:

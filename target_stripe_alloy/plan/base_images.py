@@ -11,9 +11,9 @@ import msgspec
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.merge import key_items, tree_for
-from target_stripe_alloy.plan.plan_types import Base
+from target_stripe_alloy.plan.plan_types import BaseImage
 from target_stripe_alloy.resources import Resource
-from target_stripe_alloy.write.journal import Known, encode
+from target_stripe_alloy.write.journal import JournalEntry, encode
 
 Rename = Callable[[str], str | None]
 """The id that an item of a record has in Stripe; None if it has none."""
@@ -90,7 +90,7 @@ def is_complete(result: JSON) -> bool:
 
 def picture(
     draft: Draft, resource: Resource, key: str, result: JSON | None, rename: Rename
-) -> Known:
+) -> JournalEntry:
     """Return what to keep of a record whose request was answered with `result`."""
     known: dict[str, Any] = {
         "source": draft.source,
@@ -99,15 +99,15 @@ def picture(
         "digest": draft.digest,
     }
     if result is None:
-        return Known(resource.stream, key, None, **known)
+        return JournalEntry(resource.stream, key, None, **known)
     if draft.ours is None:
-        return Known(resource.stream, key, result["id"], **known)
+        return JournalEntry(resource.stream, key, result["id"], **known)
     theirs = trees_of(resource, draft.names, result)
     ours = dict(draft.ours)
     if isinstance(ours.get("items"), list):
         ours = key_items(ours, theirs.get("items") or {}, rename, prices_of(result))
-    base = Base(ours, {k: v for k, v in theirs.items() if k in ours}, draft.fixed)
-    return Known(resource.stream, key, result["id"], base=encode(base), **known)
+    base = BaseImage(ours, {k: v for k, v in theirs.items() if k in ours}, draft.fixed)
+    return JournalEntry(resource.stream, key, result["id"], base=encode(base), **known)
 
 
 def prices_of(source: JSON | None) -> dict[str, Any]:

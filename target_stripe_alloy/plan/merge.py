@@ -22,7 +22,7 @@ from target_stripe_alloy.params_tree import (
     tree_of,
 )
 from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, traceless
-from target_stripe_alloy.plan.plan_types import COPY, NEW, Base, Policy, Wanted
+from target_stripe_alloy.plan.plan_types import COPY, NEW, BaseImage, DesiredState, Policy
 from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of, stands
 from target_stripe_alloy.resources import MODIFIERS, Resource
 
@@ -58,7 +58,7 @@ def is_frozen(resource: Resource, path: Path) -> bool:
     return known and not reaches(resource.updated[path[0]], path[1:])
 
 
-def compare(wanted: Wanted, theirs: Tree, base: Base | None) -> Comparison:
+def compare(wanted: DesiredState, theirs: Tree, base: BaseImage | None) -> Comparison:
     """Where a record differs from the object, by its own doing."""
     found = Comparison()
     resource = wanted.resource
@@ -76,7 +76,7 @@ def compare(wanted: Wanted, theirs: Tree, base: Base | None) -> Comparison:
     return found
 
 
-def _is_wanted(wanted: Wanted, name: str, base: Base | None) -> bool:
+def _is_wanted(wanted: DesiredState, name: str, base: BaseImage | None) -> bool:
     """Whether a parameter that cannot be read again is to be sent.
 
     What adds something is sent once for each value. What sets something is sent when the value is
@@ -94,7 +94,7 @@ def _is_wanted(wanted: Wanted, name: str, base: Base | None) -> bool:
     return not is_empty(ours) and setting_of(name, ours) not in wanted.done
 
 
-def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: Base | None) -> None:
+def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: BaseImage | None) -> None:
     """Three ways: what did not change here is theirs; what changed here and there conflicts.
 
     A leaf that the record did not have last time changed, also if it is null now.
@@ -107,7 +107,9 @@ def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: Base |
     found.changed[path] = ours
 
 
-def _removed(wanted: Wanted, theirs: Tree, base: Base | None, found: Comparison) -> Iterator[Path]:
+def _removed(
+    wanted: DesiredState, theirs: Tree, base: BaseImage | None, found: Comparison
+) -> Iterator[Path]:
     """Keys that the record held last time and no longer does: of whole metadata, of items.
 
     Metadata that is null goes whole, but for what identifies the object and, where a pipeline with
@@ -138,7 +140,7 @@ def _removed(wanted: Wanted, theirs: Tree, base: Base | None, found: Comparison)
     yield from _removed_inside(wanted, theirs, base)
 
 
-def _removed_inside(wanted: Wanted, theirs: Tree, base: Base) -> Iterator[Path]:
+def _removed_inside(wanted: DesiredState, theirs: Tree, base: BaseImage) -> Iterator[Path]:
     """Keys that the metadata of an item no longer has."""
     items = wanted.tree.get("items")
     for key, item in items.items() if isinstance(items, dict) else ():
@@ -151,7 +153,7 @@ def _removed_inside(wanted: Wanted, theirs: Tree, base: Base) -> Iterator[Path]:
 
 
 def not_to_be_changed(
-    wanted: Wanted, current: JSON, base: Base | None, policy: Policy
+    wanted: DesiredState, current: JSON, base: BaseImage | None, policy: Policy
 ) -> list[str]:
     """Fields that differ though no parameter takes them; what only came along does not count."""
     if policy.id_mode == COPY:
@@ -167,7 +169,7 @@ def not_to_be_changed(
     return names
 
 
-def parts_fixed(wanted: Wanted) -> Iterator[tuple[Path, Any]]:
+def parts_fixed(wanted: DesiredState) -> Iterator[tuple[Path, Any]]:
     """The parts of a record that can only be read, with their paths."""
     for place, value in parts_unknown(wanted.resource, wanted.fields):
         yield path_of(place), value
@@ -175,7 +177,7 @@ def parts_fixed(wanted: Wanted) -> Iterator[tuple[Path, Any]]:
         yield (name,), wanted.fields[name]
 
 
-def not_taken(wanted: Wanted) -> list[str]:
+def not_taken(wanted: DesiredState) -> list[str]:
     """Names of what no parameter takes of a record, but for nulls."""
     parts = parts_unknown(wanted.resource, wanted.fields)
     return [".".join(path_of(place)) for place, value in parts if value is not None]

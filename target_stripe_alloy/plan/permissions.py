@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import Path, Tree, is_empty
 from target_stripe_alloy.plan.parameter_classes import MONEY, Classes, Node, Rule
-from target_stripe_alloy.plan.plan_types import Policy, Wanted
+from target_stripe_alloy.plan.plan_types import DesiredState, Policy
 from target_stripe_alloy.resources import CREATE, DELETE, RESOURCES, UPDATE, Resource
 
 UNCLASSED = "unclassed:"
@@ -197,7 +197,7 @@ def merged(*several: Needs) -> Needs:
     return found
 
 
-def action_needs(wanted: Wanted, current: JSON | None = None) -> Needs:
+def action_needs(wanted: DesiredState, current: JSON | None = None) -> Needs:
     """Return what the action needs that the record asks for, with what it does first.
 
     `current` is the object as it is; where there is none, more is needed rather than less.

@@ -56,7 +56,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseImage:
     """What record and object held when they were last brought together."""
 
     ours: Mapping[str, Tree]
@@ -66,7 +66,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredState:
     """A record, made ready: its references resolved, its parameters as trees."""
 
     resource: Resource
@@ -102,7 +102,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Request:
+class PlannedRequest:
     """One write."""
 
     kind: str
@@ -129,12 +129,12 @@ class Decision:
     """What becomes of a record."""
 
     verdict: str
-    requests: Sequence[Request] = ()
+    requests: Sequence[PlannedRequest] = ()
     changes: Sequence[Change] = ()
     reason: str = ""
     replaces: str | None = None
     """The price that ends with this decision."""
-    withheld: Sequence[Request] = ()
+    withheld: Sequence[PlannedRequest] = ()
     """What a blocked record would send if `allow_actions` held everything; only in a plan."""
     preview: Mapping[str, Any] | None = None
     """What Stripe says that it will invoice; only in a plan, see `preview.py`."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import Tree, Unwritable, at, is_empty, leaves
+from target_stripe_alloy.params_tree import InvalidRecord, Tree, at, is_empty, leaves
 from target_stripe_alloy.plan.copies import why_ended, why_no_change, why_no_copy
 from target_stripe_alloy.plan.merge import (
     Comparison,
@@ -42,12 +42,12 @@ from target_stripe_alloy.plan.plan_types import (
     SAME_ACCOUNT,
     UNCHANGED,
     UPDATED,
-    Base,
+    BaseImage,
     Change,
     Decision,
+    DesiredState,
+    PlannedRequest,
     Policy,
-    Request,
-    Wanted,
 )
 from target_stripe_alloy.plan.recovery import DELETE_POLICY
 from target_stripe_alloy.plan.requests import (
@@ -66,7 +66,7 @@ from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Resour
 
 
 def plan(
-    wanted: Wanted, current: JSON | None, theirs: Tree, base: Base | None, policy: Policy
+    wanted: DesiredState, current: JSON | None, theirs: Tree, base: BaseImage | None, policy: Policy
 ) -> Decision:
     """Decide. `theirs` is `current` as a tree; `current` is None where nothing is there."""
     decision = _plan(wanted, current, theirs, base, policy)
@@ -75,14 +75,14 @@ def plan(
     return replace(decision, requests=tuple(map(_by_policy, decision.requests)))
 
 
-def _by_policy(request: Request) -> Request:
+def _by_policy(request: PlannedRequest) -> PlannedRequest:
     """A tombstone's request: before it is sent a second time `delete_policy` is asked again."""
     policy = ARCHIVE if request.kind == "archive" else DELETE
     return replace(request, needs=request.needs | {f"{DELETE_POLICY}{policy}"})
 
 
 def _plan(
-    wanted: Wanted, current: JSON | None, theirs: Tree, base: Base | None, policy: Policy
+    wanted: DesiredState, current: JSON | None, theirs: Tree, base: BaseImage | None, policy: Policy
 ) -> Decision:
     try:
         if wanted.deleted:
@@ -90,11 +90,11 @@ def _plan(
         if current is None:
             return _create(wanted, policy)
         return _update(wanted, current, theirs, base, policy)
-    except Unwritable as error:
+    except InvalidRecord as error:
         return Decision(REJECTED, reason=str(error))
 
 
-def _end(wanted: Wanted, current: JSON | None, policy: Policy) -> Decision:
+def _end(wanted: DesiredState, current: JSON | None, policy: Policy) -> Decision:
     resource = wanted.resource
     if current is None:
         return Decision(UNCHANGED, reason="it is gone already")
@@ -114,10 +114,10 @@ def _end(wanted: Wanted, current: JSON | None, policy: Policy) -> Decision:
     if resource.attached_to:
         return _detach(wanted, current, needs)
     path = resource.path_of(current["id"], current)
-    return Decision(DELETED, (Request("delete", "DELETE", path, needs=frozenset(needs)),))
+    return Decision(DELETED, (PlannedRequest("delete", "DELETE", path, needs=frozenset(needs)),))
 
 
-def _archive(wanted: Wanted, current: JSON) -> Decision:
+def _archive(wanted: DesiredState, current: JSON) -> Decision:
     resource = wanted.resource
     if not resource.archive:
         return Decision(BLOCKED, reason=f"{resource.stream} cannot be archived")
@@ -129,18 +129,18 @@ def _archive(wanted: Wanted, current: JSON) -> Decision:
     if not changes:
         return Decision(UNCHANGED, reason="it is archived already")
     path = resource.path_of(current["id"], current)
-    request = Request("archive", "POST", path, dict(resource.archive))
+    request = PlannedRequest("archive", "POST", path, dict(resource.archive))
     return Decision(ARCHIVED, (request,), changes)
 
 
-def _detach(wanted: Wanted, current: JSON, needs: Needs) -> Decision:
+def _detach(wanted: DesiredState, current: JSON, needs: Needs) -> Decision:
     resource = wanted.resource
     held = current.get(resource.attached_to)
     if not held:
         return Decision(UNCHANGED, reason="it is detached already")
     path = f"{resource.path_of(current['id'], current)}/detach"
     changes = [Change(resource.attached_to, held, None)]
-    request = Request("detach", "POST", path, needs=frozenset(needs))
+    request = PlannedRequest("detach", "POST", path, needs=frozenset(needs))
     return Decision(DELETED, (request,), changes)
 
 
@@ -148,7 +148,7 @@ def _shown(value: Any) -> Tree:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _create(wanted: Wanted, policy: Policy) -> Decision:
+def _create(wanted: DesiredState, policy: Policy) -> Decision:
     resource = wanted.resource
     if policy.id_mode == SAME_ACCOUNT and not wanted.creatable:
         return Decision(REJECTED, reason="there is no such object, and `same_account` creates none")
@@ -173,7 +173,7 @@ def _create(wanted: Wanted, policy: Policy) -> Decision:
     return Decision(CREATED, (request,), changes)
 
 
-def _not_made(wanted: Wanted, policy: Policy) -> str:
+def _not_made(wanted: DesiredState, policy: Policy) -> str:
     """Why no object is made of a record, whatever is allowed; empty if one is."""
     resource = wanted.resource
     if policy.id_mode == COPY:
@@ -181,7 +181,7 @@ def _not_made(wanted: Wanted, policy: Policy) -> str:
     return why_ended(resource, wanted.fields) or _unknown(wanted, policy)
 
 
-def _absent(wanted: Wanted, params: Mapping[str, Tree]) -> list[str]:
+def _absent(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
     """What a new one lacks that it must have."""
     resource = wanted.resource
     needed = resource.needed | resource.also_needed(params)
@@ -194,7 +194,7 @@ def _absent(wanted: Wanted, params: Mapping[str, Tree]) -> list[str]:
 
 
 def _update(
-    wanted: Wanted, current: JSON, theirs: Tree, base: Base | None, policy: Policy
+    wanted: DesiredState, current: JSON, theirs: Tree, base: BaseImage | None, policy: Policy
 ) -> Decision:
     resource = wanted.resource
     found = compare(wanted, theirs, base)
@@ -228,7 +228,7 @@ def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
     return "; ".join(notes)
 
 
-def _conflict(found: Comparison, theirs: Tree, wanted: Wanted) -> Decision:
+def _conflict(found: Comparison, theirs: Tree, wanted: DesiredState) -> Decision:
     changes = [
         Change(".".join(path), at(theirs, path), at(wanted.tree, path)) for path in found.conflicts
     ]
@@ -236,7 +236,7 @@ def _conflict(found: Comparison, theirs: Tree, wanted: Wanted) -> Decision:
     return Decision(CONFLICT, changes=changes, reason=f"{names} changed in Stripe as well")
 
 
-def _unknown(wanted: Wanted, policy: Policy) -> str:
+def _unknown(wanted: DesiredState, policy: Policy) -> str:
     """What to say of fields of a user's own record that Stripe does not know; empty if none."""
     if policy.id_mode != EXTERNAL and not wanted.creatable:
         return ""
@@ -245,11 +245,11 @@ def _unknown(wanted: Wanted, policy: Policy) -> str:
 
 
 def _apply(
-    wanted: Wanted,
+    wanted: DesiredState,
     current: JSON,
     theirs: Tree,
     found: Comparison,
-    base: Base | None,
+    base: BaseImage | None,
     policy: Policy,
 ) -> Decision:
     resource = wanted.resource
@@ -299,19 +299,19 @@ def _mine(resource: Resource, found: Comparison) -> dict[str, Tree]:
 
 def _entry(
     resource: Resource, path: str, kind: str, method: str, end: str, entry: Mapping[str, Tree]
-) -> tuple[Request, Needs]:
-    request = Request(kind, method, f"{path}{end}", dict(entry))
+) -> tuple[PlannedRequest, Needs]:
+    request = PlannedRequest(kind, method, f"{path}{end}", dict(entry))
     return request, entry_needs(resource, kind, entry)
 
 
-def _needs_of_step(resource: Resource, step: Request) -> Needs:
+def _needs_of_step(resource: Resource, step: PlannedRequest) -> Needs:
     if step.kind == "detach":
         return needs_of(resource, DELETE, {})
     return needs_of(resource, UPDATE, step.params)
 
 
 def _replacement(
-    wanted: Wanted, current: JSON, theirs: Tree, found: Comparison, policy: Policy
+    wanted: DesiredState, current: JSON, theirs: Tree, found: Comparison, policy: Policy
 ) -> Decision:
     """A changed amount is a new price that takes over the lookup key."""
     resource = wanted.resource
@@ -330,5 +330,5 @@ def _replacement(
     if wrong:
         return Decision(REJECTED, reason="; ".join(wrong))
     changes = [Change(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
-    request = Request("replace", "POST", resource.path, params, needs=frozenset(needs))
+    request = PlannedRequest("replace", "POST", resource.path, params, needs=frozenset(needs))
     return Decision(UPDATED, (request,), changes, replaces=current["id"])

@@ -14,7 +14,7 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
-from target_stripe_alloy.params_tree import Unwritable
+from target_stripe_alloy.params_tree import InvalidRecord
 from target_stripe_alloy.plan.plan_types import EXTERNAL
 
 COPY_OF = "stripe_alloy_copy_of"
@@ -46,7 +46,7 @@ Value = str | Decimal | bool
 Values = Mapping[str, Value]
 
 
-class UnusableKey(Unwritable):
+class UnusableKey(InvalidRecord):
     """A record's key, or what it is to be matched by, is none; the text says why."""
 
 
@@ -187,7 +187,7 @@ def readings_of(name: str, text: str) -> Iterator[str]:
 # ---------------------------------------------------------------------- a stream's keys
 
 
-class Keys:
+class RecordKey:
     """What identifies a stream's records, and how it is stamped on an object.
 
     `match` are the fields of `match_by`: they identify a record that has no key of its own.

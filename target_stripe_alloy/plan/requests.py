@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.params import Shape
+from stripe_alloy.api.params import ParamType
 from stripe_alloy.api.paths import segment
 from target_stripe_alloy.params_tree import (
+    InvalidRecord,
     Path,
     Tree,
-    Unwritable,
     at,
     filled,
     is_empty,
@@ -25,11 +25,11 @@ from target_stripe_alloy.params_tree import (
 )
 from target_stripe_alloy.plan.effects import effects_of, marked, of_action, of_replay, settings_of
 from target_stripe_alloy.plan.merge import Comparison
-from target_stripe_alloy.plan.plan_types import NEW, Base, Request, Wanted
+from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, PlannedRequest
 from target_stripe_alloy.resources import ACTION, MODIFIERS, UPDATE, Action, Resource
 
 
-def new_params(wanted: Wanted) -> dict[str, Tree]:
+def new_params(wanted: DesiredState) -> dict[str, Tree]:
     """The parameters of a new object, with its stamp."""
     known = wanted.resource.created
     params = {
@@ -50,32 +50,32 @@ def new_params(wanted: Wanted) -> dict[str, Tree]:
     return params
 
 
-def _noted(wanted: Wanted, params: Mapping[str, Tree]) -> list[str]:
+def _noted(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
     """What the object itself is to name of these parameters, since it does not show them."""
     resource = wanted.resource
     effects = effects_of(resource, params, wanted.occasion)
     return [*effects, *settings_of(resource, params)]
 
 
-def _lasting(wanted: Wanted, params: Mapping[str, Tree]) -> tuple[tuple[str, bool], ...]:
+def _lasting(wanted: DesiredState, params: Mapping[str, Tree]) -> tuple[tuple[str, bool], ...]:
     found = effects_of(wanted.resource, params, wanted.occasion)
     return tuple((name, True) for name in found)
 
 
-def create_request(wanted: Wanted, params: Mapping[str, Tree]) -> Request:
+def create_request(wanted: DesiredState, params: Mapping[str, Tree]) -> PlannedRequest:
     """The request that makes a new one; a line is added to its invoice."""
     resource = wanted.resource
     effects = _lasting(wanted, params)
     if resource.within != "invoice":
         path = resource.one.replace("/{id}", "") or resource.path
-        return Request("create", "POST", path, params, effects)
+        return PlannedRequest("create", "POST", path, params, effects)
     path = f"/v1/invoices/{segment(str(wanted.tree['invoice']))}/add_lines"
-    return Request("create", "POST", path, {"lines": [dict(params)]}, effects)
+    return PlannedRequest("create", "POST", path, {"lines": [dict(params)]}, effects)
 
 
 def update_request(
-    wanted: Wanted, path: str, params: Mapping[str, Tree], current: JSON, theirs: Tree
-) -> Request:
+    wanted: DesiredState, path: str, params: Mapping[str, Tree], current: JSON, theirs: Tree
+) -> PlannedRequest:
     """The request that changes an object; what it leaves no trace of is named in its metadata."""
     changed = dict(params)
     if wanted.resource.within == "subscription":
@@ -85,11 +85,11 @@ def update_request(
     if marks:
         changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
     effects = _lasting(wanted, changed)
-    return Request("update", "POST", path, sent(changed, theirs), effects)
+    return PlannedRequest("update", "POST", path, sent(changed, theirs), effects)
 
 
 def entry_requests(
-    wanted: Wanted, current: JSON, base: Base | None
+    wanted: DesiredState, current: JSON, base: BaseImage | None
 ) -> Iterator[tuple[str, str, str, Mapping[str, Tree]]]:
     """Kind, method, end of path and parameters for entries that are objects of their own.
 
@@ -98,7 +98,7 @@ def entry_requests(
     for name, param in wanted.resource.read_as.items():
         if wanted.fields.get(name) is None:
             continue
-        shape = wanted.resource.created[param].items or Shape()
+        shape = wanted.resource.created[param].items or ParamType()
         ours = _by_content(wanted.fields[name], shape)
         theirs = _by_content(current.get(name), shape)
         before = _by_content(base.fixed.get(name), shape) if base else {}
@@ -108,53 +108,55 @@ def entry_requests(
             yield f"drop {name}", "DELETE", f"/{name}/{segment(theirs[content])}", {}
 
 
-def _by_content(listed: Any, shape: Shape) -> dict[tuple[tuple[str, str], ...], str]:
+def _by_content(listed: Any, shape: ParamType) -> dict[tuple[tuple[str, str], ...], str]:
     """The ids of a list's entries by what they hold."""
     entries = listed.get("data") if isinstance(listed, dict) else listed
     trees = [(tree_of(entry, shape), entry) for entry in entries or () if isinstance(entry, dict)]
     return {tuple(sorted(tree.items())): str(entry.get("id")) for tree, entry in trees}
 
 
-def attachment(wanted: Wanted, current: JSON, found: Comparison) -> list[Request]:
-    """The request that attaches or detaches; raises `Unwritable` for what belongs to another."""
+def attachment(wanted: DesiredState, current: JSON, found: Comparison) -> list[PlannedRequest]:
+    """The request that attaches or detaches; raises `InvalidRecord` for what belongs to another."""
     name = wanted.resource.attached_to
     if not name or (name,) not in found.changed:
         return []
     owner = found.changed[(name,)]
     path = wanted.resource.path_of(current["id"], current)
     if owner is None:
-        return [Request("detach", "POST", f"{path}/detach")]
+        return [PlannedRequest("detach", "POST", f"{path}/detach")]
     if current.get(name):
-        raise Unwritable(f"{name}: it belongs to {current[name]}, and to one only")
-    return [Request("attach", "POST", f"{path}/attach", {name: owner})]
+        raise InvalidRecord(f"{name}: it belongs to {current[name]}, and to one only")
+    return [PlannedRequest("attach", "POST", f"{path}/attach", {name: owner})]
 
 
-def action_requests(wanted: Wanted, current: JSON, base: Base | None) -> list[Request]:
-    """The request that a record asks for, unless it was made; raises `Unwritable`."""
+def action_requests(
+    wanted: DesiredState, current: JSON, base: BaseImage | None
+) -> list[PlannedRequest]:
+    """The request that a record asks for, unless it was made; raises `InvalidRecord`."""
     if not wanted.action or (base and base.ours.get(ACTION) == asked(wanted)):
         return []
     resource = wanted.resource
     action = resource.actions.get(wanted.action)
     if action is None:
         known = ", ".join(resource.actions) or "none"
-        raise Unwritable(f"{ACTION}: {resource.stream} know no {wanted.action!r}, but: {known}")
+        raise InvalidRecord(f"{ACTION}: {resource.stream} know no {wanted.action!r}, but: {known}")
     status = current.get("status")
     effect = _effect(wanted, action)
     if status in action.done or current.get(action.fills) or effect[0] in wanted.done:
         return []
     if status not in action.when:
-        raise Unwritable(f"{ACTION}: cannot {wanted.action} one whose status is {status}")
+        raise InvalidRecord(f"{ACTION}: cannot {wanted.action} one whose status is {status}")
     path = resource.path_of(current["id"], current)
     target = f"{path}/{action.suffix}" if action.suffix else path
-    return [Request(wanted.action, action.method, target, effects=(effect,))]
+    return [PlannedRequest(wanted.action, action.method, target, effects=(effect,))]
 
 
-def asked(wanted: Wanted) -> str | None:
+def asked(wanted: DesiredState) -> str | None:
     """Return the action as the base image keeps it: with the occasion, where the record has one."""
     return f"{wanted.action}:{wanted.occasion}" if wanted.occasion else wanted.action
 
 
-def _effect(wanted: Wanted, action: Action) -> tuple[str, bool]:
+def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
     """Return the name of an action's effect, and whether it lasts.
 
     What a status shows may happen again, but not for the sake of a record that comes again.
@@ -165,7 +167,7 @@ def _effect(wanted: Wanted, action: Action) -> tuple[str, bool]:
     return of_replay(wanted.action, wanted.digest, wanted.occurrence), False
 
 
-def modifiers(wanted: Wanted, operation: str) -> dict[str, Tree]:
+def modifiers(wanted: DesiredState, operation: str) -> dict[str, Tree]:
     """Parameters that say how: they go along with others."""
     resource = wanted.resource
     known = resource.updated if operation == UPDATE else resource.created
@@ -213,7 +215,7 @@ def sent(params: Mapping[str, Tree], theirs: Tree) -> dict[str, Tree]:
 def _entry(key: str, change: Tree, held: Mapping[str, Any]) -> Tree:
     if key not in held:
         if not key.startswith(NEW):
-            raise Unwritable(f"items: {key} is not there any more")
+            raise InvalidRecord(f"items: {key} is not there any more")
         return {k: v for k, v in filled(change).items() if k != "id"}
     if change is None:
         return {"id": key, "deleted": "true"}

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from stripe_alloy.api.object_types import OBJECT_TYPES
-from stripe_alloy.api.params import Shape
+from stripe_alloy.api.params import ParamType
 from stripe_alloy.api.schemas import Schema, generated
 from target_stripe_alloy.params_tree import same
 from target_stripe_alloy.resources import BY_STREAM, Resource
@@ -24,14 +24,14 @@ _ENTRY = frozenset({"id", "object"})
 _OBJECT = re.compile(r"[a-z_]+(\.[a-z_]+)*")
 _UNUSED = {"items": frozenset({"plan"})}
 """List → parameters of its entries that are not sent: the price says the same."""
-_PRICING = Shape(
+_PRICING = ParamType(
     fields={
-        "price_details": Shape(fields={"price": Shape(), "product": Shape()}),
-        "type": Shape(),
-        "unit_amount_decimal": Shape(),
+        "price_details": ParamType(fields={"price": ParamType(), "product": ParamType()}),
+        "type": ParamType(),
+        "unit_amount_decimal": ParamType(),
     }
 )
-_READ: Mapping[str, Shape] = {"pricing": _PRICING}
+_READ: Mapping[str, ParamType] = {"pricing": _PRICING}
 """Field → its form as it is read, which readings.py turns into the parameter."""
 
 
@@ -51,13 +51,13 @@ def parts_unknown(resource: Resource, fields: Mapping[str, Any]) -> Iterator[tup
 
 
 @cache
-def _shapes(stream: str) -> Mapping[str, Shape]:
+def _shapes(stream: str) -> Mapping[str, ParamType]:
     """The forms of all fields that are written, under the names by which they are read."""
     resource = BY_STREAM[stream]
     shapes = dict(resource.shape.fields or {})
     shapes |= {name: resource.created[param] for name, param in resource.read_as.items()}
     for name in _UNUSED.keys() & shapes.keys():
-        entry = shapes[name].items or Shape()
+        entry = shapes[name].items or ParamType()
         fields = {k: v for k, v in (entry.fields or {}).items() if k not in _UNUSED[name]}
         shapes[name] = replace(shapes[name], items=replace(entry, fields=fields))
     for name in _READ.keys() & shapes.keys():
@@ -66,7 +66,9 @@ def _shapes(stream: str) -> Mapping[str, Shape]:
     return shapes
 
 
-def _inside(value: Any, shape: Shape, schema: Schema, place: Place) -> Iterator[tuple[Place, Any]]:
+def _inside(
+    value: Any, shape: ParamType, schema: Schema, place: Place
+) -> Iterator[tuple[Place, Any]]:
     if isinstance(value, list):
         yield from _in_list(value, shape, schema.get("items") or {}, place)
     elif not isinstance(value, dict):
@@ -85,14 +87,14 @@ def _inside(value: Any, shape: Shape, schema: Schema, place: Place) -> Iterator[
 
 
 def _in_list(
-    entries: Sequence[Any], shape: Shape, schema: Schema, place: Place
+    entries: Sequence[Any], shape: ParamType, schema: Schema, place: Place
 ) -> Iterator[tuple[Place, Any]]:
     for number, entry in enumerate(entries) if shape.items is not None else ():
-        yield from _inside(entry, shape.items or Shape(), schema, (*place, number))
+        yield from _inside(entry, shape.items or ParamType(), schema, (*place, number))
 
 
 def _in_hash(
-    value: Mapping[str, Any], known: Mapping[str, Shape], schema: Schema, place: Place
+    value: Mapping[str, Any], known: Mapping[str, ParamType], schema: Schema, place: Place
 ) -> Iterator[tuple[Place, Any]]:
     properties = schema.get("properties", {})
     read = _ENTRY if isinstance(place[-1], int) else frozenset()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from hashlib import blake2b
 
-from stripe_alloy.api.client import Transport
-from stripe_alloy.api.errors import PermissionMissing, RequestRefused, SettingsError
+from stripe_alloy.api.client import StripeClient
+from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError, SettingsError
 from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.journal import Journal
 from target_stripe_alloy.write.object_reader import Objects
@@ -21,14 +21,14 @@ _PROBES = 3
 """Objects of a stream that are looked for."""
 
 
-def account_id(transport: Transport, account: str | None, expected: str | None) -> str | None:
+def account_id(transport: StripeClient, account: str | None, expected: str | None) -> str | None:
     """Return the id of the account that is written to; None if the key may not read it.
 
     Raises `SettingsError` if it is not the expected one, or if that cannot be known.
     """
     try:
         found = str(transport.get("/v1/account", account=account).body["id"])
-    except PermissionMissing as error:
+    except MissingPermissionError as error:
         if expected:
             raise SettingsError(
                 f"`expected_account_id` cannot be checked: the key may not read the account "
@@ -91,10 +91,10 @@ def _sees(journal: Journal, account: str, objects: Objects) -> bool:
             try:
                 if objects.get(BY_STREAM[stream].path_of(object_id, {})) is not None:
                     return True
-            except PermissionMissing:
+            except MissingPermissionError:
                 refused += 1
                 break
-            except RequestRefused:
+            except InvalidRequestError:
                 continue
     if refused and refused == asked:
         raise SettingsError(

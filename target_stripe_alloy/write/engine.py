@@ -14,16 +14,16 @@ from typing import Any
 
 import msgspec
 
-from stripe_alloy.api.client import Transport
+from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import (
     AlloyError,
-    Conflict,
-    PermissionMissing,
-    RequestRefused,
+    ConcurrentRequestError,
+    InvalidRequestError,
+    MissingPermissionError,
     StripeError,
 )
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import Tree, Unwritable, null_metadata, without_nulls
+from target_stripe_alloy.params_tree import InvalidRecord, Tree, null_metadata, without_nulls
 from target_stripe_alloy.plan.base_images import Context, Draft, picture, prices_of
 from target_stripe_alloy.plan.copies import why_no_copy
 from target_stripe_alloy.plan.effects import marks, traceless, without_reserved
@@ -47,35 +47,35 @@ from target_stripe_alloy.plan.plan_types import (
     SAME_ACCOUNT,
     SKIP,
     SKIPPED,
-    Base,
+    BaseImage,
     Decision,
+    DesiredState,
+    PlannedRequest,
     Policy,
-    Request,
-    Wanted,
 )
 from target_stripe_alloy.plan.planner import plan
-from target_stripe_alloy.plan.record_keys import text_of, value_of
+from target_stripe_alloy.plan.record_keys import RecordKey, text_of, value_of
 from target_stripe_alloy.plan.recovery import withdrawn
 from target_stripe_alloy.plan.requests import asked
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import ACTION, BY_STREAM, OCCASION, ORDER, Resource
-from target_stripe_alloy.write.id_resolver import PLANNED, Found, Identity, Keys, Missing
+from target_stripe_alloy.write.id_resolver import PLANNED, Found, IdResolver, RecordRef
 from target_stripe_alloy.write.invoice_preview import Previews
-from target_stripe_alloy.write.journal import DIGEST_SIZE, Effect, Intent, Journal, Known
-from target_stripe_alloy.write.journaled_sender import Delivered, Delivery, Unclear
+from target_stripe_alloy.write.journal import DIGEST_SIZE, Effect, Intent, Journal, JournalEntry
+from target_stripe_alloy.write.journaled_sender import Delivered, JournaledSender, UnknownOutcome
 from target_stripe_alloy.write.object_reader import Objects, expansions, seen_as, theirs_of
 from target_stripe_alloy.write.overflow_file import Spool
 from target_stripe_alloy.write.past_effects import Traces
-from target_stripe_alloy.write.price_replacement import Succession
+from target_stripe_alloy.write.price_replacement import PriceReplacement
 from target_stripe_alloy.write.queued_records import (
     ADDED_FIELDS,
     SDC,
-    Job,
-    StreamKind,
+    IncomingStream,
+    QueuedRecord,
     action_of,
     is_deleted,
 )
-from target_stripe_alloy.write.worker_pool import Lanes, Ticket, Watermark
+from target_stripe_alloy.write.worker_pool import KeyedWorkerPool, Ticket, Watermark
 
 _logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ _TRIES = 3
 _encode = msgspec.json.Encoder(enc_hook=str, decimal_format="number").encode
 
 
-class ConflictStop(AlloyError):
+class ConflictError(AlloyError):
     """`on_conflict` is `fail`, and both sides changed."""
 
 
@@ -97,14 +97,16 @@ class _Parked:
     """Records that wait for others."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    by_missing: dict[Missing, dict[int, Job]] = field(default_factory=lambda: defaultdict(dict))
+    by_missing: dict[RecordRef, dict[int, QueuedRecord]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
     """By the numbers of the records that wait."""
-    order: list[tuple[int, int, Missing]] = field(default_factory=list)
+    order: list[tuple[int, int, RecordRef]] = field(default_factory=list)
     """A heap of (stream, number, missing): which to give up first. Entries may be out of date."""
     tickets: dict[int, Ticket] = field(default_factory=dict)
     """By the numbers of the records that are not settled yet."""
-    arrived: set[Missing] = field(default_factory=set)
-    stuck: set[Missing] = field(default_factory=set)
+    arrived: set[RecordRef] = field(default_factory=set)
+    stuck: set[RecordRef] = field(default_factory=set)
     """Records that were not written: whoever refers to them cannot be either."""
 
 
@@ -114,7 +116,7 @@ class Engine:
     def __init__(
         self,
         *,
-        transport: Transport,
+        transport: StripeClient,
         journal: Journal,
         report: Report,
         policy: Policy,
@@ -132,8 +134,8 @@ class Engine:
         self._dry_run = dry_run
         self._named = named
         self._objects = Objects(transport, account)
-        self._identity = Identity(journal, self._objects, transport.now, policy)
-        self._delivery = Delivery(
+        self._identity = IdResolver(journal, self._objects, transport.now, policy)
+        self._delivery = JournaledSender(
             transport,
             journal,
             self._objects,
@@ -141,10 +143,10 @@ class Engine:
             id_mode=policy.id_mode,
             listener=self,
         )
-        self._succession = Succession(self._objects, self._delivery)
+        self._succession = PriceReplacement(self._objects, self._delivery)
         self._traces = Traces(transport, account)
         self._spool = Spool(_encode)
-        self._lanes = Lanes(workers)
+        self._lanes = KeyedWorkerPool(workers)
         self._parked = _Parked()
         self._left_out: set[tuple[str, str]] = set()
         self._occurrences: Counter[tuple[str, bytes]] = Counter()
@@ -164,12 +166,12 @@ class Engine:
         try:
             if is_deleted(record):
                 kept["deleted"] = True
-        except Unwritable:
+        except InvalidRecord:
             kept["deleted"] = None  # like no record before: it is rejected in its turn
         text = _encode(without_nulls(kept) if self._ignores_nulls else kept)
         return blake2b(text, digest_size=DIGEST_SIZE, key=self._seed).digest(), len(text)
 
-    def declare(self, kind: StreamKind) -> None:
+    def declare(self, kind: IncomingStream) -> None:
         """Note a stream that comes in this run: references to it are its key properties' now."""
         stream = kind.resource.stream
         self._identity.declare(stream, kind.keys)
@@ -178,7 +180,7 @@ class Engine:
             woken = [j for entry in waiting for j in self._parked.by_missing.pop(entry).values()]
         self._resume(woken)
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[QueuedRecord]) -> None:
         """Take records of one stream: settle what the journal proves, work on the others."""
         stream, source = jobs[0].stream, jobs[0].kind.source
         # Before the journal is read: what ends in between is newer than what it says.
@@ -202,7 +204,7 @@ class Engine:
             self._report.unchanged(stream, proven)
         self._lanes.raise_failure()
 
-    def _is_proven(self, job: Job, row: Known) -> bool:
+    def _is_proven(self, job: QueuedRecord, row: JournalEntry) -> bool:
         """Whether the journal proves a record to be the last one that was written of its key."""
         if not row.is_same(job.digest):
             return False
@@ -212,7 +214,7 @@ class Engine:
             self._journal.keep([replace(row, digest=job.digest, position=None, number=job.number)])
         return True
 
-    def _hand_in(self, job: Job) -> None:
+    def _hand_in(self, job: QueuedRecord) -> None:
         if job.record.get(ACTION):
             seen = (job.line, job.digest)
             job.occurrence = self._occurrences[seen]
@@ -223,7 +225,7 @@ class Engine:
             self._parked.tickets[job.number] = ticket
         self._lanes.submit(ticket)
 
-    def reject(self, job: Job, reason: str) -> None:
+    def reject(self, job: QueuedRecord, reason: str) -> None:
         """Set aside a record that cannot even be looked at."""
         decision, origin = Decision(REJECTED, reason=reason), job.origin(self._journal.run)
         self._report.settled(job.stream, "", decision, job.record, origin=origin)
@@ -246,13 +248,13 @@ class Engine:
         if not self._dry_run:
             self._journal.end_well()
 
-    def _waiting(self) -> list[Job]:
+    def _waiting(self) -> list[QueuedRecord]:
         with self._parked.lock:
             left = [job for jobs in self._parked.by_missing.values() for job in jobs.values()]
             self._parked.by_missing.clear()
         return left
 
-    def _first_waiting(self) -> Job | None:
+    def _first_waiting(self) -> QueuedRecord | None:
         """Take out the record to give up first: one that others are the most likely to refer to."""
         with self._parked.lock:
             while self._parked.order:
@@ -301,7 +303,7 @@ class Engine:
 
     # ------------------------------------------------------------------ records that wait
 
-    def _park(self, job: Job, missing: Iterable[Missing]) -> bool:
+    def _park(self, job: QueuedRecord, missing: Iterable[RecordRef]) -> bool:
         """Let a record wait; returns whether it is to be tried again at once instead."""
         with self._parked.lock:
             entries = list(missing)
@@ -315,11 +317,11 @@ class Engine:
                 heapq.heappush(self._parked.order, (ORDER[job.stream], job.number, entry))
         return not waits
 
-    def _resume(self, jobs: Iterable[Job]) -> None:
+    def _resume(self, jobs: Iterable[QueuedRecord]) -> None:
         for job in jobs:
             self._lanes.resume(self._parked.tickets[job.number])
 
-    def _give_up(self, job: Job) -> None:
+    def _give_up(self, job: QueuedRecord) -> None:
         resource = job.kind.resource
         tree = tree_for(resource, job.own_fields(), self._transport.now())
         resolved = self._identity.resolve(resource, tree)
@@ -334,21 +336,21 @@ class Engine:
 
     # ------------------------------------------------------------------ one record
 
-    def _work(self, job: Job) -> bool:
+    def _work(self, job: QueuedRecord) -> bool:
         """Work on a record; returns whether it is done with, rather than waits for another."""
         self._spool.take(job)
         try:
             while (done := self._try_often(job)) is None:
                 pass  # what it was to wait for has come meanwhile
-        except Unwritable as error:
+        except InvalidRecord as error:
             self._settle(job, Decision(REJECTED, reason=str(error)))
-        except Conflict:
+        except ConcurrentRequestError:
             raise  # another run is at it: what comes of it is open
-        except PermissionMissing as error:
+        except MissingPermissionError as error:
             needed = f"Writing {job.stream} needs {job.kind.resource.permission!r}. "
             message = needed + error.failure.message
-            raise PermissionMissing(replace(error.failure, message=message)) from None
-        except RequestRefused as error:
+            raise MissingPermissionError(replace(error.failure, message=message)) from None
+        except InvalidRequestError as error:
             self._settle(job, Decision(REJECTED, reason=str(error.failure)), error)
         else:
             if not done:
@@ -357,19 +359,19 @@ class Engine:
             self._parked.tickets.pop(job.number, None)
         return True
 
-    def _try_often(self, job: Job) -> bool | None:
+    def _try_often(self, job: QueuedRecord) -> bool | None:
         """Try a record anew as long as nobody can tell what became of a write; see `_try`."""
         for _ in range(_TRIES):
             try:
                 return self._try(job)
-            except Unclear as error:
+            except UnknownOutcome as error:
                 self._identity.look_again(job.stream)
                 self._traces.look_again()
                 reason = f"Stripe keeps failing with it, {_TRIES} times: {error}"
         self._settle(job, Decision(REJECTED, reason=reason))
         return True
 
-    def _try(self, job: Job) -> bool | None:
+    def _try(self, job: QueuedRecord) -> bool | None:
         """Returns whether the record is settled; None if it is to be tried again at once."""
         resource, fields = job.kind.resource, job.own_fields()
         tree = without_reserved(tree_for(resource, fields, self._transport.now()))
@@ -397,7 +399,7 @@ class Engine:
         planned = str(tree.get(resource.within)).startswith(PLANNED)  # nothing is in it yet
         found = Found() if planned else self._identity.find(job, tree, fields)
         job.matched = found.matched
-        wanted = Wanted(
+        wanted = DesiredState(
             resource,
             fields,
             tree,
@@ -433,7 +435,7 @@ class Engine:
             return {"status": "draft", "auto_advance": advances}
         return self._objects.get(BY_STREAM["invoices"].path_of(str(name), {}))
 
-    def _stamp(self, job: Job) -> dict[str, str]:
+    def _stamp(self, job: QueuedRecord) -> dict[str, str]:
         resource, mode = job.kind.resource, self._policy.id_mode
         if mode == SAME_ACCOUNT or (mode == COPY and resource.found_by == "id"):
             return {}
@@ -447,8 +449,8 @@ class Engine:
 
     def _bring(
         self,
-        job: Job,
-        wanted: Wanted,
+        job: QueuedRecord,
+        wanted: DesiredState,
         located: str | None,
         current: JSON | None,
         *,
@@ -480,10 +482,10 @@ class Engine:
             return None
         return self._carry_out(job, wanted, decision, current, unkeyed, later=later)
 
-    def _leave(self, job: Job, decision: Decision) -> None:
-        """Settle a record without writing it; raises `ConflictStop` where that stops the run."""
+    def _leave(self, job: QueuedRecord, decision: Decision) -> None:
+        """Settle a record without writing it; raises `ConflictError` where that stops the run."""
         if decision.verdict == CONFLICT and self._policy.on_conflict == FAIL and not self._dry_run:
-            raise ConflictStop(
+            raise ConflictError(
                 f"{job.stream} {job.label}: {decision.reason}. Nothing was written to it; "
                 "`on_conflict` says what to do about it."
             )
@@ -492,7 +494,7 @@ class Engine:
         self._settle(job, decision)
 
     def _unless_superseded(
-        self, job: Job, decision: Decision, located: str | None, current: JSON | None
+        self, job: QueuedRecord, decision: Decision, located: str | None, current: JSON | None
     ) -> Decision:
         """The decision, unless a newer record was written since the one that is replayed came."""
         if job.position is None or not (decision.requests or decision.verdict == CONFLICT):
@@ -503,7 +505,7 @@ class Engine:
             return decision
         return Decision(REJECTED, reason=SUPERSEDED)
 
-    def _done_before(self, wanted: Wanted, current: JSON | None) -> frozenset[str]:
+    def _done_before(self, wanted: DesiredState, current: JSON | None) -> frozenset[str]:
         """Effects on the object that are not to be repeated, wherever they are noted."""
         resource = wanted.resource
         asks = wanted.action or traceless(resource) & wanted.tree.keys()
@@ -516,12 +518,12 @@ class Engine:
 
     def _in_succession(
         self,
-        job: Job,
+        job: QueuedRecord,
         decision: Decision,
-        wanted: Wanted,
+        wanted: DesiredState,
         current: JSON | None,
         theirs: Mapping[str, Tree],
-        base: Base | None,
+        base: BaseImage | None,
     ) -> Decision:
         """The decision on a price that is to be replaced, unless another one took its place.
 
@@ -541,12 +543,12 @@ class Engine:
         fields = {name: value for name, value in wanted.fields.items() if name not in frozen}
         return plan(replace(wanted, tree=rest, fields=fields), current, theirs, base, self._policy)
 
-    def _is_of(self, job: Job, known: Known, located: str | None) -> bool:
+    def _is_of(self, job: QueuedRecord, known: JournalEntry, located: str | None) -> bool:
         """Whether an image is of the object that was found: a key may have moved to another one."""
         by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
         return by_id or located in (None, known.object_id)
 
-    def _without_object(self, job: Job, *, gone: bool) -> Decision | None:
+    def _without_object(self, job: QueuedRecord, *, gone: bool) -> Decision | None:
         """What becomes of a record without an object; None: `plan` says, it may be created.
 
         `gone` if it had one.
@@ -564,7 +566,9 @@ class Engine:
         verdict = SKIPPED if chosen == SKIP else REJECTED
         return Decision(verdict, reason=f"{missing}, and `on_missing` is `{chosen}`")
 
-    def _settle(self, job: Job, decision: Decision, error: StripeError | None = None) -> None:
+    def _settle(
+        self, job: QueuedRecord, decision: Decision, error: StripeError | None = None
+    ) -> None:
         decision = replace(decision, matched=job.matched)
         if decision.verdict in (REJECTED, BLOCKED, CONFLICT, SKIPPED):
             with self._parked.lock:
@@ -580,8 +584,8 @@ class Engine:
         self.watermark.settle(job.number)
 
     def _with_keyed_items(
-        self, wanted: Wanted, theirs: Mapping[str, Tree], current: JSON | None
-    ) -> Wanted:
+        self, wanted: DesiredState, theirs: Mapping[str, Tree], current: JSON | None
+    ) -> DesiredState:
         stream = wanted.resource.contains
         wanted = replace(wanted, tree=inline_price(wanted.resource, dict(wanted.tree), current))
         if not stream or not isinstance(wanted.tree.get("items"), list):
@@ -598,8 +602,8 @@ class Engine:
 
     def _carry_out(
         self,
-        job: Job,
-        wanted: Wanted,
+        job: QueuedRecord,
+        wanted: DesiredState,
         decision: Decision,
         current: JSON | None,
         unkeyed: Tree,
@@ -610,9 +614,9 @@ class Engine:
         draft = self._draft(job, wanted, unkeyed, whole=not later and not acts)
         try:
             sent = self._send_all(job, wanted, decision, current, draft)
-        except Conflict:
+        except ConcurrentRequestError:
             raise
-        except RequestRefused as error:
+        except InvalidRequestError as error:
             if decision.verdict == DELETED and wanted.resource.archive:
                 # What cannot be deleted, such as a product with prices, is archived.
                 archive = replace(self._policy, delete_policy=ARCHIVE)
@@ -636,7 +640,7 @@ class Engine:
         self._settle(job, replace(decision, verdict=verdict))
         return None
 
-    def _notice(self, job: Job, result: JSON | None) -> None:
+    def _notice(self, job: QueuedRecord, result: JSON | None) -> None:
         """Note the object of a record for the records to come."""
         if result is None:
             return
@@ -646,8 +650,8 @@ class Engine:
 
     def _send_all(
         self,
-        job: Job,
-        wanted: Wanted,
+        job: QueuedRecord,
+        wanted: DesiredState,
         decision: Decision,
         current: JSON | None,
         draft: Draft,
@@ -677,7 +681,7 @@ class Engine:
                 self._end_before(job, str(before), result)
         return sent
 
-    def _end_before(self, job: Job, before: str, heir: JSON) -> None:
+    def _end_before(self, job: QueuedRecord, before: str, heir: JSON) -> None:
         """End the price that has a successor, once: who makes it active again means it."""
         effect = Effect(job.stream, heir["id"], f"ended:{before}", lasting=True)
         if effect.name not in self._journal.effects_of(job.stream, heir["id"]):
@@ -685,23 +689,23 @@ class Engine:
             self._journal.note([effect])
 
     @staticmethod
-    def _expand(wanted: Wanted, request: Request) -> list[tuple[str, str]]:
+    def _expand(wanted: DesiredState, request: PlannedRequest) -> list[tuple[str, str]]:
         """What is expanded in the answer, so that it shows what reading the object shows."""
         of_another = request.path.endswith("/add_lines") or request.kind.startswith("add ")
         if request.method != "POST" or of_another:
             return []
         return expansions(wanted.resource, wanted.fields)
 
-    def _may_replace(self, job: Job) -> bool:
+    def _may_replace(self, job: QueuedRecord) -> bool:
         """Whether what metadata says of a predecessor may end it: anybody can write metadata."""
         return f"{job.stream}.replace" in self._policy.allowed
 
-    def _with_stamped_items(self, job: Job, request: Request) -> Request:
+    def _with_stamped_items(self, job: QueuedRecord, request: PlannedRequest) -> PlannedRequest:
         items, source = request.params.get("items"), job.record.get("items")
         entries = source.get("data") if isinstance(source, dict) else source
         if self._policy.id_mode != COPY or not items or not entries:
             return request
-        keys = Keys(COPY, ())
+        keys = RecordKey(COPY, ())
         stamped = [
             {**item, "metadata": {**item.get("metadata", {}), **keys.stamp(entry)}}
             if entry.get("id")
@@ -712,7 +716,9 @@ class Engine:
 
     # ------------------------------------------------------------------ what was done
 
-    def _draft(self, job: Job, wanted: Wanted, unkeyed: Tree, *, whole: bool) -> Draft:
+    def _draft(
+        self, job: QueuedRecord, wanted: DesiredState, unkeyed: Tree, *, whole: bool
+    ) -> Draft:
         """The image of a record, once it is written; `whole` if nothing is still to come."""
         ours: dict[str, Tree] | None = None if wanted.deleted else dict(wanted.tree)
         if ours is not None and isinstance(unkeyed, list):
@@ -732,7 +738,9 @@ class Engine:
             digest=job.digest if whole else None,
         )
 
-    def _remember(self, job: Job, wanted: Wanted, result: JSON | None, draft: Draft) -> None:
+    def _remember(
+        self, job: QueuedRecord, wanted: DesiredState, result: JSON | None, draft: Draft
+    ) -> None:
         """Keep what record and object hold now that they agree."""
         by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
         if result is not None and not wanted.deleted:
@@ -758,7 +766,7 @@ def _occasion(value: Any) -> str:
     return "" if value is None or value == "" else text_of(value_of(OCCASION, value))
 
 
-def _so_far(draft: Draft, wanted: Wanted, requests: Sequence[Request]) -> Draft | None:
+def _so_far(draft: Draft, wanted: DesiredState, requests: Sequence[PlannedRequest]) -> Draft | None:
     """The image once the first of the requests is done; None if it says too little of the record.
 
     The image of a price that another one replaces follows when its place is taken.

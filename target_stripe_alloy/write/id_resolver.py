@@ -11,9 +11,7 @@ from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import Path, Tree, at, is_empty
 from target_stripe_alloy.plan.plan_types import COPY, EXTERNAL, SAME_ACCOUNT, Policy
 from target_stripe_alloy.plan.record_keys import (
-    COPY_OF,
-    KEY_TYPES,
-    Keys,
+    RecordKey,
     UnusableKey,
     at_field,
     described,
@@ -31,9 +29,7 @@ from target_stripe_alloy.write.journal_keys import JournalKeys
 from target_stripe_alloy.write.matching import Matches, carries
 from target_stripe_alloy.write.metadata_index import Stamps, successor_of
 from target_stripe_alloy.write.object_reader import Objects
-from target_stripe_alloy.write.queued_records import Job, is_deleted
-
-__all__ = ["COPY_OF", "KEY_TYPES", "Found", "Identity", "Keys", "Missing", "Resolved"]
+from target_stripe_alloy.write.queued_records import QueuedRecord, is_deleted
 
 _logger = logging.getLogger(__name__)
 
@@ -42,7 +38,7 @@ PLANNED = "planned:"
 _TRIES = 3
 """Times that a match is looked up again because the object no longer carries it."""
 
-Missing = tuple[str, str]
+RecordRef = tuple[str, str]
 """(stream, key) of a record that has not been seen yet; in `external` as others refer to it."""
 
 
@@ -63,7 +59,7 @@ class Found:
         return {"by": self.by, "object": str(self.object_id)} if known else None
 
 
-class Identity:
+class IdResolver:
     """Ids of records and of what they refer to. Thread-safe."""
 
     def __init__(
@@ -75,15 +71,15 @@ class Identity:
         self._mode = policy.id_mode
         self._matches = Matches(objects, policy.on_several_matches)
         self._stamps = Stamps(journal, self._names, objects, clock)
-        self._ids: dict[Missing, str] = {}
+        self._ids: dict[RecordRef, str] = {}
         self._declared: dict[str, set[tuple[str, ...]]] = {}
-        self._absent: set[Missing] = set()
-        self._forms: dict[Missing, str] = {}
+        self._absent: set[RecordRef] = set()
+        self._forms: dict[RecordRef, str] = {}
         self._proofs: dict[tuple[str, str, str], bool] = {}
 
     # ------------------------------------------------------------------ what is known
 
-    def declare(self, stream: str, keys: Keys) -> None:
+    def declare(self, stream: str, keys: RecordKey) -> None:
         """Note the key properties that a stream has in this run."""
         if keys.properties:
             self._declared.setdefault(stream, set()).add(tuple(sorted(keys.properties)))
@@ -120,7 +116,7 @@ class Identity:
 
     # ------------------------------------------------------------------ a record's own object
 
-    def find(self, job: Job, tree: Mapping[str, Tree], fields: Mapping[str, Any]) -> Found:
+    def find(self, job: QueuedRecord, tree: Mapping[str, Tree], fields: Mapping[str, Any]) -> Found:
         """A record's object, read right now. Raises `UnusableKey` where several are meant."""
         keys = job.kind.keys
         if keys.by_match(job.record):
@@ -136,13 +132,13 @@ class Identity:
             return self._matched(job, tree, fields, otherwise=found)
         return found
 
-    def _ended(self, job: Job) -> bool:
+    def _ended(self, job: QueuedRecord) -> bool:
         """Whether the journal has a key's object as deleted, and no live record since."""
         row = self._journal.recall(job.stream, [job.key]).get(job.key)
         planned = self._ids.get((job.stream, job.key), "").startswith(PLANNED)
         return row is not None and row.object_id is None and not planned
 
-    def _note_reference(self, job: Job) -> None:
+    def _note_reference(self, job: QueuedRecord) -> None:
         values = job.kind.keys.values(job.record) or {}
         self._names.note_names(job.stream, list(values))
         if len(values) > 1:
@@ -152,21 +148,21 @@ class Identity:
         elif reference_to(job.key) == job.key:  # a hash tells nothing
             self._forms[job.stream, job.key] = form_of(*map(text_of, values.values()))
 
-    def _only_ends(self, job: Job) -> bool:
+    def _only_ends(self, job: QueuedRecord) -> bool:
         """Whether a tombstone does not say what its object could be matched by."""
         keys = job.kind.keys
         said = keys.match_values(job.record, present=True)
         return is_deleted(job.record) and len(said) < len(keys.match)
 
     def _read(
-        self, job: Job, object_id: str, tree: Mapping[str, Tree], fields: Mapping[str, Any]
+        self, job: QueuedRecord, object_id: str, tree: Mapping[str, Tree], fields: Mapping[str, Any]
     ) -> JSON | None:
         if object_id.startswith(PLANNED):
             return None
         return self._objects.current(job.kind.resource, object_id, tree, fields)
 
     def _by_journal(
-        self, job: Job, tree: Mapping[str, Tree], fields: Mapping[str, Any]
+        self, job: QueuedRecord, tree: Mapping[str, Tree], fields: Mapping[str, Any]
     ) -> Found | None:
         """The object that the journal has for a key, unless it carries another one's stamp."""
         resource, keys = job.kind.resource, job.kind.keys
@@ -194,7 +190,7 @@ class Identity:
             or (resource.found_by == "lookup_key" and bool(tree.get("lookup_key")))
         )
 
-    def _still(self, job: Job, current: JSON) -> bool:
+    def _still(self, job: QueuedRecord, current: JSON) -> bool:
         """Whether an object that was matched carries what it was matched by, now or then."""
         wanted = job.kind.keys.match_values(job.record, present=True)
         if carries(current, wanted):
@@ -208,7 +204,7 @@ class Identity:
 
     def _anew(
         self,
-        job: Job,
+        job: QueuedRecord,
         tree: Mapping[str, Tree],
         fields: Mapping[str, Any],
         without: tuple[str, ...],
@@ -235,7 +231,7 @@ class Identity:
                 return Found(found, "stamp", current)
         return Found()
 
-    def _stamped(self, job: Job, tree: Mapping[str, Tree]) -> Iterable[str]:
+    def _stamped(self, job: QueuedRecord, tree: Mapping[str, Tree]) -> Iterable[str]:
         resource, keys = job.kind.resource, job.kind.keys
         if not resource.create:
             return ()
@@ -245,7 +241,7 @@ class Identity:
             return [e["id"] for e in entries if keys.fits(job.record, e)]
         return self._stamps.of(resource, keys, keys.stamps_for(job.record, job.key))
 
-    def _of_rival(self, job: Job, current: JSON) -> bool:
+    def _of_rival(self, job: QueuedRecord, current: JSON) -> bool:
         """Whether an object is known to be that of another key that its stamp may mean as well."""
         others = [key for key in job.kind.keys.rivals(current) if key != job.key]
         return any(self.known(job.stream, key) == current["id"] for key in others)
@@ -263,7 +259,7 @@ class Identity:
 
     def _matched(
         self,
-        job: Job,
+        job: QueuedRecord,
         tree: Mapping[str, Tree],
         fields: Mapping[str, Any],
         otherwise: Found | None = None,
@@ -292,7 +288,7 @@ class Identity:
 
     def _to_delete(
         self,
-        job: Job,
+        job: QueuedRecord,
         wanted: Mapping[str, str],
         tree: Mapping[str, Tree],
         fields: Mapping[str, Any],
@@ -324,7 +320,7 @@ class Identity:
         return Found(found, ", ".join(wanted), current)
 
     def _check_match(
-        self, job: Job, wanted: Mapping[str, str], current: JSON | None, *, known: bool
+        self, job: QueuedRecord, wanted: Mapping[str, str], current: JSON | None, *, known: bool
     ) -> None:
         """Raise `UnusableKey` if there is a sign that another object is to be deleted."""
         if current is None:
@@ -357,7 +353,7 @@ class Identity:
         except UnusableKey:  # within what cannot be told
             return False
 
-    def note_deletion(self, job: Job) -> None:
+    def note_deletion(self, job: QueuedRecord) -> None:
         """Note that the object was deleted that had what a record is matched by."""
         if job.matched and not self._only_ends(job):
             values = job.kind.keys.match_values(job.record)
@@ -365,7 +361,7 @@ class Identity:
 
     # ------------------------------------------------------------------ rows of earlier releases
 
-    def take_over(self, stream: str, jobs: Iterable[Job]) -> bool:
+    def take_over(self, stream: str, jobs: Iterable[QueuedRecord]) -> bool:
         """Give keys the rows that an earlier release kept of them, where that is proven.
 
         Returns whether there were any.
@@ -386,7 +382,7 @@ class Identity:
                     break
         return taken
 
-    def _proven(self, job: Job, object_id: str, stamp: Mapping[str, str] | None) -> bool:
+    def _proven(self, job: QueuedRecord, object_id: str, stamp: Mapping[str, str] | None) -> bool:
         """Whether a row is of the same properties: by what created the object, or by its stamp."""
         keys, resource = job.kind.keys, job.kind.resource
         if stamp is not None and keys.fits(job.record, {"metadata": stamp}):
@@ -503,16 +499,16 @@ class Identity:
 class Resolved:
     """What became of a record's references."""
 
-    missing: list[Missing] = field(default_factory=list)
-    later: list[Missing] = field(default_factory=list)
+    missing: list[RecordRef] = field(default_factory=list)
+    later: list[RecordRef] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    ambiguous: dict[Missing, str] = field(default_factory=dict)
+    ambiguous: dict[RecordRef, str] = field(default_factory=dict)
     """What may mean several: why."""
-    refused: list[Missing] = field(default_factory=list)
+    refused: list[RecordRef] = field(default_factory=list)
     """Those of `ambiguous` that no record to come can settle."""
 
 
-def _joined_before(job: Job) -> list[str]:
+def _joined_before(job: QueuedRecord) -> list[str]:
     """A record's key as releases up to cb5f45d had it: as it came, or as equal numbers are now."""
     values = job.kind.keys.values(job.record) or {}
     came = "|".join(str(job.record[name]) for name in values)

@@ -15,18 +15,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from stripe_alloy.api.client import PREVIEW_PATH, Transport
+from stripe_alloy.api.client import PREVIEW_PATH, StripeClient
 from stripe_alloy.api.errors import (
-    PermissionMissing,
+    InvalidRequestError,
+    MissingPermissionError,
     RateLimited,
-    RequestRefused,
     StripeError,
     StripeUnavailable,
 )
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.params import Shape, shape_of
+from stripe_alloy.api.params import ParamType, param_type
 from target_stripe_alloy.params_tree import Tree, is_empty, pairs_of
-from target_stripe_alloy.plan.plan_types import BLOCKED, Decision, Request
+from target_stripe_alloy.plan.plan_types import BLOCKED, Decision, PlannedRequest
 from target_stripe_alloy.plan.record_keys import reference_to
 from target_stripe_alloy.write.id_resolver import PLANNED
 
@@ -114,7 +114,7 @@ class NoQuestion:
 
 def question(
     stream: str,
-    requests: Sequence[Request],
+    requests: Sequence[PlannedRequest],
     current: JSON | None,
     now: float,
     customers: Mapping[str, Tree] | None = None,
@@ -134,7 +134,7 @@ def question(
 
 
 def _after_action(
-    asked: Question | None, requests: Sequence[Request], current: JSON | None
+    asked: Question | None, requests: Sequence[PlannedRequest], current: JSON | None
 ) -> Question | NoQuestion | None:
     """What to ask where an action follows; an invoice that is made before it is asked for."""
     kinds = [request.kind for request in requests]
@@ -148,8 +148,8 @@ def _after_action(
 
 def _asked_by(
     stream: str, current: JSON | None, now: float
-) -> Callable[[Request], Question | None]:
-    def ask(request: Request) -> Question | None:
+) -> Callable[[PlannedRequest], Question | None]:
+    def ask(request: PlannedRequest) -> Question | None:
         if stream == ITEMS:
             return _of_item(request, current)
         if request.kind == "create":
@@ -159,11 +159,11 @@ def _asked_by(
     return ask
 
 
-def _shape() -> Shape:
-    return shape_of("InvoiceCreatePreviewParams")
+def _shape() -> ParamType:
+    return param_type("InvoiceCreatePreviewParams")
 
 
-def _part(name: str) -> Shape:
+def _part(name: str) -> ParamType:
     return (_shape().fields or {})[name]
 
 
@@ -174,7 +174,7 @@ def _of_new(params: Mapping[str, Tree], now: float) -> Question:
     return Question({**_beside(params), **_details(params)}, at_once=True)
 
 
-def _of_change(request: Request, current: JSON | None) -> Question | None:
+def _of_change(request: PlannedRequest, current: JSON | None) -> Question | None:
     params = request.params
     items = [entry for entry in params.get("items") or () if _counts(entry)]
     if current is None or not (items or _SUBSCRIPTION_FIELDS & params.keys()):
@@ -184,7 +184,7 @@ def _of_change(request: Request, current: JSON | None) -> Question | None:
     return Question(asked, _at_once(params))
 
 
-def _of_item(request: Request, current: JSON | None) -> Question | None:
+def _of_item(request: PlannedRequest, current: JSON | None) -> Question | None:
     params = request.params
     if request.kind == "create":
         subscription, entry = params.get("subscription"), dict(params)
@@ -228,7 +228,7 @@ def _beside(params: Mapping[str, Tree]) -> dict[str, Tree]:
     return beside
 
 
-def _fitted(tree: Tree, shape: Shape) -> Tree:
+def _fitted(tree: Tree, shape: ParamType) -> Tree:
     """The tree without what a preview does not take."""
     if isinstance(tree, dict) and shape.fields is not None:
         known = shape.fields
@@ -241,7 +241,7 @@ def _fitted(tree: Tree, shape: Shape) -> Tree:
     return tree
 
 
-def _same_form(tree: Tree, shape: Shape) -> bool:
+def _same_form(tree: Tree, shape: ParamType) -> bool:
     """Whether a value is not a text where a preview takes an object."""
     objects_only = shape.fields is not None and not shape.scalars and not shape.literals
     return not (objects_only and isinstance(tree, str))
@@ -443,7 +443,7 @@ class Totals:
 class Previews:
     """Asks Stripe what the records of a plan will invoice, one request a record. Thread-safe."""
 
-    def __init__(self, transport: Transport, account: str | None) -> None:
+    def __init__(self, transport: StripeClient, account: str | None) -> None:
         self._transport = transport
         self._account = account
         self._off = False
@@ -500,9 +500,9 @@ class Previews:
         try:
             answer = self._transport.request("POST", PREVIEW_PATH, body, account=self._account).body
             rows = self._rows(answer["lines"])
-        except RequestRefused as error:
+        except InvalidRequestError as error:
             return unavailable(str(error.failure))
-        except (PermissionMissing, RateLimited, StripeUnavailable) as error:
+        except (MissingPermissionError, RateLimited, StripeUnavailable) as error:
             self._turn_off(error)
             return None
         return shown(asked, answer, rows, self._transport.now())

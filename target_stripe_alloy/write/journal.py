@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from stripe_alloy.api.errors import AlloyError, SettingsError
 from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
 from stripe_alloy.write_log import KEY_PREFIX, operations
-from target_stripe_alloy.plan.plan_types import COPY, EXTERNAL, SAME_ACCOUNT, Base
+from target_stripe_alloy.plan.plan_types import COPY, EXTERNAL, SAME_ACCOUNT, BaseImage
 from target_stripe_alloy.write.journal_tables import (
     VERSION,
     effects,
@@ -103,7 +103,7 @@ Position = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Known:
+class JournalEntry:
     """What the journal knows of a record: its object, and the image that a pipeline has of it."""
 
     stream: str
@@ -129,9 +129,9 @@ class Known:
         """Whether another record came after the last one that was written."""
         return self.digest is not None and len(self.digest) > DIGEST_SIZE
 
-    def image(self) -> Base | None:
+    def image(self) -> BaseImage | None:
         """The base image."""
-        return msgspec.json.decode(self.base, type=Base) if self.base else None
+        return msgspec.json.decode(self.base, type=BaseImage) if self.base else None
 
     @property
     def has_image(self) -> bool:
@@ -155,7 +155,7 @@ class Outcome:
     error: str | None = None
 
 
-def encode(base: Base) -> bytes:
+def encode(base: BaseImage) -> bytes:
     """A base image, as the journal keeps it."""
     return msgspec.json.encode(base)
 
@@ -244,7 +244,7 @@ class Journal:
         self,
         intent: Intent,
         outcome: Outcome,
-        known: Iterable[Known] = (),
+        known: Iterable[JournalEntry] = (),
         effects_done: Iterable[Effect] = (),
     ) -> None:
         """Note what came of it, together with what is known by it."""
@@ -281,7 +281,7 @@ class Journal:
 
     # ------------------------------------------------------------------ objects
 
-    def recall(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, Known]:
+    def recall(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, JournalEntry]:
         """What is known of these keys; images are those of this pipeline and this source."""
         mine = sa.and_(
             images.c.scope == objects.c.scope,
@@ -305,15 +305,17 @@ class Journal:
             )
         )
 
-        def read(connection: sa.Connection) -> dict[str, Known]:
+        def read(connection: sa.Connection) -> dict[str, JournalEntry]:
             rows = connection.execute(query, {"keys": list(keys)})
             return {row[0]: _known(stream, source, *row) for row in rows}
 
         return self._writer.do(read)
 
-    def recall_many(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, Known]:
+    def recall_many(
+        self, stream: str, keys: Sequence[str], source: str = ""
+    ) -> dict[str, JournalEntry]:
         """The same for any number of keys."""
-        found: dict[str, Known] = {}
+        found: dict[str, JournalEntry] = {}
         for start in range(0, len(keys), MOST):
             found |= self.recall(stream, keys[start : start + MOST], source)
         return found
@@ -339,7 +341,7 @@ class Journal:
 
         return self._writer.do(read)
 
-    def keep(self, known: Sequence[Known]) -> None:
+    def keep(self, known: Sequence[JournalEntry]) -> None:
         """Remember; not before `close` or the next call that waits is it on the disk."""
         entries = list(known)
         self._writer.tell(lambda c: self._keep(c, entries))
@@ -387,7 +389,7 @@ class Journal:
         columns = table.c
         return [columns.scope == self.scope.name, columns.stream == stream, columns.key == key]
 
-    def _keep(self, connection: sa.Connection, entries: Sequence[Known]) -> None:
+    def _keep(self, connection: sa.Connection, entries: Sequence[JournalEntry]) -> None:
         scope = {"scope": self.scope.name}
         for entry in entries:
             if entry.first:
@@ -497,7 +499,7 @@ class Journal:
         )
         return self._writer.do(lambda c: c.execute(query).scalar())
 
-    def index(self, stream: str, until: float, known: Sequence[Known]) -> None:
+    def index(self, stream: str, until: float, known: Sequence[JournalEntry]) -> None:
         """Note stamped objects, and until when they are now all known."""
         entries = list(known)
         mark = {"scope": self.scope.name, "stream": stream, "until": until}
@@ -593,7 +595,7 @@ def _known(
     base: bytes | None,
     run: int | None,
     number: int | None,
-) -> Known:
+) -> JournalEntry:
     if run is None or number is None:
-        return Known(stream, key, object_id, older_digest, older_base, source)
-    return Known(stream, key, object_id, digest, base, source, position=(run, number))
+        return JournalEntry(stream, key, object_id, older_digest, older_base, source)
+    return JournalEntry(stream, key, object_id, digest, base, source, position=(run, number))

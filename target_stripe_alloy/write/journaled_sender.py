@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from stripe_alloy.api import errors
-from stripe_alloy.api.client import Answer, Params, Transport
-from stripe_alloy.api.errors import NotFound, RequestRefused, StripeError
+from stripe_alloy.api.client import Params, Response, StripeClient
+from stripe_alloy.api.errors import InvalidRequestError, NotFoundError, StripeError
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import pairs_of
 from target_stripe_alloy.plan.base_images import (
@@ -24,8 +24,8 @@ from target_stripe_alloy.plan.base_images import (
     state_of,
 )
 from target_stripe_alloy.plan.effects import tag_of
-from target_stripe_alloy.plan.plan_types import COPY, Request
-from target_stripe_alloy.plan.record_keys import Keys, described
+from target_stripe_alloy.plan.plan_types import COPY, PlannedRequest
+from target_stripe_alloy.plan.record_keys import RecordKey, described
 from target_stripe_alloy.resources import BY_STREAM, Resource
 from target_stripe_alloy.write.journal import (
     ABANDONED,
@@ -34,7 +34,7 @@ from target_stripe_alloy.write.journal import (
     Effect,
     Intent,
     Journal,
-    Known,
+    JournalEntry,
     Outcome,
 )
 from target_stripe_alloy.write.journal_keys import metadata_in
@@ -47,9 +47,9 @@ KEPT = 23 * 3600.0
 """Seconds in which an idempotency key is trusted; Stripe keeps it for at least 24 hours."""
 MAKING = frozenset({"create", "replace"})
 _NOT_DONE = (
-    errors.KeyRejected,
-    errors.PermissionMissing,
-    errors.AccountRejected,
+    errors.AuthenticationError,
+    errors.MissingPermissionError,
+    errors.AccountAccessError,
     errors.RateLimited,
 )
 """Refused before anything was done."""
@@ -58,7 +58,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Context).decode
 
 
-class Unclear(Exception):
+class UnknownOutcome(Exception):
     """Whether the write worked must be read: Stripe repeats an old failure, or another's answer."""
 
 
@@ -88,12 +88,12 @@ class Delivered:
     """Whether the journal has the record's image already."""
 
 
-class Delivery:
+class JournaledSender:
     """Writes of one account."""
 
     def __init__(
         self,
-        transport: Transport,
+        transport: StripeClient,
         journal: Journal,
         objects: Objects,
         *,
@@ -113,14 +113,14 @@ class Delivery:
         self,
         stream: str,
         key: str,
-        request: Request,
+        request: PlannedRequest,
         *,
         object_id: str | None = None,
         draft: Draft | None = None,
         expand: Params = (),
         seen: Sequence[Seen] = (),
     ) -> Delivered:
-        """Write; raises `Unclear`, or the `StripeError` of the refusal or the outage.
+        """Write; raises `UnknownOutcome`, or the `StripeError` of the refusal or the outage.
 
         `draft` is the image of the record once this request is done, `expand` how it is read,
         `seen` what the request was planned upon.
@@ -166,9 +166,9 @@ class Delivery:
             return
         try:
             self._deliver(intent, context or Context(), again=True)
-        except errors.Conflict:
+        except errors.ConcurrentRequestError:
             raise  # it is still under way: with another key it might be done twice
-        except (RequestRefused, Unclear) as error:
+        except (InvalidRequestError, UnknownOutcome) as error:
             _logger.warning("%s: sent again after a stop, and refused: %s", what, error)
         else:
             _logger.info("%s: sent again after a stop", what)
@@ -195,7 +195,7 @@ class Delivery:
     def _is_as_seen(self, seen: Seen, intent: Intent) -> bool:
         try:
             found = self._objects.seen(seen)
-        except RequestRefused:
+        except InvalidRequestError:
             return False
         if found is None:
             return intent.method == "DELETE"  # done, or superfluous: Stripe says the same
@@ -208,7 +208,7 @@ class Delivery:
         known = []
         if ends and object_id and intent.scope == self._journal.scope.name:
             # Its tombstone means this object and no other, also if it is gone when it comes.
-            known = [Known(intent.stream, intent.key, object_id)]
+            known = [JournalEntry(intent.stream, intent.key, object_id)]
         self._journal.answer(intent, Outcome(ABANDONED), known)
 
     def _deliver(self, intent: Intent, context: Context, *, again: bool) -> Delivered:
@@ -226,10 +226,12 @@ class Delivery:
         if answer.replayed and answer.tries == 1 and not again:
             # Not ours: nothing was sent with this key before. So nothing was done now either.
             self._journal.answer(intent, Outcome(ABANDONED, 200, answer.request_id))
-            raise Unclear(f"Stripe answered a new request with an old answer {answer.request_id}")
+            raise UnknownOutcome(
+                f"Stripe answered a new request with an old answer {answer.request_id}"
+            )
         return self._done(intent, context, answer)
 
-    def _done(self, intent: Intent, context: Context, answer: Answer) -> Delivered:
+    def _done(self, intent: Intent, context: Context, answer: Response) -> Delivered:
         resource = BY_STREAM[intent.stream]
         result = self._made(resource, answer.body, intent)
         known, remembered = self._known(resource, intent, context, result)
@@ -245,7 +247,7 @@ class Delivery:
         self,
         intent: Intent,
         context: Context,
-        known: Sequence[Known],
+        known: Sequence[JournalEntry],
         result: JSON | None,
         outcome: Outcome,
     ) -> None:
@@ -260,7 +262,7 @@ class Delivery:
 
     def _not_done(self, intent: Intent, context: Context, error: StripeError) -> Delivered:
         failure = error.failure
-        if isinstance(error, NotFound) and intent.method == "DELETE":
+        if isinstance(error, NotFoundError) and intent.method == "DELETE":
             # It worked the first time, or somebody else was faster.
             known = self._known(BY_STREAM[intent.stream], intent, context, None)[0]
             outcome = Outcome(DONE, failure.status, failure.request_id)
@@ -268,8 +270,10 @@ class Delivery:
             return Delivered(None, bool(known))
         if isinstance(error, errors.StripeUnavailable) and failure.replayed:
             self._journal.answer(intent, Outcome(ABANDONED, failure.status, failure.request_id))
-            raise Unclear(str(failure)) from None
-        refused = isinstance(error, RequestRefused) and not isinstance(error, errors.Conflict)
+            raise UnknownOutcome(str(failure)) from None
+        refused = isinstance(error, InvalidRequestError) and not isinstance(
+            error, errors.ConcurrentRequestError
+        )
         if refused or isinstance(error, _NOT_DONE):
             text = str(failure)[:2000]
             self._journal.answer(
@@ -291,11 +295,11 @@ class Delivery:
 
     def _known(
         self, resource: Resource, intent: Intent, context: Context, result: JSON | None
-    ) -> tuple[list[Known], bool]:
+    ) -> tuple[list[JournalEntry], bool]:
         """What to keep of a record, and whether its image is in it."""
         draft = context.draft
         deleted = bool(draft) and intent.method == "DELETE"
-        known = Known(intent.stream, intent.key, result["id"] if result else None)
+        known = JournalEntry(intent.stream, intent.key, result["id"] if result else None)
         drawn = bool(draft and (deleted or (result and is_complete(result))))
         if draft and drawn:
             known = picture(
@@ -310,10 +314,12 @@ class Delivery:
         known = replace(known, anew=True, first=intent.kind == "create")
         return [known, *self._inside(resource, result)], drawn
 
-    def _inside(self, resource: Resource, result: JSON) -> list[Known]:
+    def _inside(self, resource: Resource, result: JSON) -> list[JournalEntry]:
         """The items that came to be with a copied subscription."""
         if not resource.contains or self._id_mode != COPY:
             return []
-        keys = Keys(COPY, ())
+        keys = RecordKey(COPY, ())
         stamped = [(keys.stamp_of(e), e["id"]) for e in result["items"]["data"]]
-        return [Known(resource.contains, key, made, anew=True) for key, made in stamped if key]
+        return [
+            JournalEntry(resource.contains, key, made, anew=True) for key, made in stamped if key
+        ]

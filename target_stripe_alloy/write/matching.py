@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stripe_alloy.api.errors import PermissionMissing
+from stripe_alloy.api.errors import MissingPermissionError
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.paths import segment
@@ -148,7 +148,7 @@ class Matches:
                 carried = _carried(source, fields)
                 if carried and source.get("object") == resource.object_name:
                     yield carried, str(source["id"])
-        except PermissionMissing:
+        except MissingPermissionError:
             _logger.warning(
                 "%s: the key may not read events, so that earlier deletions are not seen: a "
                 "tombstone takes the one object that it matches",

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from stripe_alloy.api.errors import PermissionMissing
+from stripe_alloy.api.errors import MissingPermissionError
 from stripe_alloy.api.events import RETENTION
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
 from target_stripe_alloy.plan.plan_types import REPLACES
-from target_stripe_alloy.plan.record_keys import STAMP, Keys, reference_to
+from target_stripe_alloy.plan.record_keys import STAMP, RecordKey, reference_to
 from target_stripe_alloy.resources import Resource
-from target_stripe_alloy.write.journal import Journal, Known
+from target_stripe_alloy.write.journal import Journal, JournalEntry
 from target_stripe_alloy.write.journal_keys import JournalKeys
 from target_stripe_alloy.write.object_reader import Objects
 
@@ -61,7 +61,7 @@ class Stamps:
         self._locks: dict[str, threading.Lock] = {}
         self._fresh: set[str] = set()
 
-    def of(self, resource: Resource, keys: Keys, stamps: Sequence[str]) -> list[str]:
+    def of(self, resource: Resource, keys: RecordKey, stamps: Sequence[str]) -> list[str]:
         """Ids of the objects that carry one of these stamps, the likeliest first."""
         mark = _mark(resource, keys)
         with self._lock:
@@ -81,7 +81,7 @@ class Stamps:
 
     # ------------------------------------------------------------------ the index
 
-    def _bring_up_to_date(self, resource: Resource, keys: Keys, mark: str) -> None:
+    def _bring_up_to_date(self, resource: Resource, keys: RecordKey, mark: str) -> None:
         until = self._clock()
         since = self._journal.indexed_until(mark)
         changed = self._changed(resource, keys, since, until)
@@ -92,7 +92,9 @@ class Stamps:
         found = _meant([*_stamped(listed, keys), *_stamped(changed or (), keys)], resource)
         self._journal.index(mark, until, self._new(resource, keys, found))
 
-    def _new(self, resource: Resource, keys: Keys, found: Mapping[str, _Stamped]) -> list[Known]:
+    def _new(
+        self, resource: Resource, keys: RecordKey, found: Mapping[str, _Stamped]
+    ) -> list[JournalEntry]:
         """What the index does not have yet, or no longer rightly."""
         held = self._journal.recall_many(resource.stream, [STAMP + key for key in found])
         new = []
@@ -103,12 +105,12 @@ class Stamps:
                 _say_both(resource, before, entry)
                 continue
             if before != entry.id:
-                new.append(Known(resource.stream, STAMP + key, entry.id))
+                new.append(JournalEntry(resource.stream, STAMP + key, entry.id))
                 if keys.external and len(keys.properties) > 1:
                     self._names.note(resource.stream, reference_to(key), STAMP + key)
         return new
 
-    def _moved(self, resource: Resource, keys: Keys, before: str, entry: _Stamped) -> bool:
+    def _moved(self, resource: Resource, keys: RecordKey, before: str, entry: _Stamped) -> bool:
         """Whether the object that carried a stamp until now is another's, gone, or replaced."""
         if entry.replaces == before:
             return True
@@ -118,7 +120,7 @@ class Stamps:
     # ------------------------------------------------------------------ what was changed
 
     def _changed(
-        self, resource: Resource, keys: Keys, since: float | None, until: float
+        self, resource: Resource, keys: RecordKey, since: float | None, until: float
     ) -> list[JSON] | None:
         """The objects changed since the index's mark that carry a stamp now.
 
@@ -135,13 +137,13 @@ class Stamps:
         asked = [*types, ("created[gte]", str(int(since - OVERLAP)))]
         try:
             events = list(self._objects.list(_EVENTS, asked))
-        except PermissionMissing:
+        except MissingPermissionError:
             return None
         snapshots = [event["data"]["object"] for event in events]
         return list(self._now(resource, keys, snapshots))
 
     def _now(
-        self, resource: Resource, keys: Keys, snapshots: Iterable[dict[str, Any]]
+        self, resource: Resource, keys: RecordKey, snapshots: Iterable[dict[str, Any]]
     ) -> Iterator[JSON]:
         stamped = {
             (str(one["id"]), key)
@@ -160,13 +162,13 @@ class Stamps:
                 yield found
 
 
-def _mark(resource: Resource, keys: Keys) -> str:
+def _mark(resource: Resource, keys: RecordKey) -> str:
     """The name of an index: that of a stream and of key properties."""
     names = "\n".join(sorted(keys.properties)) if keys.external else ""
     return f"{resource.stream}#{sha256(names.encode()).hexdigest()[:16]}"
 
 
-def _stamped(listed: Iterable[JSON], keys: Keys) -> Iterator[_Stamped]:
+def _stamped(listed: Iterable[JSON], keys: RecordKey) -> Iterator[_Stamped]:
     for entry in listed:
         key = keys.stamp_of(entry)
         if key is not None:

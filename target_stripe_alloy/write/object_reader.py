@@ -7,10 +7,10 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from stripe_alloy.api.client import Params, Transport
-from stripe_alloy.api.errors import NotFound
+from stripe_alloy.api.client import Params, StripeClient
+from stripe_alloy.api.errors import NotFoundError
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.list_endpoint import Listed
+from stripe_alloy.api.list_endpoint import ListEndpoint
 from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.api.paths import segment
@@ -18,7 +18,7 @@ from stripe_alloy.api.requests import run
 from stripe_alloy.api.schemas import generated, nested_lists
 from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.base_images import Seen, state_of, trees_of
-from target_stripe_alloy.plan.plan_types import Wanted
+from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import Resource
 
 _DECIDING = ("currency", "collection_method")
@@ -30,7 +30,7 @@ _VARIANTS = {stream.path: stream.list_variants for stream in OBJECT_TYPES if str
 class Objects:
     """The objects of one account."""
 
-    def __init__(self, transport: Transport, account: str | None) -> None:
+    def __init__(self, transport: StripeClient, account: str | None) -> None:
         self._transport = transport
         self._account = account
 
@@ -38,7 +38,7 @@ class Objects:
         """One object; None where there is none, or only its tombstone."""
         try:
             body: JSON = self._transport.get(path, params, account=self._account).body
-        except NotFound:
+        except NotFoundError:
             return None
         return None if body.get("deleted") else body
 
@@ -83,7 +83,7 @@ class Objects:
         return source
 
 
-def theirs_of(wanted: Wanted, current: JSON | None) -> dict[str, Tree]:
+def theirs_of(wanted: DesiredState, current: JSON | None) -> dict[str, Tree]:
     """Return an object as a tree: what the record speaks of, its items by their ids."""
     if current is None:
         return {}
@@ -141,11 +141,11 @@ def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str,
 
 
 @cache
-def _of_stream(stream: str, path: str) -> Listed:
-    return Listed(path, nested=nested_lists(generated(stream)))
+def _of_stream(stream: str, path: str) -> ListEndpoint:
+    return ListEndpoint(path, nested=nested_lists(generated(stream)))
 
 
-def _listed(resource: Resource) -> Listed:
+def _listed(resource: Resource) -> ListEndpoint:
     return _of_stream(resource.stream, resource.path)
 
 

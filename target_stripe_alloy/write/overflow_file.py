@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import msgspec
 
-from target_stripe_alloy.write.queued_records import Job
+from target_stripe_alloy.write.queued_records import QueuedRecord
 
 MEMORY = 32 << 20
 """Bytes of waiting records that stay in memory."""
@@ -30,7 +30,7 @@ class Spool:
         self._places: dict[int, tuple[int, int]] = {}
         self._in_memory: set[int] = set()
 
-    def put(self, job: Job) -> None:
+    def put(self, job: QueuedRecord) -> None:
         """Keep a job's record until it is taken; the job may be without it until then."""
         with self._lock:
             if job.number in self._in_memory or job.number in self._places:
@@ -47,7 +47,7 @@ class Spool:
             self._places[job.number] = place, len(text)
             job.record = _NOTHING
 
-    def take(self, job: Job) -> None:
+    def take(self, job: QueuedRecord) -> None:
         """Give a job its record back."""
         with self._lock:
             if job.number in self._in_memory:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from stripe_alloy.api.client import Transport
-from stripe_alloy.api.errors import PermissionMissing, SettingsError
+from stripe_alloy.api.client import StripeClient
+from stripe_alloy.api.errors import MissingPermissionError, SettingsError
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.write_log import KEY_PREFIX
 from target_stripe_alloy.plan.effects import of_action, tag_of
-from target_stripe_alloy.plan.plan_types import Wanted
+from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import Action
 
 SLACK = 60
@@ -29,7 +29,7 @@ class Traces:
     the oldest object that was asked about.
     """
 
-    def __init__(self, transport: Transport, account: str | None) -> None:
+    def __init__(self, transport: StripeClient, account: str | None) -> None:
         self._transport = transport
         self._account = account
         self._lock = threading.Lock()
@@ -41,7 +41,7 @@ class Traces:
             self._lists.clear()
 
     def of(
-        self, action: Action, wanted: Wanted, current: JSON, done: frozenset[str]
+        self, action: Action, wanted: DesiredState, current: JSON, done: frozenset[str]
     ) -> frozenset[str]:
         """Return the effect of an action that only an event shows, if it was ours and was had.
 
@@ -60,7 +60,7 @@ class Traces:
                 listed = self._lists[action.event] = _Listed(events)
             try:
                 listed.reach(since)
-            except PermissionMissing as error:
+            except MissingPermissionError as error:
                 raise SettingsError(
                     f"Whether `{wanted.action}` was done before is read from events, and the key "
                     f"may not read them: grant 'Events: read' ({error.failure.message})"
@@ -73,7 +73,7 @@ class Traces:
 class ExecutedKeys:
     """Tells whether Stripe executed a request, by the events that name its idempotency key."""
 
-    def __init__(self, transport: Transport, account: str | None) -> None:
+    def __init__(self, transport: StripeClient, account: str | None) -> None:
         self._transport = transport
         self._account = account
 
@@ -84,7 +84,7 @@ class ExecutedKeys:
         """
         try:
             return any(key == found for found in self._keys(path, since))
-        except PermissionMissing:
+        except MissingPermissionError:
             return None
 
     def _keys(self, path: str, since: float) -> Iterator[str]:

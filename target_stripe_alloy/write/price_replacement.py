@@ -11,18 +11,18 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.paths import segment
 from target_stripe_alloy.params_tree import Tree, alike, at, leaves
 from target_stripe_alloy.plan.base_images import trees_of
-from target_stripe_alloy.plan.plan_types import REPLACES, Request
+from target_stripe_alloy.plan.plan_types import REPLACES, PlannedRequest
 from target_stripe_alloy.resources import BY_STREAM, Resource
-from target_stripe_alloy.write.journaled_sender import Delivery
+from target_stripe_alloy.write.journaled_sender import JournaledSender
 from target_stripe_alloy.write.object_reader import Objects, expansions, seen_as
 
 STREAM = "prices"
 
 
-class Succession:
+class PriceReplacement:
     """What follows from a new price, and what precedes the end of one."""
 
-    def __init__(self, objects: Objects, delivery: Delivery) -> None:
+    def __init__(self, objects: Objects, delivery: JournaledSender) -> None:
         self._objects = objects
         self._delivery = delivery
 
@@ -33,7 +33,7 @@ class Succession:
         return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == before), None)
 
     def has_all(
-        self, resource: Resource, heir: JSON, names: Collection[str], request: Request
+        self, resource: Resource, heir: JSON, names: Collection[str], request: PlannedRequest
     ) -> bool:
         """Whether a price that took another one's place has what the record changes of that."""
         whole = (
@@ -44,7 +44,7 @@ class Succession:
         wanted = {name: tree for name, tree in request.params.items() if name in names}
         return all(alike(leaf, at(theirs, path)) for path, leaf in leaves(wanted))
 
-    def release(self, key: str, price: JSON, archiving: Request) -> None:
+    def release(self, key: str, price: JSON, archiving: PlannedRequest) -> None:
         """Stripe archives no default price: its product has none from now on."""
         self._pass_on(key, price, None, archiving.needs)
 
@@ -56,7 +56,9 @@ class Succession:
         needed = frozenset({f"{STREAM}.replace"})
         self._pass_on(key, old, successor["id"], needed)
         params = {"active": "false"}
-        archive = Request("archive", "POST", f"/v1/prices/{segment(before)}", params, needs=needed)
+        archive = PlannedRequest(
+            "archive", "POST", f"/v1/prices/{segment(before)}", params, needs=needed
+        )
         seen = seen_as(BY_STREAM[STREAM], old)
         self._delivery.send(STREAM, key, archive, object_id=before, seen=seen)
 
@@ -64,6 +66,8 @@ class Succession:
         path = f"/v1/products/{segment(price['product'])}"
         product = self._objects.get(path)
         if product and product.get("default_price") == price["id"]:
-            request = Request("default_price", "POST", path, {"default_price": heir}, needs=needs)
+            request = PlannedRequest(
+                "default_price", "POST", path, {"default_price": heir}, needs=needs
+            )
             seen = seen_as(BY_STREAM["products"], product)
             self._delivery.send(STREAM, key, request, object_id=product["id"], seen=seen)

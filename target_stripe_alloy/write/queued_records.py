@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stripe_alloy.record_columns import ADDED
-from target_stripe_alloy.params_tree import Unwritable, unix_seconds_of
-from target_stripe_alloy.plan.record_keys import Keys, canonical, shortened
+from target_stripe_alloy.params_tree import InvalidRecord, unix_seconds_of
+from target_stripe_alloy.plan.record_keys import RecordKey, canonical, shortened
 from target_stripe_alloy.rejects import Origin, Position
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
 
@@ -25,11 +25,11 @@ _CLOCKS_DIFFER = 86_400
 
 
 @dataclass(frozen=True)
-class StreamKind:
+class IncomingStream:
     """A stream as it comes in: what it holds, and how its records are identified."""
 
     resource: Resource
-    keys: Keys
+    keys: RecordKey
     whole: bool
     """Whether `metadata` comes whole: its schema names no keys."""
     source: str = ""
@@ -45,10 +45,10 @@ class StreamKind:
 
 
 @dataclass
-class Job:
+class QueuedRecord:
     """A record on its way."""
 
-    kind: StreamKind
+    kind: IncomingStream
     key: str
     record: Mapping[str, Any]
     number: int
@@ -139,14 +139,14 @@ class Job:
 def is_deleted(record: Mapping[str, Any]) -> bool:
     """Tell whether a record is a tombstone: `deleted: true`, or a `_sdc_deleted_at` that is a time.
 
-    What CSV files hold for NULL and false makes none. Raises `Unwritable` for anything else, since
-    deleting what was not meant cannot be undone.
+    What CSV files hold for NULL and false makes none. Raises `InvalidRecord` for anything else,
+    since deleting what was not meant cannot be undone.
     """
     deleted, when = record.get("deleted"), record.get(DELETED_AT)
     if not _says_no(deleted) and deleted is not True:
-        raise Unwritable("deleted: must be true or false")
+        raise InvalidRecord("deleted: must be true or false")
     if not _says_no(when) and not _is_moment(when):
-        raise Unwritable(f"{DELETED_AT}: must be the time of the deletion, or nothing")
+        raise InvalidRecord(f"{DELETED_AT}: must be the time of the deletion, or nothing")
     return deleted is True or not _says_no(when)
 
 
@@ -168,10 +168,10 @@ def _is_moment(value: Any) -> bool:
 
 
 def action_of(record: Mapping[str, Any]) -> str | None:
-    """Return the action that a record asks for, None for none; raises `Unwritable`."""
+    """Return the action that a record asks for, None for none; raises `InvalidRecord`."""
     action = record.get(ACTION)
     if action is None or action == "":
         return None
     if not isinstance(action, str):
-        raise Unwritable(f"{ACTION}: must be the name of an action")
+        raise InvalidRecord(f"{ACTION}: must be the name of an action")
     return action

@@ -39,7 +39,7 @@ class Ticket:
     """Whether `resume` came before the job had paused."""
 
 
-class Lanes:
+class KeyedWorkerPool:
     """Runs jobs in threads: those of one key in the order they came, all groups alike.
 
     A job goes two steps: it waits until it is the first of its key, then until it is the first of

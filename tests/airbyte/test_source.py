@@ -15,11 +15,11 @@ from airbyte_protocol_dataclasses.models import FailureType
 
 from source_stripe_alloy.stream_status import Ledger
 from stripe_alloy.api.errors import (
-    AccountRejected,
-    Failure,
-    KeyRejected,
+    AccountAccessError,
+    AuthenticationError,
+    ErrorDetails,
+    InvalidRequestError,
     RateLimited,
-    RequestRefused,
     StripeError,
     StripeUnavailable,
 )
@@ -287,13 +287,13 @@ def test_what_stripe_refuses_stops_the_read_and_leaves_its_streams_incomplete(
     [
         (StripeUnavailable, FailureType.transient_error),
         (RateLimited, FailureType.transient_error),
-        (KeyRejected, FailureType.config_error),
-        (AccountRejected, FailureType.config_error),
-        (RequestRefused, FailureType.system_error),
+        (AuthenticationError, FailureType.config_error),
+        (AccountAccessError, FailureType.config_error),
+        (InvalidRequestError, FailureType.system_error),
     ],
 )
 def test_a_failure_says_who_must_act(error: type[StripeError], kind: FailureType) -> None:
-    message = Ledger().failed(error(Failure("No.")))
+    message = Ledger().failed(error(ErrorDetails("No.")))
     assert message.trace
     assert message.trace.error
     assert message.trace.error.failure_type is kind

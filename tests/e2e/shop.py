@@ -12,7 +12,7 @@ import stripe
 
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.effects import disputes, payouts
-from stripe_alloy.emulator.session import Ledger
+from stripe_alloy.emulator.session import Session
 from tests.e2e.answers import Row
 
 OPENED = datetime(2027, 2, 28, 23, 59, 59, tzinfo=timezone.utc)
@@ -78,7 +78,7 @@ class Shop:
         return self.subscribes(self.customer(name), trial_period_days=days, **more)
 
     @contextmanager
-    def ledger(self) -> Iterator[Ledger]:
+    def ledger(self) -> Iterator[Session]:
         """For what banks and Stripe do, which the API has no request for."""
         with self.emulator.store.transaction():
             ledger = self.emulator.service.ledger(self.emulator.account_id)

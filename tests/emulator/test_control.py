@@ -9,7 +9,7 @@ import requests
 import stripe
 
 from stripe_alloy.emulator.control import ControlledService
-from stripe_alloy.emulator.http_messages import Incoming
+from stripe_alloy.emulator.http_messages import HttpRequest
 from tests.emulator.helpers import NOW, client_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def test_an_unknown_control_endpoint_is_not_found(emu: Emulator) -> None:
 
 
 def test_other_machines_may_not_steer(emu: Emulator) -> None:
-    far = Incoming("GET", "/_emulator/counts", "", {}, b"", peer="192.0.2.7")
+    far = HttpRequest("GET", "/_emulator/counts", "", {}, b"", peer="192.0.2.7")
     assert ControlledService(emu.service).answer(far).status == 403
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stripe_alloy.api.params import shape_of
+from stripe_alloy.api.params import param_type
 from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.resources import RESOURCES, STREAMS
 from tests.emulator.helpers import client_of, get, refused
@@ -140,7 +140,7 @@ def test_created_does_not_exist_everywhere(
 
 @pytest.mark.parametrize("stream", LISTED)
 def test_every_documented_filter_is_taken(reader: stripe.StripeClient, stream: str) -> None:
-    shape = shape_of(f"{RESOURCES[STREAMS[stream]].params}ListParams")
+    shape = param_type(f"{RESOURCES[STREAMS[stream]].params}ListParams")
     paging = {"limit", "starting_after", "ending_before", "expand", "types"}
     params: dict[str, Any] = {}
     for name, wanted in (shape.fields or {}).items():

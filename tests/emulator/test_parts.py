@@ -6,14 +6,14 @@ from datetime import datetime, timezone
 
 import pytest
 
-from stripe_alloy.api.params import shape_of
+from stripe_alloy.api.params import param_type
 from stripe_alloy.emulator.coerce import coerce
 from stripe_alloy.emulator.effects.catalog import amount_of
 from stripe_alloy.emulator.effects.periods import after
 from stripe_alloy.emulator.errors import ApiError, masked
 from stripe_alloy.emulator.form import nest, pairs
 from stripe_alloy.emulator.routes import Route
-from stripe_alloy.emulator.seeded_random import Dice
+from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.service import TABLE
 
 
@@ -44,16 +44,16 @@ def test_forms_that_make_no_sense_are_refused(text: str) -> None:
 
 
 def test_shapes_know_what_can_be_cleared() -> None:
-    fields = shape_of("CustomerUpdateParams").fields or {}
+    fields = param_type("CustomerUpdateParams").fields or {}
     assert (fields["address"].clearable, fields["invoice_settings"].clearable) == (True, False)
 
 
 def test_shapes_know_what_is_needed() -> None:
-    assert shape_of("PaymentIntentCreateParams").needed == {"amount", "currency"}
+    assert param_type("PaymentIntentCreateParams").needed == {"amount", "currency"}
 
 
 def test_shapes_leave_request_options_out() -> None:
-    assert "stripe_account" not in (shape_of("CustomerListParams").fields or {})
+    assert "stripe_account" not in (param_type("CustomerListParams").fields or {})
 
 
 @pytest.mark.parametrize("route", TABLE.routes, ids=lambda r: f"{r.method} {r.template}")
@@ -80,7 +80,7 @@ def test_every_endpoint_knows_its_parameters(route: Route) -> None:
     ],
 )  # fmt: skip
 def test_values_get_their_types(params: str, text: str, expected: object) -> None:
-    assert coerce(nest(pairs(text)), shape_of(params)) == expected
+    assert coerce(nest(pairs(text)), param_type(params)) == expected
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_values_get_their_types(params: str, text: str, expected: object) -> Non
 )
 def test_values_of_the_wrong_type_are_refused(params: str, text: str, code: str) -> None:
     with pytest.raises(ApiError) as caught:
-        coerce(nest(pairs(text)), shape_of(params))
+        coerce(nest(pairs(text)), param_type(params))
     assert caught.value.error["code"] == code
 
 
@@ -147,7 +147,7 @@ def test_parts_of_a_cent_are_rounded_half_up() -> None:
 
 
 def test_dice_are_the_same_everywhere() -> None:
-    dice = Dice(7)
+    dice = SeededRandom(7)
     assert (dice.between(1, 6), dice.text(14), dice.digits(6)) == DICE_OF_7
 
 

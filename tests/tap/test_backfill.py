@@ -1,4 +1,4 @@
-"""`Slices` reads every row exactly once, whatever the history, and wastes few requests."""
+"""`WindowPlanner` reads every row exactly once, whatever the history, and wastes few requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_stripe_alloy.listing.windows import Ask, Missing, Page, Row, Slices
+from tap_stripe_alloy.listing.windows import (
+    ListPosition,
+    Page,
+    PageRequest,
+    RemainingWindow,
+    WindowPlanner,
+)
 
 END = 10_000_000
 
@@ -23,11 +29,11 @@ class FakeList:
 
     def __init__(self, created: Sequence[int]) -> None:
         ordered = sorted(created, reverse=True)
-        self.rows = [Row(second, f"ch_{number}") for number, second in enumerate(ordered)]
+        self.rows = [ListPosition(second, f"ch_{number}") for number, second in enumerate(ordered)]
         self.keys = [-row.created for row in self.rows]
         self.place = {row.id: number for number, row in enumerate(self.rows)}
 
-    def answer(self, ask: Ask, page_size: int) -> tuple[list[Row], bool]:
+    def answer(self, ask: PageRequest, page_size: int) -> tuple[list[ListPosition], bool]:
         newest = bisect_right(self.keys, -ask.high)
         start = self.place[ask.cursor] + 1 if ask.cursor else newest
         end = bisect_right(self.keys, -ask.low)
@@ -35,10 +41,10 @@ class FakeList:
 
 
 def read(
-    slices: Slices, source: FakeList, *, page_size: int, at_once: int, rng: random.Random
+    slices: WindowPlanner, source: FakeList, *, page_size: int, at_once: int, rng: random.Random
 ) -> tuple[list[str], int]:
     """All ids that a reader with `at_once` requests under way gets, and the requests it sent."""
-    under_way: list[Ask] = []
+    under_way: list[PageRequest] = []
     ids: list[str] = []
     requests = 0
     while not slices.done:
@@ -64,7 +70,7 @@ def test_any_history_is_read_exactly_once(
     created: list[int], page_size: int, at_once: int, rng: random.Random
 ) -> None:
     source = FakeList(created)
-    slices = Slices([(0, END, None)], page_size=page_size)
+    slices = WindowPlanner([(0, END, None)], page_size=page_size)
     ids, _ = read(slices, source, page_size=page_size, at_once=at_once, rng=rng)
     assert Counter(ids) == Counter(row.id for row in source.rows)
     assert slices.missing() == []
@@ -82,10 +88,10 @@ def test_a_stop_after_any_page_resumes_with_what_is_missing(
     created: list[int], page_size: int, at_once: int, stop_after: int, rng: random.Random
 ) -> None:
     source = FakeList(created)
-    slices = Slices([(0, END, None)], page_size=page_size)
+    slices = WindowPlanner([(0, END, None)], page_size=page_size)
     written: list[str] = []
     received: list[Page] = []
-    under_way: list[Ask] = []
+    under_way: list[PageRequest] = []
     for _ in range(stop_after):
         while len(under_way) < at_once and (ask := slices.next()):
             under_way.append(ask)
@@ -98,9 +104,13 @@ def test_a_stop_after_any_page_resumes_with_what_is_missing(
             page = received.pop(rng.randrange(len(received)))
             written += [row.id for row in page.keep]
             slices.saved(page)
-    missing: list[Missing] = slices.missing()
+    missing: list[RemainingWindow] = slices.missing()
     rest, _ = read(
-        Slices(missing, page_size=page_size), source, page_size=page_size, at_once=at_once, rng=rng
+        WindowPlanner(missing, page_size=page_size),
+        source,
+        page_size=page_size,
+        at_once=at_once,
+        rng=rng,
     )
     assert set(written + rest) == {row.id for row in source.rows}
     assert len(rest) == len(set(rest))
@@ -116,7 +126,7 @@ def test_a_cursor_that_is_gone_loses_and_repeats_nothing(
     created: list[int], page_size: int, lost: set[int]
 ) -> None:
     source = FakeList(created)
-    slices = Slices([(0, END, None)], page_size=page_size)
+    slices = WindowPlanner([(0, END, None)], page_size=page_size)
     ids: list[str] = []
     for turn in itertools.count():
         ask = slices.next()
@@ -149,7 +159,9 @@ HISTORIES: dict[str, Callable[[random.Random], list[int]]] = {
 def test_requests_stay_within_five_percent_of_the_fewest(history: str) -> None:
     rng = random.Random(7)
     source = FakeList(HISTORIES[history](rng))
-    ids, requests = read(Slices([(0, END, None)]), source, page_size=100, at_once=10, rng=rng)
+    ids, requests = read(
+        WindowPlanner([(0, END, None)]), source, page_size=100, at_once=10, rng=rng
+    )
     assert len(ids) == len(source.rows)
     assert requests <= math.ceil(1.05 * math.ceil(len(source.rows) / 100))
 
@@ -157,14 +169,14 @@ def test_requests_stay_within_five_percent_of_the_fewest(history: str) -> None:
 def test_a_list_of_a_few_pages_costs_no_extra_request() -> None:
     rng = random.Random(1)
     source = FakeList([rng.randrange(END) for _ in range(450)])
-    _, requests = read(Slices([(0, END, None)]), source, page_size=100, at_once=10, rng=rng)
+    _, requests = read(WindowPlanner([(0, END, None)]), source, page_size=100, at_once=10, rng=rng)
     assert requests == 5
 
 
 def test_a_long_list_is_soon_read_by_many_requests_at_once() -> None:
     rng = random.Random(3)
     source = FakeList([rng.randrange(END) for _ in range(100_000)])
-    slices = Slices([(0, END, None)])
+    slices = WindowPlanner([(0, END, None)])
     rounds = 0
     while not slices.done:
         asks = list(itertools.islice(iter(slices.next, None), 10))
@@ -176,7 +188,7 @@ def test_a_long_list_is_soon_read_by_many_requests_at_once() -> None:
 
 
 def test_nothing_to_read_asks_nothing() -> None:
-    slices = Slices([])
+    slices = WindowPlanner([])
     assert slices.done
     assert slices.next() is None
 
@@ -194,9 +206,9 @@ def test_of_a_list_in_any_order_nothing_is_lost(
 ) -> None:
     """A list that cannot be filtered by time: cursors are all there is."""
     rng.shuffle(created)
-    rows = [Row(second, f"pm_{number}") for number, second in enumerate(created)]
+    rows = [ListPosition(second, f"pm_{number}") for number, second in enumerate(created)]
     place = {row.id: number for number, row in enumerate(rows)}
-    slices = Slices([(low, END, None)], page_size=page_size, cuttable=False)
+    slices = WindowPlanner([(low, END, None)], page_size=page_size, cuttable=False)
     ids: list[str] = []
     for turn in itertools.count():
         ask = slices.next()
@@ -211,7 +223,7 @@ def test_of_a_list_in_any_order_nothing_is_lost(
         ids += [row.id for row in page.keep]
         slices.saved(page)
         if rng.random() < 0.2:  # stopped and resumed
-            slices = Slices(slices.missing(), page_size=page_size, cuttable=False)
+            slices = WindowPlanner(slices.missing(), page_size=page_size, cuttable=False)
     assert set(ids) == {row.id for row in rows if row.created >= low}
     assert slices.missing() == []
 
@@ -226,8 +238,8 @@ def test_a_row_out_of_order_comes_while_there_is_a_cursor(
     created: list[int], page_size: int, rng: random.Random
 ) -> None:
     rng.shuffle(created)
-    rows = [Row(second, f"ch_{number}") for number, second in enumerate(created)]
-    slices = Slices([(0, END, None)], page_size=page_size)
+    rows = [ListPosition(second, f"ch_{number}") for number, second in enumerate(created)]
+    slices = WindowPlanner([(0, END, None)], page_size=page_size)
     ids: list[str] = []
     while ask := slices.next():
         listed = [row for row in rows if ask.low <= row.created < ask.high]

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from stripe_alloy.api.list_endpoint import cut_short
+from stripe_alloy.api.list_endpoint import truncated_list
 from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
 from stripe_alloy.api.schemas import nested_lists
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.records.conversion import Recorder
 from tap_stripe_alloy.records.partitions import changed_at
-from tap_stripe_alloy.records.pass_through import Direct
+from tap_stripe_alloy.records.pass_through import PassThroughDecoder
 from tap_stripe_alloy.records.stream_schemas import stream_schema
 from tests.conftest import catalog_of, config_of, read
 
@@ -26,10 +26,10 @@ def page(objects: list[dict[str, Any]]) -> dict[str, Any]:
     return {"object": "list", "url": "/", "has_more": False, "data": objects}
 
 
-def of_charges(**settings: Any) -> Direct:
+def of_charges(**settings: Any) -> PassThroughDecoder:
     unix = settings.get("unix", False)
     schema = stream_schema("charges", expand=[], unix=unix)
-    return Direct(schema, account_id="acct_1", unix=unix)
+    return PassThroughDecoder(schema, account_id="acct_1", unix=unix)
 
 
 @pytest.mark.parametrize("unix", [False, True])
@@ -38,12 +38,12 @@ def test_records_are_those_of_the_long_way(
     business: Emulator, stream: ObjectType, unix: bool
 ) -> None:
     schema = stream_schema(stream.name, expand=[], unix=unix)
-    direct = Direct(schema, account_id="acct_1", unix=unix)
+    direct = PassThroughDecoder(schema, account_id="acct_1", unix=unix)
     recorder = Recorder(schema, account_id="acct_1", unix=unix)
     compared = 0
     for source in business.objects(stream.object_name):
         content = json.dumps(page([source])).encode()
-        if any(cut_short(source, path) for path in nested_lists(schema)):
+        if any(truncated_list(source, path) for path in nested_lists(schema)):
             with pytest.raises(msgspec.ValidationError, match="More to fetch"):
                 direct.page(content)
             continue

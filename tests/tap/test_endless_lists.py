@@ -109,7 +109,7 @@ def test_a_cursor_that_is_always_lost_ends_the_run(account: Emulator, small_page
     account.faults.add(
         "answer", "/v1/payment_methods", status=400, body=body, times=None, paged=True
     )
-    with pytest.raises(errors.RequestRefused, match="starting_after"):
+    with pytest.raises(errors.InvalidRequestError, match="starting_after"):
         read(config_of(account), "payment_methods")
 
 

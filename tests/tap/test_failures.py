@@ -80,7 +80,7 @@ def test_a_revoked_key_is_refused_and_not_told(account: Emulator, command: Comma
 
 def test_a_key_revoked_amid_a_run_stops_it(account: Emulator) -> None:
     account.faults.add("status", CHARGES, status=401, times=None)
-    with pytest.raises(errors.KeyRejected, match="Check `api_key`"):
+    with pytest.raises(errors.AuthenticationError, match="Check `api_key`"):
         read(config_of(account))
 
 
@@ -222,13 +222,13 @@ def test_all_accounts_of_an_account_without_any_is_an_error(account: Emulator) -
 
 
 def test_an_account_that_the_key_has_no_access_to_is_named(account: Emulator) -> None:
-    with pytest.raises(errors.AccountRejected, match="Check `account_ids`"):
+    with pytest.raises(errors.AccountAccessError, match="Check `account_ids`"):
         read(config_of(account, account_ids=["acct_nope"]))
 
 
 def test_a_nested_list_that_is_not_there_is_no_deletion(account: Emulator) -> None:
     account.faults.add("status", "/v1/invoices/", status=404, times=1)
-    with pytest.raises(errors.NotFound):
+    with pytest.raises(errors.NotFoundError):
         read(config_of(account), "invoices")
 
 

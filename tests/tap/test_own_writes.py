@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stripe_alloy.api.errors import AlloyError, SettingsError
 from stripe_alloy.api.events import Event
-from stripe_alloy.write_log import Write, Written
+from stripe_alloy.write_log import LoggedWrite, WriteLog
 from tap_stripe_alloy.events.own_writes import OwnWrites, leaves, only_brings_back
 from target_stripe_alloy.params_tree import pairs_of
 from target_stripe_alloy.write.journal import Journal, Scope
@@ -41,7 +41,7 @@ def event(changed: Any, *, key: str | None = KEY, source_id: str = "cus_1") -> E
     ],
 )
 def test_what_the_write_set_is_ours(changed: Any, body: str) -> None:
-    assert only_brings_back(event(changed), Write("POST", UPDATE, body))
+    assert only_brings_back(event(changed), LoggedWrite("POST", UPDATE, body))
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def test_what_the_write_set_is_ours(changed: Any, body: str) -> None:
     ],
 )
 def test_what_else_changed_is_news(changed: Any, body: str) -> None:
-    assert not only_brings_back(event(changed), Write("POST", UPDATE, body))
+    assert not only_brings_back(event(changed), LoggedWrite("POST", UPDATE, body))
 
 
 def test_what_a_write_did_to_other_objects_is_news() -> None:
-    write = Write("POST", "/v1/subscriptions/sub_1", "quantity=2")
+    write = LoggedWrite("POST", "/v1/subscriptions/sub_1", "quantity=2")
     assert not only_brings_back(event({"quantity": 1}), write)
 
 
 def test_a_new_object_is_news() -> None:
     """Its id, and what Stripe filled in, nobody has yet."""
-    assert not only_brings_back(event(None), Write("POST", "/v1/customers", "name=new"))
-    assert not only_brings_back(event({}), Write("POST", "/v1/customers", "name=new"))
+    assert not only_brings_back(event(None), LoggedWrite("POST", "/v1/customers", "name=new"))
+    assert not only_brings_back(event({}), LoggedWrite("POST", "/v1/customers", "name=new"))
 
 
 names = st.text(st.characters(categories=["Ll"]), min_size=1, max_size=3)
@@ -80,11 +80,11 @@ def test_just_what_was_sent_is_ours_and_anything_more_is_not(
     tree: dict[str, Any], data: st.DataObject
 ) -> None:
     body = "&".join(f"{name}=x" for name, _ in pairs_of(tree))
-    assert only_brings_back(event(tree), Write("POST", UPDATE, body))
+    assert only_brings_back(event(tree), LoggedWrite("POST", UPDATE, body))
     gone = data.draw(st.sampled_from(sorted(tree)))
     rest = {name: value for name, value in tree.items() if name != gone}
     body = "&".join(f"{name}=x" for name, _ in pairs_of(rest))
-    assert not only_brings_back(event(tree), Write("POST", UPDATE, body))
+    assert not only_brings_back(event(tree), LoggedWrite("POST", UPDATE, body))
 
 
 def test_leaves_of_nothing_are_none() -> None:
@@ -93,7 +93,7 @@ def test_leaves_of_nothing_are_none() -> None:
 
 
 class Never:
-    def by_idempotency_key(self, keys: Any) -> dict[str, Write]:
+    def by_idempotency_key(self, keys: Any) -> dict[str, LoggedWrite]:
         assert not keys
         return {}
 
@@ -106,7 +106,7 @@ def test_only_the_targets_keys_are_looked_up(key: str | None) -> None:
 
 def test_the_targets_journal_knows(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/journal.db"
-    written = Written(url, "ignore_own_writes")
+    written = WriteLog(url, "ignore_own_writes")
     assert written.by_idempotency_key([KEY]) == {}
     assert not (tmp_path / "journal.db").exists()
     journal = Journal(url, Scope("acct_1", live=False, id_mode="same_account"))
@@ -122,6 +122,6 @@ def test_the_targets_journal_knows(tmp_path: Path) -> None:
 def test_a_journal_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "journal.db").write_text("no database, but long enough to look like one" * 10)
     with pytest.raises(AlloyError, match=r"The journal cannot be read.*`ignore_own_writes`"):
-        Written(f"sqlite:///{tmp_path}/journal.db", "ignore_own_writes").by_idempotency_key([KEY])
+        WriteLog(f"sqlite:///{tmp_path}/journal.db", "ignore_own_writes").by_idempotency_key([KEY])
     with pytest.raises(SettingsError, match="`ignore_own_writes`"):
-        Written("journal.db", "ignore_own_writes")
+        WriteLog("journal.db", "ignore_own_writes")

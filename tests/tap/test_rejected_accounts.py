@@ -75,7 +75,7 @@ def test_all_accounts_go_on_without_the_revoked(platform: Emulator, command: Com
 def test_a_single_account_that_refuses_is_named(platform: Emulator) -> None:
     revoked = platform.account_ids[0]
     platform.revoke_access(revoked)
-    with pytest.raises(errors.AccountRejected, match=revoked):
+    with pytest.raises(errors.AccountAccessError, match=revoked):
         read(config_of(platform, account_ids=[revoked]), "customers")
 
 

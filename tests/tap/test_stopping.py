@@ -14,8 +14,8 @@ import pytest
 
 from stripe_alloy.api import client as transport
 from stripe_alloy.api import errors
-from stripe_alloy.api.client import Transport
-from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.api.client import StripeClient
+from stripe_alloy.api.rate_limiter import RateLimiter
 from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, catalog_of, config_of, parse
 
@@ -154,11 +154,11 @@ def test_an_answer_that_drips_is_given_up(start: bytes, monkeypatch: pytest.Monk
     monkeypatch.setattr(transport, "ANSWER_TIMEOUT", 0.5)
     monkeypatch.setattr(transport, "ATTEMPTS", 2)
     with server(drip(start)) as (url, _):
-        client = Transport(
+        client = StripeClient(
             api_key="sk_test_x",
             api_url=url,
             api_version="2026-01-01",
-            budget=Budget(None),
+            budget=RateLimiter(None),
             max_concurrency=1,
             read_only=True,
         )

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripe_alloy.api.events import Event
-from tap_stripe_alloy.events.change_detection import Change, Route, Span, Walk
+from tap_stripe_alloy.events.change_detection import Change, ChangeDetector, ObjectPolicy, Span
 
 VERSION = "2026-10-28.endive"
 ROUTES = {
-    "customer": Route(True, (), ("customer.deleted",), None),
-    "invoice": Route(True, (("lines",),), ("invoice.deleted",), "lines"),
-    "price": Route(False, (), ("price.deleted",), None),
+    "customer": ObjectPolicy(True, (), ("customer.deleted",), None),
+    "invoice": ObjectPolicy(True, (("lines",),), ("invoice.deleted",), "lines"),
+    "price": ObjectPolicy(False, (), ("price.deleted",), None),
 }
 
 
@@ -42,12 +42,14 @@ def customer(name: str = "A", source_id: str = "cus_1") -> dict[str, Any]:
     return {"object": "customer", "id": source_id, "name": name}
 
 
-def walk_of(routes: Mapping[str, Route], seen: Mapping[str, Collection[str]] | None = None) -> Walk:
+def walk_of(
+    routes: Mapping[str, ObjectPolicy], seen: Mapping[str, Collection[str]] | None = None
+) -> ChangeDetector:
     known = seen or {}
-    return Walk(VERSION, routes, lambda kind, found: found["id"] in known.get(kind, ()))
+    return ChangeDetector(VERSION, routes, lambda kind, found: found["id"] in known.get(kind, ()))
 
 
-def take(walk: Walk, events: Sequence[Event], **more: Any) -> list[Change]:
+def take(walk: ChangeDetector, events: Sequence[Event], **more: Any) -> list[Change]:
     return list(walk.take(Span(events, last=True, news=True, **more)))
 
 
@@ -92,7 +94,7 @@ def test_a_deletion_buries() -> None:
 
 def test_a_canceled_subscription_is_not_buried() -> None:
     source = {"object": "subscription", "id": "sub_1"}
-    routes = {"subscription": Route(True, (), (), None)}
+    routes = {"subscription": ObjectPolicy(True, (), (), None)}
     walk = walk_of(routes)
     canceled = event(1, source, type_="customer.subscription.deleted")
     assert [change.do for change in take(walk, [canceled])] == ["use"]
@@ -100,7 +102,7 @@ def test_a_canceled_subscription_is_not_buried() -> None:
 
 def test_events_are_routed_by_their_object_not_their_name() -> None:
     source = {"object": "refund", "id": "re_1"}
-    walk = walk_of({"refund": Route(True, (), (), None)})
+    walk = walk_of({"refund": ObjectPolicy(True, (), (), None)})
     changes = take(walk, [event(1, source, type_="charge.refund.updated")])
     assert changes[0].key == ("refund", "re_1")
 

@@ -35,7 +35,7 @@ from stripe_alloy.api import client as transport
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.effects import disputes
-from stripe_alloy.emulator.http_messages import Answer, Incoming
+from stripe_alloy.emulator.http_messages import HttpRequest, HttpResponse
 from target_stripe_alloy import target as module
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.conftest import FAST
@@ -262,7 +262,7 @@ class Wire:
         self._answer = server.answer
         server.answer = self.answer
 
-    def answer(self, incoming: Incoming) -> Answer:
+    def answer(self, incoming: HttpRequest) -> HttpResponse:
         """Answer a request, unless its sender is dead."""
         match = _RUN.match(incoming.path)
         if match is None:
@@ -270,9 +270,9 @@ class Wire:
         incoming = replace(incoming, path=incoming.path[match.end() :])
         steps = self.steps if self.run == int(match[1]) else None
         if steps is None:  # of a run that is over
-            return Answer(0, b"", cut="all")
+            return HttpResponse(0, b"", cut="all")
         if steps.step(f"{incoming.method} {incoming.path} before Stripe has it"):
-            return Answer(0, b"", cut="all")
+            return HttpResponse(0, b"", cut="all")
         if incoming.method == "GET":
             return self._answer(incoming)
         with self.lock:
@@ -280,10 +280,10 @@ class Wire:
             given = self._answer(incoming)
             self._note(incoming, given, before)
         if steps.step(f"{incoming.method} {incoming.path} before the answer"):
-            return Answer(0, b"", cut="all")
+            return HttpResponse(0, b"", cut="all")
         return given
 
-    def _note(self, incoming: Incoming, given: Answer, before: JSON | None) -> None:
+    def _note(self, incoming: HttpRequest, given: HttpResponse, before: JSON | None) -> None:
         text = given.body.decode(errors="replace")
         if "Emulator bug" in text:
             self.bugs.append(f"{incoming.method} {incoming.path} {incoming.form}: {text}")

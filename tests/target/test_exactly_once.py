@@ -23,11 +23,11 @@ import pytest
 
 from stripe_alloy.api import client as transport
 from stripe_alloy.emulator import Emulator, Request
-from stripe_alloy.emulator.http_messages import Answer, Incoming
+from stripe_alloy.emulator.http_messages import HttpRequest, HttpResponse
 from stripe_alloy.emulator.service import Service
 from target_stripe_alloy import target as module
+from target_stripe_alloy.plan.record_keys import COPY_OF
 from target_stripe_alloy.target import TargetStripeAlloy
-from target_stripe_alloy.write.id_resolver import COPY_OF
 from tests.target.helpers import Message, record, schema, settings_for, state, write
 
 CUSTOMERS = "/v1/customers"
@@ -45,9 +45,9 @@ def _only_whole_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stripe does nothing on half a request; a kill may cut one short."""
     answer = Service.answer
 
-    def guarded(service: Service, incoming: Incoming) -> Answer:
+    def guarded(service: Service, incoming: HttpRequest) -> HttpResponse:
         if len(incoming.body) < int(incoming.headers.get("content-length", 0)):
-            return Answer(0, b"", cut="all")
+            return HttpResponse(0, b"", cut="all")
         return answer(service, incoming)
 
     monkeypatch.setattr(Service, "answer", guarded)

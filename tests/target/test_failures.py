@@ -252,7 +252,11 @@ def test_stripe_going_away_amid_a_run_stops_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(401, errors.KeyRejected), (403, errors.PermissionMissing), (429, errors.RateLimited)],
+    [
+        (401, errors.AuthenticationError),
+        (403, errors.MissingPermissionError),
+        (429, errors.RateLimited),
+    ],
 )
 def test_a_refusal_of_the_key_or_pace_stops_the_run_and_rejects_nothing(
     empty: Emulator, tmp_path: Path, status: int, kind: type[Exception]

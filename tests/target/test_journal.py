@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stripe_alloy.api.errors import SettingsError
-from target_stripe_alloy.plan.plan_types import Base
-from target_stripe_alloy.write.journal import DONE, Journal, Known, Outcome, Scope, encode
+from target_stripe_alloy.plan.plan_types import BaseImage
+from target_stripe_alloy.write.journal import DONE, Journal, JournalEntry, Outcome, Scope, encode
 
 SCOPE = Scope("acct_1", live=False, id_mode="copy")
 
@@ -21,14 +21,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_it_keeps_intents_answers_and_images(url: str) -> None:
-    base = Base({"name": "A", "metadata": {"k": None}}, {"name": "a"}, {"created": 5})
+    base = BaseImage({"name": "A", "metadata": {"k": None}}, {"name": "a"}, {"created": 5})
     journal = Journal(url, SCOPE)
     first = journal.intend("customers", "k1", "create", "POST", "/v1/customers", "name=A")
     second = journal.intend("customers", "k2", "create", "POST", "/v1/customers", "name=B")
-    known = Known("customers", "k1", "cus_1", b"d", encode(base))
+    known = JournalEntry("customers", "k1", "cus_1", b"d", encode(base))
     journal.answer(first, Outcome(DONE, 200, "req_1", "cus_1"), [known])
-    journal.keep([Known("customers", "k1", "cus_1", b"e", encode(base))])
-    journal.index("customers", 7.0, [Known("customers", "k3", "cus_3")])
+    journal.keep([JournalEntry("customers", "k1", "cus_1", b"e", encode(base))])
+    journal.index("customers", 7.0, [JournalEntry("customers", "k3", "cus_3")])
     journal.close()
 
     journal = Journal(url, SCOPE)
@@ -48,7 +48,7 @@ def test_it_keeps_intents_answers_and_images(url: str) -> None:
 def test_what_is_of_another_account_or_way_of_naming_is_not_seen(url: str) -> None:
     journal = Journal(url, SCOPE)
     intent = journal.intend("products", "p", "create", "POST", "/v1/products", "name=A")
-    journal.keep([Known("products", "p", "prod_1")])
+    journal.keep([JournalEntry("products", "p", "prod_1")])
     journal.close()
     others = [
         Scope("acct_2", live=False, id_mode="copy"),

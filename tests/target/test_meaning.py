@@ -9,7 +9,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.params_tree import Unwritable
+from target_stripe_alloy.params_tree import InvalidRecord
 from target_stripe_alloy.settings import ALLOWED
 from target_stripe_alloy.write.queued_records import is_deleted
 from tests.conftest import config_of, read
@@ -63,7 +63,7 @@ def test_no_tombstone(marks: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("marks", WRONG, ids=str)
 def test_neither(marks: dict[str, Any]) -> None:
-    with pytest.raises(Unwritable):
+    with pytest.raises(InvalidRecord):
         is_deleted(marks)
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.params import Shape
+from stripe_alloy.api.params import ParamType
 from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.params_tree import pairs_of
 from target_stripe_alloy.plan import parameter_classes as money
@@ -29,7 +29,7 @@ from target_stripe_alloy.plan.permissions import (
     permissions_needed,
     permissions_of,
 )
-from target_stripe_alloy.plan.plan_types import Wanted
+from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import (
     ACTION,
     BY_STREAM,
@@ -403,7 +403,7 @@ def test_another_default_price_needs_permission(world: World, tmp_path: Path) ->
 # ---------------------------------------------------------------------- every parameter is classed
 
 
-def _leaves(shape: Shape, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _leaves(shape: ParamType, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     if shape.fields is not None:
         for name, inner in shape.fields.items():
             yield from _leaves(inner, (*path, name))
@@ -570,7 +570,7 @@ def test_what_finalizes_a_draft_needs_that_permission_too(
 @pytest.mark.parametrize("action", ["send", "pay"])
 def test_what_is_finalized_already_needs_no_permission_for_it(action: str) -> None:
     current = {"id": "in_1", "status": "open"}
-    wanted = Wanted(BY_STREAM["invoices"], {}, {}, action=action)
+    wanted = DesiredState(BY_STREAM["invoices"], {}, {}, action=action)
     assert action_needs(wanted, current) == {f"invoices.{action}": []}
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import Tree, Unwritable, is_empty, pairs_of
+from target_stripe_alloy.params_tree import InvalidRecord, Tree, is_empty, pairs_of
 from target_stripe_alloy.plan.merge import key_items, tree_for
 from target_stripe_alloy.plan.permissions import permissions_of
 from target_stripe_alloy.plan.plan_types import (
@@ -24,10 +24,10 @@ from target_stripe_alloy.plan.plan_types import (
     REPLACES,
     UNCHANGED,
     UPDATED,
-    Base,
+    BaseImage,
     Decision,
+    DesiredState,
     Policy,
-    Wanted,
 )
 from target_stripe_alloy.plan.planner import plan
 from target_stripe_alloy.resources import ACTION, BY_STREAM, RESOURCES
@@ -77,10 +77,12 @@ DISPUTE: JSON = {
 # ---------------------------------------------------------------------- the way to a decision
 
 
-def wanted_of(stream: str, record: Mapping[str, Any], current: JSON | None, **more: Any) -> Wanted:
+def wanted_of(
+    stream: str, record: Mapping[str, Any], current: JSON | None, **more: Any
+) -> DesiredState:
     resource = BY_STREAM[stream]
     fields = {name: value for name, value in record.items() if name != ACTION}
-    wanted = Wanted(
+    wanted = DesiredState(
         resource, fields, tree_for(resource, fields, 0.0), action=record.get(ACTION), **more
     )
     if resource.contains and isinstance(wanted.tree.get("items"), list):
@@ -89,18 +91,18 @@ def wanted_of(stream: str, record: Mapping[str, Any], current: JSON | None, **mo
     return wanted
 
 
-def base_of(stream: str, record: Mapping[str, Any], current: JSON) -> Base:
+def base_of(stream: str, record: Mapping[str, Any], current: JSON) -> BaseImage:
     """What is remembered once a record and an object agree."""
     wanted = wanted_of(stream, record, current)
     theirs = theirs_of(wanted, current)
-    return Base(wanted.tree, {name: theirs[name] for name in theirs if name in wanted.tree})
+    return BaseImage(wanted.tree, {name: theirs[name] for name in theirs if name in wanted.tree})
 
 
 def decide(
     stream: str,
     record: Mapping[str, Any],
     current: JSON | None,
-    base: Base | None = None,
+    base: BaseImage | None = None,
     *,
     allow: Iterable[str] = (),
     wanted: Mapping[str, Any] | None = None,
@@ -169,7 +171,7 @@ bases = st.none() | st.builds(
 
 
 def decide_customer(
-    record: JSON, current: JSON, base: Base | None = None, on_conflict: str = "overwrite"
+    record: JSON, current: JSON, base: BaseImage | None = None, on_conflict: str = "overwrite"
 ) -> Decision:
     allow = ("customers.balance",)
     return decide("customers", record, current, base, allow=allow, on_conflict=on_conflict)
@@ -177,7 +179,7 @@ def decide_customer(
 
 @given(records, customers, bases, st.booleans())
 def test_planning_twice_writes_once(
-    record: JSON, current: JSON, base: Base | None, merging: bool
+    record: JSON, current: JSON, base: BaseImage | None, merging: bool
 ) -> None:
     first = decide_customer(record, current, base)
     assume(first.verdict == UPDATED)
@@ -189,7 +191,7 @@ def test_planning_twice_writes_once(
 
 
 @given(records, customers, bases)
-def test_an_absent_field_is_never_sent(record: JSON, current: JSON, base: Base | None) -> None:
+def test_an_absent_field_is_never_sent(record: JSON, current: JSON, base: BaseImage | None) -> None:
     for request in decide_customer(record, current, base).requests:
         assert request.params.keys() <= record.keys()
 
@@ -197,7 +199,7 @@ def test_an_absent_field_is_never_sent(record: JSON, current: JSON, base: Base |
 @settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(records, customers, bases, st.booleans())
 def test_an_absent_part_of_a_hash_stays_as_it_is(
-    record: JSON, current: JSON, base: Base | None, merging: bool
+    record: JSON, current: JSON, base: BaseImage | None, merging: bool
 ) -> None:
     decision = decide_customer(record, current, base)
     assume(decision.verdict == UPDATED and isinstance(record.get("address"), dict))
@@ -210,7 +212,7 @@ def test_an_absent_part_of_a_hash_stays_as_it_is(
 
 @given(records, customers, bases)
 def test_a_key_of_metadata_that_we_never_held_is_never_cleared(
-    record: JSON, current: JSON, base: Base | None
+    record: JSON, current: JSON, base: BaseImage | None
 ) -> None:
     held = (base.ours.get("metadata") if base else None) or {}
     for request in decide_customer(record, current, base).requests:
@@ -241,7 +243,7 @@ def test_a_record_of_the_object_itself_changes_nothing(current: JSON, on_conflic
 
 @given(records, customers, bases, st.sampled_from(ON_CONFLICT))
 def test_every_change_is_told(
-    record: JSON, current: JSON, base: Base | None, on_conflict: str
+    record: JSON, current: JSON, base: BaseImage | None, on_conflict: str
 ) -> None:
     decision = decide_customer(record, current, base, on_conflict)
     assume(decision.verdict == UPDATED)
@@ -251,7 +253,7 @@ def test_every_change_is_told(
 
 # ---------------------------------------------------------------------- conflicts
 
-BOTH_CHANGED = Base({"name": "A", "email": "a"}, {"name": "A", "email": "a"})
+BOTH_CHANGED = BaseImage({"name": "A", "email": "a"}, {"name": "A", "email": "a"})
 
 
 @pytest.mark.parametrize("on_conflict", ["fail", "skip"])
@@ -424,7 +426,7 @@ def test_what_stripe_does_not_change_is_blocked(
 
 
 def test_what_differs_since_the_last_time_but_did_not_change_here_does_not_block() -> None:
-    base = Base({"description": "a"}, {"description": "a"}, {"status": "pending"})
+    base = BaseImage({"description": "a"}, {"description": "a"}, {"status": "pending"})
     current = {"id": "ch_1", "status": "succeeded", "description": "a"}
     decision = decide("charges", {"status": "pending", "description": "b"}, current, base)
     assert sent_by(decision) == {"description": "b"}
@@ -564,7 +566,7 @@ def changed_items(draw: st.DrawFn) -> list[JSON]:
     ]
 
 
-def decide_items(items: list[JSON], current: JSON, base: Base | None) -> Decision:
+def decide_items(items: list[JSON], current: JSON, base: BaseImage | None) -> Decision:
     allow = ("subscriptions.items",)
     return decide(
         "subscriptions", {"items": items}, current, base, allow=allow, on_conflict="overwrite"
@@ -575,7 +577,7 @@ HELD = base_of("subscriptions", {"items": ITEMS}, SUBSCRIPTION)
 
 
 @given(changed_items(), st.sampled_from([None, HELD]))
-def test_an_item_is_kept_by_its_id_or_new(items: list[JSON], base: Base | None) -> None:
+def test_an_item_is_kept_by_its_id_or_new(items: list[JSON], base: BaseImage | None) -> None:
     decision = decide_items(items, SUBSCRIPTION, base)
     assume(decision.verdict == UPDATED)
     for entry in sent_by(decision)["items"]:
@@ -584,7 +586,7 @@ def test_an_item_is_kept_by_its_id_or_new(items: list[JSON], base: Base | None) 
 
 @given(changed_items(), st.sampled_from([None, HELD]))
 def test_a_price_of_a_kept_item_goes_with_its_quantity(
-    items: list[JSON], base: Base | None
+    items: list[JSON], base: BaseImage | None
 ) -> None:
     decision = decide_items(items, SUBSCRIPTION, base)
     assume(decision.verdict == UPDATED)
@@ -600,7 +602,7 @@ def test_an_item_that_we_never_held_is_never_deleted(items: list[JSON]) -> None:
 
 
 @given(changed_items(), st.sampled_from([None, HELD]))
-def test_planning_items_twice_writes_once(items: list[JSON], base: Base | None) -> None:
+def test_planning_items_twice_writes_once(items: list[JSON], base: BaseImage | None) -> None:
     first = decide_items(items, SUBSCRIPTION, base)
     assume(first.verdict == UPDATED)
     after = applied(SUBSCRIPTION, sent_by(first))
@@ -818,7 +820,7 @@ def test_what_happened_already_does_not_happen_again() -> None:
 
 
 def test_an_action_that_was_asked_for_last_time_is_not_repeated() -> None:
-    base = Base({ACTION: "send"}, {})
+    base = BaseImage({ACTION: "send"}, {})
     current = {**INVOICE, "status": "open"}
     assert decide("invoices", {ACTION: "send"}, current, base).verdict == UNCHANGED
 
@@ -944,5 +946,5 @@ def test_items_of_one_price_are_told_apart() -> None:
 
 
 def test_a_record_without_a_place_for_a_value_is_unwritable() -> None:
-    with pytest.raises(Unwritable, match="email: expected string, got a list"):
+    with pytest.raises(InvalidRecord, match="email: expected string, got a list"):
         wanted_of("customers", {"email": ["a"]}, None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from target_stripe_alloy.params_tree import Unwritable, same
+from target_stripe_alloy.params_tree import InvalidRecord, same
 from target_stripe_alloy.plan.plan_types import (
     BLOCKED,
     CONFLICT,
@@ -15,7 +15,7 @@ from target_stripe_alloy.plan.plan_types import (
     REPLACES,
     UNCHANGED,
     UPDATED,
-    Base,
+    BaseImage,
 )
 from tests.target.test_plan import (
     CUSTOMER,
@@ -141,7 +141,9 @@ def test_a_successor_is_stamped() -> None:
     assert params["metadata"]["crm_id"] == "7"
 
 
-OLD = Base({"unit_amount": "100", "nickname": "Old"}, {"unit_amount": "100", "nickname": "Old"})
+OLD = BaseImage(
+    {"unit_amount": "100", "nickname": "Old"}, {"unit_amount": "100", "nickname": "Old"}
+)
 
 
 def test_a_successor_keeps_what_only_they_changed() -> None:
@@ -209,7 +211,7 @@ def test_a_named_item_is_not_taken_by_its_price() -> None:
     ],
 )
 def test_a_malformed_record_is_unwritable(stream: str, fields: Any) -> None:
-    with pytest.raises(Unwritable):
+    with pytest.raises(InvalidRecord):
         tree(stream, **fields)
 
 

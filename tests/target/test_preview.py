@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from stripe_alloy.api.client import PREVIEW_PATH, Transport
+from stripe_alloy.api.client import PREVIEW_PATH, StripeClient
 from stripe_alloy.api.errors import SettingsError
-from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.api.rate_limiter import RateLimiter
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.clock import DAY, SEED_END
 from stripe_alloy_cli.cli import main
-from target_stripe_alloy.plan.plan_types import Request
+from target_stripe_alloy.plan.plan_types import PlannedRequest
 from target_stripe_alloy.write.id_resolver import PLANNED
 from target_stripe_alloy.write.invoice_preview import (
     NoQuestion,
@@ -297,11 +297,11 @@ def test_a_preview_goes_out_again_after_a_failure(account: Account) -> None:
 def test_a_transport_that_only_reads_lets_nothing_else_through(
     account: Account, method: str, path: str
 ) -> None:
-    transport = Transport(
+    transport = StripeClient(
         api_key=account.emulator.api_key,
         api_url=account.emulator.url,
         api_version="2026-10-28.endive",
-        budget=Budget(None),
+        budget=RateLimiter(None),
         max_concurrency=1,
         read_only=True,
     )
@@ -597,7 +597,7 @@ def test_no_days_are_no_trial(account: Account, days: Any) -> None:
 # ---------------------------------------------------------------------- from request to question
 
 
-def asked(stream: str, request: Request, current: JSON | None = None, **more: Any) -> JSON:
+def asked(stream: str, request: PlannedRequest, current: JSON | None = None, **more: Any) -> JSON:
     found = question(stream, [request], current, NOW, **more)
     assert isinstance(found, Question)
     return dict(found.params)
@@ -614,7 +614,9 @@ def test_only_what_a_preview_takes_is_asked() -> None:
         "trial_period_days": "7",
         "billing_cycle_anchor": "1800000000",
     }
-    assert asked("subscriptions", Request("create", "POST", "/v1/subscriptions", params)) == {
+    assert asked(
+        "subscriptions", PlannedRequest("create", "POST", "/v1/subscriptions", params)
+    ) == {
         "customer": "cus_1",
         "discounts": [{"coupon": "C"}],
         "subscription_details": {
@@ -625,14 +627,14 @@ def test_only_what_a_preview_takes_is_asked() -> None:
 
 
 def test_what_is_cleared_is_cleared_in_the_preview() -> None:
-    request = Request("update", "POST", "/v1/subscriptions/sub_1", {"discounts": None})
+    request = PlannedRequest("update", "POST", "/v1/subscriptions/sub_1", {"discounts": None})
     found = asked("subscriptions", request, {"id": "sub_1"})
     assert found == {"subscription": "sub_1", "discounts": None}
 
 
 def test_a_planned_subscription_has_no_preview_of_its_items() -> None:
     params = {"subscription": f"{PLANNED}subscriptions:s1", "price": "price_1"}
-    request = Request("create", "POST", "/v1/subscription_items", params)
+    request = PlannedRequest("create", "POST", "/v1/subscription_items", params)
     found = question("subscription_items", [request], None, NOW)
     assert found == NoQuestion("subscriptions s1 does not exist yet")
 

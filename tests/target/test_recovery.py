@@ -14,7 +14,7 @@ import pytest
 from stripe_alloy.api import client as transport
 from stripe_alloy.api.errors import StripeUnavailable
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.write.engine import ConflictStop
+from target_stripe_alloy.write.engine import ConflictError
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, one, record, schema, write
 
@@ -101,7 +101,7 @@ def test_what_others_changed_since_is_a_conflict(
     customer = Customer(empty, tmp_path, "cut_before")
     noted(tmp_path)
     customer.others(name="Grace")
-    with pytest.raises(ConflictStop, match="name changed in Stripe as well"):
+    with pytest.raises(ConflictError, match="name changed in Stripe as well"):
         customer.write("Ada L")
     assert customer.name == "Grace"
     assert "not sent again" in caplog.text
@@ -162,7 +162,7 @@ def test_without_the_permission_for_events_others_are_not_overwritten(
     empty.keys.add("rk_test_no_events", {"customer": "write", "account": "read"})
     customer = Customer(empty, tmp_path, kind, api_key="rk_test_no_events")
     customer.others(name="Grace")
-    with pytest.raises(ConflictStop):
+    with pytest.raises(ConflictError):
         customer.write("Ada L")
     assert customer.name == "Grace"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stripe_alloy.api.params import Shape
+from stripe_alloy.api.params import ParamType
 from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.resources import RESOURCES, Resource, reference_paths
 from tests.target.helpers import Message, record, schema, write
@@ -38,7 +38,7 @@ NO_REFERENCES = {
 """Parameters that are named like an object and name none, or none that may be another one."""
 
 
-def parameters(shape: Shape, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def parameters(shape: ParamType, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     if shape.scalars & {"string"} or shape.items:
         yield path
     for name, inner in (shape.fields or {}).items():

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_alloy.api.params import Shape
+from stripe_alloy.api.params import ParamType
 from target_stripe_alloy.params_tree import (
+    InvalidRecord,
     Tree,
-    Unwritable,
     alike,
     at,
     digits,
@@ -32,10 +32,10 @@ from target_stripe_alloy.plan.merge import tree_for
 from target_stripe_alloy.resources import BY_STREAM, RESOURCES, integer_parameters
 
 NOW = 1_000_000.0
-TEXT = Shape(scalars={"string"})
-INTEGER = Shape(scalars={"integer"})
-TIME = Shape(scalars={"integer"}, is_time=True)
-DECIMAL = Shape(scalars={"decimal"})
+TEXT = ParamType(scalars={"string"})
+INTEGER = ParamType(scalars={"integer"})
+TIME = ParamType(scalars={"integer"}, is_time=True)
+DECIMAL = ParamType(scalars={"decimal"})
 WRITABLE = tuple(resource.stream for resource in RESOURCES if resource.writable)
 
 words = st.text("abc", min_size=1, max_size=3)
@@ -51,11 +51,11 @@ def tree(stream: str, **fields: Any) -> dict[str, Tree]:
     return tree_for(BY_STREAM[stream], fields, NOW)
 
 
-def wrong(value: Any, shape: Shape) -> str:
+def wrong(value: Any, shape: ParamType) -> str:
     """Why a value is no parameter of this shape; empty if it is one."""
     try:
         return refusal(tree_of(value, shape, "x"), shape) or ""
-    except Unwritable as error:
+    except InvalidRecord as error:
         return str(error)
 
 
@@ -100,7 +100,10 @@ def test_a_whole_float_is_an_integer() -> None:
 
 
 def test_a_truth_value_is_a_word() -> None:
-    assert tree_of([True, False], Shape(items=Shape(scalars={"boolean"}))) == ["true", "false"]
+    assert tree_of([True, False], ParamType(items=ParamType(scalars={"boolean"}))) == [
+        "true",
+        "false",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +139,7 @@ def test_a_date_is_its_first_second_in_utc() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_time_is_refused(value: Any) -> None:
-    with pytest.raises(Unwritable, match=r"^when: "):
+    with pytest.raises(InvalidRecord, match=r"^when: "):
         tree_of(value, TIME, "when")
 
 
@@ -166,24 +169,24 @@ def test_what_is_no_integer_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [True, float("nan"), Decimal("1E+99"), Decimal("1E-99")])
 def test_what_is_no_decimal_is_refused(value: Any) -> None:
-    with pytest.raises(Unwritable):
+    with pytest.raises(InvalidRecord):
         tree_of(value, DECIMAL)
 
 
 @pytest.mark.parametrize("value", [1, 0, 1.0, "True", "FALSE", "0", "1", "yes", "f", "2026-01-31"])
 def test_only_true_and_false_are_truth_values(value: Any) -> None:
-    assert "must be boolean" in wrong(value, Shape(scalars={"boolean"}))
+    assert "must be boolean" in wrong(value, ParamType(scalars={"boolean"}))
 
 
 def test_no_object_is_a_reference_in_metadata() -> None:
-    with pytest.raises(Unwritable, match=r"metadata\.k: expected string, got an object"):
+    with pytest.raises(InvalidRecord, match=r"metadata\.k: expected string, got an object"):
         tree("customers", metadata={"k": {"id": "cus_1", "object": "customer"}})
 
 
 # ---------------------------------------------------------------------- which integers are times
 
 
-def integers(shape: Shape, path: str) -> Iterator[tuple[str, Shape]]:
+def integers(shape: ParamType, path: str) -> Iterator[tuple[str, ParamType]]:
     if "integer" in shape.scalars:
         yield path, shape
     for name, inner in (shape.fields or {}).items():
@@ -193,7 +196,7 @@ def integers(shape: Shape, path: str) -> Iterator[tuple[str, Shape]]:
             yield from integers(entries, f"{path}.*")
 
 
-def all_integers() -> dict[str, Shape]:
+def all_integers() -> dict[str, ParamType]:
     return {p: shape for name in WRITABLE for p, shape in integers(BY_STREAM[name].shape, name)}
 
 
@@ -230,12 +233,12 @@ def test_null_and_the_empty_text_are_nothing(nothing: Any) -> None:
 
 
 def test_what_has_no_place_is_refused_with_its_path() -> None:
-    with pytest.raises(Unwritable, match=r"metadata\.k: expected string, got a list"):
+    with pytest.raises(InvalidRecord, match=r"metadata\.k: expected string, got a list"):
         tree("customers", metadata={"k": [1]})
 
 
 def test_an_object_that_is_no_reference_is_refused() -> None:
-    with pytest.raises(Unwritable, match="name: expected string, got an object"):
+    with pytest.raises(InvalidRecord, match="name: expected string, got an object"):
         tree("customers", name={"first": "A"})
 
 
@@ -516,15 +519,15 @@ def test_null_clears_where_it_can(stream: str, field: str, clears: bool) -> None
         ("5.5", INTEGER, "must be integer, got '5.5'"),
         ("5.5", DECIMAL, None),
         ("five", DECIMAL, "must be decimal, got 'five'"),
-        ("true", Shape(scalars={"boolean"}), None),
-        ("1", Shape(scalars={"boolean"}), "must be boolean, got '1'"),
-        ("a", Shape(literals=["a", "b"]), None),
-        ("c", Shape(literals=["a", "b"]), "must be one of a, b, got 'c'"),
-        ("inf", Shape(scalars={"integer"}, literals=["inf"]), None),
-        ("c", Shape(scalars={"string"}, literals=["a"]), None),
+        ("true", ParamType(scalars={"boolean"}), None),
+        ("1", ParamType(scalars={"boolean"}), "must be boolean, got '1'"),
+        ("a", ParamType(literals=["a", "b"]), None),
+        ("c", ParamType(literals=["a", "b"]), "must be one of a, b, got 'c'"),
+        ("inf", ParamType(scalars={"integer"}, literals=["inf"]), None),
+        ("c", ParamType(scalars={"string"}, literals=["a"]), None),
     ],
 )
-def test_a_value_fits_its_type(leaf: str, shape: Shape, why: str | None) -> None:
+def test_a_value_fits_its_type(leaf: str, shape: ParamType, why: str | None) -> None:
     assert refusal(leaf, shape) == why
 
 

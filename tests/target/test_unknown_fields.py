@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_alloy.api.params import Shape
+from stripe_alloy.api.params import ParamType
 from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of
 from target_stripe_alloy.resources import BY_STREAM, RESOURCES
@@ -260,7 +260,7 @@ def test_a_copy_is_made_of_the_taps_own_records(account: Emulator, tmp_path: Pat
 # ---------------------------------------------------------------------- all parameters
 
 
-def _hashes(value: Shape, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _hashes(value: ParamType, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Each hash of a parameter: the path of a misspelt field in it, and a value that has one."""
     if value.items is not None:
         *above, last = path

@@ -10,8 +10,8 @@ import pytest
 
 from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.plan.plan_types import REPLACES
-from target_stripe_alloy.write.engine import ConflictStop
-from target_stripe_alloy.write.id_resolver import COPY_OF
+from target_stripe_alloy.plan.record_keys import COPY_OF
+from target_stripe_alloy.write.engine import ConflictError
 from tests.conftest import config_of, read
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Run, one, record, schema, state, write
@@ -144,7 +144,7 @@ def test_a_conflict_stops_the_run_unless_told_otherwise(account: Emulator, tmp_p
     write(account, tmp_path, [schema("customers"), record("customers", id=found, name="Base")])
     client_of(account).v1.customers.update(found, {"name": "Theirs"})
     row = record("customers", id=found, name="Ours")
-    with pytest.raises(ConflictStop, match=f"{found}: name changed in Stripe as well"):
+    with pytest.raises(ConflictError, match=f"{found}: name changed in Stripe as well"):
         write(account, tmp_path, [schema("customers"), row, state(done=True)])
     assert one(account, "customers", found)["name"] == "Theirs"
 

@@ -13,8 +13,8 @@ from threading import Thread
 import pytest
 
 from stripe_alloy.api import errors
-from stripe_alloy.api.client import Transport
-from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.api.client import StripeClient
+from stripe_alloy.api.rate_limiter import RateLimiter
 
 NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
@@ -62,11 +62,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
 
 
 def get(url: str) -> None:
-    client = Transport(
+    client = StripeClient(
         api_key="sk_test_x",
         api_url=url,
         api_version="2026-01-01",
-        budget=Budget(None),
+        budget=RateLimiter(None),
         max_concurrency=1,
         read_only=True,
     )

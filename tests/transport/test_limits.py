@@ -6,17 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_alloy.api.rate_limiter import HEADROOM, Budget, budget_for
+from stripe_alloy.api.rate_limiter import HEADROOM, RateLimiter, budget_for
 
 CHARGES = "GET /v1/charges"
 
 
-def turns(budget: Budget, count: int, endpoint: str = CHARGES, now: float = 0.0) -> list[float]:
+def turns(
+    budget: RateLimiter, count: int, endpoint: str = CHARGES, now: float = 0.0
+) -> list[float]:
     """When each of `count` requests may go, all asked for at `now`."""
     return [now + budget.reserve(None, endpoint, now) for _ in range(count)]
 
 
-def last_turn(budget: Budget, *, endpoints: int, each: int) -> float:
+def last_turn(budget: RateLimiter, *, endpoints: int, each: int) -> float:
     """When the last may go of requests to several endpoints in turn, all asked for at 0."""
     turn = 0.0
     for _ in range(each):
@@ -26,28 +28,28 @@ def last_turn(budget: Budget, *, endpoints: int, each: int) -> float:
 
 
 def test_an_endpoint_gets_25_a_second() -> None:
-    assert turns(Budget(100), 51)[-1] == pytest.approx(50 / (25 * HEADROOM))
+    assert turns(RateLimiter(100), 51)[-1] == pytest.approx(50 / (25 * HEADROOM))
 
 
 def test_ids_of_one_operation_share_their_turns() -> None:
-    budget = Budget(100)
+    budget = RateLimiter(100)
     budget.reserve(None, CHARGES, 0.0)
     assert budget.reserve(None, CHARGES, 0.0) > 0
 
 
 def test_all_endpoints_together_get_the_accounts_limit() -> None:
-    last = last_turn(Budget(100), endpoints=10, each=20)
+    last = last_turn(RateLimiter(100), endpoints=10, each=20)
     assert last == pytest.approx(199 / (100 * HEADROOM))
 
 
 def test_who_waits_for_his_endpoint_keeps_no_other_from_its_turn() -> None:
-    budget = Budget(100)
+    budget = RateLimiter(100)
     turns(budget, 20)
     assert budget.reserve(None, "GET /v1/refunds", 0.0) == pytest.approx(20 / (100 * HEADROOM))
 
 
 def test_another_account_has_turns_of_its_own() -> None:
-    budget = Budget(100)
+    budget = RateLimiter(100)
     turns(budget, 50)
     assert budget.reserve("acct_2", CHARGES, 0.0) == 0
 
@@ -70,7 +72,7 @@ def test_the_limit_is_that_of_the_keys_mode_or_the_users(
 
 
 def test_an_endpoints_429_slows_only_that_endpoint() -> None:
-    budget = Budget(100)
+    budget = RateLimiter(100)
     budget.slow_down(None, CHARGES, "endpoint-rate", 0.0)
     assert turns(budget, 11)[-1] > 10 / (25 * HEADROOM)
     assert turns(budget, 11, "GET /v1/refunds", 9.0)[-1] - 9.0 < 10 / 24
@@ -78,19 +80,19 @@ def test_an_endpoints_429_slows_only_that_endpoint() -> None:
 
 @pytest.mark.parametrize("reason", ["global-rate", "global-concurrency"])
 def test_a_global_429_slows_the_whole_account(reason: str) -> None:
-    budget = Budget(25, documented=25)
+    budget = RateLimiter(25, documented=25)
     budget.slow_down(None, CHARGES, reason, 0.0)
     assert turns(budget, 11, "GET /v1/refunds")[-1] > 10 / (25 * HEADROOM)
 
 
 def test_a_resources_own_429_slows_nothing() -> None:
-    budget = Budget(100)
+    budget = RateLimiter(100)
     budget.slow_down(None, CHARGES, "resource-specific", 0.0)
     assert turns(budget, 11)[-1] == pytest.approx(10 / (25 * HEADROOM))
 
 
 def test_429s_that_were_under_way_together_count_once() -> None:
-    budget, other = Budget(100), Budget(100)
+    budget, other = RateLimiter(100), RateLimiter(100)
     for moment in (0.0, 0.1, 0.2):
         budget.slow_down(None, CHARGES, "endpoint-rate", moment)
     other.slow_down(None, CHARGES, "endpoint-rate", 0.0)
@@ -98,7 +100,7 @@ def test_429s_that_were_under_way_together_count_once() -> None:
 
 
 def test_it_recovers() -> None:
-    budget = Budget(100)
+    budget = RateLimiter(100)
     for second in range(0, 20, 2):
         budget.slow_down(None, CHARGES, "endpoint-rate", float(second))
     slow = turns(budget, 2, now=20.0)
@@ -109,11 +111,11 @@ def test_it_recovers() -> None:
 
 
 def test_without_a_limit_nothing_waits() -> None:
-    assert turns(Budget(None), 1000)[-1] == 0
+    assert turns(RateLimiter(None), 1000)[-1] == 0
 
 
 def test_without_a_limit_a_429_still_slows_down() -> None:
-    budget = Budget(None)
+    budget = RateLimiter(None)
     budget.slow_down(None, CHARGES, "endpoint-rate", 0.0)
     assert turns(budget, 100)[-1] > 0.5
 
@@ -125,7 +127,7 @@ def test_without_a_limit_a_429_still_slows_down() -> None:
 def test_no_second_ever_holds_more_turns_than_the_limit(
     asked: list[float], refused: set[int]
 ) -> None:
-    budget = Budget(20, documented=20)
+    budget = RateLimiter(20, documented=20)
     taken = []
     for number, now in enumerate(asked):
         taken.append(now + budget.reserve(None, CHARGES, now))

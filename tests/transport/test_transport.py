@@ -11,30 +11,30 @@ from typing import Any
 import pytest
 
 from stripe_alloy.api import errors
-from stripe_alloy.api.client import ATTEMPTS, Transport, endpoint_of
-from stripe_alloy.api.rate_limiter import Budget
+from stripe_alloy.api.client import ATTEMPTS, StripeClient, endpoint_of
+from stripe_alloy.api.rate_limiter import RateLimiter
 from stripe_alloy.api.schemas import api_version
 from stripe_alloy.emulator import Emulator
 
 CHARGES = "/v1/charges"
-Connect = Callable[..., Transport]
+Connect = Callable[..., StripeClient]
 
 
 @pytest.fixture
 def connect(account: Emulator) -> Iterator[Connect]:
     opened = []
 
-    def connection(**changes: Any) -> Transport:
+    def connection(**changes: Any) -> StripeClient:
         settings: dict[str, Any] = {
             "api_key": account.api_key,
             "api_url": account.url,
             "api_version": api_version(),
-            "budget": Budget(None),
+            "budget": RateLimiter(None),
             "max_concurrency": 4,
             "sleep": lambda _: None,
             **changes,
         }
-        opened.append(Transport(**settings))
+        opened.append(StripeClient(**settings))
         return opened[-1]
 
     yield connection
@@ -94,11 +94,11 @@ def test_the_tries_are_bounded(account: Emulator, connect: Connect) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, errors.RequestRefused),
-        (402, errors.RequestRefused),
-        (401, errors.KeyRejected),
-        (403, errors.PermissionMissing),
-        (404, errors.NotFound),
+        (400, errors.InvalidRequestError),
+        (402, errors.InvalidRequestError),
+        (401, errors.AuthenticationError),
+        (403, errors.MissingPermissionError),
+        (404, errors.NotFoundError),
     ],
 )
 def test_a_refusal_is_final(
@@ -145,7 +145,7 @@ def test_a_429_slows_the_budget_down(account: Emulator, connect: Connect) -> Non
     account.faults.add(
         "status", CHARGES, status=429, headers={"Stripe-Rate-Limited-Reason": "endpoint-rate"}
     )
-    budget = Budget(100)
+    budget = RateLimiter(100)
     transport = connect(budget=budget)
     transport.get(CHARGES)
     now = time.monotonic() + 100
@@ -155,7 +155,7 @@ def test_a_429_slows_the_budget_down(account: Emulator, connect: Connect) -> Non
 
 
 def test_an_error_carries_stripes_handles(account: Emulator, connect: Connect) -> None:
-    with pytest.raises(errors.NotFound) as caught:
+    with pytest.raises(errors.NotFoundError) as caught:
         connect().get("/v1/customers/cus_9")
     failure = caught.value.failure
     assert (failure.code, failure.param, failure.type, failure.status) == (
@@ -170,13 +170,13 @@ def test_an_error_carries_stripes_handles(account: Emulator, connect: Connect) -
 
 def test_a_missing_permission_is_named(account: Emulator, connect: Connect) -> None:
     account.keys.add("rk_test_narrow123", {"customer": "read"})
-    with pytest.raises(errors.PermissionMissing) as caught:
+    with pytest.raises(errors.MissingPermissionError) as caught:
         connect(api_key="rk_test_narrow123").get(CHARGES)
     assert caught.value.permission == "rak_charge_read"
 
 
 def test_no_error_shows_the_key(account: Emulator, connect: Connect) -> None:
-    with pytest.raises(errors.KeyRejected) as caught:
+    with pytest.raises(errors.AuthenticationError) as caught:
         connect(api_key="sk_test_51Secret").get(CHARGES)
     assert "51Secret" not in str(caught.value)
     assert "51Secret" not in repr(caught.value.failure)
@@ -259,11 +259,11 @@ def test_a_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.server_port}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        transport = Transport(
+        transport = StripeClient(
             api_key="sk_test_x",
             api_url="http://stripe.invalid",
             api_version="2026-01-01",
-            budget=Budget(None),
+            budget=RateLimiter(None),
             max_concurrency=1,
         )
         assert transport.get(CHARGES, [("limit", "1")]).body["data"] == []

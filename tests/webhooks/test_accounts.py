@@ -14,7 +14,7 @@ import pytest
 
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.webhooks.coverage import FOREVER
-from stripe_alloy.webhooks.inbox import Inbox, InboxError, Whose, row_of
+from stripe_alloy.webhooks.inbox import AccountScope, Inbox, InboxError, row_of
 from stripe_alloy.webhooks.signing_secrets import secrets_given
 from tests.conftest import Output, catalog_of, config_of, read
 from tests.webhooks.helpers import SECRET, Listening, body_of, event, inbox_url, listen, wait_for
@@ -149,7 +149,7 @@ def test_who_is_up_for_one_account_covers_no_other(
 ) -> None:
     now = [1_800_000_000.0]
     inbox = Inbox(url, clock=lambda: now[0])
-    one, other = (Whose(None, livemode=False, own=f"acct_{name}") for name in "AB")
+    one, other = (AccountScope(None, livemode=False, own=f"acct_{name}") for name in "AB")
     inbox.know({"we_A": "acct_A", "we_B": "acct_B"})
     inbox.alive("both", now[0], endpoints=["we_A", "we_B"])
     inbox.deliver([row_of(body_of(event(1)), now[0], account="acct_A", endpoint="we_A")])
@@ -231,11 +231,15 @@ AT = 1_800_000_000.0
 
 def test_an_inbox_of_before_opens_and_keeps_what_it_knows(old_inbox: str) -> None:
     inbox = Inbox(old_inbox, clock=lambda: AT + 5)
-    mine = Whose(None, livemode=False, own="acct_A")
+    mine = AccountScope(None, livemode=False, own="acct_A")
     page = inbox.page(mine, after=0, since=None, upto=inbox.newest(mine), place=None)
     assert [entry.seq for entry in page] == [5, 3, 2]
     others = inbox.page(
-        Whose("acct_2", livemode=False, own="acct_A"), after=0, since=None, upto=9, place=None
+        AccountScope("acct_2", livemode=False, own="acct_A"),
+        after=0,
+        since=None,
+        upto=9,
+        place=None,
     )
     assert [entry.seq for entry in others] == [4]
     assert inbox.taken() == (1, 1_799_999_991)
@@ -247,7 +251,7 @@ def test_an_inbox_of_before_opens_and_keeps_what_it_knows(old_inbox: str) -> Non
 
 def test_an_inbox_of_before_takes_what_comes_and_stays_covered(old_inbox: str) -> None:
     inbox = Inbox(old_inbox, clock=lambda: AT + 5)
-    mine = Whose(None, livemode=False, own="acct_A")
+    mine = AccountScope(None, livemode=False, own="acct_A")
     inbox.know({"we_A": "acct_A"})
     inbox.alive("new", AT + 5, endpoints=["we_A"])
     assert inbox.gaps(mine, AT) == []
@@ -264,7 +268,7 @@ def test_of_an_inbox_of_before_nobody_takes_anothers_once_there_are_several(
     old_inbox: str,
 ) -> None:
     inbox = Inbox(old_inbox, clock=lambda: AT + 5)
-    one, other = (Whose(None, livemode=False, own=f"acct_{name}") for name in "AB")
+    one, other = (AccountScope(None, livemode=False, own=f"acct_{name}") for name in "AB")
     inbox.know({"we_A": "acct_A", "we_B": "acct_B"})
     for whose in (one, other):
         assert inbox.page(whose, after=0, since=None, upto=9, place=None) == []
@@ -290,7 +294,7 @@ def test_secrets_that_come_later_count_from_then_on(tmp_path: Path) -> None:
     file = tmp_path / "secrets"
     file.write_text(f"{SECRET}  # we_A acct_A\n")
     began = time.time()
-    other = Whose(None, livemode=False, own="acct_B")
+    other = AccountScope(None, livemode=False, own="acct_B")
     with listen(
         tmp_path, "--secret-file", str(file), env={"STRIPE_WEBHOOK_SECRET": ""}
     ) as receiver:

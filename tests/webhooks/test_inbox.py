@@ -14,15 +14,15 @@ from stripe_alloy.webhooks.inbox import (
     DAY,
     KEPT,
     KNOWN,
+    AccountScope,
     EventRange,
     Inbox,
     InboxError,
-    Whose,
     row_of,
 )
 from tests.webhooks.helpers import body_of, event
 
-OWN = Whose(None, livemode=False)
+OWN = AccountScope(None, livemode=False)
 
 
 class Clock:
@@ -63,7 +63,7 @@ def deliver(inbox: Inbox, *numbers: int, created: int | None = None, **more: obj
 
 
 def numbers(
-    inbox: Inbox, whose: Whose = OWN, after: int = 0, since: int | None = None
+    inbox: Inbox, whose: AccountScope = OWN, after: int = 0, since: int | None = None
 ) -> list[int]:
     page = inbox.page(whose, after=after, since=since, upto=inbox.newest(), place=None)
     return [entry.seq for entry in page]
@@ -120,9 +120,9 @@ def test_accounts_and_modes_are_kept_apart(inbox: Inbox) -> None:
     deliver(inbox, 2, account="acct_2")
     deliver(inbox, 3, livemode=True)
     assert len(numbers(inbox)) == 1
-    assert len(numbers(inbox, Whose("acct_2", livemode=False))) == 1
-    assert len(numbers(inbox, Whose(None, livemode=True))) == 1
-    assert numbers(inbox, Whose("acct_3", livemode=False)) == []
+    assert len(numbers(inbox, AccountScope("acct_2", livemode=False))) == 1
+    assert len(numbers(inbox, AccountScope(None, livemode=True))) == 1
+    assert numbers(inbox, AccountScope("acct_3", livemode=False)) == []
 
 
 def test_events_stay_until_every_reader_is_done(inbox: Inbox) -> None:
@@ -170,7 +170,7 @@ def test_gaps_end_where_a_receiver_began_and_had_its_first_event(
     deliver(inbox, 1)
     inbox.alive("session", started)
     assert inbox.gaps(OWN, 0) == [(0, clock.now)]
-    assert inbox.gaps(Whose("acct_2", livemode=False), 0) == [(0, FOREVER)]
+    assert inbox.gaps(AccountScope("acct_2", livemode=False), 0) == [(0, FOREVER)]
     inbox.fetched(OWN, [], done=Fetched(0, clock.now, clock.now))
     assert inbox.gaps(OWN, 0) == []
     clock.now += LATE
@@ -185,7 +185,7 @@ def test_listed_events_join_those_delivered(inbox: Inbox) -> None:
     deliver(inbox, 1)
     listed = [body_of(event(n)) for n in (1, 2)]
     inbox.fetched(OWN, listed, done=Fetched(0, 10, 1_000_000))
-    other = Whose("acct_2", livemode=False)
+    other = AccountScope("acct_2", livemode=False)
     inbox.fetched(other, [body_of(event(3))], done=Fetched(0, 10, 1_000_000))
     assert len(numbers(inbox)) == 2
     assert len(numbers(inbox, other)) == 1

@@ -23,7 +23,7 @@ from stripe_alloy.database import GroupCommit
 from stripe_alloy.webhooks.connections import REQUEST_SECONDS, SWEEP_SECONDS
 from stripe_alloy.webhooks.coverage import ALIVE, FOREVER
 from stripe_alloy.webhooks.event_writer import MAX_WAITING_BYTES
-from stripe_alloy.webhooks.inbox import Inbox, InboxError, UnstorableEvent, Whose, row_of
+from stripe_alloy.webhooks.inbox import AccountScope, Inbox, InboxError, UnstorableEvent, row_of
 from tests.conftest import catalog_of
 from tests.webhooks.helpers import (
     Listening,
@@ -367,7 +367,7 @@ def test_without_disk_events_are_refused_and_it_is_said_until_it_works_again(
         assert len([line for line in receiver.log().splitlines() if "it works again" in line]) == 1
         inbox = Inbox(inbox_url(tmp_path), clock=lambda: time.time() + ALIVE + 1)
         wait_for(lambda: last_sign_of_life(tmp_path) > before + 4)
-        [missing, *rest] = inbox.gaps(Whose(None, livemode=False), time.time() - 100)
+        [missing, *rest] = inbox.gaps(AccountScope(None, livemode=False), time.time() - 100)
         inbox.close()
     assert missing[0] < before < missing[1]
     assert missing[1] < FOREVER or not rest

@@ -16,7 +16,7 @@ from stripe_alloy.api import errors
 from stripe_alloy.api.errors import AlloyError, SettingsError
 from stripe_alloy.database import cause_of, checked_url, open_engine
 from stripe_alloy.webhooks.inbox import Inbox
-from stripe_alloy.write_log import Written
+from stripe_alloy.write_log import WriteLog
 from stripe_alloy_cli.cli import main
 from target_stripe_alloy.write.journal import Journal, Scope
 from tests.webhooks.helpers import SECRET, body_of, event, inbox_url, kept, listen, signed
@@ -77,7 +77,7 @@ def inbox(url: str) -> None:
 
 
 def written(url: str) -> None:
-    Written(url, "ignore_own_writes").by_idempotency_key(["alloy-1"])
+    WriteLog(url, "ignore_own_writes").by_idempotency_key(["alloy-1"])
 
 
 @pytest.mark.parametrize("password", PASSWORDS)

@@ -10,7 +10,7 @@ from stripe_alloy.emulator.errors import invalid
 from stripe_alloy.emulator.templates import build
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 DEFAULT_RECURRING = {
@@ -22,21 +22,21 @@ DEFAULT_RECURRING = {
 }
 
 
-def create_product(ledger: Ledger, **fields: Any) -> JSON:
+def create_product(ledger: Session, **fields: Any) -> JSON:
     """A new product."""
     product = ledger.add("product", updated=ledger.now, **fields)
     ledger.emit("product.created", product)
     return product
 
 
-def touch_product(ledger: Ledger, product: JSON, **fields: Any) -> JSON:
+def touch_product(ledger: Session, product: JSON, **fields: Any) -> JSON:
     """Change a product; it knows when."""
     ledger.change(product, **fields, updated=ledger.now)
     ledger.emit("product.updated", product)
     return product
 
 
-def delete_product(ledger: Ledger, product: JSON) -> JSON:
+def delete_product(ledger: Session, product: JSON) -> JSON:
     """Delete a product that has no prices."""
     if ledger.children("price", "product", product["id"]):
         raise invalid(
@@ -46,7 +46,7 @@ def delete_product(ledger: Ledger, product: JSON) -> JSON:
     return ledger.remove(product)
 
 
-def create_price(ledger: Ledger, *, hidden: JSON | None = None, **fields: Any) -> JSON:
+def create_price(ledger: Session, *, hidden: JSON | None = None, **fields: Any) -> JSON:
     """A new price; one with `recurring` is billed again and again."""
     recurring = fields.pop("recurring", None)
     if recurring:
@@ -57,13 +57,13 @@ def create_price(ledger: Ledger, *, hidden: JSON | None = None, **fields: Any) -
     return price
 
 
-def give_up_lookup_key(ledger: Ledger, holder: JSON) -> None:
+def give_up_lookup_key(ledger: Session, holder: JSON) -> None:
     """Make a price's lookup key free for another."""
     ledger.change(holder, lookup_key=None)
     ledger.emit("price.updated", holder)
 
 
-def delete_price(ledger: Ledger, price: JSON) -> JSON:
+def delete_price(ledger: Session, price: JSON) -> JSON:
     """What only the dashboard can do."""
     ledger.emit("price.deleted", price)
     return ledger.remove(price)
@@ -116,7 +116,7 @@ def _tiered(tiers: list[JSON], quantity: int, mode: str) -> int:
     return total
 
 
-def spread(ledger: Ledger, price: JSON) -> None:
+def spread(ledger: Session, price: JSON) -> None:
     """Bring subscription items that embed the price up to date; Stripe makes no event of that."""
     for item in ledger.children("subscription_item", "price", price["id"]):
         ledger.change(item, price=dict(price), plan=plan_of(price))

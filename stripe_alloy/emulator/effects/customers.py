@@ -8,22 +8,22 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import methods, subscriptions
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
-def create(ledger: Ledger, **fields: Any) -> JSON:
+def create(ledger: Session, **fields: Any) -> JSON:
     """A new customer."""
     fields.setdefault("invoice_prefix", ledger.dice.text(8).upper())
     return ledger.add("customer", **fields)
 
 
-def announce(ledger: Ledger, customer: JSON) -> JSON:
+def announce(ledger: Session, customer: JSON) -> JSON:
     """The customer is complete."""
     ledger.emit("customer.created", customer)
     return customer
 
 
-def delete(ledger: Ledger, customer: JSON) -> JSON:
+def delete(ledger: Session, customer: JSON) -> JSON:
     """Delete a customer; subscriptions end at once, payment methods and tax ids are let go."""
     for subscription in ledger.children("subscription", "customer", customer["id"]):
         if subscription["status"] not in ("canceled", "incomplete_expired"):
@@ -38,7 +38,7 @@ def delete(ledger: Ledger, customer: JSON) -> JSON:
     return ledger.remove(customer)
 
 
-def add_tax_id(ledger: Ledger, customer: JSON, kind: str, value: str) -> JSON:
+def add_tax_id(ledger: Session, customer: JSON, kind: str, value: str) -> JSON:
     """A tax id of a customer."""
     owner = {
         "account": None,
@@ -64,7 +64,7 @@ def add_tax_id(ledger: Ledger, customer: JSON, kind: str, value: str) -> JSON:
     return tax_id
 
 
-def drop_tax_id(ledger: Ledger, tax_id: JSON) -> JSON:
+def drop_tax_id(ledger: Session, tax_id: JSON) -> JSON:
     """Delete a tax id."""
     ledger.emit("customer.tax_id.deleted", tax_id)
     return ledger.remove(tax_id)

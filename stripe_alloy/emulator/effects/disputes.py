@@ -11,10 +11,10 @@ from stripe_alloy.emulator.errors import invalid
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
-def open_dispute(ledger: Ledger, charge: JSON, reason: str) -> JSON:
+def open_dispute(ledger: Session, charge: JSON, reason: str) -> JSON:
     """A cardholder wants the money back; it is taken at once, with a fee."""
     dispute_id = ledger.new_id("dispute")
     moved = move(
@@ -55,14 +55,14 @@ def _method(charge: JSON) -> JSON | None:
     return {"type": "card", "card": {**details, "case_type": "chargeback"}}
 
 
-def submit(ledger: Ledger, dispute: JSON) -> None:
+def submit(ledger: Session, dispute: JSON) -> None:
     """Hand the evidence in; it cannot be changed after that."""
     details = {**dispute["evidence_details"], "has_evidence": True}
     details["submission_count"] += 1
     ledger.change(dispute, status="under_review", evidence_details=details)
 
 
-def close(ledger: Ledger, dispute: JSON, outcome: str = "lost") -> JSON:
+def close(ledger: Session, dispute: JSON, outcome: str = "lost") -> JSON:
     """The dispute is decided; what was won comes back."""
     if dispute["status"] in ("won", "lost"):
         raise invalid("This dispute is already closed.", code="dispute_closed")

@@ -12,14 +12,14 @@ from stripe_alloy.emulator.effects.methods import default_of
 from stripe_alloy.emulator.errors import ApiError, invalid
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 FINALIZES_AFTER = 3600  # docs.stripe.com/billing/invoices/overview: about an hour after creation
 RETRY_AFTER = 3 * DAY
 
 
-def draft(ledger: Ledger, customer: JSON, currency: str, **fields: Any) -> JSON:
+def draft(ledger: Session, customer: JSON, currency: str, **fields: Any) -> JSON:
     """A new invoice without lines."""
     known = {
         "account_country": ledger.country,
@@ -55,14 +55,14 @@ def of_subscription(subscription: JSON) -> JSON:
     }
 
 
-def announce(ledger: Ledger, invoice: JSON) -> None:
+def announce(ledger: Session, invoice: JSON) -> None:
     """The invoice is complete as a draft."""
     total(ledger, invoice)
     use_currency(ledger, invoice)
     ledger.emit("invoice.created", invoice)
 
 
-def use_currency(ledger: Ledger, invoice: JSON) -> None:
+def use_currency(ledger: Session, invoice: JSON) -> None:
     """A customer's first invoice settles their currency."""
     customer = ledger.find("customer", invoice["customer"])
     if customer is not None and customer["currency"] is None:
@@ -70,13 +70,13 @@ def use_currency(ledger: Ledger, invoice: JSON) -> None:
         ledger.emit("customer.updated", customer)
 
 
-def touch(ledger: Ledger, invoice: JSON) -> None:
+def touch(ledger: Session, invoice: JSON) -> None:
     """Lines or fields of a draft were changed."""
     total(ledger, invoice)
     ledger.emit("invoice.updated", invoice)
 
 
-def finalize(ledger: Ledger, invoice: JSON) -> JSON:
+def finalize(ledger: Session, invoice: JSON) -> JSON:
     """From draft to open: numbered, and payable."""
     require(
         invoice, "draft", message="This invoice is already finalized, you can't re-finalize it."
@@ -106,7 +106,7 @@ def finalize(ledger: Ledger, invoice: JSON) -> JSON:
     return invoice
 
 
-def _use_balance(ledger: Ledger, invoice: JSON) -> int:
+def _use_balance(ledger: Session, invoice: JSON) -> int:
     """Take what the invoice uses of the customer's balance, or adds to it; return what is left."""
     left: int = invoice["starting_balance"] + invoice["total"] - invoice["amount_due"]
     customer = ledger.find("customer", invoice["customer"])
@@ -116,14 +116,14 @@ def _use_balance(ledger: Ledger, invoice: JSON) -> int:
     return left
 
 
-def _due(ledger: Ledger, invoice: JSON) -> int | None:
+def _due(ledger: Session, invoice: JSON) -> int | None:
     due: int | None = invoice["due_date"]
     if due is None and invoice["collection_method"] == "send_invoice":
         return ledger.now + 30 * DAY
     return due
 
 
-def _number(ledger: Ledger, invoice: JSON) -> str:
+def _number(ledger: Session, invoice: JSON) -> str:
     customer = ledger.find("customer", invoice["customer"])
     if customer is None:
         return f"{ledger.dice.text(8).upper()}-0001"
@@ -132,7 +132,7 @@ def _number(ledger: Ledger, invoice: JSON) -> str:
     return f"{customer['invoice_prefix'] or 'INV'}-{count:04d}"
 
 
-def _intend(ledger: Ledger, invoice: JSON) -> None:
+def _intend(ledger: Session, invoice: JSON) -> None:
     """The intent that will pay the invoice, and the payment that binds the two."""
     subscribed = invoice["billing_reason"].startswith("subscription")
     text = "Subscription update" if subscribed else f"Payment for invoice {invoice['number']}"
@@ -160,14 +160,14 @@ def _intend(ledger: Ledger, invoice: JSON) -> None:
     )
 
 
-def payment_of(ledger: Ledger, invoice: JSON) -> JSON | None:
+def payment_of(ledger: Session, invoice: JSON) -> JSON | None:
     """The payment that an open invoice waits for."""
     waiting = ledger.children("invoice_payment", "parent", invoice["id"])
     return next((p for p in waiting if p["status"] == "open"), None)
 
 
 def pay(
-    ledger: Ledger, invoice: JSON, method: JSON | None = None, decline: str | None = None
+    ledger: Session, invoice: JSON, method: JSON | None = None, decline: str | None = None
 ) -> bool:
     """Try to collect; whether it worked."""
     require(invoice, "open", "uncollectible", message=_unpayable(invoice))
@@ -193,12 +193,12 @@ def _unpayable(invoice: JSON) -> str:
     return f"You can only pay an open invoice; this one is {invoice['status']}."
 
 
-def _next_attempt(ledger: Ledger, invoice: JSON) -> int | None:
+def _next_attempt(ledger: Session, invoice: JSON) -> int | None:
     automatic = invoice["collection_method"] == "charge_automatically"
     return ledger.now + RETRY_AFTER if automatic and invoice["attempt_count"] < 4 else None
 
 
-def _method(ledger: Ledger, invoice: JSON) -> JSON | None:
+def _method(ledger: Session, invoice: JSON) -> JSON | None:
     customer = ledger.find("customer", invoice["customer"])
     held = invoice["default_payment_method"]
     parent = (invoice["parent"] or {}).get("subscription_details")
@@ -208,7 +208,7 @@ def _method(ledger: Ledger, invoice: JSON) -> JSON | None:
     return ledger.find("payment_method", held or default_of(customer))
 
 
-def _bind(ledger: Ledger, payment: JSON) -> None:
+def _bind(ledger: Session, payment: JSON) -> None:
     ledger.change(
         payment,
         amount_paid=payment["amount_requested"],
@@ -218,7 +218,7 @@ def _bind(ledger: Ledger, payment: JSON) -> None:
     ledger.emit("invoice_payment.paid", payment)
 
 
-def settle(ledger: Ledger, invoice: JSON, *, off_stripe: bool = False) -> None:
+def settle(ledger: Session, invoice: JSON, *, off_stripe: bool = False) -> None:
     """Nothing is owed any more."""
     paid = invoice["amount_due"]
     ledger.change(
@@ -234,7 +234,7 @@ def settle(ledger: Ledger, invoice: JSON, *, off_stripe: bool = False) -> None:
     ledger.emit_all(invoice, "invoice.updated", "invoice.paid", "invoice.payment_succeeded")
 
 
-def close(ledger: Ledger, invoice: JSON, status: str) -> JSON:
+def close(ledger: Session, invoice: JSON, status: str) -> JSON:
     """Void it, or give it up as uncollectible."""
     require(invoice, "open", "uncollectible", message=f"Only open invoices can become {status}.")
     moment = {"void": "voided_at", "uncollectible": "marked_uncollectible_at"}[status]
@@ -253,7 +253,7 @@ def close(ledger: Ledger, invoice: JSON, status: str) -> JSON:
     return invoice
 
 
-def _drop_payment(ledger: Ledger, invoice: JSON) -> None:
+def _drop_payment(ledger: Session, invoice: JSON) -> None:
     payment = payment_of(ledger, invoice)
     if payment is None:
         return
@@ -264,7 +264,7 @@ def _drop_payment(ledger: Ledger, invoice: JSON) -> None:
         payments.cancel(ledger, intent, "void_invoice")
 
 
-def delete(ledger: Ledger, invoice: JSON) -> JSON:
+def delete(ledger: Session, invoice: JSON) -> JSON:
     """Delete a draft that no subscription made; its items go with it."""
     require(invoice, "draft", message="You can only delete draft invoices.")
     if (invoice["parent"] or {}).get("subscription_details"):

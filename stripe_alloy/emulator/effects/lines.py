@@ -9,7 +9,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects.catalog import amount_of
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 def pricing(price: JSON) -> JSON:
@@ -57,7 +57,7 @@ def from_item(invoiceitem_id: str, subscription: str | None = None) -> JSON:
     }
 
 
-def add_line(ledger: Ledger, invoice: JSON, amount: int, **fields: Any) -> JSON:
+def add_line(ledger: Session, invoice: JSON, amount: int, **fields: Any) -> JSON:
     """One more line on a draft; the invoice is not totalled yet."""
     period = {"start": invoice["period_start"], "end": invoice["period_end"]}
     quantity = fields.get("quantity", 1)
@@ -72,7 +72,7 @@ def add_line(ledger: Ledger, invoice: JSON, amount: int, **fields: Any) -> JSON:
     )
 
 
-def add_priced(ledger: Ledger, invoice: JSON, price: JSON, quantity: int, **fields: Any) -> JSON:
+def add_priced(ledger: Session, invoice: JSON, price: JSON, quantity: int, **fields: Any) -> JSON:
     """A line for a quantity at a price."""
     amount = amount_of(price, quantity, ledger.hidden(price).get("tiers"))
     product = ledger.find("product", price["product"])
@@ -82,7 +82,7 @@ def add_priced(ledger: Ledger, invoice: JSON, price: JSON, quantity: int, **fiel
 
 
 def add_proration(
-    ledger: Ledger, invoice: JSON, item: JSON, amount: int, text: str, period: JSON
+    ledger: Session, invoice: JSON, item: JSON, amount: int, text: str, period: JSON
 ) -> JSON:
     """A credit for unused time, or a charge for what is left of it."""
     return add_line(
@@ -99,7 +99,7 @@ def add_proration(
     )
 
 
-def total(ledger: Ledger, invoice: JSON) -> None:
+def total(ledger: Session, invoice: JSON) -> None:
     """Bring an invoice's amounts and its embedded list in line with its lines."""
     lines = ledger.children("line_item", "parent", invoice["id"])
     subtotal = sum(line["amount"] for line in lines)
@@ -119,7 +119,7 @@ def total(ledger: Ledger, invoice: JSON) -> None:
     )
 
 
-def _discount(ledger: Ledger, invoice: JSON, lines: list[JSON]) -> list[JSON]:
+def _discount(ledger: Session, invoice: JSON, lines: list[JSON]) -> list[JSON]:
     """Write on each line what the invoice's discounts take off it; return the sums."""
     taken: dict[str, list[JSON]] = {line["id"]: [] for line in lines}
     sums = []

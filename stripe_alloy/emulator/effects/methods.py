@@ -9,7 +9,7 @@ from stripe_alloy.emulator.errors import ApiError, invalid
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 # docs.stripe.com/testing: brand and last four digits by token
@@ -31,7 +31,7 @@ DECLINES = {"0002": "generic_decline", "0341": "generic_decline", "9995": "insuf
 NETWORKS = {"4": "visa", "5": "mastercard", "2": "mastercard", "3": "amex", "6": "discover"}
 
 
-def card(ledger: Ledger, brand: str, last4: str, **fields: Any) -> JSON:
+def card(ledger: Session, brand: str, last4: str, **fields: Any) -> JSON:
     """A card's hash, complete."""
     known = {
         "brand": brand,
@@ -53,7 +53,7 @@ def card(ledger: Ledger, brand: str, last4: str, **fields: Any) -> JSON:
     return part("payment_method", "card", **{**known, **fields})
 
 
-def sepa_debit(ledger: Ledger, country: str, last4: str) -> JSON:
+def sepa_debit(ledger: Session, country: str, last4: str) -> JSON:
     """A bank account's hash, complete."""
     return part(
         "payment_method",
@@ -66,13 +66,13 @@ def sepa_debit(ledger: Ledger, country: str, last4: str) -> JSON:
     )
 
 
-def create(ledger: Ledger, kind: str, details: JSON, **fields: Any) -> JSON:
+def create(ledger: Session, kind: str, details: JSON, **fields: Any) -> JSON:
     """A payment method that belongs to nobody yet; Stripe makes no event of that."""
     hidden = {"_unlisted": True} if kind == "custom" else None
     return ledger.add("payment_method", hidden=hidden, **{"type": kind, kind: details, **fields})
 
 
-def resolve(ledger: Ledger, reference: str, param: str) -> JSON:
+def resolve(ledger: Session, reference: str, param: str) -> JSON:
     """The payment method of an id, or a new one of a test id as `pm_card_visa`."""
     name = reference.removeprefix("pm_card_").removeprefix("tok_")
     if name != reference and name in TEST_CARDS:
@@ -80,7 +80,7 @@ def resolve(ledger: Ledger, reference: str, param: str) -> JSON:
     return ledger.get("payment_method", reference, param)
 
 
-def attach(ledger: Ledger, method: JSON, customer: str) -> JSON:
+def attach(ledger: Session, method: JSON, customer: str) -> JSON:
     """Give it to a customer."""
     if method["customer"] == customer:
         return method
@@ -95,7 +95,7 @@ def attach(ledger: Ledger, method: JSON, customer: str) -> JSON:
     return method
 
 
-def detach(ledger: Ledger, method: JSON) -> JSON:
+def detach(ledger: Session, method: JSON) -> JSON:
     """Take it from its customer, for good."""
     owner = method["customer"]
     if not owner:
@@ -111,13 +111,13 @@ def detach(ledger: Ledger, method: JSON) -> JSON:
     return method
 
 
-def end(ledger: Ledger, method: JSON) -> None:
+def end(ledger: Session, method: JSON) -> None:
     """Delete what was detached, if it is one of the cards and sources of the former API."""
     if method["id"].startswith(FORMER):
         ledger.remove(method)
 
 
-def _unset_default(ledger: Ledger, customer_id: str, method_id: str) -> None:
+def _unset_default(ledger: Session, customer_id: str, method_id: str) -> None:
     customer = ledger.find("customer", customer_id)
     settings = customer and customer["invoice_settings"]
     if customer and settings and settings["default_payment_method"] == method_id:
@@ -150,7 +150,7 @@ def charged(method: JSON) -> JSON:
     return {"type": kind, kind: details}
 
 
-def token_hash(ledger: Ledger, given: JSON) -> JSON:
+def token_hash(ledger: Session, given: JSON) -> JSON:
     """The card of `card[token]` or `card[number]` and its expiry."""
     token = str(given.get("token", ""))
     if token:

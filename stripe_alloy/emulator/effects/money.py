@@ -8,7 +8,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.clock import DAY
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 FEE_PER_MILLE = 29  # stripe.com/pricing: 2.9 % + 30
@@ -34,7 +34,7 @@ def processing_fee(amount: int) -> int:
 
 
 def move(
-    ledger: Ledger,
+    ledger: Session,
     kind: str,
     amount: int,
     currency: str,

@@ -11,7 +11,7 @@ from stripe_alloy.emulator.errors import ApiError, invalid
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 DECLINE_MESSAGES = {
@@ -35,7 +35,7 @@ _APPROVED = {
 }
 
 
-def create_intent(ledger: Ledger, amount: int, currency: str, **fields: Any) -> JSON:
+def create_intent(ledger: Session, amount: int, currency: str, **fields: Any) -> JSON:
     """An intent that waits for its payment method, or for confirmation."""
     intent_id = ledger.new_id("payment_intent")
     waiting = "requires_confirmation" if fields.get("payment_method") else OPEN[0]
@@ -51,7 +51,7 @@ def create_intent(ledger: Ledger, amount: int, currency: str, **fields: Any) -> 
     return intent
 
 
-def confirm(ledger: Ledger, intent: JSON, method: JSON, decline: str | None = None) -> JSON:
+def confirm(ledger: Session, intent: JSON, method: JSON, decline: str | None = None) -> JSON:
     """Try to pay; the charge tells how it went."""
     if intent["status"] not in OPEN:
         raise unexpected(intent, "confirm")
@@ -65,7 +65,7 @@ def confirm(ledger: Ledger, intent: JSON, method: JSON, decline: str | None = No
     return _succeed(ledger, intent, charge)
 
 
-def _charge(ledger: Ledger, intent: JSON, method: JSON) -> JSON:
+def _charge(ledger: Session, intent: JSON, method: JSON) -> JSON:
     charge_id = ledger.new_id("charge")
     return ledger.add(
         "charge",
@@ -92,7 +92,7 @@ def _charge(ledger: Ledger, intent: JSON, method: JSON) -> JSON:
     )
 
 
-def _succeed(ledger: Ledger, intent: JSON, charge: JSON) -> JSON:
+def _succeed(ledger: Session, intent: JSON, charge: JSON) -> JSON:
     _settle(ledger, charge, charge["amount"])
     ledger.emit("charge.succeeded", charge)
     ledger.change(
@@ -106,7 +106,7 @@ def _succeed(ledger: Ledger, intent: JSON, charge: JSON) -> JSON:
     return charge
 
 
-def _settle(ledger: Ledger, charge: JSON, amount: int) -> None:
+def _settle(ledger: Session, charge: JSON, amount: int) -> None:
     moved = move(
         ledger,
         "charge",
@@ -119,7 +119,7 @@ def _settle(ledger: Ledger, charge: JSON, amount: int) -> None:
     ledger.change(charge, captured=True, amount_captured=amount, balance_transaction=moved["id"])
 
 
-def _authorize(ledger: Ledger, intent: JSON, charge: JSON) -> JSON:
+def _authorize(ledger: Session, intent: JSON, charge: JSON) -> JSON:
     ledger.emit("charge.succeeded", charge)
     ledger.change(
         intent,
@@ -131,7 +131,7 @@ def _authorize(ledger: Ledger, intent: JSON, charge: JSON) -> JSON:
     return charge
 
 
-def _fail(ledger: Ledger, intent: JSON, charge: JSON, method: JSON, reason: str) -> JSON:
+def _fail(ledger: Session, intent: JSON, charge: JSON, method: JSON, reason: str) -> JSON:
     message = DECLINE_MESSAGES.get(reason, "Your card was declined.")
     code = "expired_card" if reason == "expired_card" else "card_declined"
     declined = {
@@ -176,7 +176,7 @@ def _error(charge: JSON, method: JSON, reason: str) -> JSON:
     return {name: value for name, value in error.items() if value is not None}
 
 
-def capture(ledger: Ledger, charge: JSON, amount: int | None = None) -> JSON:
+def capture(ledger: Session, charge: JSON, amount: int | None = None) -> JSON:
     """Take the money that was set aside, or a part of it."""
     if charge["captured"] or charge["status"] != "succeeded":
         raise invalid(
@@ -196,7 +196,7 @@ def capture(ledger: Ledger, charge: JSON, amount: int | None = None) -> JSON:
     return charge
 
 
-def cancel(ledger: Ledger, intent: JSON, reason: str | None = None) -> JSON:
+def cancel(ledger: Session, intent: JSON, reason: str | None = None) -> JSON:
     """Give the intent up; money that was set aside goes back."""
     if intent["status"] not in (*OPEN, "requires_capture", "processing"):
         raise unexpected(intent, "cancel")

@@ -10,13 +10,13 @@ from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.errors import invalid
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 ARRIVES_AFTER = 2 * DAY
 
 
-def pay_out(ledger: Ledger, amount: int, currency: str, **fields: Any) -> JSON:
+def pay_out(ledger: Session, amount: int, currency: str, **fields: Any) -> JSON:
     """Send money to the bank account."""
     payout_id = fields.pop("id", None) or ledger.new_id("payout")
     moved = move(ledger, "payout", -amount, currency, payout_id, description="STRIPE PAYOUT")
@@ -37,7 +37,7 @@ def pay_out(ledger: Ledger, amount: int, currency: str, **fields: Any) -> JSON:
     return payout
 
 
-def cancel(ledger: Ledger, payout: JSON) -> JSON:
+def cancel(ledger: Session, payout: JSON) -> JSON:
     """Stop a payout that has not left yet."""
     if payout["status"] != "pending":
         raise invalid(
@@ -52,7 +52,7 @@ def cancel(ledger: Ledger, payout: JSON) -> JSON:
     return payout
 
 
-def reverse(ledger: Ledger, payout: JSON, metadata: JSON) -> JSON:
+def reverse(ledger: Session, payout: JSON, metadata: JSON) -> JSON:
     """Pull the money of a paid payout back."""
     if payout["status"] != "paid" or payout["reversed_by"]:
         raise invalid("This payout cannot be reversed.", code="payout_reversal_not_supported")

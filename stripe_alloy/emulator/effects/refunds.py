@@ -9,11 +9,11 @@ from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.errors import invalid
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 def refund(
-    ledger: Ledger, charge: JSON, amount: int | None = None, status: str = "succeeded", **more: Any
+    ledger: Session, charge: JSON, amount: int | None = None, status: str = "succeeded", **more: Any
 ) -> JSON:
     """Give money back; without an amount, all that is left."""
     left = charge["amount_captured"] - charge["amount_refunded"]
@@ -60,19 +60,19 @@ def _destination(charge: JSON) -> JSON:
     return {"type": "card", "card": {"type": "refund", "reference_status": "pending"}}
 
 
-def _pay_back(ledger: Ledger, made: JSON) -> None:
+def _pay_back(ledger: Session, made: JSON) -> None:
     moved = move(ledger, "refund", -made["amount"], made["currency"], made["id"])
     ledger.change(made, balance_transaction=moved["id"])
 
 
-def settle(ledger: Ledger, made: JSON) -> None:
+def settle(ledger: Session, made: JSON) -> None:
     """A pending refund went through."""
     _pay_back(ledger, made)
     ledger.change(made, status="succeeded")
     announce(ledger, made)
 
 
-def fail(ledger: Ledger, made: JSON, charge: JSON, reason: str) -> None:
+def fail(ledger: Session, made: JSON, charge: JSON, reason: str) -> None:
     """The bank sent the money back."""
     moved = move(ledger, "refund_failure", made["amount"], made["currency"], made["id"])
     ledger.change(
@@ -85,7 +85,7 @@ def fail(ledger: Ledger, made: JSON, charge: JSON, reason: str) -> None:
     _restore(ledger, made, charge)
 
 
-def cancel(ledger: Ledger, made: JSON) -> JSON:
+def cancel(ledger: Session, made: JSON) -> JSON:
     """Call a refund back that has not gone through."""
     if made["status"] not in ("pending", "requires_action"):
         raise invalid("You can only cancel a refund that is pending.")
@@ -95,12 +95,12 @@ def cancel(ledger: Ledger, made: JSON) -> JSON:
     return made
 
 
-def _restore(ledger: Ledger, made: JSON, charge: JSON) -> None:
+def _restore(ledger: Session, made: JSON, charge: JSON) -> None:
     total = charge["amount_refunded"] - made["amount"]
     ledger.change(charge, amount_refunded=total, refunded=False)
     ledger.emit("charge.updated", charge)
 
 
-def announce(ledger: Ledger, made: JSON) -> None:
+def announce(ledger: Session, made: JSON) -> None:
     """The two events of a changed refund; the older one is named after the charge."""
     ledger.emit_all(made, "refund.updated", "charge.refund.updated")

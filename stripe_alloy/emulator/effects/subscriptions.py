@@ -14,14 +14,14 @@ from stripe_alloy.emulator.effects.periods import after, day
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 BILLED = ("active", "past_due", "trialing")
 
 
 def create(
-    ledger: Ledger,
+    ledger: Session,
     customer: JSON,
     chosen: Sequence[tuple[JSON, int]],
     *,
@@ -47,13 +47,15 @@ def create(
     return subscription
 
 
-def announce(ledger: Ledger, subscription: JSON) -> None:
+def announce(ledger: Session, subscription: JSON) -> None:
     """The subscription is complete."""
     ledger.nest(subscription)
     ledger.emit("customer.subscription.created", subscription)
 
 
-def add_item(ledger: Ledger, subscription: JSON, price: JSON, quantity: int, **fields: Any) -> JSON:
+def add_item(
+    ledger: Session, subscription: JSON, price: JSON, quantity: int, **fields: Any
+) -> JSON:
     """One more item, in the subscription's current period."""
     start, end = period_of(ledger, subscription, price)
     metered = (price["recurring"] or {}).get("usage_type") == "metered"
@@ -69,7 +71,7 @@ def add_item(ledger: Ledger, subscription: JSON, price: JSON, quantity: int, **f
     )
 
 
-def period_of(ledger: Ledger, subscription: JSON, price: JSON) -> tuple[int, int]:
+def period_of(ledger: Session, subscription: JSON, price: JSON) -> tuple[int, int]:
     """The current period: that of the items there are, or the first one."""
     items = items_of(ledger, subscription)
     if items:
@@ -83,12 +85,12 @@ def period_of(ledger: Ledger, subscription: JSON, price: JSON) -> tuple[int, int
     return ledger.now, end
 
 
-def items_of(ledger: Ledger, subscription: JSON) -> list[JSON]:
+def items_of(ledger: Session, subscription: JSON) -> list[JSON]:
     """The subscription's items."""
     return ledger.children("subscription_item", "parent", subscription["id"])
 
 
-def bill(ledger: Ledger, subscription: JSON, reason: str) -> JSON:
+def bill(ledger: Session, subscription: JSON, reason: str) -> JSON:
     """A draft with a line for each item's current period, and what is pending besides."""
     customer = ledger.get("customer", subscription["customer"])
     items = items_of(ledger, subscription)
@@ -115,14 +117,14 @@ def bill(ledger: Ledger, subscription: JSON, reason: str) -> JSON:
     return invoice
 
 
-def discounts_of(ledger: Ledger, subscription: JSON) -> list[str]:
+def discounts_of(ledger: Session, subscription: JSON) -> list[str]:
     """The subscription's discounts that have not ended when its current period begins."""
     start = items_of(ledger, subscription)[0]["current_period_start"]
     found = [ledger.get("discount", discount_id) for discount_id in subscription["discounts"]]
     return [one["id"] for one in found if one["end"] is None or one["end"] > start]
 
 
-def _spend_discounts(ledger: Ledger, subscription: JSON, invoice: JSON) -> None:
+def _spend_discounts(ledger: Session, subscription: JSON, invoice: JSON) -> None:
     """A coupon that is good for one invoice leaves the subscription with it."""
     used = {entry["discount"] for entry in invoice["total_discount_amounts"]}
     left = [one for one in subscription["discounts"] if one not in used or not _once(ledger, one)]
@@ -130,13 +132,13 @@ def _spend_discounts(ledger: Ledger, subscription: JSON, invoice: JSON) -> None:
         ledger.change(subscription, discounts=left)
 
 
-def _once(ledger: Ledger, discount_id: str) -> bool:
+def _once(ledger: Session, discount_id: str) -> bool:
     discount = ledger.get("discount", discount_id)
     coupon = ledger.find("coupon", discount["source"]["coupon"])
     return coupon is not None and coupon["duration"] == "once"
 
 
-def _bill_item(ledger: Ledger, invoice: JSON, item: JSON, period: JSON, *, free: bool) -> JSON:
+def _bill_item(ledger: Session, invoice: JSON, item: JSON, period: JSON, *, free: bool) -> JSON:
     price = ledger.find("price", item["price"]["id"]) or item["price"]
     known = {
         "metadata": item["metadata"],
@@ -151,14 +153,14 @@ def _bill_item(ledger: Ledger, invoice: JSON, item: JSON, period: JSON, *, free:
     return add_priced(ledger, invoice, price, item["quantity"] or 0, **known)
 
 
-def bind(ledger: Ledger, subscription: JSON, invoice: JSON) -> None:
+def bind(ledger: Session, subscription: JSON, invoice: JSON) -> None:
     """The invoice is the subscription's latest now."""
     invoices.announce(ledger, invoice)
     ledger.change(subscription, latest_invoice=invoice["id"])
     _spend_discounts(ledger, subscription, invoice)
 
 
-def advance(ledger: Ledger, subscription: JSON) -> None:
+def advance(ledger: Session, subscription: JSON) -> None:
     """Go on to the next period."""
     items = items_of(ledger, subscription)
     recurring = items[0]["price"]["recurring"]
@@ -174,7 +176,7 @@ def advance(ledger: Ledger, subscription: JSON) -> None:
     ledger.nest(subscription)
 
 
-def restart(ledger: Ledger, subscription: JSON) -> None:
+def restart(ledger: Session, subscription: JSON) -> None:
     """Begin a period now, with a new anchor."""
     ledger.change(subscription, billing_cycle_anchor=ledger.now)
     for item in items_of(ledger, subscription):
@@ -182,14 +184,14 @@ def restart(ledger: Ledger, subscription: JSON) -> None:
     advance(ledger, subscription)
 
 
-def set_status(ledger: Ledger, subscription: JSON, status: str, **fields: Any) -> None:
+def set_status(ledger: Session, subscription: JSON, status: str, **fields: Any) -> None:
     """Change the status, and say so."""
     if subscription["status"] != status or fields:
         ledger.change(subscription, status=status, **fields)
         ledger.emit("customer.subscription.updated", subscription)
 
 
-def cancel(ledger: Ledger, subscription: JSON, reason: str = "cancellation_requested") -> JSON:
+def cancel(ledger: Session, subscription: JSON, reason: str = "cancellation_requested") -> JSON:
     """End it now. Canceled is final; the object stays."""
     details = {**(subscription["cancellation_details"] or {}), "reason": reason}
     ledger.change(
@@ -203,7 +205,7 @@ def cancel(ledger: Ledger, subscription: JSON, reason: str = "cancellation_reque
     return subscription
 
 
-def prorate(ledger: Ledger, invoice: JSON, old: JSON, new: JSON) -> None:
+def prorate(ledger: Session, invoice: JSON, old: JSON, new: JSON) -> None:
     """Two lines: credit for the old item's unused time, charge for the new one's."""
     start, end = old["current_period_start"], old["current_period_end"]
     left = max(end - ledger.now, 0)

@@ -9,7 +9,7 @@ from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.effects.payouts import pay_out
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 WEEK = 7 * DAY
 MONDAY = 4 * DAY  # 1970-01-05 was a Monday
@@ -19,7 +19,7 @@ MONTH = 30 * DAY
 class Books:
     """Weekly payouts per currency: what is available by Monday goes out on Monday."""
 
-    def __init__(self, ledger: Ledger, end: int) -> None:
+    def __init__(self, ledger: Session, end: int) -> None:
         self._ledger = ledger
         self._end = end
         self._weeks: dict[tuple[int, str], tuple[str, int]] = {}  # -> payout id, its amount

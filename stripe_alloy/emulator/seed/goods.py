@@ -8,7 +8,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import catalog
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 CURRENCIES = ("usd", "eur", "gbp", "jpy")
@@ -50,7 +50,7 @@ TIERS = (
 class Shop:
     """The prices on sale, by what they are for."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Session) -> None:
         self._ledger = ledger
         self.plans: dict[tuple[str, str], list[JSON]] = {}  # (currency, interval)
         self.extras: dict[str, list[JSON]] = {}

@@ -14,7 +14,7 @@ from stripe_alloy.emulator.seed.timeline import Timeline
 if TYPE_CHECKING:
     from stripe_alloy.emulator.seed.goods import Shop
     from stripe_alloy.emulator.seed.words import Place
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 HOUR = 3600
@@ -28,7 +28,7 @@ class Life:
     fails, churns, upgrades = 0.04, 0.025, 0.04  # of payments, renewals, periods
     refunded, disputed = 0.035, 0.012  # of charges
 
-    def __init__(self, ledger: Ledger, shop: Shop, number: int, begins: int, end: int) -> None:
+    def __init__(self, ledger: Session, shop: Shop, number: int, begins: int, end: int) -> None:
         self.ledger, self.shop, self.number = ledger, shop, number
         self.dice = ledger.dice
         self.timeline = Timeline(ledger, end)

@@ -11,13 +11,13 @@ from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.seed.words import Place
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 SEGMENTS = ("hobby", "school", "industry", "research")
 
 
-def settle(ledger: Ledger, place: Place, number: int, **fields: Any) -> JSON:
+def settle(ledger: Session, place: Place, number: int, **fields: Any) -> JSON:
     """A new customer at a place, without a payment method yet."""
     dice = ledger.dice
     given, family = dice.pick(words.GIVEN), dice.pick(words.FAMILY)
@@ -43,7 +43,7 @@ def _ascii(name: str) -> str:
     return "".join(letter for letter in plain if letter.isalpha())
 
 
-def _address(ledger: Ledger, place: Place) -> JSON:
+def _address(ledger: Session, place: Place) -> JSON:
     city, postal_code = ledger.dice.pick(place.cities)
     return {
         "city": city,
@@ -55,7 +55,7 @@ def _address(ledger: Ledger, place: Place) -> JSON:
     }
 
 
-def equip(ledger: Ledger, customer: JSON, place: Place) -> JSON:
+def equip(ledger: Session, customer: JSON, place: Place) -> JSON:
     """Give the customer a payment method, and make it the default."""
     method = new_method(ledger, customer, place)
     methods.attach(ledger, method, customer["id"])
@@ -65,7 +65,7 @@ def equip(ledger: Ledger, customer: JSON, place: Place) -> JSON:
     return method
 
 
-def new_method(ledger: Ledger, customer: JSON, place: Place) -> JSON:
+def new_method(ledger: Session, customer: JSON, place: Place) -> JSON:
     """A card, or in the euro area often a bank account."""
     dice = ledger.dice
     details = {

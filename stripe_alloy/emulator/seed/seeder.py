@@ -10,8 +10,8 @@ from stripe_alloy.emulator.seed.books import Books
 from stripe_alloy.emulator.seed.cast import CAST
 from stripe_alloy.emulator.seed.goods import CURRENCIES, Shop
 from stripe_alloy.emulator.seed.life import Life
-from stripe_alloy.emulator.seeded_random import Dice
-from stripe_alloy.emulator.session import Ledger
+from stripe_alloy.emulator.seeded_random import SeededRandom
+from stripe_alloy.emulator.session import Session
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ CONNECTED_SHARE = 5  # a connected account has a fifth of the platform's custome
 
 def account_ids(seed: int, connected: int) -> list[str]:
     """The platform's own account id, and those of the connected accounts."""
-    dice = Dice(seed * 7919 + 17)
+    dice = SeededRandom(seed * 7919 + 17)
     return [f"acct_{dice.text(16)}" for _ in range(connected + 1)]
 
 
 def seed_accounts(store: Store, ids: list[str], seed: int, version: str) -> None:
     """The account objects, all kept with the platform."""
-    ledger = Ledger(store, ids[0], Dice(seed), SEED_END - SPAN, version, alone=True)
+    ledger = Session(store, ids[0], SeededRandom(seed), SEED_END - SPAN, version, alone=True)
     for index, account_id in enumerate(ids):
         ledger.add("account", id=account_id, **_account(index), hidden={"_unlisted": index == 0})
     ledger.flush()
@@ -56,7 +56,9 @@ class Seeder:
         self, store: Store, account: str, seed: int, shape: tuple[str, str | None]
     ) -> None:
         version, since = shape
-        self._ledger = Ledger(store, account, Dice(seed), SEED_END - SPAN, version, alone=True)
+        self._ledger = Session(
+            store, account, SeededRandom(seed), SEED_END - SPAN, version, alone=True
+        )
         self._ledger.shape_since = since
         self._ledger.today = SEED_END
         self._ledger.events_since = SEED_END - EVENTS_FOR

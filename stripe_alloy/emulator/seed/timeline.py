@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 class Timeline:
     """The steps to come; the ledger's clock follows them."""
 
-    def __init__(self, ledger: Ledger, end: int) -> None:
+    def __init__(self, ledger: Session, end: int) -> None:
         self._ledger = ledger
         self._end = end
         self._steps: list[tuple[int, int, Callable[..., Any], tuple[Any, ...]]] = []

@@ -14,14 +14,14 @@ from stripe_alloy.emulator.writes.fields import given, tell, update
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 _SHAPED = ("recurring", "tiers", "currency_options", "custom_unit_amount", "lookup_key")
 _AMOUNTS = ("unit_amount", "unit_amount_decimal", "tiers", "custom_unit_amount")
 
 
-def _create_product(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_product(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     if ledger.find("product", params.get("id")):
         raise invalid("Product already exists.", "id", "resource_already_exists")
     product = catalog.create_product(ledger, **given("product", params))
@@ -32,7 +32,7 @@ def _create_product(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return product
 
 
-def _update_product(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_product(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     product = ledger.get("product", ids["id"])
     if params.get("default_price"):
         price = ledger.get("price", params["default_price"], "default_price")
@@ -46,18 +46,18 @@ def _update_product(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSO
     return product
 
 
-def _delete_product(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _delete_product(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return catalog.delete_product(ledger, ledger.get("product", ids["id"]))
 
 
-def inline_price(ledger: Ledger, params: JSON) -> JSON:
+def inline_price(ledger: Session, params: JSON) -> JSON:
     """A price that comes with what it is for (`price_data`): it is in no list."""
     price = new_price(ledger, params)
     ledger.hide(price, _unlisted=True)
     return price
 
 
-def new_price(ledger: Ledger, params: JSON) -> JSON:
+def new_price(ledger: Session, params: JSON) -> JSON:
     """A price of checked parameters."""
     if not any(params.get(name) for name in _AMOUNTS) and "unit_amount" not in params:
         raise required("unit_amount")
@@ -84,7 +84,7 @@ def new_price(ledger: Ledger, params: JSON) -> JSON:
     return catalog.create_price(ledger, hidden=hidden, **fields)
 
 
-def _product_of(ledger: Ledger, params: JSON) -> JSON:
+def _product_of(ledger: Session, params: JSON) -> JSON:
     if "product" in params:
         return ledger.get("product", params["product"], "product")
     if "product_data" not in params:
@@ -128,7 +128,7 @@ def _custom(chosen: JSON | None) -> JSON | None:
     return {name: chosen.get(name) for name in ("maximum", "minimum", "preset")}
 
 
-def _claim(ledger: Ledger, key: str | None, own: str | None, *, transfer: bool) -> None:
+def _claim(ledger: Session, key: str | None, own: str | None, *, transfer: bool) -> None:
     if not key:
         return
     for holder in ledger.children("price", "lookup_key", key):
@@ -143,11 +143,11 @@ def _claim(ledger: Ledger, key: str | None, own: str | None, *, transfer: bool) 
         catalog.give_up_lookup_key(ledger, holder)
 
 
-def _create_price(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_price(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     return new_price(ledger, params)
 
 
-def _update_price(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_price(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     price = ledger.get("price", ids["id"])
     product = ledger.find("product", price["product"])
     if params.get("active") is False and product and product["default_price"] == price["id"]:
@@ -173,7 +173,7 @@ def _update_price(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return price
 
 
-def _create_coupon(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_coupon(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     if not params.get("percent_off") and not params.get("amount_off"):
         raise required("percent_off")
     fields = given("coupon", params, skip=("currency_options", "applies_to"))
@@ -183,12 +183,12 @@ def _create_coupon(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return coupon
 
 
-def _update_coupon(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_coupon(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     coupon = ledger.get("coupon", ids["id"])
     return update(ledger, coupon, params, "coupon.updated", ("currency_options",))
 
 
-def _delete_coupon(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _delete_coupon(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     coupon = ledger.get("coupon", ids["id"])
     ledger.emit("coupon.deleted", coupon)
     return ledger.remove(coupon)

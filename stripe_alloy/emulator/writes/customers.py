@@ -13,13 +13,13 @@ from stripe_alloy.emulator.writes.fields import given, tell, update
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 _BESIDE = ("payment_method", "source", "tax", "tax_ids", "cash_balance", "default_source")
 
 
-def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     fields = given("customer", params, skip=_BESIDE)
     customer = customers.create(ledger, **fields)
     for entry in params.get("tax_id_data", []):
@@ -32,7 +32,7 @@ def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return customers.announce(ledger, customer)
 
 
-def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     customer = ledger.get("customer", ids["id"])
     update(ledger, customer, params, None, _BESIDE)
     if "default_source" in params:
@@ -43,7 +43,7 @@ def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return customer
 
 
-def _check_default(ledger: Ledger, customer: JSON) -> None:
+def _check_default(ledger: Session, customer: JSON) -> None:
     """The default payment method must be the customer's own."""
     held = methods.default_of(customer)
     if held is None:
@@ -54,7 +54,7 @@ def _check_default(ledger: Ledger, customer: JSON) -> None:
         raise missing("PaymentMethod", held, param)
 
 
-def _tax(ledger: Ledger, customer: JSON, params: JSON) -> None:
+def _tax(ledger: Session, customer: JSON, params: JSON) -> None:
     """What is there only when expanded."""
     if "tax" in params:
         tax = params["tax"] or {}
@@ -73,16 +73,16 @@ def _tax(ledger: Ledger, customer: JSON, params: JSON) -> None:
         ledger.hide(customer, cash_balance=balance)
 
 
-def _delete(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _delete(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return customers.delete(ledger, ledger.get("customer", ids["id"]))
 
 
-def _add_tax_id(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _add_tax_id(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     customer = ledger.get("customer", ids["id"])
     return customers.add_tax_id(ledger, customer, params["type"], params["value"])
 
 
-def _drop_tax_id(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _drop_tax_id(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     tax_id = ledger.get("tax_id", ids["tax_id"])
     if tax_id["customer"] != ids["id"]:
         raise missing("tax_id", ids["tax_id"])

@@ -9,18 +9,18 @@ from stripe_alloy.emulator.effects.periods import after
 from stripe_alloy.emulator.errors import required
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 _HOLDERS = ("subscription", "invoice")
 
 
-def discounted(ledger: Ledger, holder: JSON, chosen: Any) -> list[str]:
+def discounted(ledger: Session, holder: JSON, chosen: Any) -> list[str]:
     """The ids of the discounts; "" clears them."""
     return [_one(ledger, holder, entry) for entry in chosen or []]
 
 
-def _one(ledger: Ledger, holder: JSON, entry: JSON) -> str:
+def _one(ledger: Session, holder: JSON, entry: JSON) -> str:
     if entry.get("discount"):
         return str(ledger.get("discount", entry["discount"], "discounts")["id"])
     if not entry.get("coupon"):

@@ -12,7 +12,7 @@ from stripe_alloy.emulator.templates import SELF_MADE, fields_of, part, template
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 def given(kind: str, params: JSON, old: JSON | None = None, skip: Collection[str] = ()) -> JSON:
@@ -79,7 +79,7 @@ def metadata(old: JSON | None, new: Any) -> JSON:
 
 
 def update(
-    ledger: Ledger, obj: JSON, params: JSON, event: str | None, skip: Collection[str] = ()
+    ledger: Session, obj: JSON, params: JSON, event: str | None, skip: Collection[str] = ()
 ) -> JSON:
     """Set the fields, and tell if anything changed."""
     ledger.change(obj, **given(obj["object"], params, obj, skip))
@@ -88,7 +88,7 @@ def update(
     return obj
 
 
-def tell(ledger: Ledger, obj: JSON, *events: str) -> None:
+def tell(ledger: Session, obj: JSON, *events: str) -> None:
     """Record events, unless nothing changed."""
     if ledger.is_changed(obj):
         ledger.emit_all(obj, *events)

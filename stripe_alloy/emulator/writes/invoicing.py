@@ -17,7 +17,7 @@ from stripe_alloy.emulator.writes.lines import take_pending
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 # docs.stripe.com/api/invoices/update: what stays editable once an invoice is finalized
@@ -40,7 +40,7 @@ _AFTER_DRAFT = frozenset(
 _SKIP = ("customer", "currency", "discounts", "from_invoice", "shipping_cost", "default_tax_rates")
 
 
-def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     subscription = None
     if params.get("subscription"):
         subscription = ledger.get("subscription", params["subscription"], "subscription")
@@ -60,7 +60,7 @@ def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return invoice
 
 
-def _common(ledger: Ledger, invoice: JSON, params: JSON) -> None:
+def _common(ledger: Session, invoice: JSON, params: JSON) -> None:
     if "days_until_due" in params:
         ledger.change(invoice, due_date=invoice["created"] + params["days_until_due"] * DAY)
     if "discounts" in params:
@@ -70,7 +70,7 @@ def _common(ledger: Ledger, invoice: JSON, params: JSON) -> None:
         ledger.change(invoice, due_date=invoice["created"] + 30 * DAY)
 
 
-def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     invoice = ledger.get("invoice", ids["id"])
     frozen = sorted(params.keys() - _AFTER_DRAFT)
     if invoice["status"] != "draft" and frozen:
@@ -87,7 +87,7 @@ def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return invoice
 
 
-def _delete(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _delete(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     invoice = ledger.get("invoice", ids["id"])
     for item in ledger.children("invoiceitem", "invoice", invoice["id"]):
         ledger.emit("invoiceitem.deleted", item)
@@ -95,14 +95,14 @@ def _delete(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
     return invoices.delete(ledger, invoice)
 
 
-def _finalize(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _finalize(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     invoice = ledger.get("invoice", ids["id"])
     if "auto_advance" in params:
         ledger.change(invoice, auto_advance=params["auto_advance"])
     return invoices.finalize(ledger, invoice)
 
 
-def _pay(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _pay(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     invoice = ledger.get("invoice", ids["id"])
     if invoice["status"] == "draft":
         invoices.finalize(ledger, invoice)
@@ -116,7 +116,7 @@ def _pay(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return invoice
 
 
-def collect(ledger: Ledger, invoice: JSON, method_id: str | None = None) -> None:
+def collect(ledger: Session, invoice: JSON, method_id: str | None = None) -> None:
     """Pay the invoice, or answer with the card's refusal."""
     method = methods.resolve(ledger, method_id, "payment_method") if method_id else None
     if invoices.pay(ledger, invoice, method):
@@ -131,7 +131,7 @@ def collect(ledger: Ledger, invoice: JSON, method_id: str | None = None) -> None
     raise card_error(intent)
 
 
-def revive(ledger: Ledger, invoice: JSON) -> None:
+def revive(ledger: Session, invoice: JSON) -> None:
     """A subscription that waited for this payment is active again."""
     details = (invoice["parent"] or {}).get("subscription_details")
     subscription = details and ledger.find("subscription", details["subscription"])
@@ -139,17 +139,17 @@ def revive(ledger: Ledger, invoice: JSON) -> None:
         subscriptions.set_status(ledger, subscription, "active")
 
 
-def _void(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _void(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return invoices.close(ledger, ledger.get("invoice", ids["id"]), "void")
 
 
-def _give_up(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _give_up(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     invoice = ledger.get("invoice", ids["id"])
     invoices.require(invoice, "open", message="Only open invoices can become uncollectible.")
     return invoices.close(ledger, invoice, "uncollectible")
 
 
-def _send(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _send(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     invoice = ledger.get("invoice", ids["id"])
     if invoice["collection_method"] != "send_invoice":
         raise invalid("You can only manually send an invoice if its collection method is "

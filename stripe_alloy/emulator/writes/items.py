@@ -18,7 +18,7 @@ from stripe_alloy.emulator.writes.lines import take_pending
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 Chosen = tuple[JSON, int, JSON]  # price, quantity, the parameters
 
@@ -26,7 +26,7 @@ CANCELED = "A canceled subscription can only update its cancellation_details and
 MAX_ITEMS = 20  # docs.stripe.com/billing/subscriptions/multiple-products
 
 
-def chosen(ledger: Ledger, entries: list[JSON], name: str = "items") -> list[Chosen]:
+def chosen(ledger: Session, entries: list[JSON], name: str = "items") -> list[Chosen]:
     """The prices and quantities that a new subscription is about, given as parameter `name`."""
     if not entries:
         raise required(name)
@@ -41,7 +41,7 @@ def chosen(ledger: Ledger, entries: list[JSON], name: str = "items") -> list[Cho
     return found
 
 
-def _price(ledger: Ledger, entry: JSON, param: str) -> JSON:
+def _price(ledger: Session, entry: JSON, param: str) -> JSON:
     if entry.get("price_data"):
         price = inline_price(ledger, entry["price_data"])
     elif entry.get("price") or entry.get("plan"):
@@ -60,7 +60,7 @@ def _price(ledger: Ledger, entry: JSON, param: str) -> JSON:
 # ---------------------------------------------------------------------- one change
 
 
-def _change(ledger: Ledger, item: JSON, entry: JSON, param: str) -> None:
+def _change(ledger: Session, item: JSON, entry: JSON, param: str) -> None:
     if "metadata" in entry:
         ledger.change(item, metadata=metadata(item["metadata"], entry["metadata"]))
     if entry.get("price") or entry.get("price_data"):
@@ -71,14 +71,14 @@ def _change(ledger: Ledger, item: JSON, entry: JSON, param: str) -> None:
         ledger.change(item, quantity=entry["quantity"])
 
 
-def _owned(ledger: Ledger, subscription: JSON, item_id: str, param: str) -> JSON:
+def _owned(ledger: Session, subscription: JSON, item_id: str, param: str) -> JSON:
     item = ledger.get("subscription_item", item_id, param)
     if item["subscription"] != subscription["id"]:
         raise missing("subscription_item", item_id, param)
     return item
 
 
-def change_all(ledger: Ledger, subscription: JSON, entries: list[JSON], name: str) -> None:
+def change_all(ledger: Session, subscription: JSON, entries: list[JSON], name: str) -> None:
     """Apply the items of a subscription update, the parameter `name`; one without id is added."""
     for index, entry in enumerate(entries):
         param = f"{name}[{index}]"
@@ -101,16 +101,16 @@ class Before(NamedTuple):
     items: dict[str, JSON]
 
 
-def before_change(ledger: Ledger, subscription: JSON) -> Before:
+def before_change(ledger: Session, subscription: JSON) -> Before:
     """Remember what a change of the subscription is to be measured by."""
     return Before(subscription["status"], _state(ledger, subscription))
 
 
-def _state(ledger: Ledger, subscription: JSON) -> dict[str, JSON]:
+def _state(ledger: Session, subscription: JSON) -> dict[str, JSON]:
     return {i["id"]: dict(i) for i in subscriptions.items_of(ledger, subscription)}
 
 
-def finish(ledger: Ledger, subscription: JSON, before: Before, params: JSON) -> None:
+def finish(ledger: Session, subscription: JSON, before: Before, params: JSON) -> None:
     """Bill a change that was applied, and tell of it."""
     when = prorate(ledger, subscription, before, params)
     invoice = draft_now(ledger, subscription, when)
@@ -126,7 +126,7 @@ LATER, CHANGES, CYCLE = "later", "changes", "cycle"
 """When a change is invoiced: with the next invoice; at once; at once, with a whole new period."""
 
 
-def prorate(ledger: Ledger, subscription: JSON, before: Before, params: JSON) -> str:
+def prorate(ledger: Session, subscription: JSON, before: Before, params: JSON) -> str:
     """Make pending items of what a change leaves unused and adds; return when it is invoiced."""
     left = subscriptions.items_of(ledger, subscription)
     if not left:
@@ -164,7 +164,7 @@ def _interval(item: JSON) -> tuple[str, int]:
     return recurring["interval"], recurring["interval_count"]
 
 
-def _moment(ledger: Ledger, left: list[JSON], params: JSON) -> int:
+def _moment(ledger: Session, left: list[JSON], params: JSON) -> int:
     """The time from which a change counts."""
     moment: int | None = params.get("proration_date")
     if moment is None:
@@ -179,7 +179,7 @@ def _moment(ledger: Ledger, left: list[JSON], params: JSON) -> int:
 
 
 def _shares(
-    ledger: Ledger, subscription: JSON, before: Before, *, restarts: bool
+    ledger: Session, subscription: JSON, before: Before, *, restarts: bool
 ) -> list[tuple[JSON, int]]:
     """The items that a change credits (-1) and charges (1) for the rest of their period."""
     whole = restarts or subscription["status"] == "trialing"  # what is paid for ends with it
@@ -199,7 +199,7 @@ def is_metered(item: JSON) -> bool:
     return bool(item["price"]["recurring"]["usage_type"] == "metered")
 
 
-def _leaving(ledger: Ledger, subscription: JSON, params: JSON) -> list[JSON]:
+def _leaving(ledger: Session, subscription: JSON, params: JSON) -> list[JSON]:
     """Credits for what a subscription that is canceled within its period does not use."""
     end = params.get("cancel_at")
     if not isinstance(end, int):
@@ -219,7 +219,7 @@ def part_of(amount: int, seconds: int, period: int) -> int:
     return (2 * amount * seconds + period) // (2 * period)
 
 
-def share(ledger: Ledger, subscription: JSON, item: JSON, sign: int, moment: int) -> JSON:
+def share(ledger: Session, subscription: JSON, item: JSON, sign: int, moment: int) -> JSON:
     """A pending item for the part of the period that is left at a moment, to the second."""
     start, end = item["current_period_start"], item["current_period_end"]
     tiers = ledger.hidden(ledger.find("price", item["price"]["id"]) or item["price"]).get("tiers")
@@ -249,7 +249,7 @@ def share(ledger: Ledger, subscription: JSON, item: JSON, sign: int, moment: int
     return pending
 
 
-def draft_now(ledger: Ledger, subscription: JSON, when: str) -> JSON | None:
+def draft_now(ledger: Session, subscription: JSON, when: str) -> JSON | None:
     """The draft that a change makes at once, with its lines; None if it waits for the next one."""
     if when == LATER:
         return None
@@ -261,7 +261,7 @@ def draft_now(ledger: Ledger, subscription: JSON, when: str) -> JSON | None:
     return invoice
 
 
-def draft_pending(ledger: Ledger, subscription: JSON) -> JSON:
+def draft_pending(ledger: Session, subscription: JSON) -> JSON:
     """A draft for nothing but what is pending."""
     customer = ledger.get("customer", subscription["customer"])
     return invoices.draft(
@@ -277,7 +277,7 @@ def draft_pending(ledger: Ledger, subscription: JSON) -> JSON:
     )
 
 
-def _collect(ledger: Ledger, subscription: JSON, invoice: JSON) -> None:
+def _collect(ledger: Session, subscription: JSON, invoice: JSON) -> None:
     subscriptions.bind(ledger, subscription, invoice)
     if invoice["collection_method"] == "send_invoice":
         return
@@ -289,14 +289,14 @@ def _collect(ledger: Ledger, subscription: JSON, invoice: JSON) -> None:
 # ---------------------------------------------------------------------- endpoints
 
 
-def _open(ledger: Ledger, subscription_id: str, param: str = "id") -> JSON:
+def _open(ledger: Session, subscription_id: str, param: str = "id") -> JSON:
     subscription = ledger.get("subscription", subscription_id, param)
     if subscription["status"] in ("canceled", "incomplete_expired"):
         raise invalid(CANCELED)
     return subscription
 
 
-def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     subscription = _open(ledger, params["subscription"], "subscription")
     before = before_change(ledger, subscription)
     price = _price(ledger, params, "item")
@@ -307,7 +307,7 @@ def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return item
 
 
-def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     item = ledger.get("subscription_item", ids["id"])
     subscription = _open(ledger, item["subscription"])
     before = before_change(ledger, subscription)
@@ -316,7 +316,7 @@ def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return item
 
 
-def _delete(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _delete(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     item = ledger.get("subscription_item", ids["id"])
     subscription = _open(ledger, item["subscription"])
     before = before_change(ledger, subscription)

@@ -17,7 +17,7 @@ from stripe_alloy.emulator.writes.fields import given, metadata
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 _PLAIN = ("description", "discountable", "metadata", "period", "quantity", "tax_rates")
@@ -26,7 +26,7 @@ _PLAIN = ("description", "discountable", "metadata", "period", "quantity", "tax_
 # ---------------------------------------------------------------------- invoice items
 
 
-def _create_item(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_item(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     invoice = _target(ledger, params)
     owner = params.get("customer") or (invoice and invoice["customer"])
     if not owner:
@@ -39,13 +39,13 @@ def _create_item(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return item
 
 
-def _target(ledger: Ledger, params: JSON) -> JSON | None:
+def _target(ledger: Session, params: JSON) -> JSON | None:
     if not params.get("invoice"):
         return None
     return draft(ledger, params["invoice"], "invoice")
 
 
-def draft(ledger: Ledger, invoice_id: str, param: str = "id") -> JSON:
+def draft(ledger: Session, invoice_id: str, param: str = "id") -> JSON:
     """An invoice that may still be edited."""
     invoice = ledger.get("invoice", invoice_id, param)
     invoices.require(
@@ -54,7 +54,7 @@ def draft(ledger: Ledger, invoice_id: str, param: str = "id") -> JSON:
     return invoice
 
 
-def new_item(ledger: Ledger, customer: str, invoice: JSON | None, params: JSON) -> JSON:
+def new_item(ledger: Session, customer: str, invoice: JSON | None, params: JSON) -> JSON:
     """An invoice item; without an invoice it waits for the next one."""
     priced = _priced(ledger, params, invoice["currency"] if invoice else None)
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN})
@@ -78,7 +78,7 @@ def _parent(subscription: str) -> JSON:
     return {"subscription_details": details, "type": "subscription_details"}
 
 
-def _priced(ledger: Ledger, params: JSON, currency: str | None) -> JSON:
+def _priced(ledger: Session, params: JSON, currency: str | None) -> JSON:
     """Amount, currency and pricing: of a price, of price data, of a unit amount, or as given."""
     quantity = params.get("quantity", 1)
     price = _price_of(ledger, params)
@@ -100,7 +100,7 @@ def _priced(ledger: Ledger, params: JSON, currency: str | None) -> JSON:
     return {"amount": amount, "net_amount": amount, **known, **exact}
 
 
-def _price_of(ledger: Ledger, params: JSON) -> JSON | None:
+def _price_of(ledger: Session, params: JSON) -> JSON | None:
     chosen = (params.get("pricing") or {}).get("price")
     if chosen:
         return ledger.get("price", chosen, "pricing[price]")
@@ -109,7 +109,7 @@ def _price_of(ledger: Ledger, params: JSON) -> JSON | None:
     return None
 
 
-def _update_item(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_item(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     """No event tells of a changed item; the invoice it is on has one."""
     item = ledger.get("invoiceitem", ids["id"])
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN}, item)
@@ -130,7 +130,7 @@ def _prices_anew(params: JSON) -> bool:
     )
 
 
-def _repriced(ledger: Ledger, params: JSON, obj: JSON) -> JSON:
+def _repriced(ledger: Session, params: JSON, obj: JSON) -> JSON:
     priced = _priced(ledger, _with_old(params, obj), obj["currency"])
     if obj["description"]:
         priced.pop("description", None)
@@ -147,7 +147,7 @@ def _with_old(params: JSON, obj: JSON) -> JSON:
     return {**known, **params}
 
 
-def _delete_item(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _delete_item(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     item = ledger.get("invoiceitem", ids["id"])
     if item["invoice"]:
         invoice = draft(ledger, item["invoice"], "invoice")
@@ -158,7 +158,7 @@ def _delete_item(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
     return ledger.remove(item)
 
 
-def _lines_of(ledger: Ledger, invoice: JSON, item_id: str) -> list[JSON]:
+def _lines_of(ledger: Session, invoice: JSON, item_id: str) -> list[JSON]:
     lines = ledger.children("line_item", "parent", invoice["id"])
     return [line for line in lines if _backing(line) == item_id]
 
@@ -169,7 +169,7 @@ def _backing(line: JSON) -> str | None:
     return details["invoice_item"] if details else None
 
 
-def line_of(ledger: Ledger, invoice: JSON, item: JSON) -> JSON:
+def line_of(ledger: Session, invoice: JSON, item: JSON) -> JSON:
     """The line that shows an item on its invoice."""
     parent = (item["parent"] or {}).get("subscription_details") or {}
     subscription = parent.get("subscription")
@@ -182,7 +182,7 @@ def line_of(ledger: Ledger, invoice: JSON, item: JSON) -> JSON:
     return _mirror(ledger, line, item)
 
 
-def _mirror(ledger: Ledger, line: JSON, item: JSON) -> JSON:
+def _mirror(ledger: Session, line: JSON, item: JSON) -> JSON:
     names = ("description", "discountable", "metadata", "period", "pricing", "quantity")
     return ledger.change(
         line,
@@ -193,7 +193,7 @@ def _mirror(ledger: Ledger, line: JSON, item: JSON) -> JSON:
     )
 
 
-def take_pending(ledger: Ledger, invoice: JSON, subscription: str | None) -> None:
+def take_pending(ledger: Session, invoice: JSON, subscription: str | None) -> None:
     """Put the items that wait for an invoice on this one."""
     for item in ledger.children("invoiceitem", "customer", invoice["customer"]):
         parent = (item["parent"] or {}).get("subscription_details") or {}
@@ -207,14 +207,14 @@ def take_pending(ledger: Ledger, invoice: JSON, subscription: str | None) -> Non
 # ---------------------------------------------------------------------- lines
 
 
-def _line(ledger: Ledger, invoice: JSON, line_id: str, param: str) -> JSON:
+def _line(ledger: Session, invoice: JSON, line_id: str, param: str) -> JSON:
     line = ledger.get("line_item", line_id, param)
     if line["invoice"] != invoice["id"]:
         raise missing("line_item", line_id, param)
     return line
 
 
-def _change_line(ledger: Ledger, line: JSON, params: JSON) -> None:
+def _change_line(ledger: Session, line: JSON, params: JSON) -> None:
     fields = given("line_item", {k: v for k, v in params.items() if k in _PLAIN}, line)
     if _prices_anew(params):
         priced = _repriced(ledger, params, line)
@@ -223,7 +223,7 @@ def _change_line(ledger: Ledger, line: JSON, params: JSON) -> None:
     ledger.change(line, **fields)
 
 
-def _update_line(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_line(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     invoice = draft(ledger, ids["id"])
     line = _line(ledger, invoice, ids["line"], "id")
     _change_line(ledger, line, params)
@@ -231,7 +231,7 @@ def _update_line(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return line
 
 
-def _add_lines(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _add_lines(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     invoice = draft(ledger, ids["id"])
     for entry in params["lines"]:
         if entry.get("invoice_item"):
@@ -245,14 +245,14 @@ def _add_lines(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return _lines_changed(ledger, invoice, params)
 
 
-def _update_lines(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_lines(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     invoice = draft(ledger, ids["id"])
     for entry in params["lines"]:
         _change_line(ledger, _line(ledger, invoice, entry["id"], "lines"), entry)
     return _lines_changed(ledger, invoice, params)
 
 
-def _remove_lines(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _remove_lines(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     invoice = draft(ledger, ids["id"])
     for entry in params["lines"]:
         line = _line(ledger, invoice, entry["id"], "lines")
@@ -266,7 +266,7 @@ def _remove_lines(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return _lines_changed(ledger, invoice, params)
 
 
-def _lines_changed(ledger: Ledger, invoice: JSON, params: JSON) -> JSON:
+def _lines_changed(ledger: Session, invoice: JSON, params: JSON) -> JSON:
     if "invoice_metadata" in params:
         merged = metadata(invoice["metadata"], params["invoice_metadata"])
         ledger.change(invoice, metadata=merged)

@@ -14,7 +14,7 @@ from stripe_alloy.emulator.writes.fields import given, update
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 _ACTIONS = ("payment_method_options", "amount_details", "hooks", "payment_details", "transfer_data")
@@ -23,7 +23,7 @@ _ACTIONS = ("payment_method_options", "amount_details", "hooks", "payment_detail
 # ---------------------------------------------------------------------- payment methods
 
 
-def _create_method(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_method(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     kind = params.get("type")
     if not kind:
         raise required("type")
@@ -31,7 +31,7 @@ def _create_method(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return methods.create(ledger, kind, _details(ledger, kind, params), **fields)
 
 
-def _details(ledger: Ledger, kind: str, params: JSON) -> JSON:
+def _details(ledger: Session, kind: str, params: JSON) -> JSON:
     chosen = params.get(kind) or {}
     if kind == "card":
         return methods.token_hash(ledger, chosen)
@@ -42,7 +42,7 @@ def _details(ledger: Ledger, kind: str, params: JSON) -> JSON:
     return {**blank, **{name: value for name, value in chosen.items() if name in blank}}
 
 
-def _update_method(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_method(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     method = ledger.get("payment_method", ids["id"])
     if not method["customer"]:
         raise invalid(
@@ -52,21 +52,21 @@ def _update_method(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON
     return update(ledger, method, params, "payment_method.updated")
 
 
-def _attach(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _attach(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     if not params.get("customer"):
         raise required("customer")
     method = methods.resolve(ledger, ids["id"], "id")
     return methods.attach(ledger, method, params["customer"])
 
 
-def _detach(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _detach(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return methods.detach(ledger, ledger.get("payment_method", ids["id"]))
 
 
 # ---------------------------------------------------------------------- payment intents
 
 
-def _create_intent(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_intent(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     if params["amount"] < 1:
         raise invalid("This value must be greater than or equal to 1.", "amount")
     if params.get("customer"):
@@ -82,7 +82,7 @@ def _create_intent(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return _confirmed(ledger, intent, params) if params.get("confirm") else intent
 
 
-def _confirmed(ledger: Ledger, intent: JSON, params: JSON) -> JSON:
+def _confirmed(ledger: Session, intent: JSON, params: JSON) -> JSON:
     held = params.get("payment_method") or intent["payment_method"]
     if not held:
         raise invalid(
@@ -100,7 +100,7 @@ def _confirmed(ledger: Ledger, intent: JSON, params: JSON) -> JSON:
     return intent
 
 
-def _update_intent(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_intent(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     """There is no payment_intent.updated: nothing tells of these changes."""
     intent = ledger.get("payment_intent", ids["id"])
     _check_update(intent, params)
@@ -120,13 +120,13 @@ def _check_update(intent: JSON, params: JSON) -> None:
         raise payments.unexpected(intent, "update")
 
 
-def _confirm(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _confirm(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     intent = ledger.get("payment_intent", ids["id"])
     ledger.change(intent, **given("payment_intent", params, intent, (*_ACTIONS, "payment_method")))
     return _confirmed(ledger, intent, params)
 
 
-def _capture_intent(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _capture_intent(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     intent = ledger.get("payment_intent", ids["id"])
     if intent["status"] != "requires_capture":
         raise payments.unexpected(intent, "capture")
@@ -135,7 +135,7 @@ def _capture_intent(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSO
     return update(ledger, intent, params, None, _ACTIONS)
 
 
-def _cancel_intent(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _cancel_intent(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     intent = ledger.get("payment_intent", ids["id"])
     return payments.cancel(ledger, intent, params.get("cancellation_reason"))
 
@@ -143,7 +143,7 @@ def _cancel_intent(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON
 # ---------------------------------------------------------------------- charges
 
 
-def _update_charge(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_charge(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     charge = ledger.get("charge", ids["id"])
     if params.get("customer"):
         if charge["customer"]:
@@ -152,7 +152,7 @@ def _update_charge(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON
     return update(ledger, charge, params, "charge.updated")
 
 
-def _capture(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _capture(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     charge = ledger.get("charge", ids["id"])
     return payments.capture(ledger, charge, params.get("amount"))
 

@@ -13,8 +13,8 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import customers, invoices, lines, subscriptions
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
 from stripe_alloy.emulator.routes import Route
-from stripe_alloy.emulator.seeded_random import Dice
-from stripe_alloy.emulator.session import Ledger, listing
+from stripe_alloy.emulator.seeded_random import SeededRandom
+from stripe_alloy.emulator.session import Session, listing
 from stripe_alloy.emulator.writes import items, subscribing
 from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import given
@@ -34,7 +34,7 @@ _FOR_SUBSCRIPTIONS = ("proration_date", "cancel_now", "resume_at")
 """Details that only change a subscription there is."""
 
 
-def _preview(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _preview(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     scratch = _scratch(ledger)
     details = params.get(DETAILS) or {}
     _check(params, details)
@@ -47,10 +47,10 @@ def _preview(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return _shown(ledger, scratch, _of_items(scratch, customer, params), details)
 
 
-def _scratch(ledger: Ledger) -> Ledger:
+def _scratch(ledger: Session) -> Session:
     """A ledger that sees what is stored, and that nobody will flush."""
-    dice = Dice(ledger.store.size() * 1_000_003 + len(ledger.store.previews))
-    return Ledger(ledger.store, ledger.account, dice, ledger.now, ledger.version)
+    dice = SeededRandom(ledger.store.size() * 1_000_003 + len(ledger.store.previews))
+    return Session(ledger.store, ledger.account, dice, ledger.now, ledger.version)
 
 
 def _check(params: JSON, details: JSON) -> None:
@@ -87,7 +87,7 @@ def _check_proration_date(details: JSON) -> None:
         raise invalid(f"`{DETAILS}.proration_date` cannot go with `proration_behavior=none`.", name)
 
 
-def _customer(scratch: Ledger, params: JSON) -> JSON:
+def _customer(scratch: Session, params: JSON) -> JSON:
     """The customer, with what the preview is to take for granted of them; a new one if unnamed."""
     if params.get("customer"):
         customer = scratch.get("customer", params["customer"], "customer")
@@ -99,7 +99,7 @@ def _customer(scratch: Ledger, params: JSON) -> JSON:
     return customer
 
 
-def _add_items(scratch: Ledger, customer: JSON, params: JSON) -> None:
+def _add_items(scratch: Session, customer: JSON, params: JSON) -> None:
     """Let the invoice items of the preview wait for its invoice."""
     for index, entry in enumerate(params.get("invoice_items") or []):
         fields = dict(entry)
@@ -117,7 +117,7 @@ def _add_items(scratch: Ledger, customer: JSON, params: JSON) -> None:
 # ---------------------------------------------------------------------- what is previewed
 
 
-def _of_items(scratch: Ledger, customer: JSON, params: JSON) -> JSON:
+def _of_items(scratch: Session, customer: JSON, params: JSON) -> JSON:
     """An invoice for nothing but invoice items."""
     waiting = scratch.children("invoiceitem", "customer", customer["id"])
     currency = params.get("currency") or waiting[-1]["currency"]
@@ -129,7 +129,7 @@ def _of_items(scratch: Ledger, customer: JSON, params: JSON) -> JSON:
     return invoice
 
 
-def _of_new(scratch: Ledger, customer: JSON, params: JSON, details: JSON) -> JSON:
+def _of_new(scratch: Session, customer: JSON, params: JSON, details: JSON) -> JSON:
     """The first invoice of a new subscription."""
     wanted = {name: value for name, value in details.items() if name != "billing_cycle_anchor"}
     anchor = details.get("billing_cycle_anchor") or {}
@@ -152,7 +152,7 @@ def _need_currency(params: JSON, subscription: JSON) -> None:
         )
 
 
-def _of_change(scratch: Ledger, params: JSON, details: JSON) -> JSON:
+def _of_change(scratch: Session, params: JSON, details: JSON) -> JSON:
     """The invoice that a change of a subscription makes, or the next one."""
     subscription = scratch.get("subscription", params["subscription"], "subscription")
     if params.get("customer", subscription["customer"]) != subscription["customer"]:
@@ -179,7 +179,7 @@ def _of_change(scratch: Ledger, params: JSON, details: JSON) -> JSON:
     return items.draft_now(scratch, subscription, when) or _of_next(scratch, subscription)
 
 
-def _of_end(scratch: Ledger, subscription: JSON, before: items.Before, details: JSON) -> JSON:
+def _of_end(scratch: Session, subscription: JSON, before: items.Before, details: JSON) -> JSON:
     """The last invoice of a subscription that is canceled now."""
     if details.get("proration_behavior") != "none" and before.status != "trialing":
         moment = details.get("proration_date") or scratch.now
@@ -189,7 +189,7 @@ def _of_end(scratch: Ledger, subscription: JSON, before: items.Before, details: 
     return _pending_only(scratch, subscription)
 
 
-def _pending_only(scratch: Ledger, subscription: JSON) -> JSON:
+def _pending_only(scratch: Session, subscription: JSON) -> JSON:
     invoice = items.draft_pending(scratch, subscription)
     take_pending(scratch, invoice, subscription["id"])
     if not scratch.children("line_item", "parent", invoice["id"]):
@@ -197,7 +197,7 @@ def _pending_only(scratch: Ledger, subscription: JSON) -> JSON:
     return invoice
 
 
-def _of_next(scratch: Ledger, subscription: JSON) -> JSON:
+def _of_next(scratch: Session, subscription: JSON) -> JSON:
     """The invoice at the end of the current period."""
     item = subscriptions.items_of(scratch, subscription)[0]
     start, end = item["current_period_start"], item["current_period_end"]
@@ -222,7 +222,7 @@ def _none(subscription: JSON) -> ApiError:
 # ---------------------------------------------------------------------- what is shown
 
 
-def _shown(ledger: Ledger, scratch: Ledger, invoice: JSON, details: JSON) -> JSON:
+def _shown(ledger: Session, scratch: Session, invoice: JSON, details: JSON) -> JSON:
     """The draft as a preview, with an id that no invoice has."""
     lines.total(scratch, invoice)
     found = scratch.children("line_item", "parent", invoice["id"])

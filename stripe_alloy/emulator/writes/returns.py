@@ -13,10 +13,10 @@ from stripe_alloy.emulator.writes.fields import metadata, tell, update
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
-def _refund(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _refund(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     charge = _charge_of(ledger, params)
     amount = params.get("amount")
     if amount is not None and amount < 1:
@@ -29,7 +29,7 @@ def _refund(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return refunds.refund(ledger, charge, amount, **more)
 
 
-def _charge_of(ledger: Ledger, params: JSON) -> JSON:
+def _charge_of(ledger: Session, params: JSON) -> JSON:
     if params.get("charge"):
         return ledger.get("charge", params["charge"], "charge")
     if not params.get("payment_intent"):
@@ -40,18 +40,18 @@ def _charge_of(ledger: Ledger, params: JSON) -> JSON:
     return ledger.get("charge", intent["latest_charge"])
 
 
-def _update_refund(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_refund(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     made = ledger.get("refund", ids["id"])
     update(ledger, made, params, None)
     tell(ledger, made, "refund.updated", "charge.refund.updated")
     return made
 
 
-def _cancel_refund(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _cancel_refund(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return refunds.cancel(ledger, ledger.get("refund", ids["id"]))
 
 
-def _update_dispute(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_dispute(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     dispute = ledger.get("dispute", ids["id"])
     if dispute["status"] not in ("needs_response", "warning_needs_response"):
         if "evidence" in params:
@@ -67,11 +67,11 @@ def _update_dispute(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSO
     return dispute
 
 
-def _close_dispute(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _close_dispute(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return disputes.close(ledger, ledger.get("dispute", ids["id"]))
 
 
-def _pay_out(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _pay_out(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     if params["amount"] < 1:
         raise invalid("Invalid positive integer", "amount", "parameter_invalid_integer")
     named = ("description", "destination", "method", "source_type", "statement_descriptor")
@@ -87,15 +87,15 @@ def _pay_out(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     )
 
 
-def _update_payout(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_payout(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     return update(ledger, ledger.get("payout", ids["id"]), params, "payout.updated")
 
 
-def _cancel_payout(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _cancel_payout(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return payouts.cancel(ledger, ledger.get("payout", ids["id"]))
 
 
-def _reverse_payout(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _reverse_payout(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     payout = ledger.get("payout", ids["id"])
     return payouts.reverse(ledger, payout, metadata({}, params.get("metadata", {})))
 

@@ -18,7 +18,7 @@ from stripe_alloy.emulator.writes.lines import new_item, take_pending
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 
 _SKIP = (
@@ -34,7 +34,7 @@ _SKIP = (
 _CANCELED_TAKES = frozenset({"metadata", "cancellation_details"})
 
 
-def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     customer = ledger.get("customer", params["customer"], "customer")
     method = _method(ledger, customer, params)
     _need_method(ledger, params, method)
@@ -43,7 +43,7 @@ def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return subscription
 
 
-def begin(ledger: Ledger, customer: JSON, params: JSON, name: str = "items") -> JSON:
+def begin(ledger: Session, customer: JSON, params: JSON, name: str = "items") -> JSON:
     """A new subscription, not billed yet; its items are those of the parameter `name`."""
     chosen = items.chosen(ledger, params.get("items", []), name)
     trial_end = _trial(ledger, params)
@@ -63,7 +63,7 @@ def begin(ledger: Ledger, customer: JSON, params: JSON, name: str = "items") -> 
     return subscription
 
 
-def _add_fees(ledger: Ledger, subscription: JSON, params: JSON) -> None:
+def _add_fees(ledger: Session, subscription: JSON, params: JSON) -> None:
     """`add_invoice_items`: each becomes an invoice item, on the subscription's next invoice."""
     for entry in params.get("add_invoice_items") or ():
         fee = {name: value for name, value in entry.items() if name not in ("price", "period")}
@@ -74,7 +74,7 @@ def _add_fees(ledger: Ledger, subscription: JSON, params: JSON) -> None:
         )
 
 
-def _anchor(ledger: Ledger, params: JSON, price: JSON) -> int:
+def _anchor(ledger: Session, params: JSON, price: JSON) -> int:
     """When the first whole period of a new subscription begins."""
     anchor: int = params["billing_cycle_anchor"]
     recurring = price["recurring"]
@@ -88,7 +88,7 @@ def _anchor(ledger: Ledger, params: JSON, price: JSON) -> int:
     return anchor
 
 
-def _trial(ledger: Ledger, params: JSON) -> int | None:
+def _trial(ledger: Session, params: JSON) -> int | None:
     end = params.get("trial_end")
     if end and end != "now":
         if end <= ledger.now:
@@ -99,7 +99,7 @@ def _trial(ledger: Ledger, params: JSON) -> int | None:
     return ledger.now + days * DAY if days else None
 
 
-def _method(ledger: Ledger, customer: JSON, params: JSON) -> JSON | None:
+def _method(ledger: Session, customer: JSON, params: JSON) -> JSON | None:
     held = params.get("default_payment_method")
     if held:
         method = methods.resolve(ledger, held, "default_payment_method")
@@ -109,7 +109,7 @@ def _method(ledger: Ledger, customer: JSON, params: JSON) -> JSON | None:
     return ledger.find("payment_method", methods.default_of(customer))
 
 
-def _need_method(ledger: Ledger, params: JSON, method: JSON | None) -> None:
+def _need_method(ledger: Session, params: JSON, method: JSON | None) -> None:
     behavior = params.get("payment_behavior", "allow_incomplete")
     sends = params.get("collection_method") == "send_invoice"
     trial = _trial(ledger, params)
@@ -126,7 +126,7 @@ def _need_method(ledger: Ledger, params: JSON, method: JSON | None) -> None:
     )
 
 
-def _dates(ledger: Ledger, subscription: JSON, params: JSON) -> None:
+def _dates(ledger: Session, subscription: JSON, params: JSON) -> None:
     if "cancel_at" in params:
         ledger.change(subscription, cancel_at=params["cancel_at"] or None)
     if "cancel_at_period_end" in params:
@@ -136,7 +136,7 @@ def _dates(ledger: Ledger, subscription: JSON, params: JSON) -> None:
         ledger.change(subscription, cancel_at=end, canceled_at=ledger.now if leaving else None)
 
 
-def _first_invoice(ledger: Ledger, subscription: JSON, method: JSON | None, params: JSON) -> None:
+def _first_invoice(ledger: Session, subscription: JSON, method: JSON | None, params: JSON) -> None:
     waits = params.get("payment_behavior") == "default_incomplete" and not subscription["trial_end"]
     if waits:
         ledger.change(subscription, status="incomplete")
@@ -150,7 +150,7 @@ def _first_invoice(ledger: Ledger, subscription: JSON, method: JSON | None, para
         _not_paid(ledger, subscription, invoice, params)
 
 
-def first_draft(ledger: Ledger, subscription: JSON, params: JSON) -> JSON:
+def first_draft(ledger: Session, subscription: JSON, params: JSON) -> JSON:
     """The draft of a new subscription's first invoice, with its lines."""
     invoice = subscriptions.bill(ledger, subscription, "subscription_create")
     if subscription["billing_cycle_anchor"] > ledger.now and not subscription["trial_end"]:
@@ -159,7 +159,7 @@ def first_draft(ledger: Ledger, subscription: JSON, params: JSON) -> JSON:
     return invoice
 
 
-def _bill_part(ledger: Ledger, subscription: JSON, invoice: JSON, params: JSON) -> None:
+def _bill_part(ledger: Session, subscription: JSON, invoice: JSON, params: JSON) -> None:
     """Charge only the time until the billing cycle's anchor; nothing if none is to be prorated."""
     anchor = subscription["billing_cycle_anchor"]
     recurring = subscriptions.items_of(ledger, subscription)[0]["price"]["recurring"]
@@ -171,7 +171,7 @@ def _bill_part(ledger: Ledger, subscription: JSON, invoice: JSON, params: JSON) 
         ledger.change(line, amount=amount, subtotal=amount)
 
 
-def _not_paid(ledger: Ledger, subscription: JSON, invoice: JSON, params: JSON) -> None:
+def _not_paid(ledger: Session, subscription: JSON, invoice: JSON, params: JSON) -> None:
     payment = invoices.payment_of(ledger, invoice)
     if params.get("payment_behavior") == "error_if_incomplete" and payment:
         intent = ledger.get("payment_intent", payment["payment"]["payment_intent"])
@@ -181,7 +181,7 @@ def _not_paid(ledger: Ledger, subscription: JSON, invoice: JSON, params: JSON) -
     subscriptions.set_status(ledger, subscription, "incomplete")
 
 
-def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     subscription = ledger.get("subscription", ids["id"])
     if subscription["status"] == "canceled" and not params.keys() <= _CANCELED_TAKES:
         raise invalid(items.CANCELED)
@@ -195,7 +195,7 @@ def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return subscription
 
 
-def change(ledger: Ledger, subscription: JSON, params: JSON, name: str = "items") -> None:
+def change(ledger: Session, subscription: JSON, params: JSON, name: str = "items") -> None:
     """Apply an update, without billing it; its items are those of the parameter `name`."""
     if params.get("default_payment_method"):
         _method(ledger, ledger.get("customer", subscription["customer"]), params)
@@ -213,7 +213,7 @@ def change(ledger: Ledger, subscription: JSON, params: JSON, name: str = "items"
     items.change_all(ledger, subscription, params.get("items") or [], name)
 
 
-def _retry_trial(ledger: Ledger, subscription: JSON, params: JSON) -> None:
+def _retry_trial(ledger: Session, subscription: JSON, params: JSON) -> None:
     if "trial_end" not in params:
         return
     end = ledger.now if params["trial_end"] == "now" else _trial(ledger, params)
@@ -231,7 +231,7 @@ def _retry_trial(ledger: Ledger, subscription: JSON, params: JSON) -> None:
     ledger.nest(subscription)
 
 
-def _cancel(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _cancel(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     subscription = ledger.get("subscription", ids["id"])
     if subscription["status"] in ("canceled", "incomplete_expired"):
         raise missing("subscription", ids["id"])
@@ -243,7 +243,7 @@ def _cancel(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return subscriptions.cancel(ledger, subscription)
 
 
-def _pause(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _pause(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     subscription = ledger.get("subscription", ids["id"])
     if subscription["status"] not in ("active", "trialing"):
         raise invalid(f"A subscription that is {subscription['status']} cannot be paused.")
@@ -252,7 +252,7 @@ def _pause(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
     return subscription
 
 
-def _resume(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _resume(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     subscription = ledger.get("subscription", ids["id"])
     if subscription["status"] != "paused":
         raise invalid("Only paused subscriptions can be resumed.")

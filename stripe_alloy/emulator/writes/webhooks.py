@@ -14,7 +14,7 @@ from stripe_alloy.emulator.writes.fields import given
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.session import Ledger
+    from stripe_alloy.emulator.session import Session
 
 PATH = "/v1/webhook_endpoints"
 
@@ -37,7 +37,7 @@ def _is_url(text: str) -> bool:
         return False
 
 
-def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
     fields = given(KIND, _checked(params))
     secret = new_secret(ledger.dice)
     hidden = {"secret": secret, "connect": bool(params.get("connect"))}
@@ -45,7 +45,7 @@ def _create(ledger: Ledger, _: Mapping[str, str], params: JSON) -> JSON:
     return {**endpoint, "secret": secret}  # shown this once
 
 
-def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     endpoint = ledger.get(KIND, ids["id"])
     fields = given(KIND, _checked(params), endpoint)
     if "disabled" in params:
@@ -53,7 +53,7 @@ def _update(ledger: Ledger, ids: Mapping[str, str], params: JSON) -> JSON:
     return ledger.change(endpoint, **fields)
 
 
-def _delete(ledger: Ledger, ids: Mapping[str, str], _: JSON) -> JSON:
+def _delete(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return ledger.remove(ledger.get(KIND, ids["id"]))
 
 
