@@ -15,7 +15,7 @@ from pathlib import Path
 from scripts.schemagen.lists import endpoints, reasons, undecided
 from scripts.schemagen.output import VERSION_FILE, differences, generate, versions, write
 from scripts.schemagen.source import Package
-from scripts.schemagen.times import ReviewNeeded, Times
+from scripts.schemagen.times import ReviewedTimes, ReviewNeeded
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = ROOT / "stripe_alloy" / "api" / "schemas"
@@ -43,7 +43,7 @@ def package_folder() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def check(package: Package, times: Times, folder: Path) -> list[str]:
+def check(package: Package, times: ReviewedTimes, folder: Path) -> list[str]:
     """What stands between `folder` and a fresh run, one readable line each; nothing if current."""
     recorded = folder / VERSION_FILE
     if recorded.is_file():
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     package = installed()
     try:
-        times = Times.load(TIMES)
+        times = ReviewedTimes.load(TIMES)
         if not options.check:
             write(SCHEMAS, generate(package, times))
             return 0

@@ -13,7 +13,7 @@ from airbyte_protocol_dataclasses.models import AirbyteLogMessage, AirbyteMessag
 from singer_sdk.singerlib import Message, RecordMessage, StateMessage
 from typing_extensions import override
 
-from source_stripe_alloy.protocol import lean
+from source_stripe_alloy.protocol import drop_none
 from source_stripe_alloy.stream_status import Ledger
 from stripe_alloy.api.errors import one_line, without_secrets
 from tap_stripe_alloy.records.singer_writer import BufferedWriter
@@ -26,7 +26,7 @@ LEVELS = {
 }
 
 
-class _Record(msgspec.Struct, gc=False):
+class _AirbyteRecord(msgspec.Struct, gc=False):
     stream: str
     data: Any
     emitted_at: int
@@ -36,7 +36,7 @@ class _RecordMessage(msgspec.Struct, gc=False):
     """A RECORD message: the protocol's own models would be ten times as slow."""
 
     type: str
-    record: _Record
+    record: _AirbyteRecord
 
 
 class AirbyteWriter(BufferedWriter):
@@ -51,7 +51,7 @@ class AirbyteWriter(BufferedWriter):
         """Write messages of the protocol at once."""
         with self._lock:
             for message in messages:
-                self.put(lean(message))
+                self.put(drop_none(message))
             self.flush()
 
     def fail(self, error: Exception) -> None:
@@ -72,7 +72,7 @@ class AirbyteWriter(BufferedWriter):
     ) -> None:
         with self._lock:
             for message in self.ledger.wrote(stream, len(records)):
-                self.put(lean(message))
+                self.put(drop_none(message))
             super().write_records(stream, records, version)
 
     @override
@@ -80,7 +80,7 @@ class AirbyteWriter(BufferedWriter):
         self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
     ) -> Sequence[msgspec.Struct]:
         at = int(time.time() * 1000)
-        return [_RecordMessage("RECORD", _Record(stream, record, at)) for record in records]
+        return [_RecordMessage("RECORD", _AirbyteRecord(stream, record, at)) for record in records]
 
     @override
     def flush(self) -> None:
@@ -88,7 +88,7 @@ class AirbyteWriter(BufferedWriter):
             super().flush()
 
 
-class Log(logging.Handler):
+class AirbyteLog(logging.Handler):
     """The log, as messages on stdout."""
 
     def __init__(self, writer: AirbyteWriter) -> None:

@@ -23,22 +23,22 @@ from stripe_alloy.api.errors import SettingsError
 
 JSONObject = dict[str, Any]
 
-LEFT_OUT = ("emit_activate_version_messages",)
+OMITTED_SETTINGS = ("emit_activate_version_messages",)
 """Settings for which Airbyte has no use."""
 COMPLETE_IN = "complete_in"
 """In a state: the sync whose full refresh is done with the stream."""
 DOCUMENTATION = "https://docs.stripe.com/keys/restricted-api-keys"
 
 
-def lean(value: Any) -> Any:
+def drop_none(value: Any) -> Any:
     """A message of the protocol as JSON has it: fields that hold nothing are left out.
 
     What a message carries, such as a state or a record, stays as it is.
     """
     if is_dataclass(value):
         held = ((field.name, getattr(value, field.name)) for field in fields(value))
-        return {name: lean(inner) for name, inner in held if inner is not None}
-    return [lean(entry) for entry in value] if isinstance(value, list) else value
+        return {name: drop_none(inner) for name, inner in held if inner is not None}
+    return [drop_none(entry) for entry in value] if isinstance(value, list) else value
 
 
 def specification(settings: Mapping[str, Any]) -> ConnectorSpecification:
@@ -46,7 +46,7 @@ def specification(settings: Mapping[str, Any]) -> ConnectorSpecification:
     properties = {
         name: _field(declared, order)
         for order, (name, declared) in enumerate(settings["properties"].items())
-        if name not in LEFT_OUT
+        if name not in OMITTED_SETTINGS
     }
     return ConnectorSpecification(
         connectionSpecification={
@@ -92,7 +92,7 @@ def stream_of(entry: Mapping[str, Any]) -> AirbyteStream:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ConfiguredStream:
     """A stream of a configured catalog."""
 
     name: str
@@ -101,11 +101,11 @@ class Chosen:
     """Number of the sync, the same in each of its attempts."""
 
 
-def chosen_in(configured: Any, known: Iterable[str]) -> list[Chosen]:
+def parse_catalog(configured: Any, known: Iterable[str]) -> list[ConfiguredStream]:
     """The streams of a configured catalog; raises `SettingsError` on what cannot be one."""
     try:
         found = [
-            Chosen(
+            ConfiguredStream(
                 entry["stream"]["name"],
                 SyncMode(entry["sync_mode"]) is SyncMode.incremental,
                 entry.get("sync_id"),
@@ -122,7 +122,7 @@ def chosen_in(configured: Any, known: Iterable[str]) -> list[Chosen]:
     return found
 
 
-def select(catalog: Mapping[str, Any], chosen: Sequence[Chosen]) -> JSONObject:
+def select(catalog: Mapping[str, Any], chosen: Sequence[ConfiguredStream]) -> JSONObject:
     """A Singer catalog in which just the chosen streams are selected, whole."""
     names = {stream.name for stream in chosen}
     return {"streams": [_marked(entry, names) for entry in catalog["streams"]]}
@@ -171,7 +171,7 @@ def bookmarks_in(states: Any) -> dict[str, JSONObject]:
 
 
 @dataclass(frozen=True)
-class Start:
+class ResumePoint:
     """Where a read begins."""
 
     bookmarks: dict[str, JSONObject]
@@ -179,7 +179,9 @@ class Start:
     """Streams that an earlier attempt of the same sync has read to the end."""
 
 
-def start_of(chosen: Sequence[Chosen], given: Mapping[str, JSONObject]) -> Start:
+def resume_point(
+    chosen: Sequence[ConfiguredStream], given: Mapping[str, JSONObject]
+) -> ResumePoint:
     """What to go on from: a full refresh only from its own earlier attempt.
 
     What was listed in an earlier sync is listed again; one that was cut short is gone on with.
@@ -195,7 +197,7 @@ def start_of(chosen: Sequence[Chosen], given: Mapping[str, JSONObject]) -> Start
             done.append(stream.name)
         if state:
             bookmarks[stream.name] = state
-    return Start(bookmarks, done)
+    return ResumePoint(bookmarks, done)
 
 
 def _is_listed(state: Mapping[str, Any]) -> bool:

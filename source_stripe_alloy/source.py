@@ -17,14 +17,14 @@ from airbyte_protocol_dataclasses.models import (
     Type,
 )
 
-from source_stripe_alloy.airbyte_writer import AirbyteWriter, Log
+from source_stripe_alloy.airbyte_writer import AirbyteLog, AirbyteWriter
 from source_stripe_alloy.protocol import (
-    LEFT_OUT,
+    OMITTED_SETTINGS,
     bookmarks_in,
-    chosen_in,
+    parse_catalog,
+    resume_point,
     select,
     specification,
-    start_of,
     stream_of,
 )
 from source_stripe_alloy.stream_status import Ledger
@@ -90,8 +90,8 @@ def discover(config: str) -> None:
 def read(config: str, catalog: str, state: str | None) -> None:
     """Read the streams of a catalog, from a state on."""
     with _telling() as writer:
-        chosen = chosen_in(read_object(catalog, "--catalog"), BY_NAME)
-        start = start_of(chosen, bookmarks_in(read_json(state, "--state") if state else []))
+        chosen = parse_catalog(read_object(catalog, "--catalog"), BY_NAME)
+        start = resume_point(chosen, bookmarks_in(read_json(state, "--state") if state else []))
         ledger = writer.ledger = Ledger(chosen)
         discovered = _tap(config, writer).catalog_dict
         left = [stream for stream in chosen if stream.name not in start.done]
@@ -117,7 +117,7 @@ def read(config: str, catalog: str, state: str | None) -> None:
 def _telling() -> Iterator[AirbyteWriter]:
     """What goes wrong is told as a trace, for each stream that it cuts short as well."""
     writer = AirbyteWriter(Ledger())
-    log = Log(writer)
+    log = AirbyteLog(writer)
     log.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[log], force=True)
     log_discreetly()
@@ -136,7 +136,7 @@ def _telling() -> Iterator[AirbyteWriter]:
 
 
 def _tap(file: str, writer: AirbyteWriter, **given: Any) -> TapStripeAlloy:
-    config = read_object(file, "--config") | dict.fromkeys(LEFT_OUT, False)
+    config = read_object(file, "--config") | dict.fromkeys(OMITTED_SETTINGS, False)
     return TapStripeAlloy(config=config, message_writer=writer, **given)
 
 

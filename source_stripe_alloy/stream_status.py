@@ -19,7 +19,7 @@ from airbyte_protocol_dataclasses.models import (
     Type,
 )
 
-from source_stripe_alloy.protocol import COMPLETE_IN, Chosen, JSONObject, state_of
+from source_stripe_alloy.protocol import COMPLETE_IN, ConfiguredStream, JSONObject, state_of
 from stripe_alloy.api.errors import (
     AccountAccessError,
     AccountsRefused,
@@ -48,7 +48,7 @@ class Ledger:
     """The streams of one read."""
 
     def __init__(
-        self, chosen: Iterable[Chosen] = (), *, clock: Callable[[], float] = time.time
+        self, chosen: Iterable[ConfiguredStream] = (), *, clock: Callable[[], float] = time.time
     ) -> None:
         self._chosen = {stream.name: stream for stream in chosen}
         self._clock = clock

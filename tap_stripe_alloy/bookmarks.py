@@ -240,9 +240,9 @@ class Bookmark:
         if before:
             self._state[AGAIN]["before"] = before
 
-    def in_second_listing(self) -> SecondListing:
+    def in_second_listing(self) -> SecondListingBookmark:
         """The same bookmark as the listing sees it that is done once more."""
-        return SecondListing(
+        return SecondListingBookmark(
             self._state, stream=self._stream, replication_key=self._replication_key
         )
 
@@ -301,7 +301,7 @@ class Bookmark:
         )
 
 
-class SecondListing(Bookmark):
+class SecondListingBookmark(Bookmark):
     """A bookmark whose list is read once more: what of that is left takes the backfill's place."""
 
     @property

@@ -34,7 +34,7 @@ _EVENT = "evt_"
 State = dict[str, Any]
 
 
-class Origin:
+class StateOwner:
     """Compares where a state comes from with what the key reads."""
 
     def __init__(self, settings: Settings, transport: StripeClient) -> None:

@@ -19,7 +19,7 @@ from stripe_alloy.api.object_types import ObjectType
 from stripe_alloy.api.schemas import nested_lists
 from stripe_alloy.record_columns import ADDED
 from stripe_alloy.stream_maps import transformed
-from tap_stripe_alloy.records.conversion import Record, surprises
+from tap_stripe_alloy.records.conversion import Record, schema_violations
 from tap_stripe_alloy.records.stream_schemas import stream_schema, with_nulls
 from tap_stripe_alloy.records.tombstones import Tombstone, let_through
 from tap_stripe_alloy.row_settings import Shape, digest_of_maps, key_for
@@ -270,7 +270,9 @@ class StripeStream(Stream):
         looked_at = records if self._inspected < at_least else records[:1]
         looked_at = [record for record in looked_at if not isinstance(record, Tombstone)]
         self._inspected += len(looked_at)
-        for found in (f for record in looked_at for f in surprises(record, self._documented)):
+        for found in (
+            f for record in looked_at for f in schema_violations(record, self._documented)
+        ):
             if found not in self._warned:
                 self._warned.add(found)
                 self.logger.warning(

@@ -35,7 +35,7 @@ from tap_stripe_alloy.records.table_versions import TableVersion
 from tap_stripe_alloy.row_settings import Shape, key_changed, name_of, reasons
 from tap_stripe_alloy.scheduler import AddSource, Batch, Scheduler, Source, Step
 from tap_stripe_alloy.settings import ALL_ACCOUNTS
-from tap_stripe_alloy.state_owner import KEY, OWN, Origin
+from tap_stripe_alloy.state_owner import KEY, OWN, StateOwner
 from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Sync:
         self._reading: list[Source] = []
         self._outputs: list[tuple[str | None, StreamPartition]] = []
         self._versions = {stream.name: TableVersion(stream.stream_state) for stream in streams}
-        self._origin = Origin(settings, transport)
+        self._origin = StateOwner(settings, transport)
         self._run = SyncCallbacks(self._refused, self._stale, self._relist, self._listed)
         self._relists = settings.relist_days > 0
         self._mailbox: InboxReader | None = None

@@ -11,7 +11,7 @@ from typing import IO, Any
 from stripe_alloy.configs import merged
 from stripe_alloy.singer_main import log_discreetly, run
 from target_stripe_alloy.json_lines import encoded, lines_in, rewrite_lines
-from target_stripe_alloy.rejects import Origin, Sorted
+from target_stripe_alloy.rejects import RecordOrigin, Sorted
 from target_stripe_alloy.target import TargetStripeAlloy
 
 _logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def _replay(configs: Sequence[str], path: Path) -> int:
     target = TargetStripeAlloy(config={**config, "rejects": str(path)})
     again: dict[int, Mapping[str, Any]] = {}
 
-    def collect(origin: Origin, line: Mapping[str, Any]) -> None:
+    def collect(origin: RecordOrigin, line: Mapping[str, Any]) -> None:
         if origin.place is not None:
             again[origin.place] = {k: v for k, v in line.items() if k != "record"}
 

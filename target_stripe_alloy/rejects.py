@@ -13,13 +13,12 @@ import msgspec
 from stripe_alloy.api.errors import StripeError, without_secrets
 from target_stripe_alloy.plan.plan_types import Decision
 from target_stripe_alloy.resources import BY_STREAM
+from target_stripe_alloy.write.journal import RecordPosition
 
 OF_ANOTHER_JOURNAL = (
     "of a run that this journal does not know, so nobody can tell whether newer records were "
     "written since: replay them with that run's journal, or let the tap send their records again"
 )
-Position = tuple[int, int]
-"""(run, number) of a record: the order in which records came."""
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _NAMES = frozenset({"stream", "key_properties", "verdict", "reason", "record"})
@@ -27,7 +26,7 @@ _NAMES = frozenset({"stream", "key_properties", "verdict", "reason", "record"})
 
 
 @dataclass(frozen=True)
-class Origin:
+class RecordOrigin:
     """Where a record comes from."""
 
     source: str = ""
@@ -35,7 +34,7 @@ class Origin:
     key_properties: tuple[str, ...] = ("id",)
     whole: bool = True
     """Whether its metadata came whole."""
-    position: Position = (0, 0)
+    position: RecordPosition = (0, 0)
     place: int | None = None
     """Of a record that is replayed, its place in the file."""
 
@@ -48,7 +47,7 @@ class RejectContext(msgspec.Struct, frozen=True):
     id_mode: str = ""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class RejectedRecord(msgspec.Struct, frozen=True):
     """A line of a rejects file, as far as a replay needs it; `record` is as mapped."""
 
     stream: str
@@ -58,7 +57,7 @@ class Entry(msgspec.Struct, frozen=True):
     mode: str
     id_mode: str
     whole: bool
-    position: Position
+    position: RecordPosition
     record: dict[str, Any]
 
     @property
@@ -71,7 +70,7 @@ class Entry(msgspec.Struct, frozen=True):
 class Sorted:
     """The lines of a file: what can be replayed in a context, and why the others cannot."""
 
-    entries: dict[int, Entry] = field(default_factory=dict)
+    entries: dict[int, RejectedRecord] = field(default_factory=dict)
     """By their place in the file."""
     refused: dict[str, int] = field(default_factory=dict)
     """Reason → number of lines."""
@@ -83,7 +82,7 @@ def reject_line(
     decision: Decision,
     record: Mapping[str, Any],
     error: StripeError | None,
-    origin: Origin,
+    origin: RecordOrigin,
     context: RejectContext,
 ) -> dict[str, Any]:
     """Return the line for a record that was not written."""
@@ -117,19 +116,19 @@ def sort_lines(
     for place, line in enumerate(lines):
         entry = _entry_of(line)
         why = entry if isinstance(entry, str) else _misfit(entry.context, context)
-        if isinstance(entry, Entry) and not why and not knows_run(entry.position[0]):
+        if isinstance(entry, RejectedRecord) and not why and not knows_run(entry.position[0]):
             why = OF_ANOTHER_JOURNAL
         if why:
             found.refused[why] = found.refused.get(why, 0) + 1
-        elif isinstance(entry, Entry):
+        elif isinstance(entry, RejectedRecord):
             found.entries[place] = entry
     return found
 
 
-def _entry_of(line: bytes) -> Entry | str:
+def _entry_of(line: bytes) -> RejectedRecord | str:
     try:
         older = _decode(line)
-        entry = msgspec.convert(older, Entry)
+        entry = msgspec.convert(older, RejectedRecord)
     except msgspec.ValidationError:
         if isinstance(older, dict) and older.keys() >= _NAMES and "account" not in older:
             return (

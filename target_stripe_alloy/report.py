@@ -20,10 +20,10 @@ from target_stripe_alloy.plan.plan_types import (
     REJECTED,
     UNCHANGED,
     VERDICTS,
-    Change,
     Decision,
+    FieldChange,
 )
-from target_stripe_alloy.rejects import Origin, RejectContext, reject_line
+from target_stripe_alloy.rejects import RecordOrigin, RejectContext, reject_line
 from target_stripe_alloy.write import invoice_preview as preview
 
 _logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Report:
         dry_run: bool,
         summary: str | None = None,
         context: Callable[[], RejectContext] | None = None,
-        collect: Callable[[Origin, Mapping[str, Any]], None] | None = None,
+        collect: Callable[[RecordOrigin, Mapping[str, Any]], None] | None = None,
     ) -> None:
         """`collect` takes the lines of a replay, whose records are in the file already."""
         for path, setting in ((rejects, "rejects"), (plan, "plan"), (summary, "summary")):
@@ -86,7 +86,7 @@ class Report:
         record: Mapping[str, Any],
         error: StripeError | None = None,
         *,
-        origin: Origin | None = None,
+        origin: RecordOrigin | None = None,
     ) -> None:
         """Count a record, and write it down where somebody must look at it."""
         verdict = decision.verdict
@@ -101,7 +101,7 @@ class Report:
             self._plan.add(_planned(stream, key, decision))
         if verdict in (REJECTED, BLOCKED, CONFLICT):
             if not self._dry_run:
-                self._reject(stream, key, decision, record, error, origin or Origin())
+                self._reject(stream, key, decision, record, error, origin or RecordOrigin())
             self._tell(stream, key, decision, told, logging.WARNING)
         elif verdict != UNCHANGED and self._dry_run:
             self._tell(stream, key, decision, told, logging.INFO)
@@ -126,7 +126,7 @@ class Report:
         decision: Decision,
         record: Mapping[str, Any],
         error: StripeError | None,
-        origin: Origin,
+        origin: RecordOrigin,
     ) -> None:
         context = self._context() if self._context else RejectContext()
         line = reject_line(stream, key, decision, record, error, origin, context)
@@ -227,7 +227,7 @@ def _matched(decision: Decision) -> str:
     return f" ({matched['object']}, by {matched['by']})"
 
 
-def _line(change: Change) -> str:
+def _line(change: FieldChange) -> str:
     if change.before is None:
         return f"+ {change.field}: {_shown(change.after)}"
     if change.after is None:

@@ -40,7 +40,13 @@ from target_stripe_alloy.messages import (
     stream_of,
 )
 from target_stripe_alloy.plan.record_keys import RecordKey, UnusableKey
-from target_stripe_alloy.rejects import Entry, Origin, RejectContext, Sorted, sort_lines
+from target_stripe_alloy.rejects import (
+    RecordOrigin,
+    RejectContext,
+    RejectedRecord,
+    Sorted,
+    sort_lines,
+)
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.sdk_features import SETTINGS, WORKS, check_inherited
@@ -85,7 +91,7 @@ class TargetStripeAlloy(Plugin, Target):
     exit_code: ClassVar[int] = 0
     """Of the last run that went through."""
 
-    collect: Callable[[Origin, Mapping[str, Any]], None] | None = None
+    collect: Callable[[RecordOrigin, Mapping[str, Any]], None] | None = None
     """Takes what is rejected, in place of the file."""
 
     def __init__(self, **named: Any) -> None:
@@ -384,13 +390,13 @@ class TargetStripeAlloy(Plugin, Target):
         self.process_endofpipe()
         return found
 
-    def _kind_of(self, entry: Entry) -> IncomingStream:
+    def _kind_of(self, entry: RejectedRecord) -> IncomingStream:
         match = self.settings.policy.match_by.get(entry.stream, ())
         keys = RecordKey(entry.id_mode, entry.key_properties, match)
         resource = BY_STREAM[entry.stream]
         return IncomingStream(resource, keys, whole=entry.whole, source=entry.source)
 
-    def _replay_record(self, kind: IncomingStream, place: int, entry: Entry) -> None:
+    def _replay_record(self, kind: IncomingStream, place: int, entry: RejectedRecord) -> None:
         self.report.read(entry.stream)
         engine, record, why = self.engine, entry.record, "it has no key"
         try:

@@ -19,9 +19,9 @@ from singer_sdk.singerlib import Schema
 from scripts import generate_schemas
 from scripts.schemagen.lists import endpoints, undecided
 from scripts.schemagen.output import differences, generate, write
-from scripts.schemagen.schema import Builder, Seen
+from scripts.schemagen.schema import Builder, SeenFields
 from scripts.schemagen.source import Package
-from scripts.schemagen.times import ReviewNeeded, Times
+from scripts.schemagen.times import ReviewedTimes, ReviewNeeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,11 +59,11 @@ def nodes(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from nodes(child)
 
 
-def fake(body: str, *, times: tuple[str, ...] = (), seen: Seen | None = None) -> Builder:
+def fake(body: str, *, times: tuple[str, ...] = (), seen: SeenFields | None = None) -> Builder:
     """A builder for a class `Fake` with the given body."""
     source = textwrap.dedent(HEADER) + textwrap.indent(textwrap.dedent(body), "    ")
     klass = Package({"stripe._fake": source}.__getitem__).klass("stripe._fake.Fake")
-    return Builder(klass, times, seen or Seen())
+    return Builder(klass, times, seen or SeenFields())
 
 
 def properties(body: str, *, times: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -77,12 +77,12 @@ def package() -> Package:
 
 
 @pytest.fixture(scope="module")
-def times() -> Times:
-    return Times.load(generate_schemas.TIMES)
+def times() -> ReviewedTimes:
+    return ReviewedTimes.load(generate_schemas.TIMES)
 
 
 @pytest.fixture(scope="module")
-def files(package: Package, times: Times) -> dict[str, str]:
+def files(package: Package, times: ReviewedTimes) -> dict[str, str]:
     return generate(package, times)
 
 
@@ -348,7 +348,7 @@ def test_cycle_is_cut() -> None:
 def test_inherited_fields_count() -> None:
     source = "class Base:\n    id: str\nclass Fake(Base):\n    name: str\n"
     klass = Package({"stripe._fake": source}.__getitem__).klass("stripe._fake.Fake")
-    assert list(Builder(klass, (), Seen()).build()["properties"]) == ["id", "name"]
+    assert list(Builder(klass, (), SeenFields()).build()["properties"]) == ["id", "name"]
 
 
 def test_class_variables_are_no_fields() -> None:
@@ -375,8 +375,8 @@ def test_members_of_a_union_that_disagree_are_refused() -> None:
 # The reviewed list of times
 
 
-def integers(body: str) -> Seen:
-    seen = Seen()
+def integers(body: str) -> SeenFields:
+    seen = SeenFields()
     fake(body, seen=seen).build()
     return seen
 
@@ -385,41 +385,41 @@ def integers(body: str) -> Seen:
 def test_integer_with_the_name_of_a_time_must_be_reviewed(name: str) -> None:
     seen = integers(f"{name}: Optional[int]")
     with pytest.raises(ReviewNeeded, match=rf"Fake\.{name}: .*`times`.*`not_times`"):
-        Times(frozenset(), frozenset()).check(seen.integers)
+        ReviewedTimes(frozenset(), frozenset()).check(seen.integers)
 
 
 def test_integer_with_the_docstring_of_a_time_must_be_reviewed() -> None:
     seen = integers('moment: int\n"""\nMeasured in seconds since the Unix epoch.\n"""')
     with pytest.raises(ReviewNeeded, match="Measured in seconds since the Unix epoch"):
-        Times(frozenset(), frozenset()).check(seen.integers)
+        ReviewedTimes(frozenset(), frozenset()).check(seen.integers)
 
 
 def test_integers_in_a_list_must_be_reviewed() -> None:
     seen = integers("paid_at: List[int]")
     with pytest.raises(ReviewNeeded, match=r"Fake\.paid_at"):
-        Times(frozenset(), frozenset()).check(seen.integers)
+        ReviewedTimes(frozenset(), frozenset()).check(seen.integers)
 
 
 def test_harmless_integer_needs_no_review() -> None:
-    Times(frozenset(), frozenset()).check(integers("amount: int").integers)
+    ReviewedTimes(frozenset(), frozenset()).check(integers("amount: int").integers)
 
 
 @pytest.mark.parametrize("where", ["times", "not_times"])
 def test_reviewed_integer_passes(where: str) -> None:
     lists = {"times": frozenset[str](), "not_times": frozenset[str]()}
     lists[where] = frozenset({"Fake.created"})
-    Times(**lists).check(integers("created: int").integers)
+    ReviewedTimes(**lists).check(integers("created: int").integers)
 
 
 def test_stale_entry_is_refused() -> None:
     with pytest.raises(ReviewNeeded, match=r"Fake\.gone_at: .*remove it"):
-        Times(frozenset({"Fake.gone_at"}), frozenset()).check({})
+        ReviewedTimes(frozenset({"Fake.gone_at"}), frozenset()).check({})
 
 
 def test_entry_in_both_lists_is_refused() -> None:
     both = frozenset({"Fake.created"})
     with pytest.raises(ReviewNeeded, match="in both lists"):
-        Times(both, both).check(integers("created: int").integers)
+        ReviewedTimes(both, both).check(integers("created: int").integers)
 
 
 def test_listed_time_becomes_a_date_time() -> None:

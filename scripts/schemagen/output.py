@@ -8,16 +8,17 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from scripts.schemagen.catalog import CUT, INCLUDED, SHALLOW
-from scripts.schemagen.schema import Builder, Schema, Seen
+from scripts.schemagen.schema import Builder, SeenFields
 from scripts.schemagen.times import ReviewNeeded
 from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.schemas import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from scripts.schemagen.source import Klass, Package
-    from scripts.schemagen.times import Times
+    from scripts.schemagen.times import ReviewedTimes
 
 # What json.dumps spreads over four lines; inside a JSON string no line break can match.
 NULLABLE = re.compile(r'\[\n\s+("\w+"),\n\s+"null"\n\s+\]')
@@ -25,14 +26,14 @@ VERSION_FILE = "_version.json"
 Files = dict[str, str]
 
 
-def generate(package: Package, times: Times) -> Files:
+def generate(package: Package, times: ReviewedTimes) -> Files:
     """Every file's text by its path inside the schemas' folder.
 
     Raises ReviewNeeded if the list of times, or the catalog, does not fit the package.
     """
     kinds = sorted(OBJECT_TYPES, key=lambda kind: kind.name)
     roots = {kind.name: package.klass(kind.source) for kind in kinds}
-    seen = Seen()
+    seen = SeenFields()
     built = {stream: _stream(klass, times, seen) for stream, klass in roots.items()}
     files = {f"{stream}.json": _text(schema) for stream, (schema, _) in built.items()}
     objects, inside = _objects(roots, times, seen)
@@ -75,7 +76,7 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
         path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _stream(klass: Klass, times: Times, seen: Seen) -> tuple[Schema, dict[str, Any]]:
+def _stream(klass: Klass, times: ReviewedTimes, seen: SeenFields) -> tuple[Schema, dict[str, Any]]:
     builder = Builder(klass, times.times, seen)
     schema = builder.build()
     schema["properties"].pop("deleted", None)  # the tap adds one to every stream
@@ -83,7 +84,7 @@ def _stream(klass: Klass, times: Times, seen: Seen) -> tuple[Schema, dict[str, A
 
 
 def _objects(
-    roots: Mapping[str, Klass], times: Times, seen: Seen
+    roots: Mapping[str, Klass], times: ReviewedTimes, seen: SeenFields
 ) -> tuple[Files, dict[str, dict[str, Any]]]:
     """For all that an expandable field of a stream can hold and that is no stream's row.
 
@@ -96,7 +97,7 @@ def _objects(
     return files, {name: dict(sorted(each.expandable.items())) for name, each in builders.items()}
 
 
-def _check_catalog(seen: Seen) -> None:
+def _check_catalog(seen: SeenFields) -> None:
     classes = {label.rpartition(".")[0] for label in seen.labels}
     stale = sorted((CUT | INCLUDED | SHALLOW) - seen.labels - classes)
     if stale:

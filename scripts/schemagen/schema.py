@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.schemagen.annotations import Type, parse
 from scripts.schemagen.catalog import CUT, INCLUDED, SHALLOW
+from stripe_alloy.api.schemas import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from scripts.schemagen.source import Field, Klass
 
-Schema = dict[str, Any]
-Path = tuple[str, ...]
+SchemaPath = tuple[str, ...]
 # Without bounds targets must expect more: DuckDB's HUGEINT, a DOUBLE in Parquet.
 INT64 = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
 MAX_LEVELS = 4  # docs.stripe.com/api/expanding_objects: "a maximum depth of four levels"
 
 
 @dataclass
-class Seen:
+class SeenFields:
     """What building came across: the labels in use, the integers, the expandable classes."""
 
     labels: set[str] = field(default_factory=set)
@@ -38,7 +38,7 @@ class Builder:
     way: paths as Stripe's `expand` parameter writes them, and what can stand there.
     """
 
-    def __init__(self, root: Klass, times: Collection[str], seen: Seen) -> None:
+    def __init__(self, root: Klass, times: Collection[str], seen: SeenFields) -> None:
         self.expandable: dict[str, dict[str, Any]] = {}
         self._root = root
         self._times = times
@@ -52,7 +52,7 @@ class Builder:
             schema["properties"]["id"]["type"] = "string"
         return schema
 
-    def _object(self, classes: Sequence[Klass], path: Path | None) -> Schema:
+    def _object(self, classes: Sequence[Klass], path: SchemaPath | None) -> Schema:
         """The fields of all `classes` in one object: a union says which of them a value may be."""
         self._above.extend(classes)
         shapes = [self._properties(klass, path) for klass in classes]
@@ -60,7 +60,7 @@ class Builder:
         properties = reduce(merge_properties, shapes)
         return {"type": "object", "properties": properties} if properties else {"type": "object"}
 
-    def _properties(self, klass: Klass, path: Path | None) -> Schema:
+    def _properties(self, klass: Klass, path: SchemaPath | None) -> Schema:
         # `deleted` marks what is left of a deleted object, never a live one inside another.
         wires = [wire for wire in klass.fields if wire != "deleted" or klass is self._root]
         return {
@@ -68,7 +68,7 @@ class Builder:
             for wire in _ordered(wires)
         }
 
-    def _field(self, klass: Klass, entry: Field, path: Path | None) -> Schema:
+    def _field(self, klass: Klass, entry: Field, path: SchemaPath | None) -> Schema:
         declared = parse(entry.annotation, klass)
         self._seen.labels.add(entry.label)
         self._note_expandable(declared, entry, path)
@@ -82,7 +82,7 @@ class Builder:
         inside = klass.label in SHALLOW and klass is not self._root
         return entry.label in CUT or (inside and declared.kind in {"object", "list"})
 
-    def _value(self, declared: Type, entry: Field, path: Path | None) -> Schema:
+    def _value(self, declared: Type, entry: Field, path: SchemaPath | None) -> Schema:
         if declared.kind == "object" and any(klass in self._above for klass in declared.classes):
             schema: Schema = {"type": "object"}
         elif declared.kind == "object":
@@ -93,7 +93,9 @@ class Builder:
             schema = self._scalar(declared, entry)
         return _nullable(schema) if declared.nullable else schema
 
-    def _container(self, declared: Type, item: Type, entry: Field, path: Path | None) -> Schema:
+    def _container(
+        self, declared: Type, item: Type, entry: Field, path: SchemaPath | None
+    ) -> Schema:
         if declared.kind == "map":  # what lies under a key of the user's cannot be expanded
             return {"type": "object", "additionalProperties": self._map_value(item, entry)}
         if declared.kind == "array":
@@ -113,7 +115,7 @@ class Builder:
         kind = "string" if declared.kind == "expandable" else declared.kind
         return {"type": kind}
 
-    def _note_expandable(self, declared: Type, entry: Field, path: Path | None) -> None:
+    def _note_expandable(self, declared: Type, entry: Field, path: SchemaPath | None) -> None:
         if path is None or len(path) > MAX_LEVELS:
             return
         held = declared.item or declared

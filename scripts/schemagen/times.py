@@ -27,14 +27,14 @@ class ReviewNeeded(Exception):
 
 
 @dataclass(frozen=True)
-class Times:
+class ReviewedTimes:
     """The reviewed list: labels of integers that are Unix seconds, and of those that seem so."""
 
     times: frozenset[str]
     not_times: frozenset[str]
 
     @classmethod
-    def load(cls, path: Path) -> Times:
+    def load(cls, path: Path) -> ReviewedTimes:
         """Read `{"times": [...], "not_times": [...]}`."""
         lists = json.loads(path.read_text(encoding="utf-8"))
         return cls(frozenset(lists["times"]), frozenset(lists["not_times"]))

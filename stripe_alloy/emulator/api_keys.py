@@ -11,7 +11,7 @@ from stripe_alloy.emulator.resources import STREAMS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.resources import Resource
+    from stripe_alloy.emulator.resources import EmulatedType
 
 LEVELS = {"none": 0, "read": 1, "write": 2}
 
@@ -48,7 +48,7 @@ class Keys:
                 raise bad_key(key)
         return key
 
-    def allow(self, key: str, resource: Resource, access: str, account: str) -> None:
+    def allow(self, key: str, resource: EmulatedType, access: str, account: str) -> None:
         """Raise Stripe's 403 unless the key may do this."""
         permissions = self._keys.get(key)
         if permissions is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.clock import Clock
     from stripe_alloy.emulator.seeded_random import SeededRandom
     from stripe_alloy.emulator.store import Store
-    from stripe_alloy.emulator.webhook_endpoints import Endpoint
+    from stripe_alloy.emulator.webhook_endpoints import WebhookEndpoint
 
 RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before each further try: Stripe's own go up to three days."""
@@ -91,7 +91,7 @@ class Webhooks:
 
     # ------------------------------------------------------------------ what there is to tell
 
-    def listening(self, account: str) -> list[Endpoint]:
+    def listening(self, account: str) -> list[WebhookEndpoint]:
         """The endpoints that might get an account's events."""
         return endpoints.found_in(self._store, self._platform, account)
 
@@ -104,7 +104,7 @@ class Webhooks:
                     body = endpoint.body(account, event, snapshot, self._version)
                     self._put(event["id"], endpoint, body)
 
-    def _put(self, event: str, endpoint: Endpoint, body: bytes) -> None:
+    def _put(self, event: str, endpoint: WebhookEndpoint, body: bytes) -> None:
         with self._work_there:
             number, at = next(self._numbers), self._soon()
             to = endpoint.account, endpoint.shown["id"]
@@ -215,7 +215,7 @@ class Webhooks:
                 self._work_there.wait(wait)
         return None
 
-    def _try(self, caller: Caller, delivery: _Delivery, endpoint: Endpoint) -> None:
+    def _try(self, caller: Caller, delivery: _Delivery, endpoint: WebhookEndpoint) -> None:
         now = self._clock()
         headers = {**_HEADERS, "Stripe-Signature": endpoint.signature(delivery.body, now)}
         status = caller.post(endpoint.shown["url"], delivery.body, headers)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.deliveries import Webhooks
     from stripe_alloy.emulator.http_messages import Request
-    from stripe_alloy.emulator.store import Found
+    from stripe_alloy.emulator.store import StoredObject
 
 
 API_KEY = "sk_test_emulator"
@@ -233,7 +233,7 @@ class Emulator:
         """How many of these objects there are."""
         return len(self._rows(name, account, everything))
 
-    def _rows(self, name: str, account: str | None, everything: bool) -> list[Found]:
+    def _rows(self, name: str, account: str | None, everything: bool) -> list[StoredObject]:
         kind = named(name).object
         owner = account or self.account_id
         if everything:

@@ -67,7 +67,7 @@ class Request:
     request_id: str
 
 
-class Log:
+class RequestLog:
     """The requests that were answered, oldest first."""
 
     def __init__(self) -> None:

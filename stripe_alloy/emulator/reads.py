@@ -15,7 +15,7 @@ from stripe_alloy.emulator.session import listing
 from stripe_alloy.emulator.store import DELETED, Query
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.resources import Resource
+    from stripe_alloy.emulator.resources import EmulatedType
     from stripe_alloy.emulator.routes import ReadHandler
 
 
@@ -36,14 +36,14 @@ def fetch(reading: Reading, kind: str, object_id: str, account: str | None = Non
     return _encode(expander.expand(_decode(found.body), paths))
 
 
-def _lister(resource: Resource) -> ReadHandler:
+def _lister(resource: EmulatedType) -> ReadHandler:
     def answer(reading: Reading) -> bytes:
         return reading.lists.page(resource.object, reading.params, reading.path, {})
 
     return answer
 
 
-def _getter(resource: Resource) -> ReadHandler:
+def _getter(resource: EmulatedType) -> ReadHandler:
     def answer(reading: Reading) -> bytes:
         return fetch(reading, resource.object, reading.ids["id"])
 

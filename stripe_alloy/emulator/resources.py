@@ -49,7 +49,7 @@ class Nested:
 
 
 @dataclass(frozen=True)
-class Resource:
+class EmulatedType:
     """One kind of object."""
 
     object: str
@@ -71,9 +71,9 @@ class Resource:
         return self.label or self.object
 
 
-def _of(kind: ObjectType, permission: str, **more: Any) -> Resource:
+def _of(kind: ObjectType, permission: str, **more: Any) -> EmulatedType:
     """What is declared of an object type, and what the emulator adds."""
-    return Resource(
+    return EmulatedType(
         kind.object_name,
         kind.path,
         kind.id_prefix,
@@ -138,7 +138,7 @@ _RESOURCES = (
         listed=False,
         children_first=True,
     ),
-    Resource(
+    EmulatedType(
         "invoiceitem",
         "/v1/invoiceitems",
         "ii_",
@@ -146,7 +146,7 @@ _RESOURCES = (
         "invoice",
         columns=_paths(customer="customer", invoice="invoice", test_clock="test_clock"),
     ),
-    Resource(
+    EmulatedType(
         "invoice_payment",
         "/v1/invoice_payments",
         "inpay_",
@@ -220,8 +220,8 @@ _RESOURCES = (
         label="balance transaction",
         columns=_paths(source="source", type="type", currency="currency", payout="_payout"),
     ),
-    Resource("account", "/v1/accounts", "acct_", "Account", "accounts_kyc_basic"),
-    Resource(
+    EmulatedType("account", "/v1/accounts", "acct_", "Account", "accounts_kyc_basic"),
+    EmulatedType(
         "tax_id",
         "/v1/customers/{customer}/tax_ids",
         "txi_",
@@ -230,9 +230,9 @@ _RESOURCES = (
         columns=_same("customer"),
         listed=False,
     ),
-    Resource("coupon", "/v1/coupons", "", "Coupon", "coupon"),
-    Resource("webhook_endpoint", "/v1/webhook_endpoints", "we_", "WebhookEndpoint", "webhook"),
-    Resource(
+    EmulatedType("coupon", "/v1/coupons", "", "Coupon", "coupon"),
+    EmulatedType("webhook_endpoint", "/v1/webhook_endpoints", "we_", "WebhookEndpoint", "webhook"),
+    EmulatedType(
         "test_helpers.test_clock",
         "/v1/test_helpers/test_clocks",
         "clock_",
@@ -240,14 +240,14 @@ _RESOURCES = (
         "test_clock",
         label="test clock",
     ),
-    Resource("discount", "", "di_", "", "customer", columns=_same("customer"), listed=False),
+    EmulatedType("discount", "", "di_", "", "customer", columns=_same("customer"), listed=False),
 )
 
-RESOURCES: Mapping[str, Resource] = MappingProxyType({r.object: r for r in _RESOURCES})
+RESOURCES: Mapping[str, EmulatedType] = MappingProxyType({r.object: r for r in _RESOURCES})
 STREAMS: Mapping[str, str] = MappingProxyType({r.stream: r.object for r in _RESOURCES if r.stream})
 COLUMNS: tuple[str, ...] = tuple(sorted({name for r in _RESOURCES for name in r.columns}))
 
 
-def named(name: str) -> Resource:
+def named(name: str) -> EmulatedType:
     """A resource by its object's name, or by its stream's."""
     return RESOURCES[STREAMS.get(name, name)]

@@ -19,7 +19,7 @@ from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
 from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
 from stripe_alloy.emulator.faults import DEFORMING, Fault, deform, first
 from stripe_alloy.emulator.form import nest, pairs
-from stripe_alloy.emulator.http_messages import HttpRequest, HttpResponse, Log
+from stripe_alloy.emulator.http_messages import HttpRequest, HttpResponse, RequestLog
 from stripe_alloy.emulator.idempotency import Answers, Stored, digest
 from stripe_alloy.emulator.listing import Lists
 from stripe_alloy.emulator.resources import RESOURCES
@@ -108,7 +108,7 @@ class Service:
     """Whether keys of live mode have objects of their own; webhooks are those of test mode."""
 
     def __post_init__(self) -> None:
-        self.log = Log()
+        self.log = RequestLog()
         self.answers = Answers(self.store)
         self.webhooks = Webhooks(
             self.store, self.clock, self.dice, self.platform, self.version, self.webhook_retries

@@ -20,10 +20,10 @@ from stripe_alloy.emulator.store import DELETED, LISTED, UNLISTED, Query, Store
 from stripe_alloy.emulator.templates import build
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.resources import Resource
+    from stripe_alloy.emulator.resources import EmulatedType
     from stripe_alloy.emulator.seeded_random import SeededRandom
 
-Key = tuple[str, str]
+ObjectKey = tuple[str, str]
 PayoutOf = Callable[[str, int, int, str], "str | None"]
 
 PAGE_INSIDE = 10  # entries of a list inside an object
@@ -57,11 +57,11 @@ class Session:
         self.told: list[tuple[JSON, JSON]] | None = None  # events with their objects, for webhooks
         self.shape_since: str | None = None
         self._fresh = alone
-        self._objects: dict[Key, JSON] = {}
-        self._hidden: dict[Key, JSON] = {}
-        self._before: dict[Key, JSON] = {}
-        self._dirty: dict[Key, int] = {}  # when it was made
-        self._gone: set[Key] = set()
+        self._objects: dict[ObjectKey, JSON] = {}
+        self._hidden: dict[ObjectKey, JSON] = {}
+        self._before: dict[ObjectKey, JSON] = {}
+        self._dirty: dict[ObjectKey, int] = {}  # when it was made
+        self._gone: set[ObjectKey] = set()
         self._children: dict[tuple[str, str, str], list[str]] = {}
         self._written: list[tuple[object, ...]] = []
 
@@ -127,7 +127,7 @@ class Session:
         self._index(obj, RESOURCES[kind])
         return obj
 
-    def _index(self, obj: JSON, resource: Resource) -> None:
+    def _index(self, obj: JSON, resource: EmulatedType) -> None:
         for column in _PARENTS & resource.columns.keys():
             value = _at(obj, column, resource.object)
             if value:
@@ -245,7 +245,7 @@ class Session:
         for held in (self._before, self._gone, self._children):
             held.clear()
 
-    def _rendered(self, key: Key, obj: JSON, created: int) -> tuple[object, ...]:
+    def _rendered(self, key: ObjectKey, obj: JSON, created: int) -> tuple[object, ...]:
         if key in self._gone:
             tombstone = {"id": obj["id"], "object": obj["object"], "deleted": True}
             return self._row(tombstone, created, DELETED, _encode(tombstone).decode())
@@ -288,7 +288,7 @@ def listing(rows: list[JSON], url: str, size: int = PAGE_INSIDE) -> JSON:
     return {"object": "list", "data": rows[:size], "has_more": len(rows) > size, "url": url}
 
 
-def _key(obj: JSON) -> Key:
+def _key(obj: JSON) -> ObjectKey:
     return obj["object"], obj["id"]
 
 

@@ -50,7 +50,7 @@ _PUT = (
 )
 
 
-class Found(NamedTuple):
+class StoredObject(NamedTuple):
     """A stored object."""
 
     id: str
@@ -136,7 +136,7 @@ class Store:
             (account, kind, object_id),
         )
 
-    def get(self, account: str, kind: str, object_id: str) -> Found | None:
+    def get(self, account: str, kind: str, object_id: str) -> StoredObject | None:
         """An object by its id."""
         with self.lock:
             row = self._db.execute(
@@ -144,9 +144,9 @@ class Store:
                 "WHERE account = ? AND object = ? AND id = ?",
                 (account, kind, object_id),
             ).fetchone()
-        return Found(*row) if row else None
+        return StoredObject(*row) if row else None
 
-    def page(self, query: Query) -> tuple[list[Found], bool]:
+    def page(self, query: Query) -> tuple[list[StoredObject], bool]:
         """A page of a list, and whether more follows in the direction of travel."""
         backwards = query.before is not None
         rows = self.select(query, flip=backwards)
@@ -154,7 +154,7 @@ class Store:
         rows = rows[: query.limit]
         return (rows[::-1] if backwards else rows), more
 
-    def select(self, query: Query, *, flip: bool = False) -> list[Found]:
+    def select(self, query: Query, *, flip: bool = False) -> list[StoredObject]:
         """The rows of a query, one more than its limit."""
         clauses = ["account = ?", "object = ?"]
         values: list[object] = [query.account, query.kind]
@@ -174,7 +174,7 @@ class Store:
             )
             if query.limit is not None:
                 statement += f" LIMIT {query.limit + 1}"
-            return [Found(*row) for row in self._db.execute(statement, values)]
+            return [StoredObject(*row) for row in self._db.execute(statement, values)]
 
     def _place(self, query: Query, object_id: str) -> tuple[int, int]:
         found = self.get(query.account, query.kind, object_id)

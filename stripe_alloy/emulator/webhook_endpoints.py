@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-class Endpoint(NamedTuple):
+class WebhookEndpoint(NamedTuple):
     """Where events are delivered to."""
 
     account: str  # that made it
@@ -60,19 +60,19 @@ class Endpoint(NamedTuple):
         return ",".join([f"t={int(now)}", *(f"v1={signature}" for signature in made)])
 
 
-def found_in(store: Store, *accounts: str) -> list[Endpoint]:
+def found_in(store: Store, *accounts: str) -> list[WebhookEndpoint]:
     """The endpoints that these accounts made."""
     return [
-        Endpoint(account, _decode(row.body), _decode(row.extra or "{}"))
+        WebhookEndpoint(account, _decode(row.body), _decode(row.extra or "{}"))
         for account in dict.fromkeys(accounts)
         for row in store.select(Query(account, KIND))
     ]
 
 
-def find(store: Store, account: str, endpoint_id: str) -> Endpoint | None:
+def find(store: Store, account: str, endpoint_id: str) -> WebhookEndpoint | None:
     """An endpoint as it is now."""
     row = store.get(account, KIND, endpoint_id)
-    return row and Endpoint(account, _decode(row.body), _decode(row.extra or "{}"))
+    return row and WebhookEndpoint(account, _decode(row.body), _decode(row.extra or "{}"))
 
 
 def new_secret(dice: SeededRandom) -> str:

@@ -12,14 +12,14 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.database import MOST
 from stripe_alloy.webhooks.coverage import ALIVE
-from stripe_alloy.webhooks.inbox import Inbox, InboxError, UnstorableEvent
+from stripe_alloy.webhooks.inbox import EventRow, Inbox, InboxError, UnstorableEvent
 from stripe_alloy.webhooks.rate_limited_log import Complaints
 from stripe_alloy.webhooks.signing_secrets import SigningSecret
 
@@ -40,8 +40,6 @@ _REQUEST_BYTES = 2_048
 _MAX_NAMES = 10_000
 _NAMES_A_LINE = 20
 
-Row = Mapping[str, Any]
-
 
 class NoRoom(Exception):
     """As many bytes wait as may wait."""
@@ -55,9 +53,9 @@ class Room:
         self._taken = 0
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Place]:
+    def place(self) -> Iterator[Reservation]:
         """Room for one request, which grows with its body, until the block ends."""
-        place = Place(self)
+        place = Reservation(self)
         try:
             yield place
         finally:
@@ -70,7 +68,7 @@ class Room:
         self._taken += size
 
 
-class Place:
+class Reservation:
     """The room of one request."""
 
     def __init__(self, room: Room) -> None:
@@ -138,8 +136,8 @@ class Writer:
         self._endpoints: dict[str, str] = {}
         self.names = Names()
         self._complaints = Complaints()
-        self._waiting: OrderedDict[_Kept, Row] = OrderedDict()
-        self._failed_row: Row | None = None
+        self._waiting: OrderedDict[_Kept, EventRow] = OrderedDict()
+        self._failed_row: EventRow | None = None
         self._failure: str | None = None
         self._interrupted = False
         self._stopping = False
@@ -192,7 +190,7 @@ class Writer:
         """Note that an event was turned away: this time does not count as covered."""
         self._interrupted = True
 
-    async def keep(self, row: Row) -> None:
+    async def keep(self, row: EventRow) -> None:
         """Write an event; on the disk on return.
 
         Raises `UnstorableEvent` if it is at fault, `InboxError` if it must be sent again.
@@ -250,8 +248,8 @@ class Writer:
             else:
                 kept.set_result(None)
 
-    def _batch(self) -> list[tuple[_Kept, Row]]:
-        batch: list[tuple[_Kept, Row]] = []
+    def _batch(self) -> list[tuple[_Kept, EventRow]]:
+        batch: list[tuple[_Kept, EventRow]] = []
         size = 0
         while self._waiting and len(batch) < MOST and size < BATCH_BYTES:
             batch.append(self._waiting.popitem(last=False))
@@ -287,7 +285,7 @@ class Writer:
         self._failed_row = None
         return True
 
-    def _fails(self, error: AlloyError, row: Row | None = None) -> None:
+    def _fails(self, error: AlloyError, row: EventRow | None = None) -> None:
         self._failure = str(error)
         self._failed_row = self._failed_row or row
         self._interrupted = True

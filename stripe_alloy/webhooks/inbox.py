@@ -193,10 +193,10 @@ class _Known:
         return found
 
 
-Row = Mapping[str, Any]
+EventRow = Mapping[str, Any]
 
 
-class Entry(NamedTuple):
+class InboxEvent(NamedTuple):
     """An event of the inbox."""
 
     seq: int
@@ -297,7 +297,7 @@ class Inbox:
 
     # ------------------------------------------------------------------ what comes in
 
-    def deliver_each(self, rows: Sequence[Row]) -> list[InboxError | None]:
+    def deliver_each(self, rows: Sequence[EventRow]) -> list[InboxError | None]:
         """Keep events, each that can be kept; why not, for each.
 
         One that the database refuses does not keep out the others of its batch.
@@ -313,13 +313,13 @@ class Inbox:
             return [error] * len(rows)
         return [None] * len(rows)
 
-    def deliver(self, rows: Sequence[Row]) -> None:
+    def deliver(self, rows: Sequence[EventRow]) -> None:
         """Keep events that Stripe delivered, and that it does deliver; on the disk on return.
 
         Raises `UnstorableEvent` if one of them is at fault, `InboxError` if the database is.
         """
         with self._transaction() as connection:
-            known, owned = _Known(connection), list[Row]()
+            known, owned = _Known(connection), list[EventRow]()
             for row in rows:
                 account = row["account"] or known.account_of.get(row["endpoint"], "")
                 owned.append({**row, "account": account})
@@ -327,7 +327,7 @@ class Inbox:
             self._note_first(connection, rows)
 
     @staticmethod
-    def _note_first(connection: sa.Connection, rows: Sequence[Row]) -> None:
+    def _note_first(connection: sa.Connection, rows: Sequence[EventRow]) -> None:
         """Note that endpoints do deliver, own events, which name no account, or connected ones."""
         firsts = {}
         for row in reversed(rows):
@@ -347,7 +347,7 @@ class Inbox:
                 )
 
     @staticmethod
-    def _keep(connection: sa.Connection, known: _Known, rows: Sequence[Row]) -> None:
+    def _keep(connection: sa.Connection, known: _Known, rows: Sequence[EventRow]) -> None:
         """Keep rows; one whose account was not known is kept anew once it is."""
         if not rows:
             return
@@ -604,7 +604,7 @@ class Inbox:
         upto: int,
         place: PageCursor | None,
         limit: int = MOST,
-    ) -> list[Entry]:
+    ) -> list[InboxEvent]:
         """Events numbered in (after, upto], or created from `since` on; newest first."""
         wanted = EventRange(after, since, upto)
         return self.page_and_more(whose, wanted, place=place, limit=limit)[0]
@@ -617,7 +617,7 @@ class Inbox:
         place: PageCursor | None,
         limit: int = MOST,
         most_bytes: int = PAGE_BYTES,
-    ) -> tuple[list[Entry], bool]:
+    ) -> tuple[list[InboxEvent], bool]:
         """A page, newest first, and whether there may be more after it.
 
         It has `limit` events at most, and `most_bytes` of bodies, but one event at least.
@@ -640,12 +640,12 @@ class Inbox:
             chosen = {seq: created for seq, created, _ in rows[:fitting]}
             bodies = sa.select(columns.seq, columns.body).where(columns.seq.in_(chosen))
             found = {seq: body for seq, body in connection.execute(bodies) if body is not None}
-        entries = [Entry(seq, at, found[seq]) for seq, at in chosen.items() if seq in found]
+        entries = [InboxEvent(seq, at, found[seq]) for seq, at in chosen.items() if seq in found]
         return entries, bool(entries) and (len(rows) == limit or fitting < len(rows))
 
-    def all_of(self, whose: AccountScope, wanted: EventRange) -> list[Entry]:
+    def all_of(self, whose: AccountScope, wanted: EventRange) -> list[InboxEvent]:
         """All events of a range, newest first."""
-        found: list[Entry] = []
+        found: list[InboxEvent] = []
         more = True
         while more:
             place = (found[-1].created, found[-1].seq) if found else None

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.webhooks import inbox as inboxes
-from stripe_alloy.webhooks.event_writer import MAX_WAITING_BYTES, NoRoom, Place, Room, Writer
+from stripe_alloy.webhooks.event_writer import MAX_WAITING_BYTES, NoRoom, Reservation, Room, Writer
 from stripe_alloy.webhooks.inbox import Inbox, UnstorableEvent
 from stripe_alloy.webhooks.rate_limited_log import Complaints
 from stripe_alloy.webhooks.signature import TOLERANCE, SignatureVerificationError, verify
@@ -106,7 +106,7 @@ class Receiver:
             return self._refuse(503, str(error))
         return PlainTextResponse("kept")
 
-    async def _body(self, request: Request, place: Place) -> bytes | None:
+    async def _body(self, request: Request, place: Reservation) -> bytes | None:
         """The body, or None if it is too large; raises `NoRoom`."""
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body:

@@ -31,7 +31,7 @@ EVERY = "*"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _NAME_NOTE = "receiver="
 
-Endpoint = dict[str, Any]
+RegisteredEndpoint = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ def register(transport: StripeClient, wanted: DesiredEndpoint, secret_file: Path
     return done
 
 
-def _is_mine(endpoint: Endpoint, wanted: DesiredEndpoint, stored: Collection[str]) -> bool:
+def _is_mine(
+    endpoint: RegisteredEndpoint, wanted: DesiredEndpoint, stored: Collection[str]
+) -> bool:
     """Whether this receiver registered it; one without a name it did if it has the secret."""
     metadata = endpoint["metadata"]
     if endpoint["url"] != wanted.url or metadata.get(MARK) != wanted.scope:
@@ -126,7 +128,7 @@ def _is_mine(endpoint: Endpoint, wanted: DesiredEndpoint, stored: Collection[str
     return bool(name == wanted.name if name else endpoint["id"] in stored)
 
 
-def _update(transport: StripeClient, endpoint: Endpoint, wanted: DesiredEndpoint) -> str:
+def _update(transport: StripeClient, endpoint: RegisteredEndpoint, wanted: DesiredEndpoint) -> str:
     same = sorted(endpoint["enabled_events"]) == sorted(wanted.events)
     named = endpoint["metadata"].get(NAME_MARK) == wanted.name
     if same and named and endpoint["status"] == "enabled":
@@ -148,9 +150,9 @@ def _create(transport: StripeClient, wanted: DesiredEndpoint, secret_file: Path)
     return f"{endpoint['id']} created"
 
 
-def _post(transport: StripeClient, path: str, params: Params) -> Endpoint:
+def _post(transport: StripeClient, path: str, params: Params) -> RegisteredEndpoint:
     key = f"alloy-listen-{uuid.uuid4().hex}"
-    found: Endpoint = transport.request("POST", path, params, idempotency_key=key).body
+    found: RegisteredEndpoint = transport.request("POST", path, params, idempotency_key=key).body
     return found
 
 

@@ -11,8 +11,9 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 from stripe_alloy.api.events import EVENT, OVERLAP, SAME_TIME, Event, Key, key_of
 from stripe_alloy.api.json_types import JSON
@@ -57,13 +58,23 @@ class Span:
     """Ids of events that bring back only what we wrote ourselves."""
 
 
+class Action(str, Enum):
+    """What to do about an object that changed."""
+
+    EMIT = "emit"
+    """The event's snapshot is the object as it is."""
+    RETRIEVE = "retrieve"
+    TOMBSTONE = "tombstone"
+    """It no longer exists."""
+
+
 @dataclass(frozen=True)
-class Change:
+class DetectedChange:
     """What to do about one object that changed at `at` (Unix seconds)."""
 
     key: Key
     at: int
-    do: Literal["use", "retrieve", "bury"]
+    action: Action
     snapshot: JSON
     gone: bool = False
     """Whether the newest events say that it no longer exists."""
@@ -97,7 +108,7 @@ class ChangeDetector:
     _written: dict[Key, int] = field(default_factory=dict)
     """When we last wrote objects ourselves, as long as nothing else is known to have happened."""
 
-    def take(self, span: Span) -> Iterator[Change]:
+    def take(self, span: Span) -> Iterator[DetectedChange]:
         """Yield what the events tell."""
         self._overtaken.update(span.overtaken)
         self._own.update(span.own)
@@ -106,7 +117,7 @@ class ChangeDetector:
         oldest = self.newest - OVERLAP
         self.ids = {event_id: at for event_id, at in self.ids.items() if at[0] >= oldest}
 
-    def _second(self, at: int, events: Iterable[Event]) -> Iterator[Change]:
+    def _second(self, at: int, events: Iterable[Event]) -> Iterator[DetectedChange]:
         by_key: dict[Key, list[Event]] = {}
         for event in events:
             self._note(event, at)
@@ -130,28 +141,29 @@ class ChangeDetector:
         if not self.taken(EVENT, event):
             self.fresh.append(event)
 
-    def _tell(self, key: Key, at: int, group: Sequence[Event]) -> Iterator[Change]:
+    def _tell(self, key: Key, at: int, group: Sequence[Event]) -> Iterator[DetectedChange]:
         if all(event["id"] in self._own for event in group):
             self._written.setdefault(key, at)
             return
         self._told.add(key)
         if key in self._written:  # we wrote it after something else: what is there now counts
             snapshot = group[0]["data"]["object"]
-            yield Change(key, self._written[key], "retrieve", snapshot)
+            yield DetectedChange(key, self._written[key], Action.RETRIEVE, snapshot)
         else:
             yield self._decide(key, at, group)
 
-    def _decide(self, key: Key, at: int, group: Sequence[Event]) -> Change:
+    def _decide(self, key: Key, at: int, group: Sequence[Event]) -> DetectedChange:
         event, route = group[0], self.routes[key[0]]
         snapshot = event["data"]["object"]
         late = key in self._overtaken
         alone = len(group) == 1 and not late
         gone = any(route.deletes(one) for one in group)
         if (alone and gone) or any(route.deletes_for_good(one) for one in group):
-            return Change(key, at, "bury", snapshot)
+            return DetectedChange(key, at, Action.TOMBSTONE, snapshot)
         whole = not any(truncated_list(snapshot, path) for path in route.nested)
         usable = alone and route.trusted and whole and event["api_version"] == self.api_version
-        return Change(key, at, "use" if usable else "retrieve", snapshot, gone, late)
+        action = Action.EMIT if usable else Action.RETRIEVE
+        return DetectedChange(key, at, action, snapshot, gone, late)
 
     def _note_children(self, key: Key, event: Event) -> None:
         """Remember the children that an event names: a removed one has no event of its own."""

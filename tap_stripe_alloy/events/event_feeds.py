@@ -135,7 +135,7 @@ class StripeFeed:
 
 
 @dataclass(frozen=True)
-class Position:
+class ReadPosition:
     """How far a kind of object was read."""
 
     seq: int | None
@@ -147,10 +147,10 @@ class Position:
     seen: Collection[str] = ()
     """Ids of events that were taken from elsewhere, in the overlap."""
 
-    def behind(self, other: Position) -> Position:
+    def behind(self, other: ReadPosition) -> ReadPosition:
         """What both have read."""
         seqs = (self.seq, other.seq)
-        return Position(
+        return ReadPosition(
             None if None in seqs else min(seq for seq in seqs if seq is not None),
             min(self.since, other.since),
             max(self.complete_from, other.complete_from),
@@ -167,7 +167,7 @@ class InboxFeed:
         whose: AccountScope,
         *,
         account: str | None,
-        positions: Mapping[str, Position],
+        positions: Mapping[str, ReadPosition],
         taker: EventConsumer,
         own: SelfWriteFilter,
     ) -> None:

@@ -20,7 +20,13 @@ from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.requests import GetRequest
 from stripe_alloy.api.responses import OneObject
-from tap_stripe_alloy.events.change_detection import Change, ChangeDetector, ObjectPolicy, Span
+from tap_stripe_alloy.events.change_detection import (
+    Action,
+    ChangeDetector,
+    DetectedChange,
+    ObjectPolicy,
+    Span,
+)
 from tap_stripe_alloy.events.event_feeds import (
     EventConsumer,
     Feed,
@@ -164,7 +170,7 @@ class EventReader:
         records = self._as_events(self._walk.fresh)
         gets: list[Get] = []
         for change in changes:
-            if change.do == "retrieve":
+            if change.action is Action.RETRIEVE:
                 gets.append(self._retrieve(self._dated(change)))
             else:
                 records += self._told(change)
@@ -186,14 +192,14 @@ class EventReader:
             for pair in self._concerned(EVENT, event["created"], copy.deepcopy(event))
         ]
 
-    def _dated(self, change: Change) -> Change:
+    def _dated(self, change: DetectedChange) -> DetectedChange:
         """A change that a newer row may have come before, no older than that row."""
         if not change.late:
             return change
         given = max(self._since[id(output)] for output in self._by_object[change.key[0]])
         return dataclasses.replace(change, at=max(change.at, given))
 
-    def _retrieve(self, change: Change) -> Get:
+    def _retrieve(self, change: DetectedChange) -> Get:
         root = self._by_object[change.key[0]][0].stream.root
         request = GetRequest(
             item_path(root.object_type.path, change.key[1]),
@@ -204,7 +210,7 @@ class EventReader:
         )
         return Get(request, partial(self._retrieved, change), partial(self._not_retrieved, change))
 
-    def _retrieved(self, change: Change, answer: Response) -> Iterator[Step]:
+    def _retrieved(self, change: DetectedChange, answer: Response) -> Iterator[Step]:
         root = self._by_object[change.key[0]][0].stream.root
         if answer.body.get("deleted"):
             yield from self._emit(change, [])
@@ -216,12 +222,12 @@ class EventReader:
             partial(self._lists_not_read, change),
         )
 
-    def _lists_not_read(self, change: Change, error: StripeError) -> Iterable[Step]:
+    def _lists_not_read(self, change: DetectedChange, error: StripeError) -> Iterable[Step]:
         if not isinstance(error, MissingPermissionError):
             raise error
         return self._not_retrieved(change, error)
 
-    def _not_retrieved(self, change: Change, error: StripeError) -> Iterator[Step]:
+    def _not_retrieved(self, change: DetectedChange, error: StripeError) -> Iterator[Step]:
         if isinstance(error, MissingPermissionError) and error.of_endpoint:
             self._deny(change.key[0], error)
             self._open -= 1
@@ -240,23 +246,23 @@ class EventReader:
             self._denied.add(object_name)
             self._run.refused(self._by_object[object_name], error)
 
-    def _emit(self, change: Change, objects: Sequence[JSON]) -> Iterator[Step]:
+    def _emit(self, change: DetectedChange, objects: Sequence[JSON]) -> Iterator[Step]:
         if objects:
-            found = Change(change.key, change.at, "use", objects[0])
+            found = DetectedChange(change.key, change.at, Action.EMIT, objects[0])
         else:
-            found = Change(change.key, change.at, "bury", change.snapshot)
+            found = DetectedChange(change.key, change.at, Action.TOMBSTONE, change.snapshot)
         self._open -= 1
         yield Batch(group_by_partition(self._told(found)), no_op)
         yield from self._end()
 
-    def _told(self, change: Change) -> PartitionRecords:
+    def _told(self, change: DetectedChange) -> PartitionRecords:
         """Return the records of a change; of a deleted object, its tombstone."""
         object_name, source_id = change.key
         if self._by_object[object_name][0].stream.root.without_clocks and is_on_test_clock(
             change.snapshot
         ):
             return []
-        if change.do != "bury":
+        if change.action is not Action.TOMBSTONE:
             rows = self._concerned(object_name, change.at, change.snapshot)
             return [*rows, *self._left_children(change)]
         return [
@@ -274,14 +280,14 @@ class EventReader:
             return True  # what its number says is new, however late it came
         return at >= self._since[id(output)] - OVERLAP
 
-    def _left_children(self, change: Change) -> Iterator[tuple[StreamPartition, JSON]]:
+    def _left_children(self, change: DetectedChange) -> Iterator[tuple[StreamPartition, JSON]]:
         """Tombstones of what a parent's events name and the parent no longer has."""
         former = self._walk.former_children.get(change.key, set())
         for output in self._by_object[change.key[0]]:
             field = output.stream.object_type.parent_field
             if not former or not field or not self._concerns(output, change.at):
                 continue
-            if change.do == "bury":
+            if change.action is Action.TOMBSTONE:
                 current = set()
             elif truncated_list(change.snapshot, [field]):
                 continue

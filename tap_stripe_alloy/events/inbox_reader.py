@@ -14,7 +14,7 @@ from tap_stripe_alloy.events.event_feeds import (
     EventConsumer,
     Feed,
     InboxFeed,
-    Position,
+    ReadPosition,
     SelfWriteFilter,
 )
 from tap_stripe_alloy.records.partitions import StreamPartition
@@ -148,13 +148,13 @@ class InboxReader:
         begun = bookmark.listed or bookmark.backfill
         return (bookmark.changes_from if begun else int(self._inbox.clock()) - OVERLAP) - OVERLAP
 
-    def _positions(self, outputs: Iterable[StreamPartition]) -> Mapping[str, Position]:
+    def _positions(self, outputs: Iterable[StreamPartition]) -> Mapping[str, ReadPosition]:
         """By kind of object; of its streams the one that is behind counts."""
-        found: dict[str, Position] = {}
+        found: dict[str, ReadPosition] = {}
         for output in outputs:
             kind, bookmark = output.stream.root.object_type.object_name, output.bookmark
             known = self._known(bookmark)
-            mine = Position(
+            mine = ReadPosition(
                 known["seq"] if known else None,
                 bookmark.since,
                 known["from"] if known else bookmark.since,

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 STAMPS = frozenset({("updated",)})
 """Fields that move with every change, whoever makes it."""
 
-Path = tuple[str, ...]
+FieldPath = tuple[str, ...]
 
 
-class Journal(Protocol):
+class WriteJournal(Protocol):
     """Where the target's writes are looked up."""
 
     def by_idempotency_key(self, keys: Sequence[str]) -> dict[str, LoggedWrite]:
@@ -31,7 +31,7 @@ class Journal(Protocol):
 class OwnWrites:
     """Finds the events that bring nothing but what the target wrote."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: WriteJournal) -> None:
         self._journal = journal
 
     def __call__(self, events: Sequence[Event]) -> set[str]:
@@ -68,7 +68,7 @@ def only_brings_back(event: Event, write: LoggedWrite) -> bool:
     )
 
 
-def leaves(changed: Mapping[str, Any], above: Path = ()) -> Iterator[Path]:
+def leaves(changed: Mapping[str, Any], above: FieldPath = ()) -> Iterator[FieldPath]:
     """The paths of `previous_attributes`, down to values and lists.
 
     >>> list(leaves({"name": "Ada", "metadata": {"a": "1", "b": None}}))
@@ -81,11 +81,11 @@ def leaves(changed: Mapping[str, Any], above: Path = ()) -> Iterator[Path]:
             yield (*above, name)
 
 
-def _path(parameter: str) -> Path:
+def _path(parameter: str) -> FieldPath:
     """`metadata[a]` as ("metadata", "a")."""
     return tuple(parameter.replace("]", "").split("["))
 
 
-def _one_begins_the_other(one: Path, other: Path) -> bool:
+def _one_begins_the_other(one: FieldPath, other: FieldPath) -> bool:
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]

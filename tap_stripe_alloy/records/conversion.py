@@ -17,16 +17,16 @@ from tap_stripe_alloy.records.tombstones import Tombstone, last_known
 Record = dict[str, Any]
 
 INT64 = (1 << 63) - 1
-OPEN_FIELDS = frozenset({"total_count"})
+UNTYPED_FIELDS = frozenset({"total_count"})
 """Fields that Stripe sends in any list and its package does not type."""
 
 
 @dataclass(frozen=True)
-class Times:
+class TimestampPaths:
     """Where an object holds times, and which of its fields lead to more."""
 
     here: tuple[str, ...]
-    below: Mapping[str, Times]
+    below: Mapping[str, TimestampPaths]
 
     def convert(self, value: Any, text: Callable[[int], str | int] = rfc3339) -> None:
         """Turn Unix seconds into RFC 3339, in place; what is no integer stays.
@@ -48,12 +48,14 @@ class Times:
                     times.convert(inner, text)
 
 
-def times_of(schema: Schema) -> Times:
+def times_of(schema: Schema) -> TimestampPaths:
     """Where the objects of a schema hold times; lists are walked through."""
     properties = schema.get("properties") or schema.get("items", {}).get("properties", {})
     here = tuple(key for key, value in properties.items() if value.get("format") == "date-time")
     deeper = {key: times_of(value) for key, value in properties.items() if key not in here}
-    return Times(here, {key: times for key, times in deeper.items() if times.here or times.below})
+    return TimestampPaths(
+        here, {key: times for key, times in deeper.items() if times.here or times.below}
+    )
 
 
 class Recorder:
@@ -73,7 +75,7 @@ class Recorder:
         ]
         self._account_id = account_id
         self._time: Callable[[int], str | int] = int if unix else rfc3339
-        self._times = Times((), {}) if unix else times_of(schema)
+        self._times = TimestampPaths((), {}) if unix else times_of(schema)
         self._schema = schema
 
     def time(self, unix: int) -> str | int:
@@ -130,19 +132,19 @@ class Recorder:
         return record
 
 
-def surprises(value: Any, schema: Schema, path: str = "") -> Iterator[tuple[str, str]]:
+def schema_violations(value: Any, schema: Schema, path: str = "") -> Iterator[tuple[str, str]]:
     """(path, what) of each field that the schema does not know or says is never null."""
     properties: Mapping[str, Schema] | None = schema.get("properties")
     if isinstance(value, list):
         for item in value:
-            yield from surprises(item, schema.get("items", {}), f"{path}[]")
+            yield from schema_violations(item, schema.get("items", {}), f"{path}[]")
     elif isinstance(value, dict) and properties:
         for key, inner in value.items():
             here = f"{path}.{key}" if path else key
             if key in properties:
                 yield from _null(inner, properties[key], here)
-                yield from surprises(inner, properties[key], here)
-            elif key not in OPEN_FIELDS:
+                yield from schema_violations(inner, properties[key], here)
+            elif key not in UNTYPED_FIELDS:
                 yield here, "is new"
 
 

@@ -11,7 +11,7 @@ from stripe_alloy.api.schemas import Schema
 
 MISFIT = object()
 """Stands for a value that its schema allows in no form, not even as null."""
-Report = Callable[[str], None]
+ReportMisfit = Callable[[str], None]
 """Takes the path of a value that does not fit."""
 
 _TYPES: Mapping[type, frozenset[str]] = {
@@ -25,7 +25,7 @@ _TYPES: Mapping[type, frozenset[str]] = {
 _INT64 = range(-(1 << 63), 1 << 63)
 
 
-def fit(value: Any, schema: Schema, report: Report, path: str = "") -> Any:
+def fit(value: Any, schema: Schema, report: ReportMisfit, path: str = "") -> Any:
     """Return the value with null in place of what does not fit; what may not be null is left out.
 
     `MISFIT` where nothing of the value fits. Fields that the schema does not know stay.
@@ -49,7 +49,9 @@ def nullable(schema: Schema) -> bool:
     return "null" in schema.get("type", "null")
 
 
-def _fit_fields(value: dict[str, Any], schema: Schema, report: Report, path: str) -> dict[str, Any]:
+def _fit_fields(
+    value: dict[str, Any], schema: Schema, report: ReportMisfit, path: str
+) -> dict[str, Any]:
     properties: Mapping[str, Schema] = schema.get("properties", {})
     further = schema.get("additionalProperties")
     other: Schema = further if isinstance(further, dict) else {}

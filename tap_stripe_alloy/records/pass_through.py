@@ -19,7 +19,7 @@ from stripe_alloy.api.schemas import Schema, nested_lists
 from tap_stripe_alloy.records.conversion import times_of
 
 Integer = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
-Field = tuple[Any, Any]
+StructField = tuple[Any, Any]
 """Type and default."""
 
 
@@ -36,7 +36,7 @@ class PassThroughDecoder:
 
     def __init__(self, schema: Schema, *, account_id: str | None, unix: bool) -> None:
         time: Any = int if unix else datetime
-        added: dict[str, Field] = {
+        added: dict[str, StructField] = {
             "id": (str, ...),
             "created": (time, ...),
             "updated": (time | UnsetType, UNSET),
@@ -92,7 +92,9 @@ def _cut_short(record: Any, path: Sequence[str]) -> bool:
     return bool(record.has_more)
 
 
-def _struct(schema: Schema, nested: Sequence[Sequence[str]], known: Mapping[str, Field]) -> Any:
+def _struct(
+    schema: Schema, nested: Sequence[Sequence[str]], known: Mapping[str, StructField]
+) -> Any:
     """A type that knows the schema's fields and no others; what is absent stays absent."""
     rename, fields = {}, []
     for number, (key, value) in enumerate(schema["properties"].items()):

@@ -22,7 +22,7 @@ _PAGE = 10
 """Entries of a list inside an object that Stripe shows at first."""
 
 
-class Draft(msgspec.Struct, frozen=True):
+class DraftImage(msgspec.Struct, frozen=True):
     """An image but for what the answer will say; the journal keeps it beside the request."""
 
     source: str
@@ -38,7 +38,7 @@ class Draft(msgspec.Struct, frozen=True):
     """Of a record that is replayed."""
 
 
-class Seen(msgspec.Struct, frozen=True):
+class ObservedObject(msgspec.Struct, frozen=True):
     """An object that a request was planned upon, as it was then."""
 
     path: str
@@ -58,8 +58,8 @@ class Context(msgspec.Struct, frozen=True):
     """Names of effects, and whether each is lasting."""
     object_id: str | None = None
     """The object that is written to, if there is one already."""
-    draft: Draft | None = None
-    seen: Sequence[Seen] | None = None
+    draft: DraftImage | None = None
+    seen: Sequence[ObservedObject] | None = None
     """What the request was planned upon; None: not noted, by an earlier release."""
 
 
@@ -88,8 +88,8 @@ def is_complete(result: JSON) -> bool:
     return not any(value.get("object") == "list" and value.get("has_more") for value in inside)
 
 
-def picture(
-    draft: Draft, resource: Resource, key: str, result: JSON | None, rename: Rename
+def image_of(
+    draft: DraftImage, resource: Resource, key: str, result: JSON | None, rename: Rename
 ) -> JournalEntry:
     """Return what to keep of a record whose request was answered with `result`."""
     known: dict[str, Any] = {

@@ -116,7 +116,7 @@ class PlannedRequest:
 
 
 @dataclass(frozen=True)
-class Change:
+class FieldChange:
     """A parameter as it is and as it is to be."""
 
     field: str
@@ -130,7 +130,7 @@ class Decision:
 
     verdict: str
     requests: Sequence[PlannedRequest] = ()
-    changes: Sequence[Change] = ()
+    changes: Sequence[FieldChange] = ()
     reason: str = ""
     replaces: str | None = None
     """The price that ends with this decision."""

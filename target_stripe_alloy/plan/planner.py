@@ -43,9 +43,9 @@ from target_stripe_alloy.plan.plan_types import (
     UNCHANGED,
     UPDATED,
     BaseImage,
-    Change,
     Decision,
     DesiredState,
+    FieldChange,
     PlannedRequest,
     Policy,
 )
@@ -122,7 +122,7 @@ def _archive(wanted: DesiredState, current: JSON) -> Decision:
     if not resource.archive:
         return Decision(BLOCKED, reason=f"{resource.stream} cannot be archived")
     changes = [
-        Change(name, _shown(current.get(name)), value)
+        FieldChange(name, _shown(current.get(name)), value)
         for name, value in resource.archive.items()
         if _shown(current.get(name)) != value
     ]
@@ -139,7 +139,7 @@ def _detach(wanted: DesiredState, current: JSON, needs: Needs) -> Decision:
     if not held:
         return Decision(UNCHANGED, reason="it is detached already")
     path = f"{resource.path_of(current['id'], current)}/detach"
-    changes = [Change(resource.attached_to, held, None)]
+    changes = [FieldChange(resource.attached_to, held, None)]
     request = PlannedRequest("detach", "POST", path, needs=frozenset(needs))
     return Decision(DELETED, (request,), changes)
 
@@ -168,7 +168,7 @@ def _create(wanted: DesiredState, policy: Policy) -> Decision:
     missing = lacking(merged(needs, action_needs(wanted)), policy)
     if missing:
         return Decision(BLOCKED, reason=missing)
-    changes = [Change(".".join(path), None, leaf) for path, leaf in leaves(params)]
+    changes = [FieldChange(".".join(path), None, leaf) for path, leaf in leaves(params)]
     request = replace(create_request(wanted, params), needs=frozenset(needs))
     return Decision(CREATED, (request,), changes)
 
@@ -230,7 +230,8 @@ def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
 
 def _conflict(found: Comparison, theirs: Tree, wanted: DesiredState) -> Decision:
     changes = [
-        Change(".".join(path), at(theirs, path), at(wanted.tree, path)) for path in found.conflicts
+        FieldChange(".".join(path), at(theirs, path), at(wanted.tree, path))
+        for path in found.conflicts
     ]
     names = ", ".join(change.field for change in changes)
     return Decision(CONFLICT, changes=changes, reason=f"{names} changed in Stripe as well")
@@ -282,13 +283,13 @@ def _apply(
         return Decision(BLOCKED, reason=why)
     requests = [replace(request, needs=frozenset(needed)) for request, needed in planned]
     changes = [
-        Change(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
+        FieldChange(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
     ]
     changes += [
-        Change(kind, None, dict(entry)) if entry else Change(kind, end, None)
+        FieldChange(kind, None, dict(entry)) if entry else FieldChange(kind, end, None)
         for kind, _, end, entry in entries
     ]
-    changes += [Change(ACTION, None, request.kind) for request in acting]
+    changes += [FieldChange(ACTION, None, request.kind) for request in acting]
     return Decision(UPDATED, requests, changes)
 
 
@@ -329,6 +330,6 @@ def _replacement(
     wrong = list(refusals(params, resource))
     if wrong:
         return Decision(REJECTED, reason="; ".join(wrong))
-    changes = [Change(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
+    changes = [FieldChange(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
     request = PlannedRequest("replace", "POST", resource.path, params, needs=frozenset(needs))
     return Decision(UPDATED, (request,), changes, replaces=current["id"])

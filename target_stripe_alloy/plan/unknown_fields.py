@@ -14,7 +14,7 @@ from stripe_alloy.api.schemas import Schema, generated
 from target_stripe_alloy.params_tree import same
 from target_stripe_alloy.resources import BY_STREAM, Resource
 
-Place = tuple[str | int, ...]
+FieldPlace = tuple[str | int, ...]
 """Names of fields and numbers of entries: `("items", 0, "quantity")`."""
 
 _LIST = frozenset({"object", "data", "has_more", "url", "total_count", "next_page"})
@@ -35,7 +35,9 @@ _READ: Mapping[str, ParamType] = {"pricing": _PRICING}
 """Field → its form as it is read, which readings.py turns into the parameter."""
 
 
-def parts_unknown(resource: Resource, fields: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
+def parts_unknown(
+    resource: Resource, fields: Mapping[str, Any]
+) -> Iterator[tuple[FieldPlace, Any]]:
     """Yield the parts of a record that no parameter takes, each with its place.
 
     An object of Stripe's inside the record (`object` names its type) may have all that Stripe
@@ -67,8 +69,8 @@ def _shapes(stream: str) -> Mapping[str, ParamType]:
 
 
 def _inside(
-    value: Any, shape: ParamType, schema: Schema, place: Place
-) -> Iterator[tuple[Place, Any]]:
+    value: Any, shape: ParamType, schema: Schema, place: FieldPlace
+) -> Iterator[tuple[FieldPlace, Any]]:
     if isinstance(value, list):
         yield from _in_list(value, shape, schema.get("items") or {}, place)
     elif not isinstance(value, dict):
@@ -87,15 +89,15 @@ def _inside(
 
 
 def _in_list(
-    entries: Sequence[Any], shape: ParamType, schema: Schema, place: Place
-) -> Iterator[tuple[Place, Any]]:
+    entries: Sequence[Any], shape: ParamType, schema: Schema, place: FieldPlace
+) -> Iterator[tuple[FieldPlace, Any]]:
     for number, entry in enumerate(entries) if shape.items is not None else ():
         yield from _inside(entry, shape.items or ParamType(), schema, (*place, number))
 
 
 def _in_hash(
-    value: Mapping[str, Any], known: Mapping[str, ParamType], schema: Schema, place: Place
-) -> Iterator[tuple[Place, Any]]:
+    value: Mapping[str, Any], known: Mapping[str, ParamType], schema: Schema, place: FieldPlace
+) -> Iterator[tuple[FieldPlace, Any]]:
     properties = schema.get("properties", {})
     read = _ENTRY if isinstance(place[-1], int) else frozenset()
     if "object" in value:
@@ -122,7 +124,7 @@ def _fields_of(kind: str) -> frozenset[str]:
 # ---------------------------------------------------------------------- where it stands
 
 
-def path_of(place: Place) -> tuple[str, ...]:
+def path_of(place: FieldPlace) -> tuple[str, ...]:
     """Return a place as a path of names.
 
     >>> path_of(("items", 0, "tax_rates", 1, "x"))
@@ -137,7 +139,9 @@ def path_of(place: Place) -> tuple[str, ...]:
     return tuple(path)
 
 
-def stands(value: Any, place: Place, fields: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+def stands(
+    value: Any, place: FieldPlace, fields: Mapping[str, Any], current: Mapping[str, Any]
+) -> bool:
     """Whether an object has at a place what its record has there.
 
     The entry of a list is the one of the same id, else any.

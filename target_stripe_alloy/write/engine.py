@@ -24,7 +24,7 @@ from stripe_alloy.api.errors import (
 )
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import InvalidRecord, Tree, null_metadata, without_nulls
-from target_stripe_alloy.plan.base_images import Context, Draft, picture, prices_of
+from target_stripe_alloy.plan.base_images import Context, DraftImage, image_of, prices_of
 from target_stripe_alloy.plan.copies import why_no_copy
 from target_stripe_alloy.plan.effects import marks, traceless, without_reserved
 from target_stripe_alloy.plan.form_bodies import tree_from_form
@@ -59,7 +59,7 @@ from target_stripe_alloy.plan.recovery import withdrawn
 from target_stripe_alloy.plan.requests import asked
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import ACTION, BY_STREAM, OCCASION, ORDER, Resource
-from target_stripe_alloy.write.id_resolver import PLANNED, Found, IdResolver, RecordRef
+from target_stripe_alloy.write.id_resolver import PLANNED, IdResolver, RecordRef, ResolvedObject
 from target_stripe_alloy.write.invoice_preview import Previews
 from target_stripe_alloy.write.journal import DIGEST_SIZE, Effect, Intent, Journal, JournalEntry
 from target_stripe_alloy.write.journaled_sender import Delivered, JournaledSender, UnknownOutcome
@@ -397,7 +397,7 @@ class Engine:
         if isinstance(tree.get("metadata"), dict):  # a record cannot make its object another's
             tree["metadata"] |= {name: stamp[name] for name in stamp if name in tree["metadata"]}
         planned = str(tree.get(resource.within)).startswith(PLANNED)  # nothing is in it yet
-        found = Found() if planned else self._identity.find(job, tree, fields)
+        found = ResolvedObject() if planned else self._identity.find(job, tree, fields)
         job.matched = found.matched
         wanted = DesiredState(
             resource,
@@ -654,7 +654,7 @@ class Engine:
         wanted: DesiredState,
         decision: Decision,
         current: JSON | None,
-        draft: Draft,
+        draft: DraftImage,
     ) -> Delivered:
         sent = Delivered(current, remembered=False)
         for number, planned in enumerate(decision.requests):
@@ -718,7 +718,7 @@ class Engine:
 
     def _draft(
         self, job: QueuedRecord, wanted: DesiredState, unkeyed: Tree, *, whole: bool
-    ) -> Draft:
+    ) -> DraftImage:
         """The image of a record, once it is written; `whole` if nothing is still to come."""
         ours: dict[str, Tree] | None = None if wanted.deleted else dict(wanted.tree)
         if ours is not None and isinstance(unkeyed, list):
@@ -728,7 +728,7 @@ class Engine:
         fixed = {}
         if self._policy.id_mode != COPY:
             fixed = {".".join(path): value for path, value in parts_fixed(wanted)}
-        return Draft(
+        return DraftImage(
             source=job.kind.source,
             number=job.number,
             position=job.position,
@@ -739,7 +739,7 @@ class Engine:
         )
 
     def _remember(
-        self, job: QueuedRecord, wanted: DesiredState, result: JSON | None, draft: Draft
+        self, job: QueuedRecord, wanted: DesiredState, result: JSON | None, draft: DraftImage
     ) -> None:
         """Keep what record and object hold now that they agree."""
         by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
@@ -747,7 +747,7 @@ class Engine:
             result = self._objects.whole(wanted.resource, result)
             if by_id and result["id"] != job.key:
                 result = None  # another one took its place, with the values that the record has
-        known = picture(
+        known = image_of(
             draft,
             wanted.resource,
             job.key,
@@ -766,7 +766,9 @@ def _occasion(value: Any) -> str:
     return "" if value is None or value == "" else text_of(value_of(OCCASION, value))
 
 
-def _so_far(draft: Draft, wanted: DesiredState, requests: Sequence[PlannedRequest]) -> Draft | None:
+def _so_far(
+    draft: DraftImage, wanted: DesiredState, requests: Sequence[PlannedRequest]
+) -> DraftImage | None:
     """The image once the first of the requests is done; None if it says too little of the record.
 
     The image of a price that another one replaces follows when its place is taken.

@@ -43,7 +43,7 @@ RecordRef = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedObject:
     """A record's object."""
 
     object_id: str | None = None
@@ -116,17 +116,19 @@ class IdResolver:
 
     # ------------------------------------------------------------------ a record's own object
 
-    def find(self, job: QueuedRecord, tree: Mapping[str, Tree], fields: Mapping[str, Any]) -> Found:
+    def find(
+        self, job: QueuedRecord, tree: Mapping[str, Tree], fields: Mapping[str, Any]
+    ) -> ResolvedObject:
         """A record's object, read right now. Raises `UnusableKey` where several are meant."""
         keys = job.kind.keys
         if keys.by_match(job.record):
             return self._matched(job, tree, fields)
         if self._mode == SAME_ACCOUNT:
-            return Found(job.key, "id", self._read(job, job.key, tree, fields))
+            return ResolvedObject(job.key, "id", self._read(job, job.key, tree, fields))
         if self._mode == EXTERNAL:
             self._note_reference(job)
         if is_deleted(job.record) and self._ended(job):
-            return Found()
+            return ResolvedObject()
         found = self._by_journal(job, tree, fields) or self._anew(job, tree, fields, ())
         if keys.match and found.current is None and not self._only_ends(job):
             return self._matched(job, tree, fields, otherwise=found)
@@ -163,7 +165,7 @@ class IdResolver:
 
     def _by_journal(
         self, job: QueuedRecord, tree: Mapping[str, Tree], fields: Mapping[str, Any]
-    ) -> Found | None:
+    ) -> ResolvedObject | None:
         """The object that the journal has for a key, unless it carries another one's stamp."""
         resource, keys = job.kind.resource, job.kind.keys
         found = self.known(job.stream, job.key)
@@ -171,17 +173,19 @@ class IdResolver:
             return None
         current = self._read(job, found, tree, fields)
         if current is None:
-            return Found(found, "journal")
+            return ResolvedObject(found, "journal")
         fits = keys.fits(job.record, current)
         if fits is False and not self._shared(resource, tree):
             self._ids.pop((job.stream, job.key), None)
             return self._anew(job, tree, fields, (found,))
         if fits is None and keys.match and not self._still(job, current):
-            return self._matched(job, tree, fields, otherwise=Found(found, "journal", current))
+            return self._matched(
+                job, tree, fields, otherwise=ResolvedObject(found, "journal", current)
+            )
         heir = successor_of(self._objects, resource, current)
         if heir is not None and keys.fits(job.record, heir) is not False:
-            return Found(heir["id"], "journal", self._read(job, heir["id"], tree, fields))
-        return Found(found, "journal", current)
+            return ResolvedObject(heir["id"], "journal", self._read(job, heir["id"], tree, fields))
+        return ResolvedObject(found, "journal", current)
 
     def _shared(self, resource: Resource, tree: Mapping[str, Tree]) -> bool:
         """Whether an object may be that of several records: prices by their lookup key."""
@@ -208,19 +212,21 @@ class IdResolver:
         tree: Mapping[str, Tree],
         fields: Mapping[str, Any],
         without: tuple[str, ...],
-    ) -> Found:
+    ) -> ResolvedObject:
         """The object of a key that the journal does not have, or has the wrong one for."""
         resource, key = job.kind.resource, job.key
         if self._mode == COPY and resource.found_by == "id":
             current = self._read(job, key, tree, fields)
-            return Found(key, "id", current) if current else Found()
+            return ResolvedObject(key, "id", current) if current else ResolvedObject()
         if self._mode == COPY and resource.found_by == "lookup_key" and tree.get("lookup_key"):
             asked = [("lookup_keys[]", str(tree["lookup_key"]))]
             for price in self._objects.list(resource.path, asked):
                 if is_deleted(job.record) and job.kind.keys.fits(job.record, price) is False:
                     break  # the key passed on to the copy of another one
-                return Found(price["id"], "lookup_key", self._read(job, price["id"], tree, fields))
-            return Found()
+                return ResolvedObject(
+                    price["id"], "lookup_key", self._read(job, price["id"], tree, fields)
+                )
+            return ResolvedObject()
         for found in self._stamped(job, tree):
             current = None if found in without else self._read(job, found, tree, fields)
             if (
@@ -228,8 +234,8 @@ class IdResolver:
                 and job.kind.keys.fits(job.record, current)
                 and not self._of_rival(job, current)
             ):
-                return Found(found, "stamp", current)
-        return Found()
+                return ResolvedObject(found, "stamp", current)
+        return ResolvedObject()
 
     def _stamped(self, job: QueuedRecord, tree: Mapping[str, Tree]) -> Iterable[str]:
         resource, keys = job.kind.resource, job.kind.keys
@@ -262,12 +268,12 @@ class IdResolver:
         job: QueuedRecord,
         tree: Mapping[str, Tree],
         fields: Mapping[str, Any],
-        otherwise: Found | None = None,
-    ) -> Found:
+        otherwise: ResolvedObject | None = None,
+    ) -> ResolvedObject:
         """The object that carries what a record is matched by; `otherwise` where none does."""
         planned = self._ids.get((job.stream, job.key), "")
         if planned.startswith(PLANNED):
-            return Found(planned)
+            return ResolvedObject(planned)
         wanted = job.kind.keys.match_values(job.record)
         if is_deleted(job.record):
             return self._to_delete(job, wanted, tree, fields, otherwise)
@@ -279,10 +285,10 @@ class IdResolver:
                     return otherwise
             found = self._matches.find(job.kind.resource, wanted, tree)
             if found is None:
-                return otherwise or Found()
+                return otherwise or ResolvedObject()
             current = self._read(job, found, tree, fields)
             if current is not None and carries(current, wanted):
-                return Found(found, by, current)
+                return ResolvedObject(found, by, current)
             self._matches.look_again(job.stream)
         raise UnusableKey(f"`match_by`: what has its {by} changes again and again: try later")
 
@@ -292,8 +298,8 @@ class IdResolver:
         wanted: Mapping[str, str],
         tree: Mapping[str, Tree],
         fields: Mapping[str, Any],
-        otherwise: Found | None,
-    ) -> Found:
+        otherwise: ResolvedObject | None,
+    ) -> ResolvedObject:
         """The object that a tombstone means by what it is matched by.
 
         A deletion cannot be undone: it is never a guess. Raises `UnusableKey` where more than one
@@ -302,14 +308,14 @@ class IdResolver:
         row = self._journal.recall(job.stream, [job.key], job.kind.source).get(job.key)
         known = row.object_id if row else None
         if row and known is None:
-            return Found()
+            return ResolvedObject()
         held = self._read(job, known, tree, fields) if known else None
         if known and (held is None or (row and row.ended)):
             is_it = held is not None and (otherwise or carries(held, wanted))
-            return Found(known, "journal", held if is_it else None)
+            return ResolvedObject(known, "journal", held if is_it else None)
         found = self._matches.only(job.kind.resource, wanted, tree)
         if found is None:
-            return otherwise or Found()
+            return otherwise or ResolvedObject()
         if known is not None and found != known:
             raise UnusableKey(
                 f"`match_by`: {found} has its {' and '.join(wanted)} now, and {known} was written "
@@ -317,7 +323,7 @@ class IdResolver:
             )
         current = held or self._read(job, found, tree, fields)
         self._check_match(job, wanted, current, known=known is not None)
-        return Found(found, ", ".join(wanted), current)
+        return ResolvedObject(found, ", ".join(wanted), current)
 
     def _check_match(
         self, job: QueuedRecord, wanted: Mapping[str, str], current: JSON | None, *, known: bool

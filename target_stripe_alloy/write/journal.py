@@ -98,7 +98,7 @@ DOUBTED = b"?"
 """Behind a digest: a later record of the key came, and was not written."""
 DIGEST_SIZE = 16
 """Bytes."""
-Position = tuple[int, int]
+RecordPosition = tuple[int, int]
 """(run, number) of a record: the order in which records came."""
 
 
@@ -117,7 +117,7 @@ class JournalEntry:
     """Whether the object is another one than before."""
     first: bool = False
     """Whether it follows no other one: then no pipeline has an image of it."""
-    position: Position | None = None
+    position: RecordPosition | None = None
     """Of the record that the image is of; only where the journal tells."""
 
     def is_same(self, digest: bytes) -> bool:
@@ -325,7 +325,9 @@ class Journal:
         first, last = self._known
         return first <= run <= last
 
-    def position_of(self, stream: str, key: str, object_ids: Iterable[str] = ()) -> Position | None:
+    def position_of(
+        self, stream: str, key: str, object_ids: Iterable[str] = ()
+    ) -> RecordPosition | None:
         """Return the position of the newest record that was written of a key or an object.
 
         An object may have other keys as well: of another pipeline, source or `id_mode`.
@@ -335,7 +337,7 @@ class Journal:
         query = sa.select(*columns).where(images.c.stream == stream, meant)
         newest = query.order_by(*(column.desc() for column in columns)).limit(1)
 
-        def read(connection: sa.Connection) -> Position | None:
+        def read(connection: sa.Connection) -> RecordPosition | None:
             row = connection.execute(newest).first()
             return None if row is None or row[0] is None else (row[0], row[1])
 

@@ -17,10 +17,10 @@ from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import pairs_of
 from target_stripe_alloy.plan.base_images import (
     Context,
-    Draft,
-    Seen,
+    DraftImage,
+    ObservedObject,
+    image_of,
     is_complete,
-    picture,
     state_of,
 )
 from target_stripe_alloy.plan.effects import tag_of
@@ -116,9 +116,9 @@ class JournaledSender:
         request: PlannedRequest,
         *,
         object_id: str | None = None,
-        draft: Draft | None = None,
+        draft: DraftImage | None = None,
         expand: Params = (),
-        seen: Sequence[Seen] = (),
+        seen: Sequence[ObservedObject] = (),
     ) -> Delivered:
         """Write; raises `UnknownOutcome`, or the `StripeError` of the refusal or the outage.
 
@@ -192,7 +192,7 @@ class JournaledSender:
             return intent.kind == "create"
         return all(self._is_as_seen(seen, intent) for seen in context.seen)
 
-    def _is_as_seen(self, seen: Seen, intent: Intent) -> bool:
+    def _is_as_seen(self, seen: ObservedObject, intent: Intent) -> bool:
         try:
             found = self._objects.seen(seen)
         except InvalidRequestError:
@@ -302,7 +302,7 @@ class JournaledSender:
         known = JournalEntry(intent.stream, intent.key, result["id"] if result else None)
         drawn = bool(draft and (deleted or (result and is_complete(result))))
         if draft and drawn:
-            known = picture(
+            known = image_of(
                 draft,
                 resource,
                 intent.key,

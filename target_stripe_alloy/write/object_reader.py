@@ -17,7 +17,7 @@ from stripe_alloy.api.paths import segment
 from stripe_alloy.api.requests import run
 from stripe_alloy.api.schemas import generated, nested_lists
 from target_stripe_alloy.params_tree import Tree
-from target_stripe_alloy.plan.base_images import Seen, state_of, trees_of
+from target_stripe_alloy.plan.base_images import ObservedObject, state_of, trees_of
 from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import Resource
 
@@ -42,7 +42,7 @@ class Objects:
             return None
         return None if body.get("deleted") else body
 
-    def seen(self, seen: Seen) -> JSON | None:
+    def seen(self, seen: ObservedObject) -> JSON | None:
         """What a request was planned upon, as it is now; None where it is gone."""
         if seen.entry:
             return next((e for e in self.list(seen.path) if e["id"] == seen.entry), None)
@@ -99,7 +99,7 @@ def seen_as(
     current: JSON | None,
     fields: Mapping[str, Any] = MappingProxyType({}),
     parent: JSON | None = None,
-) -> list[Seen]:
+) -> list[ObservedObject]:
     """Return what a request on an object is planned upon, to be looked at before a repeat.
 
     `fields` are the record's, `parent` is the invoice of a line, where it decides.
@@ -107,15 +107,15 @@ def seen_as(
     seen = []
     if parent and parent.get("id"):
         path = f"/v1/invoices/{segment(str(parent['id']))}"
-        seen.append(Seen(path, state_of(parent)))
+        seen.append(ObservedObject(path, state_of(parent)))
     if current is None:
         return seen
     if resource.within == "invoice":
         path = f"/v1/invoices/{segment(str(current['invoice']))}/lines"
-        return [*seen, Seen(path, state_of(current), entry=str(current["id"]))]
+        return [*seen, ObservedObject(path, state_of(current), entry=str(current["id"]))]
     path = resource.path_of(current["id"], current)
     expand = [name for _, name in expansions(resource, fields)]
-    return [*seen, Seen(path, state_of(current), expand)]
+    return [*seen, ObservedObject(path, state_of(current), expand)]
 
 
 def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str, str]]:

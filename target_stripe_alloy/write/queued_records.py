@@ -10,8 +10,9 @@ from typing import Any
 from stripe_alloy.record_columns import ADDED
 from target_stripe_alloy.params_tree import InvalidRecord, unix_seconds_of
 from target_stripe_alloy.plan.record_keys import RecordKey, canonical, shortened
-from target_stripe_alloy.rejects import Origin, Position
+from target_stripe_alloy.rejects import RecordOrigin
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
+from target_stripe_alloy.write.journal import RecordPosition
 
 ADDED_FIELDS = frozenset(ADDED)
 
@@ -59,7 +60,7 @@ class QueuedRecord:
     """Bytes of the record as JSON."""
     place: int | None = None
     """Its place in the file of rejects that it is replayed from."""
-    position: Position | None = None
+    position: RecordPosition | None = None
     """When it came first, if it is replayed."""
     done: str = ""
     """What became of it so far, while it waits for a reference that comes later."""
@@ -81,9 +82,9 @@ class QueuedRecord:
         """The stream's name."""
         return self.kind.resource.stream
 
-    def origin(self, run: int) -> Origin:
+    def origin(self, run: int) -> RecordOrigin:
         """Return where the record comes from; `run` is the number of this run."""
-        return Origin(
+        return RecordOrigin(
             self.kind.source,
             self.kind.keys.properties,
             self.kind.whole,

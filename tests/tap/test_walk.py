@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripe_alloy.api.events import Event
-from tap_stripe_alloy.events.change_detection import Change, ChangeDetector, ObjectPolicy, Span
+from tap_stripe_alloy.events.change_detection import (
+    ChangeDetector,
+    DetectedChange,
+    ObjectPolicy,
+    Span,
+)
 
 VERSION = "2026-10-28.endive"
 ROUTES = {
@@ -49,11 +54,11 @@ def walk_of(
     return ChangeDetector(VERSION, routes, lambda kind, found: found["id"] in known.get(kind, ()))
 
 
-def take(walk: ChangeDetector, events: Sequence[Event], **more: Any) -> list[Change]:
+def take(walk: ChangeDetector, events: Sequence[Event], **more: Any) -> list[DetectedChange]:
     return list(walk.take(Span(events, last=True, news=True, **more)))
 
 
-def told(*events: Event, seen: tuple[str, ...] = ()) -> list[Change]:
+def told(*events: Event, seen: tuple[str, ...] = ()) -> list[DetectedChange]:
     """The changes of events given oldest first."""
     newest_first = sorted(events, key=lambda found: -found["created"])
     return take(walk_of(ROUTES, dict.fromkeys(ROUTES, seen)), newest_first)
@@ -61,35 +66,37 @@ def told(*events: Event, seen: tuple[str, ...] = ()) -> list[Change]:
 
 def test_the_newest_event_decides() -> None:
     changes = told(event(1, customer("old")), event(2, customer("new")))
-    assert [(change.do, change.snapshot["name"]) for change in changes] == [("use", "new")]
+    assert [(change.action, change.snapshot["name"]) for change in changes] == [("emit", "new")]
 
 
 def test_a_snapshot_of_another_version_is_not_used() -> None:
-    assert told(event(1, customer(), version="2020-08-27"))[0].do == "retrieve"
+    assert told(event(1, customer(), version="2020-08-27"))[0].action == "retrieve"
 
 
 def test_a_snapshot_is_not_used_where_something_is_expanded() -> None:
-    assert told(event(1, {"object": "price", "id": "price_1"}))[0].do == "retrieve"
+    assert told(event(1, {"object": "price", "id": "price_1"}))[0].action == "retrieve"
 
 
 def test_a_snapshot_with_a_list_cut_short_is_not_used() -> None:
     lines = {"data": [], "has_more": True}
-    assert told(event(1, {"object": "invoice", "id": "in_1", "lines": lines}))[0].do == "retrieve"
+    assert (
+        told(event(1, {"object": "invoice", "id": "in_1", "lines": lines}))[0].action == "retrieve"
+    )
 
 
 def test_events_of_one_second_have_no_order() -> None:
     changes = told(event(1, customer("A"), created=5), event(2, customer("B"), created=5))
-    assert [change.do for change in changes] == ["retrieve"]
+    assert [change.action for change in changes] == ["retrieve"]
 
 
 def test_a_second_split_by_a_page_is_still_one() -> None:
     changes = told(event(1, customer("A"), created=5), event(2, customer("B"), created=5))
-    assert [change.do for change in changes] == ["retrieve"]
+    assert [change.action for change in changes] == ["retrieve"]
 
 
 def test_a_deletion_buries() -> None:
     changes = told(event(1, customer()), event(2, customer(), type_="customer.deleted"))
-    assert [(change.do, change.at) for change in changes] == [("bury", 2)]
+    assert [(change.action, change.at) for change in changes] == [("tombstone", 2)]
 
 
 def test_a_canceled_subscription_is_not_buried() -> None:
@@ -97,7 +104,7 @@ def test_a_canceled_subscription_is_not_buried() -> None:
     routes = {"subscription": ObjectPolicy(True, (), (), None)}
     walk = walk_of(routes)
     canceled = event(1, source, type_="customer.subscription.deleted")
-    assert [change.do for change in take(walk, [canceled])] == ["use"]
+    assert [change.action for change in take(walk, [canceled])] == ["emit"]
 
 
 def test_events_are_routed_by_their_object_not_their_name() -> None:
@@ -117,18 +124,18 @@ def test_an_event_seen_before_tells_nothing() -> None:
 
 def test_an_event_seen_for_another_kind_of_object_tells_its_own() -> None:
     walk = walk_of(ROUTES, {"invoice": {"evt_1"}})
-    assert [change.do for change in take(walk, [event(1, customer())])] == ["use"]
+    assert [change.action for change in take(walk, [event(1, customer())])] == ["emit"]
 
 
 def test_a_late_event_older_than_one_seen_is_retrieved() -> None:
     changes = told(event(1, customer("late")), event(2, customer("seen")), seen=("evt_2",))
-    assert [change.do for change in changes] == ["retrieve"]
+    assert [change.action for change in changes] == ["retrieve"]
 
 
 def test_what_an_earlier_walk_overtook_is_retrieved() -> None:
     walk = walk_of(ROUTES)
     [change] = take(walk, [event(1, customer("late"))], overtaken={("customer", "cus_1")})
-    assert change.do == "retrieve"
+    assert change.action == "retrieve"
 
 
 def test_what_we_wrote_ourselves_is_not_told() -> None:
@@ -140,19 +147,19 @@ def test_our_write_after_somebody_elses_hides_nothing() -> None:
     walk = walk_of(ROUTES)
     events = [event(2, customer("ours")), event(1, customer("theirs"))]
     [change] = take(walk, events, own={"evt_2"})
-    assert (change.do, change.at) == ("retrieve", 2)
+    assert (change.action, change.at) == ("retrieve", 2)
 
 
 def test_somebody_elses_write_after_ours_is_told_as_ever() -> None:
     walk = walk_of(ROUTES)
     events = [event(2, customer("theirs")), event(1, customer("ours"))]
-    assert [(c.do, c.at) for c in take(walk, events, own={"evt_1"})] == [("use", 2)]
+    assert [(c.action, c.at) for c in take(walk, events, own={"evt_1"})] == [("emit", 2)]
 
 
 def test_our_write_in_the_same_second_as_somebody_elses_is_retrieved() -> None:
     walk = walk_of(ROUTES)
     events = [event(2, customer("ours"), created=5), event(1, customer("theirs"), created=5)]
-    assert [change.do for change in take(walk, events, own={"evt_2"})] == ["retrieve"]
+    assert [change.action for change in take(walk, events, own={"evt_2"})] == ["retrieve"]
 
 
 def test_former_children_are_remembered() -> None:
@@ -195,6 +202,6 @@ def test_each_object_is_told_once_and_never_with_a_stale_snapshot(
     for change in changes:
         of_it = [e for e in events if e["data"]["object"]["id"] == change.key[1]]
         newest = max(found["created"] for found in of_it)
-        if change.do != "retrieve":
+        if change.action != "retrieve":
             assert [e["created"] for e in of_it].count(newest) == 1
             assert change.at == newest

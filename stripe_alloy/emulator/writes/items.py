@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator.session import Session
 
-Chosen = tuple[JSON, int, JSON]  # price, quantity, the parameters
+ChosenItem = tuple[JSON, int, JSON]  # price, quantity, the parameters
 
 CANCELED = "A canceled subscription can only update its cancellation_details and metadata."
 MAX_ITEMS = 20  # docs.stripe.com/billing/subscriptions/multiple-products
 
 
-def chosen(ledger: Session, entries: list[JSON], name: str = "items") -> list[Chosen]:
+def chosen(ledger: Session, entries: list[JSON], name: str = "items") -> list[ChosenItem]:
     """The prices and quantities that a new subscription is about, given as parameter `name`."""
     if not entries:
         raise required(name)
