@@ -35,7 +35,7 @@ class DraftImage(msgspec.Struct, frozen=True):
     digest: bytes | None = None
     """Of the record, if it is done with this request."""
     position: tuple[int, int] | None = None
-    """Of a record that is replayed."""
+    """When the record came, or came first, if it is replayed."""
 
 
 class ObservedObject(msgspec.Struct, frozen=True):
@@ -61,6 +61,8 @@ class Context(msgspec.Struct, frozen=True):
     draft: DraftImage | None = None
     seen: Sequence[ObservedObject] | None = None
     """What the request was planned upon; None: not noted, by an earlier release."""
+    pipeline: str | None = None
+    """The pipeline that the record is of; None: not noted, by an earlier release."""
 
 
 def state_of(source: JSON) -> str:

@@ -731,7 +731,7 @@ class Engine:
         return DraftImage(
             source=job.kind.source,
             number=job.number,
-            position=job.position,
+            position=job.position or (self._journal.run, job.number),
             names=sorted({*wanted.fields, *wanted.tree}),
             ours=ours,
             fixed=fixed,

@@ -92,6 +92,8 @@ class Effect:
     object_id: str
     name: str
     lasting: bool
+    pipeline: str | None = None
+    """The pipeline that asked for it; None: the one that notes it."""
 
 
 DOUBTED = b"?"
@@ -119,6 +121,8 @@ class JournalEntry:
     """Whether it follows no other one: then no pipeline has an image of it."""
     position: RecordPosition | None = None
     """Of the record that the image is of; only where the journal tells."""
+    pipeline: str | None = None
+    """The pipeline that the image is of; None: the one that notes it."""
 
     def is_same(self, digest: bytes) -> bool:
         """Whether a record is the last one that was written."""
@@ -172,7 +176,7 @@ class Journal:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.scope = scope
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._clock = clock
         self._engine, self._lock_engine = _engines(url)
         self._counter = threading.Lock()
@@ -287,7 +291,7 @@ class Journal:
             images.c.scope == objects.c.scope,
             images.c.stream == objects.c.stream,
             images.c.key == objects.c.key,
-            images.c.pipeline == self._pipeline,
+            images.c.pipeline == self.pipeline,
             images.c.source == source,
         )
         query = (
@@ -405,7 +409,8 @@ class Journal:
             older = {"digest": None, "base": None} if entry.has_image or entry.first else {}
             ids[bool(older)].append({**row, "object_id": entry.object_id, **older})
             if entry.has_image:
-                place = {"pipeline": self._pipeline, "source": entry.source}
+                of = self.pipeline if entry.pipeline is None else entry.pipeline
+                place = {"pipeline": of, "source": entry.source}
                 image = {"digest": entry.digest, "base": entry.base}
                 run, number = entry.position or (self.run, entry.number)
                 drawn.append({**row, **place, **image, "run": run, "number": number})
@@ -439,7 +444,7 @@ class Journal:
     def end_well(self) -> None:
         """Forget the effects that do not last: this pipeline's records are all settled."""
         columns = effects.c
-        mine = [columns.scope == self.scope.world, columns.pipeline == self._pipeline]
+        mine = [columns.scope == self.scope.world, columns.pipeline == self.pipeline]
         self._writer.do(
             lambda c: c.execute(effects.delete().where(*mine, sa.not_(columns.lasting)))
         )
@@ -451,7 +456,7 @@ class Journal:
             "object_id": effect.object_id,
             "effect": effect.name,
             "lasting": effect.lasting,
-            "pipeline": self._pipeline,
+            "pipeline": self.pipeline if effect.pipeline is None else effect.pipeline,
             "run": self.run,
             "at": self._clock(),
         }

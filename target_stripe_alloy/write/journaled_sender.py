@@ -126,7 +126,8 @@ class JournaledSender:
         `seen` what the request was planned upon.
         """
         body = urlencode([*pairs_of(dict(request.params)), *expand])
-        context = Context(sorted(request.needs), request.effects, object_id, draft, seen)
+        pipeline = self._journal.pipeline
+        context = Context(sorted(request.needs), request.effects, object_id, draft, seen, pipeline)
         tag = "".join(tag_of(name) for name, lasting in request.effects[:1] if lasting)
         intent = self._journal.intend(
             stream, key, request.kind, request.method, request.path, body, _encode(context), tag
@@ -254,7 +255,7 @@ class JournaledSender:
         """Note the answer, and all that it means, in one transaction."""
         object_id = result["id"] if result else context.object_id
         effects = [
-            Effect(intent.stream, object_id, name, lasting)
+            Effect(intent.stream, object_id, name, lasting, context.pipeline)
             for name, lasting in context.effects
             if object_id
         ]
@@ -309,6 +310,7 @@ class JournaledSender:
                 None if deleted else result,
                 lambda own: self._listener.renamed(resource.contains, own),
             )
+        known = replace(known, pipeline=context.pipeline)
         if result is None or intent.kind not in MAKING:
             return ([known] if drawn else []), drawn
         known = replace(known, anew=True, first=intent.kind == "create")

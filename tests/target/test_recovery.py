@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -223,6 +224,56 @@ def test_an_action_that_others_undid_is_not_done_again(
     client_of(account).v1.subscriptions.resume(found)
     write(account, tmp_path, messages, **settings)
     assert one(account, "subscriptions", found)["status"] == "active"
+
+
+# ---------------------------------------------------------------------- of another pipeline
+
+OVERWRITE: dict[str, Any] = {"on_conflict": "overwrite"}
+
+
+@pytest.mark.parametrize("kind", ["cut_before", "cut_after"])
+def test_what_another_pipeline_finds_out_is_known_to_the_one_that_wrote(
+    empty: Emulator, tmp_path: Path, kind: str
+) -> None:
+    found = client_of(empty).v1.customers.create({"name": "?"}).id
+
+    def messages(name: str) -> list[Message]:
+        return [schema("customers"), record("customers", id=found, name=name)]
+
+    with crash(empty, f"/v1/customers/{found}", kind):
+        write(empty, tmp_path, messages("Q"), pipeline="q", **OVERWRITE)
+    names = []
+    for pipeline, name in (("p", "P"), ("q", "Q"), ("p", "P"), ("q", "Q")):
+        write(empty, tmp_path, messages(name), pipeline=pipeline, **OVERWRITE)
+        names.append(one(empty, "customer", found)["name"])
+    assert names == ["P"] * 4
+    assert events(empty, "customer.updated") == 2
+
+
+def test_an_effect_that_another_pipeline_finds_out_is_not_repeated(
+    account: Emulator, tmp_path: Path
+) -> None:
+    found = next(s["id"] for s in account.objects("subscriptions") if s["status"] == "active")
+    messages = [schema("subscriptions"), record("subscriptions", id=found, _action="pause")]
+    allowed: dict[str, Any] = {"allow_actions": ["subscriptions.pause"]}
+    with crash(account, f"/v1/subscriptions/{found}", "cut_after"):
+        write(account, tmp_path, messages, pipeline="q", **allowed)
+    write(account, tmp_path, [schema("customers")], pipeline="p", **allowed)
+    client_of(account).v1.subscriptions.resume(found)
+    run = write(account, tmp_path, messages, pipeline="q", **allowed)
+    assert run.writes == []
+    assert one(account, "subscriptions", found)["status"] == "active"
+
+
+def test_what_is_found_out_later_is_as_old_as_its_record(account: Emulator, tmp_path: Path) -> None:
+    """A record that came after it and was rejected is newer, and may be replayed."""
+    found = account.ids("customers")[0]
+    with crash(account, f"/v1/customers/{found}", "cut_after"):
+        write(account, tmp_path, [schema("customers"), record("customers", id=found, name="New")])
+    between = time.time() * 1000
+    write(account, tmp_path, [schema("customers")])
+    ((run, number),) = ask(tmp_path, "SELECT run, number FROM stripe_alloy_images")
+    assert (run < between, number) == (True, 1)
 
 
 # ---------------------------------------------------------------------- new objects
