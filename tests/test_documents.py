@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.tables.permissions import table as permissions
-from scripts.tables.writable import table
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from scripts.tables import __main__ as tables
 from tap_stripe_alloy.tap import TapStripeAlloy
 from target_stripe_alloy.settings import ALLOWED
 from target_stripe_alloy.target import TargetStripeAlloy
@@ -73,20 +71,21 @@ def test_every_setting_has_a_description() -> None:
     assert all(setting["description"] for setting in TAP["settings"])
 
 
-@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
-def test_the_readme_says_of_a_stream_what_its_declaration_does(stream: Any) -> None:
-    row = next(row for row in rows("Streams") if row[0] == f"`{stream.name}`")
-    assert row[1] == f"`{stream.replication_key}`"
-    assert row[3] == stream.permission
-    assert stream.path in row[2] or row[2] == "the same pages"
+def test_the_tables_are_those_of_the_declarations() -> None:
+    assert list(tables.outdated()) == []
 
 
-def test_the_readme_lists_no_stream_that_is_not() -> None:
-    assert len(rows("Streams")) == len(OBJECT_TYPES)
+def test_a_table_that_differs_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(tables.TABLES, "streams", ("README.md", lambda: "| another |"))
+    assert tables.main(["--check"]) == 1
+    assert "README.md: a table differs" in capsys.readouterr().err
 
 
-def test_the_readme_is_short() -> None:
-    assert len(README.splitlines()) < 150
+def test_a_table_without_a_place_is_refused() -> None:
+    with pytest.raises(ValueError, match="no place for the table of streams"):
+        tables.renewed("# Title", "streams", "| a |")
 
 
 @pytest.mark.parametrize(
@@ -110,14 +109,6 @@ def test_links_lead_somewhere(path: str) -> None:
     document = ROOT / path
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
-
-
-def test_the_table_of_what_can_be_written_is_the_codes_own() -> None:
-    assert table() in (ROOT / "docs/writing.md").read_text(encoding="utf-8")
-
-
-def test_the_table_of_permissions_is_the_codes_own() -> None:
-    assert permissions() in (ROOT / "docs/keys.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_names_the_targets_own_settings() -> None:

@@ -1,8 +1,6 @@
-"""The table of permissions of docs/keys.md; `python -m scripts.tables.permissions` prints it."""
+"""The table of permissions of docs/keys.md."""
 
 from __future__ import annotations
-
-import sys
 
 from stripe_alloy.api.events import EVENT
 from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
@@ -45,7 +43,3 @@ def _instead(stream: ObjectType) -> list[str]:
 
 def _events() -> str:
     return next(stream.permission for stream in OBJECT_TYPES if stream.object_name == EVENT)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(table() + "\n")

@@ -1,4 +1,4 @@
-"""The table of what can be written; `python -m scripts.tables.writable` prints it."""
+"""The table of what can be written of docs/writing.md."""
 
 from __future__ import annotations
 
@@ -119,7 +119,3 @@ def _updates(resource: Resource, name: str) -> bool:
 
 def _codes(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names)) or "—"
-
-
-if __name__ == "__main__":
-    print(table())

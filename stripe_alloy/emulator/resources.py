@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from stripe_alloy.api.object_types import (
     EVENTS,
     INVOICE_LINE_ITEMS,
     INVOICES,
+    OBJECT_TYPES,
     PAYMENT_INTENTS,
     PAYMENT_METHODS,
     PAYOUTS,
@@ -79,7 +80,6 @@ def _of(kind: ObjectType, permission: str, **more: Any) -> EmulatedType:
         kind.id_prefix,
         kind.params,
         permission,
-        stream=kind.name,
         **more,
     )
 
@@ -115,6 +115,7 @@ _RESOURCES = (
     ),
     _of(
         INVOICES,
+        OBJECT_TYPES,
         "invoice",
         columns=_paths(
             customer="customer",
@@ -243,9 +244,21 @@ _RESOURCES = (
     EmulatedType("discount", "", "di_", "", "customer", columns=_same("customer"), listed=False),
 )
 
-RESOURCES: Mapping[str, EmulatedType] = MappingProxyType({r.object: r for r in _RESOURCES})
-STREAMS: Mapping[str, str] = MappingProxyType({r.stream: r.object for r in _RESOURCES if r.stream})
-COLUMNS: tuple[str, ...] = tuple(sorted({name for r in _RESOURCES for name in r.columns}))
+
+def _with_declared() -> dict[str, EmulatedType]:
+    """All types: of those that are declared as object types, some need nothing more."""
+    found = {known.object: known for known in _RESOURCES}
+    for kind in OBJECT_TYPES:
+        known = found.get(kind.object_name) or _of(kind, kind.object_name)
+        found[kind.object_name] = replace(known, stream=kind.name)
+    return found
+
+
+RESOURCES: Mapping[str, EmulatedType] = MappingProxyType(_with_declared())
+STREAMS: Mapping[str, str] = MappingProxyType(
+    {kind.name: kind.object_name for kind in OBJECT_TYPES}
+)
+COLUMNS: tuple[str, ...] = tuple(sorted({n for known in RESOURCES.values() for n in known.columns}))
 
 
 def named(name: str) -> EmulatedType:

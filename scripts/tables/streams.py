@@ -1,0 +1,32 @@
+"""The table of streams of the README."""
+
+from __future__ import annotations
+
+from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
+
+
+def table() -> str:
+    """Markdown: a row for each stream."""
+    rows = [
+        "| stream | what it holds | list | replication key | permission of a restricted key |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*rows, *map(_row, OBJECT_TYPES)])
+
+
+def _row(kind: ObjectType) -> str:
+    cells = [
+        f"`{kind.name}`",
+        kind.description,
+        _list(kind),
+        f"`{kind.replication_key}`",
+        kind.permission,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _list(kind: ObjectType) -> str:
+    if kind.parent:
+        return f"inside `{kind.parent.path}`"
+    others = [f"by `{path}`" for path in kind.other_paths]
+    return ", or ".join([f"`{kind.path}`", *others])
