@@ -115,7 +115,6 @@ _RESOURCES = (
     ),
     _of(
         INVOICES,
-        OBJECT_TYPES,
         "invoice",
         columns=_paths(
             customer="customer",
