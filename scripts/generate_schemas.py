@@ -12,7 +12,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from scripts.schemagen.lists import endpoints, reasons, undecided
+from scripts.schemagen.lists import drop_declared, endpoints, reasons, undecided
 from scripts.schemagen.output import VERSION_FILE, differences, generate, versions, write
 from scripts.schemagen.source import Package
 from scripts.schemagen.times import ReviewedTimes, ReviewNeeded
@@ -63,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         times = ReviewedTimes.load(TIMES)
         if not options.check:
             write(SCHEMAS, generate(package, times))
+            drop_declared(LEFT_OUT)
             return 0
         problems = check(package, times, SCHEMAS)
     except ReviewNeeded as review:

@@ -17,7 +17,7 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import Schema
 
 from scripts import generate_schemas
-from scripts.schemagen.lists import endpoints, undecided
+from scripts.schemagen.lists import drop_declared, endpoints, reasons, undecided
 from scripts.schemagen.output import differences, generate, write
 from scripts.schemagen.schema import Builder, SeenFields
 from scripts.schemagen.source import Package
@@ -512,6 +512,13 @@ def test_a_new_list_is_to_be_decided(
     told = capsys.readouterr().err
     assert "/v1/unicorns (Unicorn): neither declared in" in told
     assert "/v1/charges: the installed stripe package has no such list" in told
+
+
+def test_what_is_declared_is_left_out_no_more(tmp_path: Path) -> None:
+    file = tmp_path / "left_out.json"
+    file.write_text(json.dumps({"no use": ["/v1/charges", "/v1/unicorns"]}), encoding="utf-8")
+    drop_declared(file)
+    assert reasons(file) == {"/v1/unicorns": "no use"}
 
 
 def test_a_list_is_not_declared_and_left_out() -> None:

@@ -42,6 +42,14 @@ def reasons(file: Path) -> dict[str, str]:
     return {path: reason for reason, paths in grouped.items() for path in paths}
 
 
+def drop_declared(file: Path) -> None:
+    """Remove lists that are declared from those that are left out."""
+    declared = {kind.path for kind in OBJECT_TYPES}
+    grouped = json.loads(file.read_text(encoding="utf-8"))
+    kept = {reason: [p for p in paths if p not in declared] for reason, paths in grouped.items()}
+    file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
 def _lists_in(module: ast.Module) -> Iterator[tuple[str, str]]:
     for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Constant):

@@ -17,7 +17,7 @@ def table() -> str:
 
 
 def _row(stream: ObjectType) -> str:
-    resource = BY_STREAM[stream.name]
+    resource = BY_STREAM.get(stream.name)
     cells = [
         f"`{stream.name}`",
         ", or ".join([stream.permission, *_instead(stream)]),
@@ -27,8 +27,8 @@ def _row(stream: ObjectType) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _writes(resource: Resource) -> str:
-    if not resource.writable:
+def _writes(resource: Resource | None) -> str:
+    if resource is None or not resource.writable:
         return "—"
     by_events = [f"`{name}`" for name, action in resource.actions.items() if action.event]
     more = [f"{_events()} for {' and '.join(by_events)}"] if by_events else []
