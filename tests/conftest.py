@@ -20,10 +20,13 @@ from typing import Any
 
 import pytest
 import stripe
+from hypothesis import settings
 
 from stripe_alloy.emulator import Emulator, Request
 from tap_stripe_alloy.tap import TapStripeAlloy
 
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault
+settings.load_profile("no deadline")
 stripe.enable_telemetry = False  # it would leave a file in the home directory
 FAST = 100_000
 """Requests a second: the emulator has no limit of its own unless a test asks for one."""
