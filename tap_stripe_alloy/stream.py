@@ -19,7 +19,8 @@ from stripe_alloy.api.object_types import ObjectType
 from stripe_alloy.api.schemas import nested_lists
 from stripe_alloy.record_columns import ADDED
 from stripe_alloy.stream_maps import transformed
-from tap_stripe_alloy.records.conversion import Record, schema_violations
+from tap_stripe_alloy.records.conversion import Record, Recorder, schema_violations
+from tap_stripe_alloy.records.pass_through import PassThroughDecoder
 from tap_stripe_alloy.records.stream_schemas import stream_schema, with_nulls
 from tap_stripe_alloy.records.tombstones import Tombstone, let_through
 from tap_stripe_alloy.row_settings import Shape, digest_of_maps, key_for
@@ -135,6 +136,17 @@ class StripeStream(Stream):
         """Whether objects on test clocks are to be left out, should Stripe show any."""
         wanted = self.settings.include_test_clocks
         return bool(self.object_type.test_clock_path) and not (wanted or self.settings.live)
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        """What makes its records, of any account."""
+        unix = self.settings.unix_times
+        return Recorder(self.schema, account_id=None, unix=unix, misfit=self.does_not_fit)
+
+    @cached_property
+    def decoder(self) -> PassThroughDecoder:
+        """What makes records straight from the bytes of its pages, of any account."""
+        return PassThroughDecoder(self.schema, account_id=None, unix=self.settings.unix_times)
 
     @cached_property
     def nested(self) -> list[tuple[str, ...]]:

@@ -28,9 +28,7 @@ from tap_stripe_alloy.listing.list_variants import VariantListing
 from tap_stripe_alloy.listing.payment_methods import PaymentMethodListing
 from tap_stripe_alloy.listing.second_listing import SecondListing
 from tap_stripe_alloy.listing.test_clocks import BackfillWithTestClocks, TestClockReader
-from tap_stripe_alloy.records.conversion import Recorder
 from tap_stripe_alloy.records.partitions import StreamPartition
-from tap_stripe_alloy.records.pass_through import PassThroughDecoder
 from tap_stripe_alloy.records.table_versions import TableVersion
 from tap_stripe_alloy.row_settings import Shape, key_changed, name_of, reasons
 from tap_stripe_alloy.scheduler import AddSource, Batch, Scheduler, Source, Step
@@ -226,10 +224,6 @@ class Sync:
             if account_id:
                 state[OWN] = account_id
                 state.setdefault(KEY, self._origin.key)
-        unix = self._settings.unix_times
-        recorder = Recorder(
-            stream.schema, account_id=account_id, unix=unix, misfit=stream.does_not_fit
-        )
         key = stream.replication_key or "updated"
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
         bookmark.check()
@@ -241,9 +235,8 @@ class Sync:
                 )
             bookmark.note_clocks(listed=False)  # once turned on again, they are to be listed anew
         direct = self._direct and stream.as_it_comes
-        pages = (
-            PassThroughDecoder(stream.schema, account_id=account_id, unix=unix) if direct else None
-        )
+        pages = stream.decoder.of(account_id) if direct else None
+        recorder = stream.recorder.of(account_id)
         return StreamPartition(stream, recorder, bookmark, self._versions[stream.name], pages)
 
     def _sources(self, account: str | None) -> Iterator[Source]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -73,10 +74,16 @@ class Recorder:
         self._integers = [
             name for name, of in schema["properties"].items() if "integer" in of.get("type", ())
         ]
-        self._account_id = account_id
+        self.account_id = account_id
         self._time: Callable[[int], str | int] = int if unix else rfc3339
         self._times = TimestampPaths((), {}) if unix else times_of(schema)
         self._schema = schema
+
+    def of(self, account_id: str | None) -> Recorder:
+        """Return the same for another account."""
+        other = copy.copy(self)
+        other.account_id = account_id
+        return other
 
     def time(self, unix: int) -> str | int:
         """A time (Unix seconds) as records hold it."""
@@ -88,7 +95,7 @@ class Recorder:
         The object's nested values are shared with the record and converted in place.
         """
         record: Record = {**source, "updated": self._time(updated), "deleted": False}
-        record["_account_id"] = self._account_id
+        record["_account_id"] = self.account_id
         try:
             self._times.convert(record)
         except NO_SUCH_TIME:
@@ -124,7 +131,7 @@ class Recorder:
                 "object": object_name,
                 "updated": when,
                 "deleted": True,
-                "_account_id": self._account_id,
+                "_account_id": self.account_id,
                 "_sdc_deleted_at": when,
             }
         )

@@ -6,6 +6,7 @@ as the bytes it is. That takes a third of the time of parsing all of it and writ
 
 from __future__ import annotations
 
+import copy
 import keyword
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -41,8 +42,9 @@ class PassThroughDecoder:
             "created": (time, ...),
             "updated": (time | UnsetType, UNSET),
             "deleted": (bool, False),
-            "_account_id": (str | None, account_id),
+            "_account_id": (str | None, None),
         }
+        self.account_id = account_id
         nested = nested_lists(schema)
         self._nested = [(path, attrgetter(path[0])) for path in nested]
         properties = {**schema["properties"]}
@@ -51,6 +53,12 @@ class PassThroughDecoder:
         page = msgspec.defstruct("Page", [("data", list[record])], bases=(PassThroughPage,))  # type: ignore[valid-type]
         # Not strict: Unix seconds make a time. What else that lets pass, Stripe never sends.
         self._decoder = msgspec.json.Decoder(page, strict=False)
+
+    def of(self, account_id: str | None) -> PassThroughDecoder:
+        """Return the same for another account; making the types is what costs."""
+        other = copy.copy(self)
+        other.account_id = account_id
+        return other
 
     def page(self, content: bytes) -> Any:
         """Parse a page; msgspec.ValidationError where it is more than its schema or its bytes say.
@@ -66,6 +74,7 @@ class PassThroughDecoder:
         except ValueError as error:  # a time beyond the year 9999 is no ValidationError
             raise msgspec.ValidationError(str(error)) from None
         for record in page.data:
+            record._account_id = self.account_id  # noqa: SLF001 - a column of the record
             if record.updated is UNSET:
                 record.updated = record.created
         for path, outermost in self._nested:

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +41,12 @@ class _Record(msgspec.Struct, gc=False):
     time_extracted: datetime
 
 
+def _fields_of(message: Message) -> dict[str, Any]:
+    """A message's fields but for nulls, as `to_dict` gives them; that copies whole schemas."""
+    named = ((field.name, getattr(message, field.name)) for field in fields(message))
+    return {name: value for name, value in named if value is not None}
+
+
 class BufferedWriter(MsgSpecWriter):
     """The SDK's msgspec writer, but it flushes at messages that others wait for.
 
@@ -53,9 +60,13 @@ class BufferedWriter(MsgSpecWriter):
 
     @override
     def write_message(self, message: Message) -> None:
-        self.put(message.to_dict())
-        if not isinstance(message, RecordMessage) or self._is_time():
-            self.flush()
+        if isinstance(message, RecordMessage):
+            self.put(message.to_dict())
+            if not self._is_time():
+                return
+        else:
+            self.put(_fields_of(message))
+        self.flush()
 
     def put(self, message: Any) -> None:
         """Put one message, as JSON has it, behind those that wait."""
