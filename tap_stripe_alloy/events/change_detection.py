@@ -58,7 +58,7 @@ class Span:
     """Ids of events that bring back only what we wrote ourselves."""
 
 
-class Action(str, Enum):
+class ChangeAction(str, Enum):
     """What to do about an object that changed."""
 
     EMIT = "emit"
@@ -74,7 +74,7 @@ class DetectedChange:
 
     key: Key
     at: int
-    action: Action
+    action: ChangeAction
     snapshot: JSON
     gone: bool = False
     """Whether the newest events say that it no longer exists."""
@@ -148,7 +148,7 @@ class ChangeDetector:
         self._told.add(key)
         if key in self._written:  # we wrote it after something else: what is there now counts
             snapshot = group[0]["data"]["object"]
-            yield DetectedChange(key, self._written[key], Action.RETRIEVE, snapshot)
+            yield DetectedChange(key, self._written[key], ChangeAction.RETRIEVE, snapshot)
         else:
             yield self._decide(key, at, group)
 
@@ -159,10 +159,10 @@ class ChangeDetector:
         alone = len(group) == 1 and not late
         gone = any(route.deletes(one) for one in group)
         if (alone and gone) or any(route.deletes_for_good(one) for one in group):
-            return DetectedChange(key, at, Action.TOMBSTONE, snapshot)
+            return DetectedChange(key, at, ChangeAction.TOMBSTONE, snapshot)
         whole = not any(truncated_list(snapshot, path) for path in route.nested)
         usable = alone and route.trusted and whole and event["api_version"] == self.api_version
-        action = Action.EMIT if usable else Action.RETRIEVE
+        action = ChangeAction.EMIT if usable else ChangeAction.RETRIEVE
         return DetectedChange(key, at, action, snapshot, gone, late)
 
     def _note_children(self, key: Key, event: Event) -> None:

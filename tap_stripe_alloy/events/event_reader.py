@@ -21,7 +21,7 @@ from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.requests import GetRequest
 from stripe_alloy.api.responses import OneObject
 from tap_stripe_alloy.events.change_detection import (
-    Action,
+    ChangeAction,
     ChangeDetector,
     DetectedChange,
     ObjectPolicy,
@@ -170,7 +170,7 @@ class EventReader:
         records = self._as_events(self._walk.fresh)
         gets: list[Get] = []
         for change in changes:
-            if change.action is Action.RETRIEVE:
+            if change.action is ChangeAction.RETRIEVE:
                 gets.append(self._retrieve(self._dated(change)))
             else:
                 records += self._told(change)
@@ -248,9 +248,9 @@ class EventReader:
 
     def _emit(self, change: DetectedChange, objects: Sequence[JSON]) -> Iterator[Step]:
         if objects:
-            found = DetectedChange(change.key, change.at, Action.EMIT, objects[0])
+            found = DetectedChange(change.key, change.at, ChangeAction.EMIT, objects[0])
         else:
-            found = DetectedChange(change.key, change.at, Action.TOMBSTONE, change.snapshot)
+            found = DetectedChange(change.key, change.at, ChangeAction.TOMBSTONE, change.snapshot)
         self._open -= 1
         yield Batch(group_by_partition(self._told(found)), no_op)
         yield from self._end()
@@ -262,7 +262,7 @@ class EventReader:
             change.snapshot
         ):
             return []
-        if change.action is not Action.TOMBSTONE:
+        if change.action is not ChangeAction.TOMBSTONE:
             rows = self._concerned(object_name, change.at, change.snapshot)
             return [*rows, *self._left_children(change)]
         return [
@@ -287,7 +287,7 @@ class EventReader:
             field = output.stream.object_type.parent_field
             if not former or not field or not self._concerns(output, change.at):
                 continue
-            if change.action is Action.TOMBSTONE:
+            if change.action is ChangeAction.TOMBSTONE:
                 current = set()
             elif truncated_list(change.snapshot, [field]):
                 continue
