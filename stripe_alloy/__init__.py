@@ -1,1 +1,1 @@
-"""What the tap and the target share: transport, request budget, errors, emulator, command line."""
+"""What the tap and the target share: Stripe's API, an emulator, connections, webhooks."""

@@ -1,1 +1,1 @@
-"""target-stripe-alloy: holds records against Stripe; this release compares and writes nothing."""
+"""target-stripe-alloy: a Singer target that writes records to Stripe."""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stripe_alloy.api.events import RETENTION
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator import expand
-from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.store import DELETED, LISTED, Query
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 MAX_LIMIT, DEFAULT_LIMIT = 100, 10
-RETENTION = 30 * DAY  # docs.stripe.com/api/events
 MAX_TYPES = 20
 _PAGING = frozenset({"limit", "starting_after", "ending_before", "expand", "delivery_success"})
 _FIELDS = {"ids": "id", "lookup_keys": "lookup_key", "types": "type"}

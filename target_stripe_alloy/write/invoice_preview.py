@@ -25,6 +25,7 @@ from stripe_alloy.api.errors import (
 )
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import ParamType, param_type
+from stripe_alloy.api.timestamps import DAY
 from target_stripe_alloy.params_tree import Tree, is_empty, pairs_of
 from target_stripe_alloy.plan.plan_types import BLOCKED, Decision, PlannedRequest
 from target_stripe_alloy.plan.record_keys import reference_to
@@ -33,7 +34,6 @@ from target_stripe_alloy.write.id_resolver import PLANNED
 _logger = logging.getLogger(__name__)
 
 SUBSCRIPTIONS, ITEMS = "subscriptions", "subscription_items"
-DAY = 86_400
 _AGAIN = "without what an earlier record of this plan does to the same subscription"
 SOON = 60
 """Seconds by which the period of an invoice that is made at once may differ from our clock."""

@@ -364,15 +364,13 @@ class Journal:
             for table in (images, objects):
                 meant = self._of_any(table, stream, key, named)
                 mine = sa.and_(table.c.stream == stream, meant)
-                known: Iterable[Any] = (
-                    () if sent else connection.execute(sa.select(table.c.digest).where(mine))
-                )
-                digests = {row[0] for row in known if row[0] and len(row[0]) == DIGEST_SIZE}
-                for digest in digests:
-                    same = table.update().where(mine, table.c.digest == digest)
-                    connection.execute(same.values(digest=digest + DOUBTED))
                 if sent:
                     connection.execute(table.update().where(mine).values(digest=None))
+                    continue
+                digests = set(connection.execute(sa.select(table.c.digest).where(mine)).scalars())
+                for digest in digests - {None}:
+                    same = table.update().where(mine, table.c.digest == digest)
+                    connection.execute(same.values(digest=digest[:DIGEST_SIZE] + DOUBTED))
 
         self._writer.tell(note)
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Any
 
 from stripe_alloy.api.errors import MissingPermissionError
-from stripe_alloy.api.events import RETENTION
+from stripe_alloy.api.events import OVERLAP, RETENTION
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
 from target_stripe_alloy.plan.plan_types import REPLACES
@@ -26,8 +26,6 @@ from target_stripe_alloy.write.object_reader import Objects
 
 _logger = logging.getLogger(__name__)
 
-OVERLAP = 300.0
-"""Seconds that are listed again: an event may show up later than it happened."""
 _TRUSTED = RETENTION - 86_400.0
 """Seconds that events are taken to go back."""
 _EVENTS = "/v1/events"
