@@ -234,10 +234,14 @@ class Sync:
                     stream.name,
                 )
             bookmark.note_clocks(listed=False)  # once turned on again, they are to be listed anew
-        direct = self._direct and stream.as_it_comes
-        pages = stream.decoder.of(account_id) if direct else None
-        recorder = stream.recorder.of(account_id)
-        return StreamPartition(stream, recorder, bookmark, self._versions[stream.name], pages)
+        return StreamPartition(
+            stream,
+            stream.recorder.of(account_id),
+            bookmark,
+            self._versions[stream.name],
+            account_id,
+            self._direct and stream.as_it_comes,
+        )
 
     def _sources(self, account: str | None) -> Iterator[Source]:
         outputs = [output for of, output in self._outputs if of == account]

@@ -21,7 +21,8 @@ from singer_sdk.helpers.capabilities import (
     PluginCapabilities,
     TapCapabilities,
 )
-from singer_sdk.singerlib import Catalog, Metadata
+from singer_sdk.plugin_base import PluginBase
+from singer_sdk.singerlib import Catalog, CatalogEntry, Metadata, MetadataMapping
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
@@ -37,7 +38,7 @@ from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.connection_settings import check_key
 from stripe_alloy.singer_main import metrics_at_debug
 from stripe_alloy.singer_plugin import Plugin, run_plugin
-from stripe_alloy.stream_maps import sources_of
+from stripe_alloy.stream_maps import sources_of, stream_map_errors
 from stripe_alloy.text_files import read_object
 from tap_stripe_alloy.access_check import check_access, missing_permission_message
 from tap_stripe_alloy.expansions import propagate_expand
@@ -116,6 +117,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         state = options.get("state")
         if not isinstance(state, (dict, str, PurePath, type(None))):
             bookmarks_of(state, BY_NAME)  # refuses it
+        self._only_discovers = not options.get("setup_mapper", True)
         super().__init__(catalog=catalog, **options)
         metrics_at_debug(self.metrics_logger)
 
@@ -182,8 +184,28 @@ class TapStripeAlloy(Plugin, StreamOwner):
         return found
 
     @override
+    def setup_mapper(self) -> None:
+        # Not the SDK's own, which copies the schema of each stream three times, read or not.
+        with stream_map_errors():
+            PluginBase.setup_mapper(self)
+            named = ((name, self.catalog.get_stream(name)) for name in self._selected())
+            read = Catalog((name, entry) for name, entry in named if entry)
+            self.mapper.register_raw_streams_from_catalog(read)
+
+    @override
     def discover_streams(self) -> Sequence[StripeStream]:
-        return [StripeStream(self, object_type) for object_type in OBJECT_TYPES]
+        found = [one for one in OBJECT_TYPES if self._only_discovers or self._may_read(one)]
+        parents = [one.root for one in found if one.root not in found]
+        return [StripeStream(self, object_type) for object_type in (*found, *parents)]
+
+    def _may_read(self, object_type: ObjectType) -> bool:
+        """Whether `--select` or the catalog asks for a stream; the schemas of others cost time."""
+        if self.wanted:
+            return object_type.name in self.wanted
+        if self.input_catalog is None:
+            return True
+        entry = self.input_catalog.get_stream(object_type.name)
+        return entry is not None and _is_selected(entry)
 
     @property
     @override
@@ -198,6 +220,9 @@ class TapStripeAlloy(Plugin, StreamOwner):
     def stream_of(self, object_type: ObjectType) -> StripeStream:
         """Return this tap's stream of an object type."""
         return next(one for one in self._own_streams() if one.object_type is object_type)
+
+    def _selected(self) -> list[str]:
+        return [stream.name for stream in self._own_streams() if stream.selected]
 
     def _own_streams(self) -> list[StripeStream]:
         return cast("list[StripeStream]", list(self.streams.values()))
@@ -466,6 +491,14 @@ class TapStripeAlloy(Plugin, StreamOwner):
         config = ctx.params["config"]
         tap = cls(config=config.config, parse_env_config=config.parse_env)
         ctx.exit(0 if tap.check() else 1)
+
+
+def _is_selected(entry: CatalogEntry) -> bool:
+    """Whether a catalog selects a stream, by the SDK's rules."""
+    if not entry.metadata:
+        return True
+    own = MetadataMapping({(): entry.metadata.get((), Metadata())})
+    return own.resolve_selection()[()]
 
 
 def streams_named(text: str) -> list[str]:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,18 +80,24 @@ def catalog_of(config: Mapping[str, Any], *streams: str) -> dict[str, Any]:
     return catalog
 
 
+def tap_with(select: Sequence[str]) -> type[TapStripeAlloy]:
+    """The tap as `--select` makes it."""
+    return type("Tap", (TapStripeAlloy,), {"wanted": select})
+
+
 def read(
     config: Mapping[str, Any],
     *streams: str,
     state: dict[str, Any] | None = None,
     catalog: dict[str, Any] | None = None,
+    select: Sequence[str] = (),
 ) -> Output:
-    """Run the tap in this process; errors come out as raised."""
+    """Run the tap in this process; errors come out as raised. `select` is its `--select`."""
     if streams:
         catalog = catalog_of(config, *streams)
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with redirect_stdout(stdout):
-        tap = TapStripeAlloy(
+        tap = tap_with(select)(
             config=dict(config), catalog=catalog, state=json.loads(json.dumps(state or {}))
         )
         tap.sync_all()

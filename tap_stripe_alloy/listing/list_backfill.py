@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
@@ -38,6 +38,7 @@ from tap_stripe_alloy.sync_callbacks import SyncCallbacks
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.events.event_reader import EventReader
+    from tap_stripe_alloy.records.pass_through import PassThroughDecoder
 
 SAMPLE = 50
 """Of so many pages that are written as they come, one is held against the schema."""
@@ -80,9 +81,12 @@ class ListBackfill:
         missing = list(missing)
         self._was_done = self._resumed and not missing
         self._slices = WindowPlanner(missing, cuttable=listed.by_created, history=listed.history)
-        self._direct = outputs[0].direct if len(outputs) == 1 and self.as_it_comes else None
         self._pages = 0
         self._trails: defaultdict[Window, Trail] = defaultdict(Trail)
+
+    @cached_property
+    def _decoder(self) -> PassThroughDecoder | None:
+        return self.outputs[0].decoder() if len(self.outputs) == 1 and self.as_it_comes else None
 
     def next(self) -> Get | LocalRead | None:
         """Return the next page to ask for."""
@@ -90,9 +94,9 @@ class ListBackfill:
         if ask is None:
             return self._end_at_once() if self._was_done else None
         self._pages += 1
-        direct = self._direct
-        if self._pages == 1 or self._pages % SAMPLE == 0:
-            direct = None  # taken apart, to look for what is new
+        # Some are taken apart, to look for what is new.
+        sampled = self._pages == 1 or self._pages % SAMPLE == 0
+        direct = None if sampled else self._decoder
         request = GetRequest(
             self._listed.path,
             self._params(ask),

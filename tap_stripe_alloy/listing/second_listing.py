@@ -62,6 +62,6 @@ class SecondListing:
         return replace(
             output,
             bookmark=output.bookmark.in_second_listing(),
-            direct=None,
+            passes_through=False,
             created_before=output.bookmark.again_before,
         )

@@ -25,10 +25,16 @@ class StreamPartition:
     recorder: Recorder
     bookmark: Bookmark
     version: TableVersion
-    direct: PassThroughDecoder | None = None
-    """Makes records of whole pages, where nothing has to look at their objects."""
+    account_id: str | None = None
+    """What records have in `_account_id`."""
+    passes_through: bool = False
+    """Whether records may be made of whole pages: nothing has to look at their objects."""
     created_before: int = 0
     """Leave out what was created since (Unix seconds); 0 for nothing."""
+
+    def decoder(self) -> PassThroughDecoder | None:
+        """What makes records of whole pages, if anything may; most runs list nothing."""
+        return self.stream.decoder.of(self.account_id) if self.passes_through else None
 
 
 PartitionRecords = list[tuple[StreamPartition, Record]]
