@@ -277,7 +277,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         finally:
             sync.close()
             self._disconnect()
-        for error in (*sync.rejections.values(), *sync.refusals.values()):
+        for error in (*sync.refusals.accounts.values(), *sync.refusals.streams.values()):
             raise error
 
     def _write_batches(self, batches: Iterable[Batch], progress: Progress) -> None:
@@ -311,10 +311,12 @@ class TapStripeAlloy(Plugin, StreamOwner):
         told = set[str]()
         walked = tidied = time.monotonic()
         while not self._told_to_stop:
-            self._tell_refusals({n: e for n, e in sync.refusals.items() if n not in told})
-            told.update(sync.refusals)
-            self._tell_rejections({n: e for n, e in sync.rejections.items() if n not in told})
-            told.update(sync.rejections)
+            self._tell_refusals({n: e for n, e in sync.refusals.streams.items() if n not in told})
+            told.update(sync.refusals.streams)
+            self._tell_rejections(
+                {n: e for n, e in sync.refusals.accounts.items() if n not in told}
+            )
+            told.update(sync.refusals.accounts)
             news, now = sync.news(), time.monotonic()
             if news or now - walked >= (WALK_EVERY if news is None else SURE_EVERY):
                 self._write_batches(sync.more(), progress)
@@ -330,16 +332,17 @@ class TapStripeAlloy(Plugin, StreamOwner):
             self.logger.warning("Told to stop: the state says what is left, run again to go on")
             sys.exit(TERMINATED)
         if not self.following:
-            self._tell_refusals(sync.refusals)
-            self._tell_rejections(sync.rejections)
-        if sync.rejections:
-            only = next(iter(sync.rejections.values()))
-            raise AccountsRefused(sync.rejections) if sync.reads_several_accounts else only
-        if sync.refusals:
+            self._tell_refusals(sync.refusals.streams)
+            self._tell_rejections(sync.refusals.accounts)
+        rejections = sync.refusals.accounts
+        if rejections:
+            only = next(iter(rejections.values()))
+            raise AccountsRefused(rejections) if sync.reads_several_accounts else only
+        if sync.refusals.streams:
             raise UnreadableStreamsError(
                 {
                     name: missing_permission_message(BY_NAME[name], error)
-                    for name, error in sync.refusals.items()
+                    for name, error in sync.refusals.streams.items()
                 }
             )
 

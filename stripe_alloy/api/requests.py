@@ -31,23 +31,36 @@ class GetRequest:
     """The object that is asked for; without it the answer is to be a page of a list."""
     trail: Trail | None = None
     """The cursors of the list so far."""
-    stream: str | None = None
-    """The stream it is for, where that is not all of its source."""
+    streams: Sequence[str] = ()
+    """The streams it is for, which its error is to name."""
     some_lack_ids: bool = False
     """Whether single objects of a page that have no id are named and left out."""
     timed: bool = False
     """Whether bookmarks follow from when it is answered."""
 
     def send(self, transport: StripeClient) -> Response:
-        """Send it."""
-        answer = transport.get(
-            self.path,
-            self.params,
-            account=self.account,
-            decode=self.decode,
-            expected=self.of or self._page(),
-        )
+        """Send it; a `StripeError` says what it was for."""
+        try:
+            answer = transport.get(
+                self.path,
+                self.params,
+                account=self.account,
+                decode=self.decode,
+                expected=self.of or self._page(),
+            )
+        except StripeError as error:
+            error.about = self._about() if self.streams else None
+            raise
         return transport.timed(answer) if self.timed else answer
+
+    def _about(self) -> str:
+        """Streams, object and account."""
+        found = [f"Stream{'s' if len(self.streams) > 1 else ''} {', '.join(self.streams)}"]
+        if self.of:
+            found.append(f"{self.of.object} {self.of.id!r}")
+        if self.account:
+            found.append(f"account {self.account}")
+        return ", ".join(found)
 
     def _page(self) -> OnePage:
         after = next((value for name, value in self.params if name == "starting_after"), None)
@@ -58,7 +71,7 @@ class GetRequest:
 class Gather:
     """Readers to run side by side; their results come back in this order."""
 
-    readers: Sequence[Reader[Any]]
+    readers: Sequence[Generator[Any, Any, Any]]
 
 
 Reader = Generator[GetRequest | Gather, Any, T]
