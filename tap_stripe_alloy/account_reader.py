@@ -40,10 +40,10 @@ class Refusals:
     accounts: dict[str, AccountAccessError] = field(default_factory=dict)
     """Account → the error that says that the key has no access to it."""
 
-    def note(self, outputs: Sequence[StreamPartition], error: MissingPermissionError) -> None:
+    def note(self, partitions: Sequence[StreamPartition], error: MissingPermissionError) -> None:
         """Note that the key may not read these."""
-        for output in outputs:
-            self.streams[output.stream.name] = error
+        for partition in partitions:
+            self.streams[partition.stream.name] = error
 
 
 class AccountReader:
@@ -51,40 +51,42 @@ class AccountReader:
 
     def __init__(
         self,
-        outputs: Sequence[StreamPartition],
+        partitions: Sequence[StreamPartition],
         *,
         settings: Settings,
         client: StripeClient,
         tables: StreamTables,
         refusals: Refusals,
-        own: SelfWriteFilter = keep_all,
+        self_writes: SelfWriteFilter = keep_all,
         inbox: InboxReader | None = None,
         with_lookback: bool = False,
     ) -> None:
-        self.account = outputs[0].account
-        self._outputs = outputs
+        self.account = partitions[0].account
+        self._partitions = partitions
         self._settings = settings
         self._client = client
         self._tables = tables
         self._refusals = refusals
-        self._own = own
+        self._self_writes = self_writes
         self._inbox = inbox
         self._with_lookback = with_lookback
 
     def read(self) -> TapReader[None]:
         """Read what there is to read; note an account that the key has no access to."""
-        listed = [output for output in self._outputs if output.bookmark.listed]
-        with_events = [output for output in listed if output.stream.object_type.has_events]
-        without = [output for output in listed if not output.stream.object_type.has_events]
+        listed = [partition for partition in self._partitions if partition.bookmark.listed]
+        with_events = [partition for partition in listed if partition.stream.object_type.has_events]
+        without = [partition for partition in listed if not partition.stream.object_type.has_events]
         feeds = list(self._split_by_feed(with_events))
         parts = [
-            self._read_changes(outputs, inbox, without if number == 0 else [])
-            for number, (outputs, inbox) in enumerate(feeds)
+            self._read_changes(partitions, inbox, without if number == 0 else [])
+            for number, (partitions, inbox) in enumerate(feeds)
         ]
         if not feeds:
-            parts += [self._read_new(output, None) for output in without]
+            parts += [self._read_new(partition, None) for partition in without]
         parts += self._list_again(without)
-        parts += self._backfill([output for output in self._outputs if not output.bookmark.listed])
+        parts += self._backfill(
+            [partition for partition in self._partitions if not partition.bookmark.listed]
+        )
         try:
             yield Gather(parts)
         except AccountAccessError as error:
@@ -93,25 +95,27 @@ class AccountReader:
             self._refusals.accounts[self.account] = error
 
     def _permitted(
-        self, outputs: Sequence[StreamPartition], reader: TapReader[Any]
+        self, partitions: Sequence[StreamPartition], reader: TapReader[Any]
     ) -> TapReader[bool]:
         """Read, if the key has the permission; else note the streams as refused."""
         try:
             yield from reader
         except MissingPermissionError as error:
-            self._refusals.note(outputs, error)
+            self._refusals.note(partitions, error)
             return False
         return True
 
     # Changes.
 
     def _split_by_feed(
-        self, outputs: Sequence[StreamPartition]
+        self, partitions: Sequence[StreamPartition]
     ) -> Iterator[tuple[Sequence[StreamPartition], InboxReader | None]]:
         """The streams that the inbox serves, and those whose changes it no longer has."""
         served, rest = list[StreamPartition](), list[StreamPartition]()
-        for output in outputs:
-            (served if self._inbox and self._inbox.serves(output) else rest).append(output)
+        for partition in partitions:
+            (served if self._inbox and self._inbox.has_all_events_for(partition) else rest).append(
+                partition
+            )
         if served:
             yield served, self._inbox
         if rest:
@@ -119,25 +123,25 @@ class AccountReader:
 
     def _read_changes(
         self,
-        outputs: Sequence[StreamPartition],
+        partitions: Sequence[StreamPartition],
         inbox: InboxReader | None,
         without_events: Sequence[StreamPartition],
     ) -> TapReader[None]:
         """Read events, then the lists whose rows may be newer than the snapshots in those."""
         events = EventReader(
-            outputs,
+            partitions,
             api_version=self._settings.api_version,
             refused=self._refusals.note,
-            own=self._own,
+            self_writes=self._self_writes,
             inbox=inbox,
         )
         yield from self._read_events(events)
         yield Gather(
             [
-                *(self._read_new(output, events) for output in without_events),
-                *(self._look_back(output) for output in outputs),
-                *self._list_test_clocks(outputs),
-                *self._list_again(outputs),
+                *(self._read_new(partition, events) for partition in without_events),
+                *(self._look_back(partition) for partition in partitions),
+                *self._list_test_clocks(partitions),
+                *self._list_again(partitions),
             ]
         )
 
@@ -149,29 +153,29 @@ class AccountReader:
         else:
             yield Gather([events.read(), *self._list_anew(old)])
 
-    def _read_new(self, output: StreamPartition, events: EventReader | None) -> TapReader[None]:
+    def _read_new(self, partition: StreamPartition, events: EventReader | None) -> TapReader[None]:
         """Read what was created since the bookmark, of a stream whose objects have no events.
 
         They come with things that have events, so it asks only if there was an event since it was
         asked last. What comes without any waits for the next one, a day at most.
         """
-        if events and not events.stirred_since(output.bookmark.events_until):
+        if events and not events.saw_events_since(partition.bookmark.events_until):
             return
-        read = yield from self._permitted([output], CreatedSinceBookmark(output).read())
+        read = yield from self._permitted([partition], CreatedSinceBookmark(partition).read())
         if read and events:
-            output.bookmark.note_events(events.until)
+            partition.bookmark.note_events(events.until)
 
-    def _look_back(self, output: StreamPartition) -> TapReader[None]:
+    def _look_back(self, partition: StreamPartition) -> TapReader[None]:
         """Read the last days again, of a stream whose objects change without events."""
-        silent = output.stream.object_type.has_silent_updates
-        if silent and self._with_lookback and output.bookmark.listed:
+        silent = partition.stream.object_type.has_silent_updates
+        if silent and self._with_lookback and partition.bookmark.listed:
             since = int(self._client.now()) - self._settings.relist_days * DAY
-            yield from self._permitted([output], LookbackListing(output, since=since).read())
+            yield from self._permitted([partition], LookbackListing(partition, since=since).read())
 
-    def _list_test_clocks(self, outputs: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
+    def _list_test_clocks(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
         """Read what is on test clocks, for streams whose list was read without."""
-        lacking = [o for o in outputs if self._lacks_clocks(o) and o.bookmark.listed]
-        for members in _families(lacking, lambda bookmark: bookmark.missing):
+        lacking = [o for o in partitions if self._needs_test_clocks(o) and o.bookmark.listed]
+        for members in _group_with_children(lacking, lambda bookmark: bookmark.missing):
             clocks = TestClockReader(
                 members, members[0].stream.root.listed, start=self._start_of(members)
             )
@@ -179,33 +183,33 @@ class AccountReader:
 
     # Lists.
 
-    def _backfill(self, outputs: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
-        for members in _families(outputs, lambda bookmark: bookmark.missing):
+    def _backfill(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
+        for members in _group_with_children(partitions, lambda bookmark: bookmark.missing):
             yield self._permitted(members, self._list_until_current(members))
 
     def _list_until_current(self, members: Sequence[StreamPartition]) -> TapReader[None]:
-        up_to_date = yield from self._list(members, clocks=self._lacks_clocks(members[0]))
+        up_to_date = yield from self._list(members, clocks=self._needs_test_clocks(members[0]))
         if not up_to_date:
             yield Gather(list(self._list_anew(members)))
 
-    def _list_anew(self, outputs: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
+    def _list_anew(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
         """List from the beginning what was last read longer ago than Stripe keeps events."""
-        for output in outputs:
-            self._tables.begin_anew(output, self._client.now())
-        yield from self._backfill(outputs)
+        for partition in partitions:
+            self._tables.begin_anew(partition, self._client.now())
+        yield from self._backfill(partitions)
 
-    def _list_again(self, outputs: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
+    def _list_again(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
         """List once more, because a setting changed, while changes go on being read."""
-        waiting = [o for o in outputs if o.bookmark.listed and o.bookmark.to_list_again]
-        for members in _families(waiting, lambda bookmark: bookmark.to_list_again):
+        waiting = [o for o in partitions if o.bookmark.listed and o.bookmark.to_list_again]
+        for members in _group_with_children(waiting, lambda bookmark: bookmark.to_list_again):
             once_more = [
                 replace(
-                    output,
-                    bookmark=output.bookmark.in_second_listing(),
+                    partition,
+                    bookmark=partition.bookmark.in_second_listing(),
                     passes_through=False,
-                    created_before=output.bookmark.again_before,
+                    created_before=partition.bookmark.again_before,
                 )
-                for output in members
+                for partition in members
             ]
             yield self._permitted(members, self._list(once_more, clocks=False))
 
@@ -226,23 +230,23 @@ class AccountReader:
             yield from on_clocks.read()
         return (yield from backfill.read())
 
-    def _lacks_clocks(self, output: StreamPartition) -> bool:
-        wanted = self._settings.clocks and bool(output.stream.root.object_type.test_clock_path)
-        return wanted and not output.bookmark.clocks
+    def _needs_test_clocks(self, partition: StreamPartition) -> bool:
+        wanted = self._settings.clocks and bool(partition.stream.root.object_type.test_clock_path)
+        return wanted and not partition.bookmark.clocks
 
     def _start_of(self, members: Sequence[StreamPartition]) -> int:
         """The earliest `created` to list, for streams that are listed together."""
-        return min(output.bookmark.listed_from(self._settings.start) for output in members)
+        return min(partition.bookmark.listed_from(self._settings.start) for partition in members)
 
 
-def _families(
-    outputs: Iterable[StreamPartition], left_of: Callable[[Bookmark], object]
+def _group_with_children(
+    partitions: Iterable[StreamPartition], left_of: Callable[[Bookmark], object]
 ) -> Iterator[list[StreamPartition]]:
     """A parent and its children, as long as they have the same left to read."""
 
-    def left(output: StreamPartition) -> tuple[str, str, bool]:
-        bookmark = output.bookmark
-        return output.stream.root.name, repr(left_of(bookmark)), bookmark.clocks
+    def left(partition: StreamPartition) -> tuple[str, str, bool]:
+        bookmark = partition.bookmark
+        return partition.stream.root.name, repr(left_of(bookmark)), bookmark.clocks
 
-    for _, group in groupby(sorted(outputs, key=left), key=left):
-        yield sorted(group, key=lambda output: output.stream.object_type.parent is not None)
+    for _, group in groupby(sorted(partitions, key=left), key=left):
+        yield sorted(group, key=lambda partition: partition.stream.object_type.parent is not None)

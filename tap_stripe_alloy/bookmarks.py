@@ -174,7 +174,7 @@ class Bookmark:
         """Note the version of the table that its rows belong to."""
         self._state["version"] = number
 
-    def note_begun(self, at: int) -> None:
+    def note_first_attempt(self, at: int) -> None:
         """Note when a first backfill is tried, if none was tried before (Unix seconds)."""
         if not self.listed and self.backfill is None:
             self._state.setdefault(BEGUN, rfc3339(at))

@@ -118,7 +118,7 @@ class Scheduler:
         self._outcomes: SimpleQueue[tuple[_Task, Any]] = SimpleQueue()
         self._in_flight = 0
         self._latency = LATENCY
-        self._room = max_concurrency
+        self._limit = max_concurrency
 
     def run(self, readers: Iterable[TapReader[None]]) -> Iterator[Batch]:
         """Yield batches in the order in which their pages arrive; raise what a reader raises.
@@ -163,16 +163,16 @@ class Scheduler:
         self._in_flight -= 1
         if isinstance(outcome, Response):
             self._latency += (outcome.seconds - self._latency) / 8
-        self._make_room()
+        self._adjust_limit()
         self._ready.append((task, outcome))
 
-    def _make_room(self) -> None:
+    def _adjust_limit(self) -> None:
         """Have no more in flight than keeps us busy: more would only fill memory and caches."""
         waiting = self._outcomes.qsize()
         if waiting > BACKLOG:
-            self._room = max(BACKLOG, self._room - 1)
+            self._limit = max(BACKLOG, self._limit - 1)
         elif not waiting:
-            self._room = min(self._max_concurrency, self._room + 1)
+            self._limit = min(self._max_concurrency, self._limit + 1)
 
     # Tasks
 
@@ -250,7 +250,7 @@ class Scheduler:
     def _fill(self, pool: Workers) -> None:
         """Send what may be sent now: what readers wait for first, then a page of each source."""
         self._run_ready()
-        while self._in_flight < self._room:
+        while self._in_flight < self._limit:
             if self._reads:
                 self._send(pool, *self._reads.popleft())
             elif not self._open_page():
@@ -261,7 +261,7 @@ class Scheduler:
         for _ in range(len(self._sources)):
             pages = self._sources[0]
             self._sources.rotate(-1)
-            if len(pages.task.parts) >= self._useful():
+            if len(pages.task.parts) >= self._max_per_source():
                 continue
             reader = pages.source.next()
             if reader:
@@ -284,7 +284,7 @@ class Scheduler:
         pages.task.parts.append(page)
         self._run_ready()
 
-    def _useful(self) -> int:
+    def _max_per_source(self) -> int:
         """How many pages of one source to read at a time: more would wait for their turn."""
         rate = min(self._transport.budget.ceiling_of_endpoint, USEFUL_RATE)
         return math.ceil(rate * self._latency * 1.25) + 1

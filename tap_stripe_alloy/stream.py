@@ -128,11 +128,11 @@ class StripeStream(Stream):
             declared.history,
             self.expand,
             self.nested,
-            without_clocks=self.without_clocks,
+            skips_test_clocks=self.skips_test_clocks,
         )
 
     @cached_property
-    def without_clocks(self) -> bool:
+    def skips_test_clocks(self) -> bool:
         """Whether objects on test clocks are to be left out, should Stripe show any."""
         wanted = self.settings.include_test_clocks
         return bool(self.object_type.test_clock_path) and not (wanted or self.settings.live)
@@ -158,15 +158,15 @@ class StripeStream(Stream):
         """What to leave out of records."""
         return _deselected(self.schema, self.mask, ())
 
-    def announce(self) -> None:
+    def send_schema(self) -> None:
         """Write the SCHEMA message."""
         self._write_schema_message()
 
-    def carry(self, version: int | None) -> None:
+    def set_version(self, version: int | None) -> None:
         """Let records from now on belong to this version of the table."""
         self._stream_version = version
 
-    def activate(self) -> None:
+    def send_activate_version(self) -> None:
         """Write ACTIVATE_VERSION: what carries no such version is gone."""
         if self._stream_version is not None:
             self._write_activate_version_message(self._stream_version)
@@ -200,7 +200,7 @@ class StripeStream(Stream):
         return self.replication_key == "updated"
 
     @cached_property
-    def as_it_comes(self) -> bool:
+    def passes_through(self) -> bool:
         """Whether records are what the list holds: nothing is expanded, left out or mapped."""
         whole = self.object_type.parent is None and not self.expand and not self.deselected
         return whole and self._plain

@@ -50,7 +50,7 @@ class Sync:
         self.refusals = Refusals()
         self._readers: list[AccountReader] = []
         self._scheduler: Scheduler | None = None
-        self._outputs: list[StreamPartition] = []
+        self._partitions: list[StreamPartition] = []
         self._versions = {stream.name: TableVersion(stream.stream_state) for stream in streams}
         self._tables = StreamTables((), start=settings.start)
         self._origin = StateOwner(settings, transport)
@@ -58,43 +58,43 @@ class Sync:
         self._inbox: InboxReader | None = None
         self._write_log: WriteLog | None = None
 
-    def batches(self) -> Iterator[Batch]:
+    def first_pass(self) -> Iterator[Batch]:
         """Yield what is to be written, as it arrives."""
         self._open()
         for account in self.accounts() if self._streams else ():
-            self._outputs += self._outputs_of(account)
-        self._tables = tables = StreamTables(self._outputs, start=self._settings.start)
+            self._partitions += self._partitions_of(account)
+        self._tables = tables = StreamTables(self._partitions, start=self._settings.start)
         self._check_times()
         self._origin.check_mode(self._all_states())
         for stream in self._streams:
             self._origin.note_in(stream.stream_state)
             follow_settings(stream, tables.bookmarks_of(stream), self._settings.start)
-            tables.prepare(stream, self.transport.now())
-        for output in self._outputs:
-            output.bookmark.note_begun(int(self.transport.now()) - OVERLAP)
+            tables.ensure(stream, self.transport.now())
+        for partition in self._partitions:
+            partition.bookmark.note_first_attempt(int(self.transport.now()) - OVERLAP)
         if self._inbox:
-            self._inbox.open(self._outputs)
+            self._inbox.open(self._partitions)
         return self._round()
 
-    def more(self) -> Iterator[Batch]:
+    def next_pass(self) -> Iterator[Batch]:
         """Yield what is new since the last round; what was refused is not asked for again."""
         self._with_lookback = False
-        self._outputs = [
-            output
-            for output in self._outputs
-            if output.stream.name not in self.refusals.streams
-            and output.account not in self.refusals.accounts
+        self._partitions = [
+            partition
+            for partition in self._partitions
+            if partition.stream.name not in self.refusals.streams
+            and partition.account not in self.refusals.accounts
         ]
         return self._round()
 
-    def news(self) -> bool | None:
+    def has_news(self) -> bool | None:
         """Whether the inbox has something new; None if there is none to look into."""
         return self._inbox.has_news() if self._inbox else None
 
-    def tidy(self) -> None:
+    def prune_inbox(self) -> None:
         """See that the inbox drops what it has kept too long."""
         if self._inbox:
-            self._inbox.tidy()
+            self._inbox.prune()
 
     def close(self) -> None:
         """Close inbox and journal."""
@@ -123,22 +123,22 @@ class Sync:
 
     def _round(self) -> Iterator[Batch]:
         if self._inbox:
-            self._inbox.look()
+            self._inbox.refresh()
         by_account: dict[str | None, list[StreamPartition]] = {}
-        for output in self._outputs:
-            by_account.setdefault(output.account, []).append(output)
+        for partition in self._partitions:
+            by_account.setdefault(partition.account, []).append(partition)
         self._readers = [
             AccountReader(
-                outputs,
+                partitions,
                 settings=self._settings,
                 client=self.transport,
                 tables=self._tables,
                 refusals=self.refusals,
-                own=OwnWrites(self._write_log) if self._write_log else keep_all,
+                self_writes=OwnWrites(self._write_log) if self._write_log else keep_all,
                 inbox=self._inbox,
                 with_lookback=self._with_lookback,
             )
-            for outputs in by_account.values()
+            for partitions in by_account.values()
         ]
         self._scheduler = Scheduler(
             self.transport,
@@ -179,7 +179,7 @@ class Sync:
 
     def _check_times(self) -> None:
         """Raise `SettingsError` if a bookmark lies ahead of Stripe's clock: it would miss all."""
-        ahead = {out.bookmark.latest: out.stream.name for out in self._outputs}
+        ahead = {out.bookmark.latest: out.stream.name for out in self._partitions}
         latest = max(ahead, default=0)
         self.transport.note_passed(latest)
         if latest <= time.time() + DAY:
@@ -197,11 +197,11 @@ class Sync:
         states = self._streams[0].tap_state.get("bookmarks", {}) if self._streams else {}
         return [state for name, state in states.items() if name in BY_NAME]
 
-    def _outputs_of(self, account: str | None) -> list[StreamPartition]:
+    def _partitions_of(self, account: str | None) -> list[StreamPartition]:
         account_id = account or self._own_id()
-        return [self._output(stream, account, account_id) for stream in self._streams]
+        return [self._partition(stream, account, account_id) for stream in self._streams]
 
-    def _output(
+    def _partition(
         self, stream: StripeStream, account: str | None, account_id: str | None
     ) -> StreamPartition:
         if account:
@@ -228,5 +228,5 @@ class Sync:
             stream.recorder.of(account_id),
             bookmark,
             self._versions[stream.name],
-            passes_through=self._direct and stream.as_it_comes,
+            passes_through=self._direct and stream.passes_through,
         )

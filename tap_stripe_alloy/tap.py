@@ -62,19 +62,19 @@ if TYPE_CHECKING:
     from tap_stripe_alloy.scheduler import Batch
     from tap_stripe_alloy.sync import Sync
 
-RECORDS_A_STATE = 1_000
+STATE_EVERY_RECORDS = 1_000
 """Records after which a STATE message is written."""
-SECONDS_A_STATE = 5.0
+STATE_EVERY_SECONDS = 5.0
 """Seconds after which one is written at the latest, if records were."""
-LOOK_EVERY = 0.2
+INBOX_POLL_INTERVAL = 0.2
 """Seconds between looks into the inbox, with `--follow`."""
-WALK_EVERY = 5.0
+EVENTS_POLL_INTERVAL = 5.0
 """Seconds between walks, with `--follow`, where no inbox tells that something came."""
-SURE_EVERY = 30.0
+GAP_CHECK_INTERVAL = 30.0
 """Seconds between walks where one does: if the receiver is down, its gap is to be read."""
-TIDY_EVERY = 3_600.0
+PRUNE_INTERVAL = 3_600.0
 """Seconds between looks at what the inbox may drop, with `--follow`."""
-CLOCK_BEHIND = 1_000 * DAY
+MAX_CLOCK_LAG = 1_000 * DAY
 """Seconds that our clock may be behind Stripe's."""
 TERMINATED = 143
 """The exit code of a run that was told to stop: 128 + SIGTERM."""
@@ -100,11 +100,11 @@ class TapStripeAlloy(Plugin, StreamOwner):
     ]
     following: ClassVar[bool] = False
     """`--follow`: stay up, and go on with what is new."""
-    wanted: ClassVar[Sequence[str]] = ()
+    selection: ClassVar[Sequence[str]] = ()
     """`--select`: the only streams to read."""
-    _told_to_stop = False
+    _stop_requested = False
     _connection: Connection | None = None
-    _stated_at = 0.0
+    _state_written_at = 0.0
 
     def __init__(self, *, catalog: Any = None, **options: Any) -> None:
         if catalog is not None and not isinstance(catalog, (Catalog, str, PurePath)):
@@ -137,7 +137,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     @override
     def load_state(self, state: Any) -> None:
-        latest = time.time() + CLOCK_BEHIND
+        latest = time.time() + MAX_CLOCK_LAG
         bookmarks, unknown = bookmarks_of(state, BY_NAME, latest=latest)
         for name in unknown:
             self.logger.warning(
@@ -200,8 +200,8 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     def _may_read(self, object_type: ObjectType) -> bool:
         """Whether `--select` or the catalog asks for a stream; the schemas of others cost time."""
-        if self.wanted:
-            return object_type.name in self.wanted
+        if self.selection:
+            return object_type.name in self.selection
         if self.input_catalog is None:
             return True
         entry = self.input_catalog.get_stream(object_type.name)
@@ -212,9 +212,9 @@ class TapStripeAlloy(Plugin, StreamOwner):
     def streams(self) -> dict[str, Stream]:
         known = self._streams is not None
         streams = super().streams
-        if self.wanted and not known:
+        if self.selection and not known:
             for name, stream in streams.items():
-                stream.selected = name in self.wanted
+                stream.selected = name in self.selection
         return streams
 
     def stream_of(self, object_type: ObjectType) -> StripeStream:
@@ -250,16 +250,16 @@ class TapStripeAlloy(Plugin, StreamOwner):
         sync = self._sync(selected, direct=True)
         try:
             for stream in selected:
-                stream.announce()
+                stream.send_schema()
             with Progress(sync.transport, sync.left, self.logger) as progress:
-                batches = sync.batches()
+                batches = sync.first_pass()
                 self._write_state()  # whatever was begun is known before its first record is
                 self._write_batches(batches, progress)
                 if self.following:
                     self._follow(sync, progress)
         except StripeError:
             self._write_state()  # what was written need not be read again
-            if not self._told_to_stop:
+            if not self._stop_requested:
                 raise
         finally:
             sync.close()
@@ -270,7 +270,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         """Read one stream by itself, for the SDK's own loop and its tests."""
         sync = self._sync([stream])
         try:
-            for batch in sync.batches():
+            for batch in sync.first_pass():
                 for _, records in batch.parts:
                     yield from records
                 batch.written()
@@ -290,50 +290,52 @@ class TapStripeAlloy(Plugin, StreamOwner):
                 since_state += len(records)
             batch.written()
             progress.tick()
-            due = since_state and self._state_is_old()
-            if due or since_state >= RECORDS_A_STATE:
+            due = since_state and self._state_is_due()
+            if due or since_state >= STATE_EVERY_RECORDS:
                 since_state = 0
                 self.state_writer.write_state(self.state)
-                self._stated_at = time.monotonic()
-        if since_state or not self.following or self._state_is_old():
+                self._state_written_at = time.monotonic()
+        if since_state or not self.following or self._state_is_due():
             self._write_state()
 
-    def _state_is_old(self) -> bool:
-        return time.monotonic() - self._stated_at >= SECONDS_A_STATE
+    def _state_is_due(self) -> bool:
+        return time.monotonic() - self._state_written_at >= STATE_EVERY_SECONDS
 
     def _write_state(self) -> None:
-        self._stated_at = time.monotonic()
+        self._state_written_at = time.monotonic()
         self.state_writer.write_state(self.state)
         self.flush()
 
     def _follow(self, sync: Sync, progress: Progress) -> None:
         """Go on with what is new until told to stop."""
-        told = set[str]()
-        walked = tidied = time.monotonic()
-        while not self._told_to_stop:
-            self._tell_refusals({n: e for n, e in sync.refusals.streams.items() if n not in told})
-            told.update(sync.refusals.streams)
-            self._tell_rejections(
-                {n: e for n, e in sync.refusals.accounts.items() if n not in told}
+        logged = set[str]()
+        read_at = pruned_at = time.monotonic()
+        while not self._stop_requested:
+            self._log_refusals({n: e for n, e in sync.refusals.streams.items() if n not in logged})
+            logged.update(sync.refusals.streams)
+            self._log_rejections(
+                {n: e for n, e in sync.refusals.accounts.items() if n not in logged}
             )
-            told.update(sync.refusals.accounts)
-            news, now = sync.news(), time.monotonic()
-            if news or now - walked >= (WALK_EVERY if news is None else SURE_EVERY):
-                self._write_batches(sync.more(), progress)
-                walked = time.monotonic()
-            if now - tidied >= TIDY_EVERY:
-                sync.tidy()
-                tidied = now
-            time.sleep(LOOK_EVERY)
+            logged.update(sync.refusals.accounts)
+            has_news, now = sync.has_news(), time.monotonic()
+            if has_news or now - read_at >= (
+                EVENTS_POLL_INTERVAL if has_news is None else GAP_CHECK_INTERVAL
+            ):
+                self._write_batches(sync.next_pass(), progress)
+                read_at = time.monotonic()
+            if now - pruned_at >= PRUNE_INTERVAL:
+                sync.prune_inbox()
+                pruned_at = now
+            time.sleep(INBOX_POLL_INTERVAL)
         self._write_state()
 
     def _end(self, sync: Sync) -> None:
-        if self._told_to_stop and not self.following:
+        if self._stop_requested and not self.following:
             self.logger.warning("Told to stop: the state says what is left, run again to go on")
             sys.exit(TERMINATED)
         if not self.following:
-            self._tell_refusals(sync.refusals.streams)
-            self._tell_rejections(sync.refusals.accounts)
+            self._log_refusals(sync.refusals.streams)
+            self._log_rejections(sync.refusals.accounts)
         rejections = sync.refusals.accounts
         if rejections:
             only = next(iter(rejections.values()))
@@ -346,7 +348,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
                 }
             )
 
-    def _tell_refusals(self, refusals: Mapping[str, MissingPermissionError]) -> None:
+    def _log_refusals(self, refusals: Mapping[str, MissingPermissionError]) -> None:
         for name, error in sorted(refusals.items()):
             self.logger.error(
                 "Stream %s was not read: %s %s",
@@ -355,16 +357,16 @@ class TapStripeAlloy(Plugin, StreamOwner):
                 error,
             )
 
-    def _tell_rejections(self, rejections: Mapping[str, AccountAccessError]) -> None:
+    def _log_rejections(self, rejections: Mapping[str, AccountAccessError]) -> None:
         for account, error in sorted(rejections.items()):
             self.logger.error("Account %s was not read: %s", account, error)
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         # Raising here could cut a message in two; the run looks at this between pages.
-        if self._told_to_stop:
+        if self._stop_requested:
             sys.exit(TERMINATED)
-        self._told_to_stop = True
+        self._stop_requested = True
         # In a thread: this one may hold the locks of what it was interrupted in.
         threading.Thread(target=self._stop_soon, daemon=True).start()
 
@@ -382,7 +384,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
             streams,
             settings=self.settings,
             transport=self._connect(),
-            stopped=lambda: self._told_to_stop,
+            stopped=lambda: self._stop_requested,
             direct=direct,
         )
 
@@ -423,7 +425,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
             account = next(iter(sync.accounts()), None)
             verdicts = {}
             for stream in OBJECT_TYPES:
-                if self._told_to_stop:
+                if self._stop_requested:
                     sys.exit(TERMINATED)
                 verdicts[stream.name] = check_access(
                     stream, sync.transport, account, clocks=self.settings.clocks
@@ -468,7 +470,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
     @classmethod
     def cb_select(cls, _ctx: click.Context, _param: click.Option, value: str | None) -> None:
         """Take what `--select` names."""
-        cls.wanted = () if value is None else streams_named(value)
+        cls.selection = () if value is None else streams_named(value)
 
     @classmethod
     @override

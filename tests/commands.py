@@ -61,7 +61,7 @@ def run(
     for handler in handlers:
         root.removeHandler(handler)
     monkeypatch.setattr(sys, "argv", list(command))
-    for option, unset in {"wanted": (), "following": False}.items():  # put back after the test
+    for option, unset in {"selection": (), "following": False}.items():  # put back after the test
         monkeypatch.setattr(tap.TapStripeAlloy, option, unset)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
     capsys.readouterr()

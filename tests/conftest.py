@@ -82,7 +82,7 @@ def catalog_of(config: Mapping[str, Any], *streams: str) -> dict[str, Any]:
 
 def tap_with(select: Sequence[str]) -> type[TapStripeAlloy]:
     """The tap as `--select` makes it."""
-    return type("Tap", (TapStripeAlloy,), {"wanted": select})
+    return type("Tap", (TapStripeAlloy,), {"selection": select})
 
 
 def read(

@@ -29,7 +29,7 @@ class ListEndpoint:
     expand: Sequence[str] = ()
     nested: Sequence[tuple[str, ...]] = ()
     """Where its objects hold lists that Stripe cuts short."""
-    without_clocks: bool = False
+    skips_test_clocks: bool = False
     """Whether objects on test clocks are to be left out, should it show any."""
 
     def page(

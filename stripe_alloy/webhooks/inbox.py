@@ -209,7 +209,7 @@ class EventRange(NamedTuple):
 
     after: int
     since: int | None
-    upto: int
+    max_seq: int
 
     def condition(self) -> sa.ColumnElement[bool]:
         """As SQL."""
@@ -217,7 +217,7 @@ class EventRange(NamedTuple):
         new: sa.ColumnElement[bool] = columns.seq > self.after
         if self.since is not None:
             new = sa.or_(new, columns.created >= self.since)
-        return sa.and_(columns.seq <= self.upto, new)
+        return sa.and_(columns.seq <= self.max_seq, new)
 
 
 PageCursor = tuple[int, int]
@@ -601,12 +601,12 @@ class Inbox:
         *,
         after: int,
         since: int | None,
-        upto: int,
+        max_seq: int,
         place: PageCursor | None,
         limit: int = MOST,
     ) -> list[InboxEvent]:
         """Events numbered in (after, upto], or created from `since` on; newest first."""
-        wanted = EventRange(after, since, upto)
+        wanted = EventRange(after, since, max_seq)
         return self.page_and_more(whose, wanted, place=place, limit=limit)[0]
 
     def page_and_more(
@@ -663,7 +663,7 @@ class Inbox:
         return found
 
     def newest_taken(
-        self, whose: AccountScope, object_ids: Iterable[str], upto: int
+        self, whose: AccountScope, object_ids: Iterable[str], max_seq: int
     ) -> dict[tuple[str, str], int]:
         """(object, id) → `created` of its newest event that is numbered up to `upto`."""
         columns = tables.events.c
@@ -674,7 +674,7 @@ class Inbox:
             for start in range(0, len(ids), MOST):
                 query = (
                     sa.select(columns.object, columns.object_id, sa.func.max(columns.created))
-                    .where(columns.object_id.in_(ids[start : start + MOST]), columns.seq <= upto)
+                    .where(columns.object_id.in_(ids[start : start + MOST]), columns.seq <= max_seq)
                     .where(mine)
                     .group_by(columns.object, columns.object_id)
                 )

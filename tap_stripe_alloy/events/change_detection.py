@@ -52,9 +52,9 @@ class Span:
     """Whether none with newer events follows."""
     news: bool
     """Whether an event is among them that no earlier walk has met."""
-    overtaken: Collection[Key] = ()
+    superseded: Collection[Key] = ()
     """Objects of which an earlier walk took an event that is as new as the newest here."""
-    own: Collection[str] = ()
+    self_caused: Collection[str] = ()
     """Ids of events that bring back only what we wrote ourselves."""
 
 
@@ -88,7 +88,7 @@ class ChangeDetector:
 
     api_version: str
     routes: Mapping[str, ObjectPolicy]
-    taken: Callable[[str, Event], bool]
+    already_processed: Callable[[str, Event], bool]
     """Whether an earlier walk already took an event, for a kind of object."""
     fresh: list[Event] = field(default_factory=list)
     """Events of the last `take` that no earlier walk took as events."""
@@ -102,60 +102,60 @@ class ChangeDetector:
     """Ids of children that a parent's events name as its former ones."""
     last_children: dict[str, JSON] = field(default_factory=dict)
     """Former children as the newest event that names them has them."""
-    _told: set[Key] = field(default_factory=set)
-    _overtaken: set[Key] = field(default_factory=set)
-    _own: set[str] = field(default_factory=set)
-    _written: dict[Key, int] = field(default_factory=dict)
+    _emitted: set[Key] = field(default_factory=set)
+    _superseded: set[Key] = field(default_factory=set)
+    _self_caused: set[str] = field(default_factory=set)
+    _own_write_at: dict[Key, int] = field(default_factory=dict)
     """When we last wrote objects ourselves, as long as nothing else is known to have happened."""
 
     def take(self, span: Span) -> Iterator[DetectedChange]:
         """Yield what the events tell."""
-        self._overtaken.update(span.overtaken)
-        self._own.update(span.own)
+        self._superseded.update(span.superseded)
+        self._self_caused.update(span.self_caused)
         for at, second in groupby(span.events, key=lambda event: int(event["created"])):
-            yield from self._second(at, list(second))
+            yield from self._process_second(at, list(second))
         oldest = self.newest - OVERLAP
         self.ids = {event_id: at for event_id, at in self.ids.items() if at[0] >= oldest}
 
-    def _second(self, at: int, events: Iterable[Event]) -> Iterator[DetectedChange]:
+    def _process_second(self, at: int, events: Iterable[Event]) -> Iterator[DetectedChange]:
         by_key: dict[Key, list[Event]] = {}
         for event in events:
             self._note(event, at)
             key = key_of(event)
             if key[0] not in self.routes or not key[1]:
                 continue
-            if self.taken(key[0], event):
-                self._overtaken.add(key)
+            if self.already_processed(key[0], event):
+                self._superseded.add(key)
                 continue
             by_key.setdefault(key, []).append(event)
             self._note_children(key, event)
         for key, group in by_key.items():
-            if key not in self._told:
-                yield from self._tell(key, at, group)
+            if key not in self._emitted:
+                yield from self._emit(key, at, group)
 
     def _note(self, event: Event, at: int) -> None:
         if at <= self.now + SAME_TIME:
             self.newest = max(self.newest, at)
         if at >= self.newest - OVERLAP:
             self.ids[event["id"]] = at, key_of(event)[0]
-        if not self.taken(EVENT, event):
+        if not self.already_processed(EVENT, event):
             self.fresh.append(event)
 
-    def _tell(self, key: Key, at: int, group: Sequence[Event]) -> Iterator[DetectedChange]:
-        if all(event["id"] in self._own for event in group):
-            self._written.setdefault(key, at)
+    def _emit(self, key: Key, at: int, group: Sequence[Event]) -> Iterator[DetectedChange]:
+        if all(event["id"] in self._self_caused for event in group):
+            self._own_write_at.setdefault(key, at)
             return
-        self._told.add(key)
-        if key in self._written:  # we wrote it after something else: what is there now counts
+        self._emitted.add(key)
+        if key in self._own_write_at:  # we wrote it after something else: what is there now counts
             snapshot = group[0]["data"]["object"]
-            yield DetectedChange(key, self._written[key], ChangeAction.RETRIEVE, snapshot)
+            yield DetectedChange(key, self._own_write_at[key], ChangeAction.RETRIEVE, snapshot)
         else:
             yield self._decide(key, at, group)
 
     def _decide(self, key: Key, at: int, group: Sequence[Event]) -> DetectedChange:
         event, route = group[0], self.routes[key[0]]
         snapshot = event["data"]["object"]
-        late = key in self._overtaken
+        late = key in self._superseded
         alone = len(group) == 1 and not late
         gone = any(route.deletes(one) for one in group)
         if (alone and gone) or any(route.deletes_for_good(one) for one in group):

@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 EVENTS = "/v1/events"
 _LIST = ListEndpoint(EVENTS)
-ON_ITS_WAY = 60
+DELIVERY_GRACE = 60
 """Seconds that an event may take to be delivered before it is missed."""
 
 
@@ -49,7 +49,7 @@ class EventFeed(Protocol):
 
     known_at: float
     """The time up to which its events are known (Unix seconds)."""
-    upto: int
+    max_seq: int
     """The number up to which it has read, if its events have numbers."""
 
     def open(self) -> TapReader[ReachBack | None]:
@@ -58,7 +58,7 @@ class EventFeed(Protocol):
     def span(self, most: int) -> TapReader[Span]:
         """Read the next span, of at most so many events, but at least one second of them."""
 
-    def taken(self, kind: str, event: Event) -> bool:
+    def already_processed(self, kind: str, event: Event) -> bool:
         """Whether an earlier run took an event, for a kind of object."""
 
 
@@ -79,16 +79,16 @@ class StripeFeed:
         account: str | None,
         streams: Sequence[str],
         seen: Mapping[str, Collection[str]],
-        own: SelfWriteFilter,
+        self_writes: SelfWriteFilter,
     ) -> None:
         self._oldest = oldest
         self._pages = _EventPages(account, streams)
         self._seen = seen
         self._by_all = frozenset.intersection(*map(frozenset, seen.values()))
-        self._own = own
+        self._self_writes = self_writes
         self._spans = Spans(oldest)
         self.known_at = 0.0
-        self.upto = 0
+        self.max_seq = 0
 
     def open(self) -> TapReader[ReachBack | None]:
         """Read the first page."""
@@ -102,7 +102,7 @@ class StripeFeed:
             yield from self._read_page()
         events, last = self._spans.take(most)
         news = not all(map(self._is_known, events))
-        return Span(events, last, news, own=self._own(events))
+        return Span(events, last, news, self_caused=self._self_writes(events))
 
     def _read_page(self, *, timed: bool = False) -> Reader[Response]:
         window = self._spans.page()
@@ -112,7 +112,7 @@ class StripeFeed:
         self._spans.add(events, whole=not answer.body["has_more"])
         return answer
 
-    def taken(self, kind: str, event: Event) -> bool:
+    def already_processed(self, kind: str, event: Event) -> bool:
         """Whether it is among those that were seen."""
         return event["id"] in self._seen.get(kind, ())
 
@@ -154,7 +154,7 @@ class ReadPosition:
     seen: Collection[str] = ()
     """Ids of events that were taken from elsewhere, in the overlap."""
 
-    def behind(self, other: ReadPosition) -> ReadPosition:
+    def merge(self, other: ReadPosition) -> ReadPosition:
         """What both have read."""
         seqs = (self.seq, other.seq)
         return ReadPosition(
@@ -176,13 +176,13 @@ class InboxFeed:
         account: str | None,
         streams: Sequence[str],
         positions: Mapping[str, ReadPosition],
-        own: SelfWriteFilter,
+        self_writes: SelfWriteFilter,
     ) -> None:
         self._inbox = inbox
         self._scope = scope
         self._pages = _EventPages(account, streams)
         self._positions = positions
-        self._own = own
+        self._self_writes = self_writes
         self._oldest = min(position.since for position in positions.values()) - OVERLAP
         self._gaps: list[Interval] = []
         self._lacking: Spans | None = None
@@ -193,14 +193,14 @@ class InboxFeed:
         self._span: Span | None = None
         self._numbers: dict[str, int] = {}
         self.known_at = 0.0
-        self.upto = 0
+        self.max_seq = 0
 
     def open(self) -> TapReader[ReachBack | None]:
         """Look for what the inbox lacks, and read the first page of that."""
         self._gaps, check_from = yield LocalRead(self._look)
         self.known_at = self._inbox.clock()
         if check_from is not None:
-            self._to_check = check_from, self.known_at - ON_ITS_WAY
+            self._to_check = check_from, self.known_at - DELIVERY_GRACE
         if not self._gaps:
             return None
         low = self._gaps[0][0]
@@ -218,7 +218,7 @@ class InboxFeed:
         self._numbers, self._span = yield LocalRead(partial(self._read, most))
         return self._span
 
-    def taken(self, kind: str, event: Event) -> bool:
+    def already_processed(self, kind: str, event: Event) -> bool:
         """Whether its number is one of those that were read, or it is older than what counts."""
         position = self._positions.get(kind)
         if position is None:
@@ -307,14 +307,14 @@ class InboxFeed:
             self._newest = self._inbox.newest(self._scope)
         wanted = self._next_numbers(most, self._newest)
         entries = self._inbox.all_of(self._scope, wanted)
-        self.upto = wanted.upto
+        self.max_seq = wanted.max_seq
         events = [in_shape(msgspec.json.decode(entry.body)) for entry in entries]
         numbers = {event["id"]: entry.seq for event, entry in zip(events, entries, strict=True)}
-        overtaken = self._overtaken(events, numbers)
+        superseded = self._superseded(events, numbers)
         after = self._after or 0
         news = any(number > after for number in numbers.values())
-        last = self.upto >= self._newest
-        return numbers, Span(events, last, news, overtaken, self._own(events))
+        last = self.max_seq >= self._newest
+        return numbers, Span(events, last, news, superseded, self._self_writes(events))
 
     @property
     def _after(self) -> int | None:
@@ -330,10 +330,10 @@ class InboxFeed:
         joining = [place.since for place in self._positions.values() if place.seq is None]
         if joining:
             return EventRange(after, min(joining) - OVERLAP, newest)
-        upto = self._inbox.number_of(self._scope, after, most) or newest
-        return EventRange(after, None, min(upto, newest))
+        max_seq = self._inbox.number_of(self._scope, after, most) or newest
+        return EventRange(after, None, min(max_seq, newest))
 
-    def _overtaken(self, events: Sequence[Event], numbers: Mapping[str, int]) -> set[Key]:
+    def _superseded(self, events: Sequence[Event], numbers: Mapping[str, int]) -> set[Key]:
         """Objects whose event came so late that a newer one was taken, or may have been."""
         late: dict[int, dict[Key, int]] = {}
         found: set[Key] = set()
@@ -347,8 +347,8 @@ class InboxFeed:
             if created < position.complete_from - OVERLAP:
                 found.add(key)
             else:
-                mine = late.setdefault(position.seq, {})
-                mine[key] = max(created, mine.get(key, 0))
+                latest = late.setdefault(position.seq, {})
+                latest[key] = max(created, latest.get(key, 0))
         for seq, newest in late.items():
             ids = [object_id for _, object_id in newest]
             known = self._inbox.newest_taken(self._scope, ids, seq)
@@ -359,6 +359,6 @@ class InboxFeed:
         """Note that a span was taken."""
         newest = max((event["created"] for event in span.events), default=0)
         self._positions = {
-            kind: replace(position, seq=self.upto, since=max(position.since, newest))
+            kind: replace(position, seq=self.max_seq, since=max(position.since, newest))
             for kind, position in self._positions.items()
         }

@@ -58,50 +58,54 @@ class EventReader:
 
     def __init__(
         self,
-        outputs: Sequence[StreamPartition],
+        partitions: Sequence[StreamPartition],
         *,
         api_version: str,
         refused: Callable[[Sequence[StreamPartition], MissingPermissionError], None],
-        own: SelfWriteFilter = keep_all,
+        self_writes: SelfWriteFilter = keep_all,
         inbox: InboxReader | None = None,
     ) -> None:
-        self.account = outputs[0].account
+        self.account = partitions[0].account
         self._api_version = api_version
         self._refused = refused
         self._inbox = inbox
-        self._since = {id(output): output.bookmark.since for output in outputs}
+        self._since = {id(partition): partition.bookmark.since for partition in partitions}
         self._read_from = min(self._since.values()) - (0 if inbox else OVERLAP)
-        self._feed = self._feed_of(outputs, own)
+        self._feed = self._feed_of(partitions, self_writes)
         self._now = math.inf
-        self._follow(outputs)
+        self._follow(partitions)
         self._denied: set[str] = set()
-        self._stirred = False
+        self._saw_events = False
 
-    def _feed_of(self, outputs: Sequence[StreamPartition], own: SelfWriteFilter) -> EventFeed:
+    def _feed_of(
+        self, partitions: Sequence[StreamPartition], self_writes: SelfWriteFilter
+    ) -> EventFeed:
         if self._inbox:
-            return self._inbox.feed(outputs, own)
+            return self._inbox.feed(partitions, self_writes)
         return StripeFeed(
             self._read_from,
             account=self.account,
-            streams=names_of(outputs),
-            seen=seen_by_kind(outputs),
-            own=own,
+            streams=names_of(partitions),
+            seen=seen_by_kind(partitions),
+            self_writes=self_writes,
         )
 
-    def _follow(self, outputs: Sequence[StreamPartition]) -> None:
-        self.outputs = outputs
-        self._by_object = by_kind(outputs)
+    def _follow(self, partitions: Sequence[StreamPartition]) -> None:
+        self.partitions = partitions
+        self._by_object = by_kind(partitions)
         self._detector = self._new_detector()
 
     def _new_detector(self) -> ChangeDetector:
         policies = self._policies()
-        return ChangeDetector(self._api_version, policies, self._feed.taken, now=self._now)
+        return ChangeDetector(
+            self._api_version, policies, self._feed.already_processed, now=self._now
+        )
 
     def _policies(self) -> Mapping[str, ObjectPolicy]:
         routes = {}
-        for object_name, outputs in self._by_object.items():
-            root = outputs[0].stream.root
-            fields = [output.stream.object_type.parent_field for output in outputs]
+        for object_name, partitions in self._by_object.items():
+            root = partitions[0].stream.root
+            fields = [partition.stream.object_type.parent_field for partition in partitions]
             routes[object_name] = ObjectPolicy(
                 trusted=not root.expand,
                 nested=root.nested,
@@ -120,11 +124,13 @@ class EventReader:
         if reach is None:
             return []
         self._now = self._detector.now = reach.now
-        old = too_old(self.outputs, reach.now) if reach.oldest < kept_from(reach.now) else []
+        old = too_old(self.partitions, reach.now) if reach.oldest < kept_from(reach.now) else []
         if old:
-            self._stirred = True
+            self._saw_events = True
             dropped = set(map(id, old))
-            self._follow([output for output in self.outputs if id(output) not in dropped])
+            self._follow(
+                [partition for partition in self.partitions if id(partition) not in dropped]
+            )
         return old
 
     def read(self) -> TapReader[None]:
@@ -136,11 +142,11 @@ class EventReader:
 
     def _read_spans(self) -> TapReader[None]:
         size = FIRST_SPAN
-        last = not self.outputs
+        last = not self.partitions
         while not last:
             begun = time.monotonic()
             span = yield from self._feed.span(size)
-            self._stirred |= span.news
+            self._saw_events |= span.news
             yield from self._write_changes(span)
             self._advance(span)
             last = span.last
@@ -149,12 +155,12 @@ class EventReader:
 
     def give_up(self, error: MissingPermissionError) -> None:
         """Note that the key may not read events: anything may have happened."""
-        self._stirred = True
-        self._refused(self.outputs, error)
+        self._saw_events = True
+        self._refused(self.partitions, error)
 
-    def stirred_since(self, moment: int) -> bool:
+    def saw_events_since(self, moment: int) -> bool:
         """Whether there was an event since `moment` (Unix seconds), or may have been."""
-        return self._stirred or max(self._detector.newest, self._read_from) > moment
+        return self._saw_events or max(self._detector.newest, self._read_from) > moment
 
     @property
     def until(self) -> int:
@@ -186,14 +192,14 @@ class EventReader:
         return [
             pair
             for event in events
-            for pair in self._concerned(EVENT, event["created"], copy.deepcopy(event))
+            for pair in self._records_for(EVENT, event["created"], copy.deepcopy(event))
         ]
 
     def _dated(self, change: DetectedChange) -> DetectedChange:
         """A change that a newer row may have come before, no older than that row."""
         if not change.late:
             return change
-        given = max(self._since[id(output)] for output in self._by_object[change.key[0]])
+        given = max(self._since[id(partition)] for partition in self._by_object[change.key[0]])
         return dataclasses.replace(change, at=max(change.at, given))
 
     def _retrieve(self, change: DetectedChange) -> TapReader[None]:
@@ -247,76 +253,81 @@ class EventReader:
     def _records_of(self, change: DetectedChange) -> PartitionRecords:
         """Return the records of a change; of a deleted object, its tombstone."""
         object_name, source_id = change.key
-        if self._by_object[object_name][0].stream.root.without_clocks and is_on_test_clock(
+        if self._by_object[object_name][0].stream.root.skips_test_clocks and is_on_test_clock(
             change.snapshot
         ):
             return []
         if change.action is not ChangeAction.TOMBSTONE:
-            rows = self._concerned(object_name, change.at, change.snapshot)
-            return [*rows, *self._left_children(change)]
+            rows = self._records_for(object_name, change.at, change.snapshot)
+            return [*rows, *self._removed_child_tombstones(change)]
         return [
-            (output, output.recorder.tombstone(source_id, object_name, change.at, change.snapshot))
-            for output in self._by_object[object_name]
-            if output.stream.object_type.parent is None and self._concerns(output, change.at)
-        ] + list(self._left_children(change))
+            (
+                partition,
+                partition.recorder.tombstone(source_id, object_name, change.at, change.snapshot),
+            )
+            for partition in self._by_object[object_name]
+            if partition.stream.object_type.parent is None and self._needs(partition, change.at)
+        ] + list(self._removed_child_tombstones(change))
 
-    def _concerned(self, object_name: str, at: int, source: JSON) -> PartitionRecords:
-        outputs = self._by_object.get(object_name, ())
-        return records_of(source, [out for out in outputs if self._concerns(out, at)], at)
+    def _records_for(self, object_name: str, at: int, source: JSON) -> PartitionRecords:
+        partitions = self._by_object.get(object_name, ())
+        return records_of(source, [out for out in partitions if self._needs(out, at)], at)
 
-    def _concerns(self, output: StreamPartition, at: int) -> bool:
-        if self._inbox and output.bookmark.inbox:
+    def _needs(self, partition: StreamPartition, at: int) -> bool:
+        if self._inbox and partition.bookmark.inbox:
             return True  # what its number says is new, however late it came
-        return at >= self._since[id(output)] - OVERLAP
+        return at >= self._since[id(partition)] - OVERLAP
 
-    def _left_children(self, change: DetectedChange) -> Iterator[tuple[StreamPartition, JSON]]:
+    def _removed_child_tombstones(
+        self, change: DetectedChange
+    ) -> Iterator[tuple[StreamPartition, JSON]]:
         """Tombstones of what a parent's events name and the parent no longer has."""
         former = self._detector.former_children.get(change.key, set())
-        for output in self._by_object[change.key[0]]:
-            field = output.stream.object_type.parent_field
-            if not former or not field or not self._concerns(output, change.at):
+        for partition in self._by_object[change.key[0]]:
+            field = partition.stream.object_type.parent_field
+            if not former or not field or not self._needs(partition, change.at):
                 continue
             if change.action is ChangeAction.TOMBSTONE:
                 current = set()
             elif truncated_list(change.snapshot, [field]):
                 continue
             else:
-                current = {child["id"] for child in children_of(change.snapshot, output)}
+                current = {child["id"] for child in children_of(change.snapshot, partition)}
             for child_id in sorted(former - current):
                 name, last = (
-                    output.stream.object_type.object_name,
+                    partition.stream.object_type.object_name,
                     self._detector.last_children.get(child_id),
                 )
-                yield output, output.recorder.tombstone(child_id, name, change.at, last)
+                yield partition, partition.recorder.tombstone(child_id, name, change.at, last)
 
     # Bookmarks, once everything of a span is written.
 
     def _advance(self, span: Span) -> None:
-        for object_name, outputs in self._by_object.items():
+        for object_name, partitions in self._by_object.items():
             if object_name in self._denied:
                 continue
-            for output in outputs:
-                since = max(self._since[id(output)], self._detector.newest)
+            for partition in partitions:
+                since = max(self._since[id(partition)], self._detector.newest)
                 if span.last:
                     since = max(since, _whole_day(int(self._feed.known_at) - BOOKMARK_SLACK))
                 elif since > self._detector.newest and not self._inbox:
                     continue  # there is nothing new to it among what is this old
-                self._move(output, since)
+                self._move(partition, since)
 
-    def _move(self, output: StreamPartition, since: int) -> None:
-        inbox, bookmark = self._inbox, output.bookmark
-        bookmark.note_inbox(inbox.position_of(output, self._feed) if inbox else None)
-        bookmark.advance(since, () if inbox else self._ids_for(output))
-        self._since[id(output)] = since
+    def _move(self, partition: StreamPartition, since: int) -> None:
+        inbox, bookmark = self._inbox, partition.bookmark
+        bookmark.note_inbox(inbox.position_of(partition, self._feed) if inbox else None)
+        bookmark.advance(since, () if inbox else self._ids_for(partition))
+        self._since[id(partition)] = since
 
-    def _ids_for(self, output: StreamPartition) -> Iterator[str]:
+    def _ids_for(self, partition: StreamPartition) -> Iterator[str]:
         """Events that its next run will meet again: of its own kind, and of what no stream reads.
 
         With those of all kinds, a busy account's state would hold each id once for every stream.
         """
-        mine = output.stream.root.object_type.object_name
+        own_kind = partition.stream.root.object_type.object_name
         for event_id, (_, kind) in self._detector.ids.items():
-            if mine in (kind, EVENT) or kind not in self._by_object:
+            if own_kind in (kind, EVENT) or kind not in self._by_object:
                 yield event_id
 
 
@@ -332,19 +343,19 @@ def _next_size(size: int, seconds: float) -> int:
     return max(size // 2, FIRST_SPAN) if seconds > SLOW else size
 
 
-def by_kind(outputs: Sequence[StreamPartition]) -> Mapping[str, Sequence[StreamPartition]]:
+def by_kind(partitions: Sequence[StreamPartition]) -> Mapping[str, Sequence[StreamPartition]]:
     """Name of the object that events tell of → the outputs that want it."""
     found: dict[str, list[StreamPartition]] = {}
-    for output in outputs:
-        found.setdefault(output.stream.root.object_type.object_name, []).append(output)
+    for partition in partitions:
+        found.setdefault(partition.stream.root.object_type.object_name, []).append(partition)
     return found
 
 
-def seen_by_kind(outputs: Sequence[StreamPartition]) -> Mapping[str, frozenset[str]]:
+def seen_by_kind(partitions: Sequence[StreamPartition]) -> Mapping[str, frozenset[str]]:
     """What all streams of one kind have: no stream's bookmark speaks for another's."""
     return {
-        object_name: frozenset.intersection(*(output.bookmark.seen for output in members))
-        for object_name, members in by_kind(outputs).items()
+        object_name: frozenset.intersection(*(partition.bookmark.seen for partition in members))
+        for object_name, members in by_kind(partitions).items()
     }
 
 

@@ -44,38 +44,38 @@ class InboxReader:
         other = None if account == self._own_id else account
         return AccountScope(other, self._livemode, self._own_id)
 
-    def open(self, outputs: Sequence[StreamPartition]) -> None:
+    def open(self, partitions: Sequence[StreamPartition]) -> None:
         """Begin a run: what the state says was written, the inbox need not keep."""
-        self._accounts = list(dict.fromkeys(output.account for output in outputs))
+        self._accounts = list(dict.fromkeys(partition.account for partition in partitions))
         if self._own_id:
             self._inbox.know_reader(self._own_id)
         self._claim_endpoints()
-        positions = [self._known(output.bookmark) for output in outputs]
+        positions = [self._known(partition.bookmark) for partition in partitions]
         readers = sorted({position["reader"] for position in positions if position})
         self._known_reader = bool(readers)
         self._reader = readers[0] if readers else self._reader
         done = [self._inbox.newest()]
-        for output, position in zip(outputs, positions, strict=True):
-            if not output.stream.object_type.has_events:
+        for partition, position in zip(partitions, positions, strict=True):
+            if not partition.stream.object_type.has_events:
                 continue
             if position:
                 done.append(position["seq"])
             else:
                 first = self._inbox.first_since(
-                    self.scope_of(output.account), self._needed_from(output)
+                    self.scope_of(partition.account), self._needed_from(partition)
                 )
                 done += [] if first is None else [first - 1]
         self._done = min(done)
-        self.tidy()
+        self.prune()
 
-    def tidy(self) -> None:
+    def prune(self) -> None:
         """Let the inbox drop what is done with or too old."""
         if self._known_reader:  # one whose state never comes back would hold events for good
             self._inbox.acknowledge(self._reader, self._done)
         else:
             self._inbox.tidy()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """See what of the inbox is gone by now, and which endpoints are new in it."""
         self._claim_endpoints()
         self._taken = self._inbox.taken()
@@ -99,29 +99,31 @@ class InboxReader:
                 else:
                     self._inbox.disclaim(endpoint, self._own_id)
 
-    def serves(self, output: StreamPartition) -> bool:
+    def has_all_events_for(self, partition: StreamPartition) -> bool:
         """Whether all that is new to a stream can still be in the inbox, or be put there."""
-        position = self._known(output.bookmark)
+        position = self._known(partition.bookmark)
         seq, created = self._taken
-        return position["seq"] >= seq if position else self._needed_from(output) > created
+        return position["seq"] >= seq if position else self._needed_from(partition) > created
 
-    def feed(self, outputs: Sequence[StreamPartition], own: SelfWriteFilter) -> InboxFeed:
+    def feed(
+        self, partitions: Sequence[StreamPartition], self_writes: SelfWriteFilter
+    ) -> InboxFeed:
         """What is new to some streams of one account."""
-        account = outputs[0].account
+        account = partitions[0].account
         return InboxFeed(
             self._inbox,
             self.scope_of(account),
             account=account,
-            streams=names_of(outputs),
-            positions=self._positions(outputs),
-            own=own,
+            streams=names_of(partitions),
+            positions=self._positions(partitions),
+            self_writes=self_writes,
         )
 
-    def position_of(self, output: StreamPartition, feed: EventFeed) -> dict[str, Any]:
+    def position_of(self, partition: StreamPartition, feed: EventFeed) -> dict[str, Any]:
         """Where a stream stands once a feed was written."""
-        known = self._known(output.bookmark)
-        since = known["from"] if known else output.bookmark.since
-        return {"id": self._inbox.id, "reader": self._reader, "seq": feed.upto, "from": since}
+        known = self._known(partition.bookmark)
+        since = known["from"] if known else partition.bookmark.since
+        return {"id": self._inbox.id, "reader": self._reader, "seq": feed.max_seq, "from": since}
 
     def has_news(self) -> bool:
         """Whether something came since this was last asked."""
@@ -137,23 +139,23 @@ class InboxReader:
         found = bookmark.inbox if bookmark.listed else None
         return found if found and found.get("id") == self._inbox.id else None
 
-    def _needed_from(self, output: StreamPartition) -> int:
+    def _needed_from(self, partition: StreamPartition) -> int:
         """Since when events are new to a stream; one not begun will be read from now on."""
-        bookmark = output.bookmark
+        bookmark = partition.bookmark
         begun = bookmark.listed or bookmark.backfill
         return (bookmark.changes_from if begun else int(self._inbox.clock()) - OVERLAP) - OVERLAP
 
-    def _positions(self, outputs: Iterable[StreamPartition]) -> Mapping[str, ReadPosition]:
+    def _positions(self, partitions: Iterable[StreamPartition]) -> Mapping[str, ReadPosition]:
         """By kind of object; of its streams the one that is behind counts."""
         found: dict[str, ReadPosition] = {}
-        for output in outputs:
-            kind, bookmark = output.stream.root.object_type.object_name, output.bookmark
+        for partition in partitions:
+            kind, bookmark = partition.stream.root.object_type.object_name, partition.bookmark
             known = self._known(bookmark)
-            mine = ReadPosition(
+            position = ReadPosition(
                 known["seq"] if known else None,
                 bookmark.since,
                 known["from"] if known else bookmark.since,
                 bookmark.seen,
             )
-            found[kind] = mine.behind(found[kind]) if kind in found else mine
+            found[kind] = position.merge(found[kind]) if kind in found else position
         return found

@@ -34,7 +34,7 @@ from tap_stripe_alloy.records.partitions import (
     records_of,
     too_old,
 )
-from tap_stripe_alloy.records.pass_through import PassThroughPage, on_clock_as_it_came, seconds
+from tap_stripe_alloy.records.pass_through import PassThroughPage, is_on_test_clock_raw, seconds
 from tap_stripe_alloy.scheduler import TapReader, Write
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 50
 """One page in so many is parsed and compared with the schema; the others are passed through."""
-SUSPECTED = 5_000
+VALIDATED_AFTER_FALLBACK = 5_000
 """Records of pages that could not be passed through which are compared with the schema."""
 
 Completed = Callable[[Sequence[StreamPartition]], None]
@@ -55,22 +55,22 @@ class ListBackfill:
     All partitions are fed by the same list and have the same part of it left.
     """
 
-    as_it_comes: ClassVar[bool] = True
+    passes_through: ClassVar[bool] = True
     """Whether nothing has to look at the objects before they are written."""
 
     def __init__(
         self,
-        outputs: Sequence[StreamPartition],
+        partitions: Sequence[StreamPartition],
         listed: ListEndpoint,
         *,
         start: int,
         completed: Completed,
         missing: Iterable[RemainingWindow] | None = None,
     ) -> None:
-        self.outputs = outputs
-        self.streams = names_of(outputs)
-        self.account = outputs[0].account
-        self.over = False
+        self.partitions = partitions
+        self.streams = names_of(partitions)
+        self.account = partitions[0].account
+        self.abandoned = False
         """Whether to ask for nothing more, and to note nothing more."""
         self.outdated = False
         """Whether it was begun so long ago that the changes since can no longer be read."""
@@ -92,7 +92,7 @@ class ListBackfill:
 
     def next(self) -> TapReader[None] | None:
         """Return a reader of the next page."""
-        ask = None if self.over else self._planner.next()
+        ask = None if self.abandoned else self._planner.next()
         return None if ask is None else self._page(ask)
 
     def left(self) -> Mapping[str, float]:
@@ -110,16 +110,20 @@ class ListBackfill:
             return
         if isinstance(answer.body, PassThroughPage):
             page, records = self._passed_through(ask, answer)
-            yield Write([(self.outputs[0], records)])
+            yield Write([(self.partitions[0], records)])
         else:
             if request.decode:  # perhaps the page was not what the schema says
-                self.outputs[0].stream.inspect(answer.body["data"], at_least=SUSPECTED)
+                self.partitions[0].stream.inspect(
+                    answer.body["data"], at_least=VALIDATED_AFTER_FALLBACK
+                )
             page, objects = self._received(ask, answer.body)
             chosen = self._chosen((yield from self._complete(objects)))
             at = self._changed_at(answer)
-            records = [pair for source in chosen for pair in records_of(source, self.outputs, at)]
+            records = [
+                pair for source in chosen for pair in records_of(source, self.partitions, at)
+            ]
             yield Write(group_by_partition(records))
-        if not self.over:
+        if not self.abandoned:
             self._written(page)
 
     def _request(self, ask: PageRequest) -> GetRequest:
@@ -139,7 +143,11 @@ class ListBackfill:
 
     @cached_property
     def _decoder(self) -> PassThroughDecoder | None:
-        return self.outputs[0].decoder() if len(self.outputs) == 1 and self.as_it_comes else None
+        return (
+            self.partitions[0].decoder()
+            if len(self.partitions) == 1 and self.passes_through
+            else None
+        )
 
     def _params(self, ask: PageRequest) -> list[tuple[str, str]]:
         return self._listed.page(ask.low, ask.high, ask.cursor)
@@ -149,47 +157,47 @@ class ListBackfill:
         cursor_gone = error.missing and error.failure.param == "starting_after"
         if not (cursor_gone and ask.cursor and self._trails[ask.window].restart()):
             raise error
-        self._planner.cursor_lost(ask)
+        self._planner.cursor_deleted(ask)
 
     def _serves(self, _: PageRequest, answer: Response) -> bool:
         """Begin the backfill with its first page; whether pages are still of use."""
-        if self._resumed and not self.over and too_old(self.outputs, answer.sent_at):
+        if self._resumed and not self.abandoned and too_old(self.partitions, answer.sent_at):
             self.outdated = True
             self.stop()
         self._resumed = False
-        if not self.over:
+        if not self.abandoned:
             self.begin(answer)
-        return not self.over
+        return not self.abandoned
 
     def begin(self, first: Response) -> None:
         """Anchor the changes before the first request of the backfill, on Stripe's clock."""
         if not self._begun:
             self._begun = True
-            for output in self.outputs:
+            for partition in self.partitions:
                 anchor = int(first.safe_at) - OVERLAP
-                begun = output.bookmark.begun
+                begun = partition.bookmark.begun
                 if begun and begun > anchor - RETENTION:  # its rows may be there already
                     anchor = min(anchor, begun)
-                output.bookmark.begin(anchor, self._planner.missing(), output.version.number)
+                partition.bookmark.begin(anchor, self._planner.missing(), partition.version.number)
 
     def stop(self) -> None:
         """Ask for nothing more, and note nothing more."""
-        self.over = True
+        self.abandoned = True
 
     def _received(self, ask: PageRequest, body: JSON) -> tuple[Page, list[JSON]]:
         """The page, and the objects of it that are to be kept."""
         objects: list[JSON] = [found for found in body["data"] if self._has_id(found)]
         page = self._planner.received(ask, _positions(objects, ask), has_more=body["has_more"])
         kept = {row.id for row in page.keep}
-        without_clocks = self._listed.without_clocks
+        skips_test_clocks = self._listed.skips_test_clocks
         return page, [
             source
             for source in objects
-            if source["id"] in kept and not (without_clocks and is_on_test_clock(source))
+            if source["id"] in kept and not (skips_test_clocks and is_on_test_clock(source))
         ]
 
     def _has_id(self, source: JSON) -> bool:
-        return bool(source.get("id")) or self.outputs[0].stream.leave_out_without_id()
+        return bool(source.get("id")) or self.partitions[0].stream.leave_out_without_id()
 
     def _complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Complete the lists inside objects."""
@@ -204,7 +212,7 @@ class ListBackfill:
 
         A row that was given before may say a later time than those: it must not go back.
         """
-        again = any(out.bookmark.again and out.stream.updated_is_cursor for out in self.outputs)
+        again = any(out.bookmark.again and out.stream.updated_is_cursor for out in self.partitions)
         return int(answer.sent_at) if again else None
 
     def _passed_through(self, ask: PageRequest, answer: Response) -> tuple[Page, Sequence[Any]]:
@@ -217,11 +225,11 @@ class ListBackfill:
         page = self._planner.received(ask, rows, has_more=found.has_more)
         kept = {row.id for row in page.keep}
         records = [record for record in found.data if record.id in kept]
-        if self._listed.without_clocks:
-            records = [record for record in records if not on_clock_as_it_came(record)]
+        if self._listed.skips_test_clocks:
+            records = [record for record in records if not is_on_test_clock_raw(record)]
         changed_at = self._changed_at(answer)
         if changed_at is not None:
-            updated = self.outputs[0].recorder.time(changed_at)
+            updated = self.partitions[0].recorder.time(changed_at)
             for record in records:
                 record.updated = updated
         return page, records
@@ -231,13 +239,13 @@ class ListBackfill:
         self._note_left(self._planner.missing())
 
     def _note_left(self, missing: Sequence[RemainingWindow]) -> None:
-        for output in self.outputs:
+        for partition in self.partitions:
             if missing:
-                output.bookmark.left(missing)
+                partition.bookmark.left(missing)
             else:
-                output.bookmark.finish()
+                partition.bookmark.finish()
         if not missing:
-            self._completed(self.outputs)
+            self._completed(self.partitions)
 
 
 def _positions(objects: Sequence[JSON], ask: PageRequest) -> list[ListPosition]:
@@ -254,13 +262,13 @@ def _positions(objects: Sequence[JSON], ask: PageRequest) -> list[ListPosition]:
 class CreatedSinceBookmark(ListBackfill):
     """What was created since the bookmark, of a stream whose objects have no events."""
 
-    as_it_comes = False
+    passes_through = False
 
-    def __init__(self, output: StreamPartition) -> None:
-        self._since = output.bookmark.since
+    def __init__(self, partition: StreamPartition) -> None:
+        self._since = partition.bookmark.since
         super().__init__(
-            [output],
-            output.stream.listed,
+            [partition],
+            partition.stream.listed,
             start=0,
             completed=lambda _: None,
             missing=[(self._since - OVERLAP, NO_UPPER_BOUND, None)],
@@ -277,7 +285,7 @@ class CreatedSinceBookmark(ListBackfill):
     @override
     def _chosen(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         self._ids.update({source["id"]: changed_at(source) for source in objects})
-        seen = self.outputs[0].bookmark.seen
+        seen = self.partitions[0].bookmark.seen
         return [new for new in objects if new["id"] not in seen]
 
     @override
@@ -288,7 +296,7 @@ class CreatedSinceBookmark(ListBackfill):
         past = [at for at in self._ids.values() if at <= self._now + SAME_TIME]
         newest = max([self._since, *past])
         overlap = [source_id for source_id, at in self._ids.items() if at >= newest - OVERLAP]
-        self.outputs[0].bookmark.advance(newest, overlap)
+        self.partitions[0].bookmark.advance(newest, overlap)
 
 
 class LookbackListing(ListBackfill):
@@ -297,12 +305,12 @@ class LookbackListing(ListBackfill):
     The records say when they were read.
     """
 
-    as_it_comes = False
+    passes_through = False
 
-    def __init__(self, output: StreamPartition, *, since: int) -> None:
+    def __init__(self, partition: StreamPartition, *, since: int) -> None:
         windows = [(since, NO_UPPER_BOUND, None)]
-        listed = output.stream.listed
-        super().__init__([output], listed, start=0, completed=lambda _: None, missing=windows)
+        listed = partition.stream.listed
+        super().__init__([partition], listed, start=0, completed=lambda _: None, missing=windows)
         self._resumed = False
 
     @override

@@ -28,13 +28,13 @@ NOTHING: RemainingWindow = (0, 1, None)
 
 
 def read_variants(
-    outputs: Sequence[StreamPartition], listed: ListEndpoint, *, start: int, completed: Completed
+    partitions: Sequence[StreamPartition], listed: ListEndpoint, *, start: int, completed: Completed
 ) -> TapReader[bool]:
     """Read all parts of a list; False if the backfill is outdated."""
-    left = _left_of_parts(outputs[0], len(listed.variants), start)
+    left = _left_of_parts(partitions[0], len(listed.variants), start)
     parts = [
         _Part(
-            outputs,
+            partitions,
             replace(listed, params=(*listed.params, *params), variants=()),
             start=start,
             completed=completed,
@@ -69,7 +69,7 @@ class _Part(ListBackfill):
     @override
     def stop(self) -> None:
         for part in self.siblings:
-            part.over = True
+            part.abandoned = True
 
     @override
     def _note_left(self, missing: Sequence[RemainingWindow]) -> None:
@@ -82,21 +82,21 @@ class _Part(ListBackfill):
 
     def _note_others(self) -> None:
         others = [part._planner.missing() for part in self.siblings[1:]]  # noqa: SLF001 - of its kind
-        for output in self.outputs:
-            if output.bookmark.backfill is not None:
-                output.bookmark.backfill[OTHERS] = [
+        for partition in self.partitions:
+            if partition.bookmark.backfill is not None:
+                partition.bookmark.backfill[OTHERS] = [
                     [list(window) for window in windows] for windows in others
                 ]
 
 
 def _left_of_parts(
-    output: StreamPartition, count: int, start: int
+    partition: StreamPartition, count: int, start: int
 ) -> list[list[RemainingWindow] | None]:
     """What an interrupted backfill left of each part; None for all if none was begun."""
-    first = output.bookmark.missing
+    first = partition.bookmark.missing
     if first is None:
         return [None] * count
-    others: Any = (output.bookmark.backfill or {}).get(OTHERS)
+    others: Any = (partition.bookmark.backfill or {}).get(OTHERS)
     try:
         read = [[(int(low), int(high), at) for low, high, at in windows] for windows in others]
     except (TypeError, ValueError):

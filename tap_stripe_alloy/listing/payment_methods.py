@@ -31,14 +31,14 @@ FIELD = "payment_methods"
 
 
 def read_payment_methods(
-    outputs: Sequence[StreamPartition], listed: ListEndpoint, *, start: int, completed: Completed
+    partitions: Sequence[StreamPartition], listed: ListEndpoint, *, start: int, completed: Completed
 ) -> TapReader[bool]:
     """Read all payment methods, by the list that serves; False if the backfill is outdated."""
-    logger, bookmark = outputs[0].stream.logger, outputs[0].bookmark
+    logger, bookmark = partitions[0].stream.logger, partitions[0].bookmark
     noted = bookmark.backfill or {}
     if noted.get("route") != "customers":
         methods = AllMethods(
-            outputs, listed, start=start, completed=completed, missing=bookmark.missing
+            partitions, listed, start=start, completed=completed, missing=bookmark.missing
         )
         methods.expected = set(noted.get("expected", ()))
         if "expected" not in noted:
@@ -55,7 +55,7 @@ def read_payment_methods(
         CUSTOMERS, expand=[f"{FIELD}.data.{path}" for path in listed.expand], nested=[(FIELD,)]
     )
     by_customer = MethodsByCustomer(
-        outputs, customers, start=start, completed=completed, missing=bookmark.missing
+        partitions, customers, start=start, completed=completed, missing=bookmark.missing
     )
     return (yield from by_customer.read())
 
@@ -63,7 +63,7 @@ def read_payment_methods(
 class AllMethods(ListBackfill):
     """The list of all payment methods, until it proves to lack some."""
 
-    as_it_comes = False
+    passes_through = False
 
     distrusted = ""
     """Why it cannot serve."""
@@ -100,7 +100,7 @@ class AllMethods(ListBackfill):
     def _go_on_unchecked(self, error: StripeError) -> None:
         """Go on where the key may not read customers, and where one was deleted meanwhile."""
         if isinstance(error, MissingPermissionError):
-            self.outputs[0].stream.logger.warning(
+            self.partitions[0].stream.logger.warning(
                 "The list of all payment methods is read unchecked: the key may not read customers"
             )
         elif not error.missing:
@@ -139,22 +139,22 @@ class AllMethods(ListBackfill):
 
     def note_expected(self) -> None:
         """Keep in the state what is still to be shown: a resumed run must ask for it too."""
-        for output in self.outputs:
-            if output.bookmark.backfill is not None:
-                output.bookmark.backfill["expected"] = sorted(self.expected)
+        for partition in self.partitions:
+            if partition.bookmark.backfill is not None:
+                partition.bookmark.backfill["expected"] = sorted(self.expected)
 
     def note_route(self) -> None:
         """Note in the state that each customer's own list is read from now on."""
-        for output in self.outputs:
-            if output.bookmark.backfill is not None:
-                output.bookmark.backfill["route"] = "customers"
-                output.bookmark.left([(0, NO_UPPER_BOUND, None)])
+        for partition in self.partitions:
+            if partition.bookmark.backfill is not None:
+                partition.bookmark.backfill["route"] = "customers"
+                partition.bookmark.left([(0, NO_UPPER_BOUND, None)])
 
 
 class MethodsByCustomer(ListBackfill):
     """Reads all customers, and the payment methods of each."""
 
-    as_it_comes = False
+    passes_through = False
 
     @override
     def _params(self, ask: PageRequest) -> list[tuple[str, str]]:

@@ -34,15 +34,15 @@ class TestClockReader:
 
     def __init__(
         self,
-        outputs: Sequence[StreamPartition],
+        partitions: Sequence[StreamPartition],
         listed: ListEndpoint,
         *,
         start: int,
         begin: Callable[[Response], None] = lambda _: None,
     ) -> None:
-        self._outputs = outputs
-        self._streams = names_of(outputs)
-        self._hops = test_clock_hops(outputs[0].stream.object_type)
+        self._outputs = partitions
+        self._streams = names_of(partitions)
+        self._hops = test_clock_hops(partitions[0].stream.object_type)
         self._lists = [
             *(ListEndpoint(hop.path, by_created=False) for hop in self._hops[:-1]),
             listed,
@@ -54,8 +54,8 @@ class TestClockReader:
     def read(self) -> TapReader[None]:
         """Read all, and note in the bookmarks that it was."""
         yield from self._read_list(0, ())
-        for output in self._outputs:
-            output.bookmark.note_clocks(listed=True)
+        for partition in self._outputs:
+            partition.bookmark.note_clocks(listed=True)
 
     def _read_list(self, hop: int, narrowed: Filter) -> TapReader[None]:
         trail, cursor, more = Trail(), "", True

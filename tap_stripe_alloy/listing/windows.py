@@ -112,10 +112,10 @@ class WindowPlanner:
         self._open = list(self._unsaved)
         self._pages = 0.0
         self._requests = 0
-        self._base = len(self._open)
+        self._first_windows = len(self._open)
         self._newest: int | None = None
         self._oldest: int | None = None
-        self._begins = 0
+        self._history_begins = 0
 
     @property
     def done(self) -> bool:
@@ -126,7 +126,7 @@ class WindowPlanner:
         """Pages that are left, as far as where the history begins is known."""
         pages = 0.0
         for window in self._open:
-            begins = max(window.low, self._begins) or self._floor(window)
+            begins = max(window.low, self._history_begins) or self._oldest_known(window)
             pages += max(0, window.high - begins) * window.density / self._page_size
         return pages
 
@@ -158,7 +158,7 @@ class WindowPlanner:
             self._advance(window, rows)
         self._count(keep)
         if window.probing and not rows:
-            self._begins = window.high
+            self._history_begins = window.high
         goes_on = has_more and rows and not (self._cuttable and rows[-1].created < window.low)
         if not goes_on:
             self._open.remove(window)
@@ -168,7 +168,7 @@ class WindowPlanner:
         window.unsaved.append(page)
         return page
 
-    def cursor_lost(self, ask: PageRequest) -> None:
+    def cursor_deleted(self, ask: PageRequest) -> None:
         """Go on without the cursor, whose object Stripe no longer knows.
 
         A list that can be filtered goes on by time, any other begins anew: its rows repeat.
@@ -228,17 +228,17 @@ class WindowPlanner:
         still_open = len(self._open)
         wasted = self._requests - self._pages
         known = self._pages + sum(self._estimate(window) for window in self._open)
-        allowed = MAX_SPLIT_OVERHEAD * max(known, known * self._stretch())
-        return wasted + still_open <= self._base - 1 + (allowed if allowed >= 1 else 0)
+        allowed = MAX_SPLIT_OVERHEAD * max(known, known * self._history_factor())
+        return wasted + still_open <= self._first_windows - 1 + (allowed if allowed >= 1 else 0)
 
-    def _stretch(self) -> float:
+    def _history_factor(self) -> float:
         """How many times as long as what is known of the history all of it is taken to be.
 
         Once a probe has found nothing, it is no longer than up to there.
         """
         if self._newest is None or self._oldest is None:
             return 0.0
-        longest = min(self._history, self._newest - self._begins)
+        longest = min(self._history, self._newest - self._history_begins)
         return longest / (self._newest - self._oldest + 1)
 
     def _probe(self) -> Window | None:
@@ -257,7 +257,7 @@ class WindowPlanner:
     def _halve(self) -> Window | None:
         """Cut the window with the most left, where rows on both sides are as good as certain."""
         window = max(self._open, key=self._estimate)
-        floor = self._floor(window)
+        floor = self._oldest_known(window)
         at = (floor + window.high) // 2
         if self._estimate(window) < 2 * MIN_PAGES or at <= floor:
             return None
@@ -274,9 +274,9 @@ class WindowPlanner:
 
     def _estimate(self, window: Window) -> float:
         """Pages left in the stretch of the window that is known to hold rows."""
-        stretch = max(0, window.high - 1 - self._floor(window))
+        stretch = max(0, window.high - 1 - self._oldest_known(window))
         return stretch * window.density / self._page_size
 
-    def _floor(self, window: Window) -> int:
+    def _oldest_known(self, window: Window) -> int:
         oldest = window.high if self._oldest is None else self._oldest
         return max(window.low, min(oldest, window.high))

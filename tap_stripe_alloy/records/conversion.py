@@ -26,8 +26,8 @@ UNTYPED_FIELDS = frozenset({"total_count"})
 class TimestampPaths:
     """Where an object holds times, and which of its fields lead to more."""
 
-    here: tuple[str, ...]
-    below: Mapping[str, TimestampPaths]
+    fields: tuple[str, ...]
+    nested: Mapping[str, TimestampPaths]
 
     def convert(self, value: Any, text: Callable[[int], str | int] = rfc3339) -> None:
         """Turn Unix seconds into RFC 3339, in place; what is no integer stays.
@@ -38,13 +38,13 @@ class TimestampPaths:
             for item in value:
                 self.convert(item, text)
         elif isinstance(value, dict):
-            for key in self.here:
+            for key in self.fields:
                 unix = value.get(key)
                 if type(unix) is int:
                     value[key] = text(unix)
             # Whichever is shorter: a payment method's details name fifty kinds and hold one.
-            for key in self.below if len(self.below) < len(value) else value:
-                times = self.below.get(key)
+            for key in self.nested if len(self.nested) < len(value) else value:
+                times = self.nested.get(key)
                 if times and (inner := value.get(key)):
                     times.convert(inner, text)
 
@@ -52,10 +52,10 @@ class TimestampPaths:
 def times_of(schema: Schema) -> TimestampPaths:
     """Where the objects of a schema hold times; lists are walked through."""
     properties = schema.get("properties") or schema.get("items", {}).get("properties", {})
-    here = tuple(key for key, value in properties.items() if value.get("format") == "date-time")
-    deeper = {key: times_of(value) for key, value in properties.items() if key not in here}
+    fields = tuple(key for key, value in properties.items() if value.get("format") == "date-time")
+    deeper = {key: times_of(value) for key, value in properties.items() if key not in fields}
     return TimestampPaths(
-        here, {key: times for key, times in deeper.items() if times.here or times.below}
+        fields, {key: times for key, times in deeper.items() if times.fields or times.nested}
     )
 
 
@@ -147,12 +147,12 @@ def schema_violations(value: Any, schema: Schema, path: str = "") -> Iterator[tu
             yield from schema_violations(item, schema.get("items", {}), f"{path}[]")
     elif isinstance(value, dict) and properties:
         for key, inner in value.items():
-            here = f"{path}.{key}" if path else key
+            fields = f"{path}.{key}" if path else key
             if key in properties:
-                yield from _null(inner, properties[key], here)
-                yield from schema_violations(inner, properties[key], here)
+                yield from _null(inner, properties[key], fields)
+                yield from schema_violations(inner, properties[key], fields)
             elif key not in UNTYPED_FIELDS:
-                yield here, "is new"
+                yield fields, "is new"
 
 
 def _null(value: Any, schema: Schema, path: str) -> Iterator[tuple[str, str]]:

@@ -46,9 +46,9 @@ RETENTION_MARGIN = 86_400
 PartitionRecords = list[tuple[StreamPartition, Record]]
 
 
-def names_of(outputs: Iterable[StreamPartition]) -> list[str]:
+def names_of(partitions: Iterable[StreamPartition]) -> list[str]:
     """The names of the partitions' streams."""
-    return [output.stream.name for output in outputs]
+    return [partition.stream.name for partition in partitions]
 
 
 def kept_from(now: float) -> float:
@@ -56,15 +56,15 @@ def kept_from(now: float) -> float:
     return now - RETENTION + RETENTION_MARGIN
 
 
-def too_old(outputs: Iterable[StreamPartition], now: float) -> list[StreamPartition]:
+def too_old(partitions: Iterable[StreamPartition], now: float) -> list[StreamPartition]:
     """The partitions whose changes Stripe no longer keeps at `now` (Unix seconds of its clock)."""
     since = kept_from(now)
     return [
-        output
-        for output in outputs
-        if output.stream.object_type.has_events
-        and output.stream.replication_method != "FULL_TABLE"
-        and output.bookmark.changes_from < since
+        partition
+        for partition in partitions
+        if partition.stream.object_type.has_events
+        and partition.stream.replication_method != "FULL_TABLE"
+        and partition.bookmark.changes_from < since
     ]
 
 
@@ -73,9 +73,9 @@ def changed_at(source: JSON) -> int:
     return moment(source.get("updated")) or moment(source.get("created")) or 0
 
 
-def children_of(source: JSON, output: StreamPartition) -> list[JSON]:
+def children_of(source: JSON, partition: StreamPartition) -> list[JSON]:
     """The nested objects that a child stream is made of; the object itself for its own stream."""
-    field = output.stream.object_type.parent_field
+    field = partition.stream.object_type.parent_field
     if field is None:
         return [source]
     nested: dict[str, Any] = source.get(field) or {}
@@ -86,22 +86,29 @@ def children_of(source: JSON, output: StreamPartition) -> list[JSON]:
 def group_by_partition(written: PartitionRecords) -> list[tuple[StreamPartition, list[Record]]]:
     """Each output with its records, in the order in which they come."""
     found: dict[int, tuple[StreamPartition, list[Record]]] = {}
-    for output, record in written:
-        found.setdefault(id(output), (output, []))[1].append(record)
+    for partition, record in written:
+        found.setdefault(id(partition), (partition, []))[1].append(record)
     return list(found.values())
 
 
 def records_of(
-    source: JSON, outputs: Iterable[StreamPartition], at: int | None = None
+    source: JSON, partitions: Iterable[StreamPartition], at: int | None = None
 ) -> PartitionRecords:
     """The records of an object and its children; `at`: when it changed, if anything tells."""
     own = changed_at(source)
     rows = [
-        (output, row, at or (own if row is source else max(own, moment(row.get("created")) or 0)))
-        for output in outputs
-        if not output.created_before or (moment(source.get("created")) or 0) < output.created_before
-        for row in children_of(source, output)
-        if row.get("id") or output.stream.leave_out_without_id()
+        (
+            partition,
+            row,
+            at or (own if row is source else max(own, moment(row.get("created")) or 0)),
+        )
+        for partition in partitions
+        if not partition.created_before
+        or (moment(source.get("created")) or 0) < partition.created_before
+        for row in children_of(source, partition)
+        if row.get("id") or partition.stream.leave_out_without_id()
     ]
     # All times are read before the first record is made: making one converts nested times.
-    return [(output, output.recorder.record(row, updated)) for output, row, updated in rows]
+    return [
+        (partition, partition.recorder.record(row, updated)) for partition, row, updated in rows
+    ]

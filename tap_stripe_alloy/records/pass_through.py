@@ -88,7 +88,7 @@ def seconds(time: datetime | int) -> int:
     return time if isinstance(time, int) else int(time.timestamp())
 
 
-def on_clock_as_it_came(record: Any) -> bool:
+def is_on_test_clock_raw(record: Any) -> bool:
     """Whether a record is of an object on a test clock."""
     return record.test_clock is not UNSET and bytes(record.test_clock) != b"null"
 
@@ -109,8 +109,8 @@ def _struct(
     for number, (key, value) in enumerate(schema["properties"].items()):
         name = f"field_{number}" if keyword.iskeyword(key) or not key.isidentifier() else key
         rename[name] = key
-        below = [path[1:] for path in nested if path and path[0] == key]
-        of, default = known.get(key) or (_type(value, below) | UnsetType, UNSET)
+        inner = [path[1:] for path in nested if path and path[0] == key]
+        of, default = known.get(key) or (_type(value, inner) | UnsetType, UNSET)
         fields.append((name, of, default))
     required = [(name, of) for name, of, default in fields if default is ...]
     optional = [field for field in fields if field[2] is not ...]
@@ -128,7 +128,7 @@ def _type(schema: Schema, nested: Sequence[Sequence[str]]) -> Any:
         listed = _struct(schema, (), {"has_more": (bool, False)})
         return listed | None
     times = times_of(schema)
-    if not (nested or times.here or times.below):
+    if not (nested or times.fields or times.nested):
         return Raw
     if "items" in schema:
         return list[_type(schema["items"], ())] | None  # type: ignore[misc]

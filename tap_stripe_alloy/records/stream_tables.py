@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 class StreamTables:
     """Knows, of each stream, the bookmarks of all accounts that its table has rows of."""
 
-    def __init__(self, outputs: Iterable[StreamPartition], *, start: int) -> None:
-        self._outputs = list(outputs)
+    def __init__(self, partitions: Iterable[StreamPartition], *, start: int) -> None:
+        self._partitions = list(partitions)
         self._start = start
 
     def bookmarks_of(self, stream: StripeStream) -> list[Bookmark]:
         """Return the stream's bookmarks, one an account."""
-        return [output.bookmark for output in self._outputs if output.stream is stream]
+        return [partition.bookmark for partition in self._partitions if partition.stream is stream]
 
-    def prepare(self, stream: StripeStream, now: float) -> None:
+    def ensure(self, stream: StripeStream, now: float) -> None:
         """Forget what is to be listed in this run, and see that records carry a version."""
         bookmarks = self.bookmarks_of(stream)
         whole = stream.replication_method == "FULL_TABLE"
@@ -31,13 +31,13 @@ class StreamTables:
             for bookmark in bookmarks:
                 bookmark.forget()
         if self._activates(stream):
-            version = next(out.version for out in self._outputs if out.stream is stream)
-            version.prepare(bookmarks, now, kept_from=kept_from(now), whole=whole)
-            stream.carry(version.number)
+            version = next(out.version for out in self._partitions if out.stream is stream)
+            version.ensure(bookmarks, now, kept_from=kept_from(now), whole=whole)
+            stream.set_version(version.number)
 
-    def begin_anew(self, output: StreamPartition, now: float) -> None:
+    def begin_anew(self, partition: StreamPartition, now: float) -> None:
         """Forget a bookmark that is older than Stripe's events, and say so."""
-        stream, activates = output.stream, self._activates(output.stream)
+        stream, activates = partition.stream, self._activates(partition.stream)
         stream.logger.warning(
             "%s was last read more than 30 days ago, longer than Stripe keeps events: it is "
             "listed again from the beginning. %s",
@@ -46,24 +46,24 @@ class StreamTables:
             if activates
             else "What was deleted meanwhile stays in the destination.",
         )
-        if activates and output.version.used_by(output.bookmark):
-            output.version.renew(now)
-            stream.carry(output.version.number)
-        output.bookmark.forget()
+        if activates and partition.version.needs_renewal_for(partition.bookmark):
+            partition.version.start_new(now)
+            stream.set_version(partition.version.number)
+        partition.bookmark.forget()
 
-    def completed(self, outputs: Sequence[StreamPartition]) -> None:
+    def completed(self, partitions: Sequence[StreamPartition]) -> None:
         """Write ACTIVATE_VERSION for a stream once the lists of all its accounts were read."""
-        for output in outputs:
-            bookmarks = self.bookmarks_of(output.stream)
-            if output.version.complete(bookmarks):
-                if output.version.left_out(bookmarks):
-                    output.stream.logger.warning(
+        for partition in partitions:
+            bookmarks = self.bookmarks_of(partition.stream)
+            if partition.version.is_complete(bookmarks):
+                if partition.version.left_out(bookmarks):
+                    partition.stream.logger.warning(
                         "%s: ACTIVATE_VERSION lets the target drop the rows of accounts that are "
                         "no longer read. An account that is read again later is listed again.",
-                        output.stream.name,
+                        partition.stream.name,
                     )
-                output.stream.activate()
-                output.version.activated()
+                partition.stream.send_activate_version()
+                partition.version.mark_activated()
 
     def _activates(self, stream: StripeStream) -> bool:
         """Whether a listing of the stream brings all that a destination may hold of it."""

@@ -33,15 +33,15 @@ class TableVersion:
         """Whether it is not yet activated."""
         return bool(self._state.get("table", {}).get("pending"))
 
-    def renew(self, now: float) -> None:
+    def start_new(self, now: float) -> None:
         """Begin a new one: what is listed from now on replaces all there was."""
         self._state["table"] = {"version": max(int(now), (self.number or 0) + 1), "pending": True}
 
-    def used_by(self, bookmark: Bookmark) -> bool:
+    def needs_renewal_for(self, bookmark: Bookmark) -> bool:
         """Whether rows of this number may be gone already, and so need a new one to be dropped."""
         return not self.pending or bookmark.version == self.number
 
-    def prepare(
+    def ensure(
         self, bookmarks: Sequence[Bookmark], now: float, *, kept_from: float, whole: bool
     ) -> None:
         """See that there is a number, and that all is listed (again) whose rows may be gone.
@@ -53,7 +53,7 @@ class TableVersion:
         if whole:
             begun = sum(bool(mark.listed or mark.backfill) for mark in bookmarks)
         if not begun or any(_began_before(mark, kept_from) for mark in bookmarks):
-            self.renew(now)
+            self.start_new(now)
         elif self.number is None:  # a state from before there were versions: nothing is replaced
             self._state["table"] = {"version": int(now)}
             for bookmark in bookmarks:
@@ -78,13 +78,13 @@ class TableVersion:
         one_has_it = any(part.get("version") == self.number for part in self._parts())
         return self.pending or bookmark.version is not None or one_has_it
 
-    def complete(self, bookmarks: Sequence[Bookmark]) -> bool:
+    def is_complete(self, bookmarks: Sequence[Bookmark]) -> bool:
         """Whether all accounts' lists were read for it, so that it can be activated."""
         return self.pending and all(
             bookmark.listed and bookmark.version == self.number for bookmark in bookmarks
         )
 
-    def activated(self) -> None:
+    def mark_activated(self) -> None:
         """Note that ACTIVATE_VERSION was written."""
         self._state["table"] = {"version": self.number}
 

@@ -133,7 +133,7 @@ def test_a_cursor_that_is_gone_loses_and_repeats_nothing(
         if ask is None:
             break
         if ask.cursor and turn in lost and len(ask.window.edge) < page_size:
-            slices.cursor_lost(ask)
+            slices.cursor_deleted(ask)
             continue
         rows, has_more = source.answer(ask, page_size)
         ids += [row.id for row in slices.received(ask, rows, has_more=has_more).keep]
@@ -215,7 +215,7 @@ def test_of_a_list_in_any_order_nothing_is_lost(
         if ask is None:
             break
         if ask.cursor and turn in lost:
-            slices.cursor_lost(ask)
+            slices.cursor_deleted(ask)
             continue
         start = place[ask.cursor] + 1 if ask.cursor else 0
         found, more = rows[start : start + page_size], len(rows) > start + page_size

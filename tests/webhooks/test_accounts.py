@@ -232,13 +232,13 @@ AT = 1_800_000_000.0
 def test_an_inbox_of_before_opens_and_keeps_what_it_knows(old_inbox: str) -> None:
     inbox = Inbox(old_inbox, clock=lambda: AT + 5)
     mine = AccountScope(None, livemode=False, own="acct_A")
-    page = inbox.page(mine, after=0, since=None, upto=inbox.newest(mine), place=None)
+    page = inbox.page(mine, after=0, since=None, max_seq=inbox.newest(mine), place=None)
     assert [entry.seq for entry in page] == [5, 3, 2]
     others = inbox.page(
         AccountScope("acct_2", livemode=False, own="acct_A"),
         after=0,
         since=None,
-        upto=9,
+        max_seq=9,
         place=None,
     )
     assert [entry.seq for entry in others] == [4]
@@ -256,7 +256,7 @@ def test_an_inbox_of_before_takes_what_comes_and_stays_covered(old_inbox: str) -
     inbox.alive("new", AT + 5, endpoints=["we_A"])
     assert inbox.gaps(mine, AT) == []
     inbox.deliver([row_of(body_of(event(77)), AT, account="acct_A", endpoint="we_A")])
-    page = inbox.page(mine, after=3, since=None, upto=inbox.newest(mine), place=None)
+    page = inbox.page(mine, after=3, since=None, max_seq=inbox.newest(mine), place=None)
     assert {entry.seq for entry in page} == {5, 6}
     inbox.close()
     again = Inbox(old_inbox)
@@ -271,13 +271,13 @@ def test_of_an_inbox_of_before_nobody_takes_anothers_once_there_are_several(
     one, other = (AccountScope(None, livemode=False, own=f"acct_{name}") for name in "AB")
     inbox.know({"we_A": "acct_A", "we_B": "acct_B"})
     for whose in (one, other):
-        assert inbox.page(whose, after=0, since=None, upto=9, place=None) == []
+        assert inbox.page(whose, after=0, since=None, max_seq=9, place=None) == []
         assert inbox.gaps(whose, AT) == [(AT, FOREVER)]
     stored = json.dumps({**event(2), "created": int(AT)}).encode()
     inbox.fetched(other, [stored])
-    [entry] = inbox.page(other, after=5, since=None, upto=9, place=None)
+    [entry] = inbox.page(other, after=5, since=None, max_seq=9, place=None)
     assert json.loads(entry.body)["id"] == "evt_00000002"
-    assert inbox.page(one, after=0, since=None, upto=9, place=None) == []
+    assert inbox.page(one, after=0, since=None, max_seq=9, place=None) == []
     inbox.close()
 
 

@@ -65,7 +65,7 @@ def deliver(inbox: Inbox, *numbers: int, created: int | None = None, **more: obj
 def numbers(
     inbox: Inbox, whose: AccountScope = OWN, after: int = 0, since: int | None = None
 ) -> list[int]:
-    page = inbox.page(whose, after=after, since=since, upto=inbox.newest(), place=None)
+    page = inbox.page(whose, after=after, since=since, max_seq=inbox.newest(), place=None)
     return [entry.seq for entry in page]
 
 
@@ -93,7 +93,9 @@ def test_it_is_read_newest_first_in_pages(inbox: Inbox) -> None:
     for number in range(10):
         deliver(inbox, number, created=1_000 - number % 3)
     found, place = [], None
-    while page := inbox.page(OWN, after=0, since=None, upto=inbox.newest(), place=place, limit=3):
+    while page := inbox.page(
+        OWN, after=0, since=None, max_seq=inbox.newest(), place=place, limit=3
+    ):
         found += page
         place = page[-1].created, page[-1].seq
     assert len(found) == 10
