@@ -175,7 +175,7 @@ class AccountReader:
     def _list_test_clocks(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
         """Read what is on test clocks, for streams whose list was read without."""
         lacking = [o for o in partitions if self._needs_test_clocks(o) and o.bookmark.listed]
-        for members in _group_with_children(lacking, lambda bookmark: bookmark.missing):
+        for members in _group_with_children(lacking, lambda bookmark: bookmark.remaining):
             clocks = TestClockReader(
                 members, members[0].stream.root.listed, start=self._start_of(members)
             )
@@ -184,7 +184,7 @@ class AccountReader:
     # Lists.
 
     def _backfill(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
-        for members in _group_with_children(partitions, lambda bookmark: bookmark.missing):
+        for members in _group_with_children(partitions, lambda bookmark: bookmark.remaining):
             yield self._permitted(members, self._list_until_current(members))
 
     def _list_until_current(self, members: Sequence[StreamPartition]) -> TapReader[None]:
@@ -223,8 +223,10 @@ class AccountReader:
             )
         if declared.list_variants:
             return (yield from read_variants(members, listed, start=start, completed=completed))
-        missing = members[0].bookmark.missing
-        backfill = ListBackfill(members, listed, start=start, completed=completed, missing=missing)
+        remaining = members[0].bookmark.remaining
+        backfill = ListBackfill(
+            members, listed, start=start, completed=completed, remaining=remaining
+        )
         if clocks:
             on_clocks = TestClockReader(members, listed, start=start, begin=backfill.begin)
             yield from on_clocks.read()
@@ -232,7 +234,7 @@ class AccountReader:
 
     def _needs_test_clocks(self, partition: StreamPartition) -> bool:
         wanted = self._settings.clocks and bool(partition.stream.root.object_type.test_clock_path)
-        return wanted and not partition.bookmark.clocks
+        return wanted and not partition.bookmark.test_clocks_listed
 
     def _start_of(self, members: Sequence[StreamPartition]) -> int:
         """The earliest `created` to list, for streams that are listed together."""
@@ -246,7 +248,7 @@ def _group_with_children(
 
     def left(partition: StreamPartition) -> tuple[str, str, bool]:
         bookmark = partition.bookmark
-        return partition.stream.root.name, repr(left_of(bookmark)), bookmark.clocks
+        return partition.stream.root.name, repr(left_of(bookmark)), bookmark.test_clocks_listed
 
     for _, group in groupby(sorted(partitions, key=left), key=left):
         yield sorted(group, key=lambda partition: partition.stream.object_type.parent is not None)

@@ -67,7 +67,7 @@ class Bookmark:
         return found
 
     @property
-    def missing(self) -> list[RemainingWindow] | None:
+    def remaining(self) -> list[RemainingWindow] | None:
         """What an interrupted backfill left to read; None if none was begun."""
         if self.backfill is None:
             return None
@@ -102,9 +102,9 @@ class Bookmark:
             if self.inbox and not all(isinstance(self.inbox.get(k), int) for k in ("seq", "from")):
                 raise self._unreadable(INBOX)
         elif self.backfill:
-            _ = self.anchor, self.missing
+            _ = self.anchor, self.remaining
         else:
-            _ = self.begun
+            _ = self.first_attempt_at
 
     @property
     def changes_from(self) -> int:
@@ -116,7 +116,7 @@ class Bookmark:
         """The latest time that it names, in Unix seconds; 0 if it names none."""
         if self.listed:
             return self.events_until
-        return self.anchor if self.backfill else self.begun or 0
+        return self.anchor if self.backfill else self.first_attempt_at or 0
 
     @property
     def seen(self) -> frozenset[str]:
@@ -149,7 +149,7 @@ class Bookmark:
             self._state[INBOX] = inbox
 
     @property
-    def clocks(self) -> bool:
+    def test_clocks_listed(self) -> bool:
         """Whether what is on test clocks was listed; its changes come with all others."""
         return bool(self._state.get(CLOCKS))
 
@@ -160,7 +160,7 @@ class Bookmark:
             self._state[CLOCKS] = True
 
     @property
-    def again(self) -> bool:
+    def may_repeat(self) -> bool:
         """Whether rows may have been given before the open backfill was begun."""
         return READ_BEFORE in self._state
 
@@ -180,7 +180,7 @@ class Bookmark:
             self._state.setdefault(BEGUN, rfc3339(at))
 
     @property
-    def begun(self) -> int | None:
+    def first_attempt_at(self) -> int | None:
         """When a first backfill was tried, of which nothing else may be known (Unix seconds)."""
         noted = self._state.get(BEGUN)
         try:
@@ -188,26 +188,26 @@ class Bookmark:
         except (AttributeError, TypeError, ValueError):
             raise self._unreadable(BEGUN) from None
 
-    def begin(
-        self, anchor: int, missing: Iterable[RemainingWindow], version: int | None = None
+    def start_backfill(
+        self, anchor: int, remaining: Iterable[RemainingWindow], version: int | None = None
     ) -> None:
         """Start a backfill; changes will be read from `anchor` (Unix seconds)."""
         self.forget()
         if version:
             self._state["version"] = version
-        self.restart(anchor, missing)
+        self.restart(anchor, remaining)
 
-    def restart(self, anchor: int, missing: Iterable[RemainingWindow]) -> None:
+    def restart(self, anchor: int, remaining: Iterable[RemainingWindow]) -> None:
         """Begin the list again, with the changes still to be read from `anchor` (Unix seconds)."""
-        windows = list(missing)
+        windows = list(remaining)
         self._state["backfill"] = {"anchor": rfc3339(anchor)}
         self.note_start(min((low for low, _, _ in windows), default=0))
-        self.left(windows)
+        self.set_remaining(windows)
 
-    def left(self, missing: Iterable[RemainingWindow]) -> None:
+    def set_remaining(self, remaining: Iterable[RemainingWindow]) -> None:
         """Note what of the backfill is left."""
         if self.backfill is not None:
-            self.backfill["missing"] = [list(window) for window in missing]
+            self.backfill["missing"] = [list(window) for window in remaining]
 
     def finish(self) -> None:
         """End the backfill: from now on changes count."""
@@ -234,9 +234,9 @@ class Bookmark:
         """
         return int((self._state.get(AGAIN) or {}).get("before", 0))
 
-    def list_again(self, missing: Iterable[RemainingWindow], *, before: int = 0) -> None:
+    def list_again(self, remaining: Iterable[RemainingWindow], *, before: int = 0) -> None:
         """Note what is to be listed once more, in the place of what was."""
-        self._state[AGAIN] = {"missing": [list(window) for window in missing]}
+        self._state[AGAIN] = {"missing": [list(window) for window in remaining]}
         if before:
             self._state[AGAIN]["before"] = before
 
@@ -318,7 +318,7 @@ class SecondListingBookmark(Bookmark):
 
     @property
     @override
-    def again(self) -> bool:
+    def may_repeat(self) -> bool:
         return True
 
     @override

@@ -81,7 +81,7 @@ def _list_all_again(bookmark: Bookmark, start: int) -> None:
 def _list_earlier(bookmark: Bookmark, start: int, before: int, *, by_created: bool) -> None:
     """List what was created from `start` up to `before` as well; in windows if Stripe has them."""
     if not bookmark.listed:
-        rest = bookmark.missing or ()
+        rest = bookmark.remaining or ()
         windows = [*rest, (start, before, None)] if by_created else [(start, NO_UPPER_BOUND, None)]
         bookmark.restart(bookmark.anchor, windows)
         return

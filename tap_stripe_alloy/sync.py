@@ -215,7 +215,7 @@ class Sync:
         bookmark = Bookmark(state, stream=stream.name, replication_key=key)
         bookmark.check()
         if not self._settings.clocks:
-            if bookmark.clocks:
+            if bookmark.test_clocks_listed:
                 stream.logger.warning(
                     "%s: without `include_test_clocks` rows on test clocks stay as they are",
                     stream.name,

@@ -65,7 +65,7 @@ class ListBackfill:
         *,
         start: int,
         completed: Completed,
-        missing: Iterable[RemainingWindow] | None = None,
+        remaining: Iterable[RemainingWindow] | None = None,
     ) -> None:
         self.partitions = partitions
         self.streams = names_of(partitions)
@@ -77,15 +77,15 @@ class ListBackfill:
         self._listed = listed
         self._start = start
         self._completed = completed
-        self._begun = self._resumed = missing is not None
-        windows = [(start, NO_UPPER_BOUND, None)] if missing is None else missing
+        self._begun = self._resumed = remaining is not None
+        windows = [(start, NO_UPPER_BOUND, None)] if remaining is None else remaining
         self._planner = WindowPlanner(windows, cuttable=listed.by_created, history=listed.history)
         self._pages = 0
         self._trails: defaultdict[Window, Trail] = defaultdict(Trail)
 
     def read(self) -> TapReader[bool]:
         """Read what is left of the list; False if it is `outdated`."""
-        if self._resumed and not self._planner.missing():
+        if self._resumed and not self._planner.remaining():
             self._note_left(())  # the state says that nothing is left
         yield self
         return not self.outdated
@@ -175,10 +175,12 @@ class ListBackfill:
             self._begun = True
             for partition in self.partitions:
                 anchor = int(first.safe_at) - OVERLAP
-                begun = partition.bookmark.begun
+                begun = partition.bookmark.first_attempt_at
                 if begun and begun > anchor - RETENTION:  # its rows may be there already
                     anchor = min(anchor, begun)
-                partition.bookmark.begin(anchor, self._planner.missing(), partition.version.number)
+                partition.bookmark.start_backfill(
+                    anchor, self._planner.remaining(), partition.version.number
+                )
 
     def stop(self) -> None:
         """Ask for nothing more, and note nothing more."""
@@ -212,7 +214,9 @@ class ListBackfill:
 
         A row that was given before may say a later time than those: it must not go back.
         """
-        again = any(out.bookmark.again and out.stream.updated_is_cursor for out in self.partitions)
+        again = any(
+            out.bookmark.may_repeat and out.stream.updated_is_cursor for out in self.partitions
+        )
         return int(answer.sent_at) if again else None
 
     def _passed_through(self, ask: PageRequest, answer: Response) -> tuple[Page, Sequence[Any]]:
@@ -236,15 +240,15 @@ class ListBackfill:
 
     def _written(self, page: Page) -> None:
         self._planner.saved(page)
-        self._note_left(self._planner.missing())
+        self._note_left(self._planner.remaining())
 
-    def _note_left(self, missing: Sequence[RemainingWindow]) -> None:
+    def _note_left(self, remaining: Sequence[RemainingWindow]) -> None:
         for partition in self.partitions:
-            if missing:
-                partition.bookmark.left(missing)
+            if remaining:
+                partition.bookmark.set_remaining(remaining)
             else:
                 partition.bookmark.finish()
-        if not missing:
+        if not remaining:
             self._completed(self.partitions)
 
 
@@ -271,7 +275,7 @@ class CreatedSinceBookmark(ListBackfill):
             partition.stream.listed,
             start=0,
             completed=lambda _: None,
-            missing=[(self._since - OVERLAP, NO_UPPER_BOUND, None)],
+            remaining=[(self._since - OVERLAP, NO_UPPER_BOUND, None)],
         )
         self._resumed = False
         self._ids: dict[str, int] = {}
@@ -291,7 +295,7 @@ class CreatedSinceBookmark(ListBackfill):
     @override
     def _written(self, page: Page) -> None:
         self._planner.saved(page)
-        if self._planner.missing():
+        if self._planner.remaining():
             return
         past = [at for at in self._ids.values() if at <= self._now + SAME_TIME]
         newest = max([self._since, *past])
@@ -310,7 +314,7 @@ class LookbackListing(ListBackfill):
     def __init__(self, partition: StreamPartition, *, since: int) -> None:
         windows = [(since, NO_UPPER_BOUND, None)]
         listed = partition.stream.listed
-        super().__init__([partition], listed, start=0, completed=lambda _: None, missing=windows)
+        super().__init__([partition], listed, start=0, completed=lambda _: None, remaining=windows)
         self._resumed = False
 
     @override

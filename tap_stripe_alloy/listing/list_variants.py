@@ -38,9 +38,9 @@ def read_variants(
             replace(listed, params=(*listed.params, *params), variants=()),
             start=start,
             completed=completed,
-            missing=missing,
+            remaining=remaining,
         )
-        for params, missing in zip(listed.variants, left, strict=True)
+        for params, remaining in zip(listed.variants, left, strict=True)
     ]
     for part in parts:
         part.siblings = parts
@@ -72,8 +72,8 @@ class _Part(ListBackfill):
             part.abandoned = True
 
     @override
-    def _note_left(self, missing: Sequence[RemainingWindow]) -> None:
-        left = [part._planner.missing() for part in self.siblings]  # noqa: SLF001 - of its kind
+    def _note_left(self, remaining: Sequence[RemainingWindow]) -> None:
+        left = [part._planner.remaining() for part in self.siblings]  # noqa: SLF001 - of its kind
         if any(left):
             super()._note_left(left[0] or [NOTHING])
             self._note_others()
@@ -81,7 +81,7 @@ class _Part(ListBackfill):
             super()._note_left([])
 
     def _note_others(self) -> None:
-        others = [part._planner.missing() for part in self.siblings[1:]]  # noqa: SLF001 - of its kind
+        others = [part._planner.remaining() for part in self.siblings[1:]]  # noqa: SLF001 - of its kind
         for partition in self.partitions:
             if partition.bookmark.backfill is not None:
                 partition.bookmark.backfill[OTHERS] = [
@@ -93,7 +93,7 @@ def _left_of_parts(
     partition: StreamPartition, count: int, start: int
 ) -> list[list[RemainingWindow] | None]:
     """What an interrupted backfill left of each part; None for all if none was begun."""
-    first = partition.bookmark.missing
+    first = partition.bookmark.remaining
     if first is None:
         return [None] * count
     others: Any = (partition.bookmark.backfill or {}).get(OTHERS)

@@ -38,7 +38,7 @@ def read_payment_methods(
     noted = bookmark.backfill or {}
     if noted.get("route") != "customers":
         methods = AllMethods(
-            partitions, listed, start=start, completed=completed, missing=bookmark.missing
+            partitions, listed, start=start, completed=completed, remaining=bookmark.remaining
         )
         methods.expected = set(noted.get("expected", ()))
         if "expected" not in noted:
@@ -55,7 +55,7 @@ def read_payment_methods(
         CUSTOMERS, expand=[f"{FIELD}.data.{path}" for path in listed.expand], nested=[(FIELD,)]
     )
     by_customer = MethodsByCustomer(
-        partitions, customers, start=start, completed=completed, missing=bookmark.missing
+        partitions, customers, start=start, completed=completed, remaining=bookmark.remaining
     )
     return (yield from by_customer.read())
 
@@ -148,7 +148,7 @@ class AllMethods(ListBackfill):
         for partition in self.partitions:
             if partition.bookmark.backfill is not None:
                 partition.bookmark.backfill["route"] = "customers"
-                partition.bookmark.left([(0, NO_UPPER_BOUND, None)])
+                partition.bookmark.set_remaining([(0, NO_UPPER_BOUND, None)])
 
 
 class MethodsByCustomer(ListBackfill):

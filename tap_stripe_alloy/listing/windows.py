@@ -99,7 +99,7 @@ class WindowPlanner:
 
     def __init__(
         self,
-        missing: Iterable[RemainingWindow],
+        remaining: Iterable[RemainingWindow],
         *,
         page_size: int = PAGE_SIZE,
         cuttable: bool = True,
@@ -108,7 +108,7 @@ class WindowPlanner:
         self._page_size = page_size
         self._cuttable = cuttable
         self._history = history
-        self._unsaved = [Window(low, high, cursor) for low, high, cursor in missing if low < high]
+        self._unsaved = [Window(low, high, cursor) for low, high, cursor in remaining if low < high]
         self._open = list(self._unsaved)
         self._pages = 0.0
         self._requests = 0
@@ -130,7 +130,7 @@ class WindowPlanner:
             pages += max(0, window.high - begins) * window.density / self._page_size
         return pages
 
-    def missing(self) -> list[RemainingWindow]:
+    def remaining(self) -> list[RemainingWindow]:
         """What is left to read, as far as pages were `saved`: newest first, disjoint."""
         left = [(window.low, *window.saved) for window in self._unsaved]
         return sorted(left, key=lambda window: -window[1])

@@ -91,5 +91,5 @@ class TableVersion:
 
 def _began_before(bookmark: Bookmark, kept_from: float) -> bool:
     """Whether a first listing was tried so long ago that what was deleted since cannot be known."""
-    begun = None if bookmark.listed or bookmark.backfill else bookmark.begun
+    begun = None if bookmark.listed or bookmark.backfill else bookmark.first_attempt_at
     return begun is not None and begun < kept_from

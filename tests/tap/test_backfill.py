@@ -73,7 +73,7 @@ def test_any_history_is_read_exactly_once(
     slices = WindowPlanner([(0, END, None)], page_size=page_size)
     ids, _ = read(slices, source, page_size=page_size, at_once=at_once, rng=rng)
     assert Counter(ids) == Counter(row.id for row in source.rows)
-    assert slices.missing() == []
+    assert slices.remaining() == []
 
 
 @settings(max_examples=100, deadline=None)
@@ -104,7 +104,7 @@ def test_a_stop_after_any_page_resumes_with_what_is_missing(
             page = received.pop(rng.randrange(len(received)))
             written += [row.id for row in page.keep]
             slices.saved(page)
-    missing: list[RemainingWindow] = slices.missing()
+    missing: list[RemainingWindow] = slices.remaining()
     rest, _ = read(
         WindowPlanner(missing, page_size=page_size),
         source,
@@ -223,9 +223,9 @@ def test_of_a_list_in_any_order_nothing_is_lost(
         ids += [row.id for row in page.keep]
         slices.saved(page)
         if rng.random() < 0.2:  # stopped and resumed
-            slices = WindowPlanner(slices.missing(), page_size=page_size, cuttable=False)
+            slices = WindowPlanner(slices.remaining(), page_size=page_size, cuttable=False)
     assert set(ids) == {row.id for row in rows if row.created >= low}
-    assert slices.missing() == []
+    assert slices.remaining() == []
 
 
 @settings(max_examples=100, deadline=None)

@@ -15,19 +15,19 @@ def bookmark(state: dict[str, Any]) -> Bookmark:
 def test_a_new_stream_has_nothing_listed_and_nothing_begun() -> None:
     new = bookmark({"account_id": "acct_1"})
     assert not new.listed
-    assert new.missing is None
+    assert new.remaining is None
 
 
 def test_a_backfill_begun_and_not_written_has_everything_left() -> None:
     state: dict[str, Any] = {}
-    bookmark(state).begin(60, [(0, NO_UPPER_BOUND, None)])
-    assert bookmark(state).missing == [(0, NO_UPPER_BOUND, None)]
+    bookmark(state).start_backfill(60, [(0, NO_UPPER_BOUND, None)])
+    assert bookmark(state).remaining == [(0, NO_UPPER_BOUND, None)]
     assert not bookmark(state).listed
 
 
 def test_a_finished_backfill_goes_on_from_its_anchor() -> None:
     state: dict[str, Any] = {}
-    bookmark(state).begin(60, [(0, NO_UPPER_BOUND, None)])
+    bookmark(state).start_backfill(60, [(0, NO_UPPER_BOUND, None)])
     bookmark(state).finish()
     assert bookmark(state).listed
     assert bookmark(state).since == 60
