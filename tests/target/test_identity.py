@@ -17,7 +17,7 @@ from target_stripe_alloy.plan.record_keys import COPY_OF, KEY_TYPES
 from target_stripe_alloy.stripe_ids import PREFIXES
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.emulator.helpers import client_of
-from tests.fixtures.journals.make import COPY, EXTERNAL, RENAMED
+from tests.fixtures.make import COPY, EXTERNAL, RENAMED
 from tests.target.helpers import Message, one, record, schema, settings_for, write
 
 JOURNALS = Path(__file__).parents[1] / "fixtures/journals"
@@ -482,9 +482,9 @@ def by_hand(empty: Emulator) -> str:
     return str(client_of(empty).v1.customers.create(fields).id)
 
 
-def restore(emulator: Emulator, folder: Path, name: str) -> None:
+def restore(emulator: Emulator, folder: Path, name: str, journals: Path = JOURNALS) -> None:
     """The journal of that release, and an account that holds what it wrote."""
-    text = (JOURNALS / f"{name}.sql").read_text()
+    text = (journals / f"{name}.sql").read_text()
     with sqlite3.connect(":memory:") as connection:
         connection.executescript(text)
         query = "SELECT path, body, object_id FROM stripe_alloy_operations ORDER BY seq"
