@@ -1,4 +1,4 @@
-"""What a key may read, and how to say what it lacks."""
+"""Checks which streams an API key can read, and names missing permissions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 def check_access(
     stream: ObjectType, transport: StripeClient, account: str | None, *, clocks: bool = False
 ) -> str:
-    """What keeps the key from reading a stream, asked of Stripe; empty if nothing does.
+    """Request one object of a stream; return why the key cannot read it, or "" if it can.
 
-    `clocks`: whether it is also to read what is on test clocks. Raises a `StripeError` on what
-    concerns no single stream, such as a key that is refused.
+    `clocks`: whether objects on test clocks are read as well. Raises a `StripeError` that is not
+    about a single stream, such as a rejected key.
     """
-    for way in test_clock_hops(stream)[:-1] if clocks else ():  # the last is the stream's own list
+    for hop in test_clock_hops(stream)[:-1] if clocks else ():  # the last is the stream's list
         try:
-            transport.get(way.path, [("limit", "1")], account=account)
+            transport.get(hop.path, [("limit", "1")], account=account)
         except MissingPermissionError as error:
-            error.needs = way.permission
+            error.needs = hop.permission
             return missing_permission_message(stream, error)
     refusal: InvalidRequestError | None = None
     for path in (stream.root.path, *stream.other_paths):
@@ -40,6 +40,6 @@ def check_access(
 
 
 def missing_permission_message(stream: ObjectType, error: MissingPermissionError) -> str:
-    """The permission that is missing, as the Dashboard and as Stripe's answer name it."""
+    """Return a message with the missing permission, as named by the Dashboard and by Stripe."""
     named = f" ({error.permission})" if error.permission else ""
     return f"the key lacks the permission {error.needs or stream.permission!r}{named}."

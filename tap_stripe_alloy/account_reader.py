@@ -1,4 +1,4 @@
-"""One account: which readers it takes, and which of them wait for which."""
+"""Reads one account: chooses the readers of its streams and their order."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Refusals:
-    """What Stripe refused in a run."""
+    """The streams and accounts that Stripe refused in a run."""
 
     streams: dict[str, MissingPermissionError] = field(default_factory=dict)
-    """Stream → the error that says which permission the key lacks."""
+    """Stream → the error with the missing permission."""
     accounts: dict[str, AccountAccessError] = field(default_factory=dict)
-    """Account → the error that says that the key has no access to it."""
+    """Account → the error of an account that the key has no access to."""
 
     def note(self, partitions: Sequence[StreamPartition], error: MissingPermissionError) -> None:
-        """Note that the key may not read these."""
+        """Note that the key lacks the permission for the streams of these partitions."""
         for partition in partitions:
             self.streams[partition.stream.name] = error
 
 
 class AccountReader:
-    """Reads the streams of one account: their changes, and what of their lists is left."""
+    """Reads the streams of one account: changes, and what is left of backfills."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class AccountReader:
         self._with_lookback = with_lookback
 
     def read(self) -> TapReader[None]:
-        """Read what there is to read; note an account that the key has no access to."""
+        """Read all streams of the account; note it in `refusals` if the key has no access to it."""
         listed = [partition for partition in self._partitions if partition.bookmark.listed]
         with_events = [partition for partition in listed if partition.stream.object_type.has_events]
         without = [partition for partition in listed if not partition.stream.object_type.has_events]
@@ -97,7 +97,7 @@ class AccountReader:
     def _permitted(
         self, partitions: Sequence[StreamPartition], reader: TapReader[Any]
     ) -> TapReader[bool]:
-        """Read, if the key has the permission; else note the streams as refused."""
+        """Run a reader; return False and note the streams if the key lacks the permission."""
         try:
             yield from reader
         except MissingPermissionError as error:
@@ -110,14 +110,13 @@ class AccountReader:
     def _split_by_feed(
         self, partitions: Sequence[StreamPartition]
     ) -> Iterator[tuple[Sequence[StreamPartition], InboxReader | None]]:
-        """The streams that the inbox serves, and those whose changes it no longer has."""
-        served, rest = list[StreamPartition](), list[StreamPartition]()
+        """Yield the partitions to read from the inbox, and the rest to read from `/v1/events`."""
+        from_inbox, rest = list[StreamPartition](), list[StreamPartition]()
         for partition in partitions:
-            (served if self._inbox and self._inbox.has_all_events_for(partition) else rest).append(
-                partition
-            )
-        if served:
-            yield served, self._inbox
+            in_inbox = self._inbox and self._inbox.has_all_events_for(partition)
+            (from_inbox if in_inbox else rest).append(partition)
+        if from_inbox:
+            yield from_inbox, self._inbox
         if rest:
             yield rest, None
 
@@ -127,7 +126,7 @@ class AccountReader:
         inbox: InboxReader | None,
         without_events: Sequence[StreamPartition],
     ) -> TapReader[None]:
-        """Read events, then the lists whose rows may be newer than the snapshots in those."""
+        """Read events, then lists: their rows may be newer than the snapshots in the events."""
         events = EventReader(
             partitions,
             api_version=self._settings.api_version,
@@ -147,17 +146,18 @@ class AccountReader:
 
     def _read_events(self, events: EventReader) -> TapReader[None]:
         try:
-            old = yield from events.open()
+            expired = yield from events.open()
         except MissingPermissionError as error:
             events.give_up(error)
         else:
-            yield Gather([events.read(), *self._list_anew(old)])
+            yield Gather([events.read(), *self._list_anew(expired)])
 
     def _read_new(self, partition: StreamPartition, events: EventReader | None) -> TapReader[None]:
-        """Read what was created since the bookmark, of a stream whose objects have no events.
+        """Read objects created since the bookmark, for a stream without events.
 
-        They come with things that have events, so it asks only if there was an event since it was
-        asked last. What comes without any waits for the next one, a day at most.
+        Such objects are created along with objects that have events. So the list is requested only
+        if there was an event since the last request. An object without any related event is read
+        after the next event, or after a day at most.
         """
         if events and not events.saw_events_since(partition.bookmark.events_until):
             return
@@ -166,16 +166,16 @@ class AccountReader:
             partition.bookmark.note_events(events.until)
 
     def _look_back(self, partition: StreamPartition) -> TapReader[None]:
-        """Read the last days again, of a stream whose objects change without events."""
+        """Read the last days again, for a stream with objects that change without events."""
         silent = partition.stream.object_type.has_silent_updates
         if silent and self._with_lookback and partition.bookmark.listed:
             since = int(self._client.now()) - self._settings.relist_days * DAY
             yield from self._permitted([partition], LookbackListing(partition, since=since).read())
 
     def _list_test_clocks(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
-        """Read what is on test clocks, for streams whose list was read without."""
-        lacking = [o for o in partitions if self._needs_test_clocks(o) and o.bookmark.listed]
-        for members in _group_with_children(lacking, lambda bookmark: bookmark.remaining):
+        """Read objects on test clocks, for streams that were backfilled without them."""
+        missing = [o for o in partitions if self._needs_test_clocks(o) and o.bookmark.listed]
+        for members in _group_with_children(missing, lambda bookmark: bookmark.remaining):
             clocks = TestClockReader(
                 members, members[0].stream.root.listed, start=self._start_of(members)
             )
@@ -193,16 +193,16 @@ class AccountReader:
             yield Gather(list(self._list_anew(members)))
 
     def _list_anew(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
-        """List from the beginning what was last read longer ago than Stripe keeps events."""
+        """Backfill again: these bookmarks are older than Stripe's event retention."""
         for partition in partitions:
             self._tables.begin_anew(partition, self._client.now())
         yield from self._backfill(partitions)
 
     def _list_again(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
-        """List once more, because a setting changed, while changes go on being read."""
+        """List a second time because a setting changed; changes are read meanwhile."""
         waiting = [o for o in partitions if o.bookmark.listed and o.bookmark.to_list_again]
         for members in _group_with_children(waiting, lambda bookmark: bookmark.to_list_again):
-            once_more = [
+            second_listing = [
                 replace(
                     partition,
                     bookmark=partition.bookmark.in_second_listing(),
@@ -211,10 +211,10 @@ class AccountReader:
                 )
                 for partition in members
             ]
-            yield self._permitted(members, self._list(once_more, clocks=False))
+            yield self._permitted(members, self._list(second_listing, clocks=False))
 
     def _list(self, members: Sequence[StreamPartition], *, clocks: bool) -> TapReader[bool]:
-        """Read a list in the way that its declaration asks for; False if it is outdated."""
+        """Read a list with the reader that its object type needs; False if it is outdated."""
         declared, listed = members[0].stream.root.object_type, members[0].stream.root.listed
         start, completed = self._start_of(members), self._tables.completed
         if declared.other_paths:
@@ -237,14 +237,14 @@ class AccountReader:
         return wanted and not partition.bookmark.test_clocks_listed
 
     def _start_of(self, members: Sequence[StreamPartition]) -> int:
-        """The earliest `created` to list, for streams that are listed together."""
+        """Return the earliest `created` to list, for streams that are listed together."""
         return min(partition.bookmark.listed_from(self._settings.start) for partition in members)
 
 
 def _group_with_children(
     partitions: Iterable[StreamPartition], left_of: Callable[[Bookmark], object]
 ) -> Iterator[list[StreamPartition]]:
-    """A parent and its children, as long as they have the same left to read."""
+    """Group parents with their child streams if they have the same windows left to read."""
 
     def left(partition: StreamPartition) -> tuple[str, str, bool]:
         bookmark = partition.bookmark

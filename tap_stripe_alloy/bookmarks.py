@@ -1,16 +1,22 @@
-"""What the state says of one stream and account: what is left to list, or since when to look.
+"""The bookmark of one stream and account: windows left to backfill, or the time of the last change.
 
-Before the first record: `{"begun": …}`. While the list is read: `{"backfill": {"anchor": …,
-"missing": [[low, high, cursor], …]}}`.
-From then on: `{"replication_key": …, "replication_key_value": …, "seen": [event ids]}`, and
-`events_until` where no event tells of the stream's objects. Where changes come from a webhook
-inbox, also `{"inbox": {"id": …, "reader": …, "seq": …, "from": …}}`: which inbox, who reads it, up
-to which number all is written, and since when (Unix seconds) it was read without a break.
-`{"read_before": …}` stays once a list was begun anew: up to when changes had been read before.
-`{"test_clocks": true}` says that what is on test clocks was listed as well.
-`shape` names the settings that its rows were made with (row_settings.py), `start` is the earliest
-`start_date` that was listed from; `{"again": {"missing": …}}` is what is left to list once more
-because one of them changed, while changes go on being read.
+Keys in the state:
+
+- `begun`: before the first record, the time of the first backfill attempt.
+- `backfill`: during a backfill, `{"anchor": …, "missing": [[low, high, cursor], …]}`. `anchor` is
+  the time from which changes are read afterwards, `missing` are the remaining windows.
+- `replication_key`, `replication_key_value`, `seen`: after the backfill, the time up to which
+  changes are written, and the ids of events already processed in the overlap.
+- `events_until`: for streams without events, the time up to which the account's events were known.
+- `inbox`: if changes come from a webhook inbox, `{"id": …, "reader": …, "seq": …, "from": …}`: the
+  inbox, its reader, the sequence number up to which all events are written, and the time (Unix
+  seconds) since which the inbox has been read without a gap.
+- `read_before`: after a backfill was restarted, the time up to which changes had been read before.
+- `test_clocks`: true once objects on test clocks were listed as well.
+- `shape`: the name of the settings that the rows were made with (row_settings.py).
+- `start`: the earliest `start_date` of a listing.
+- `again`: `{"missing": …}`, the windows left of a second listing because one of these settings
+  changed. Changes are read meanwhile.
 """
 
 from __future__ import annotations
@@ -48,7 +54,10 @@ KEYS = (
 
 
 class Bookmark:
-    """A view of the writable state; every change is at once in the next STATE message."""
+    """A view of the Singer state: changes take effect in the next STATE message.
+
+    Properties raise `SettingsError` if the state is malformed.
+    """
 
     def __init__(self, state: dict[str, Any], *, stream: str, replication_key: str) -> None:
         self._state = state
@@ -57,31 +66,31 @@ class Bookmark:
 
     @property
     def listed(self) -> bool:
-        """Whether the whole list was read, so that only changes are left."""
+        """Whether the backfill is complete, so that only changes are left to read."""
         return self.backfill is None and self._state.get("replication_key_value") is not None
 
     @property
     def backfill(self) -> dict[str, Any] | None:
-        """The open backfill: `anchor`, `missing` and what its source keeps there."""
+        """Return the open backfill, with `anchor`, `missing` and its reader's keys; else None."""
         found: dict[str, Any] | None = self._state.get("backfill")
         return found
 
     @property
     def remaining(self) -> list[RemainingWindow] | None:
-        """What an interrupted backfill left to read; None if none was begun."""
+        """Return the remaining windows of the open backfill; None without one."""
         if self.backfill is None:
             return None
         return self._windows(self.backfill, "backfill")
 
-    def _windows(self, noted: Any, where: str) -> list[RemainingWindow]:
+    def _windows(self, value: Any, where: str) -> list[RemainingWindow]:
         try:
-            return [_window(*window) for window in noted["missing"]]
+            return [_window(*window) for window in value["missing"]]
         except (KeyError, TypeError, ValueError):
             raise self._unreadable(where) from None
 
     @property
     def since(self) -> int:
-        """Unix seconds from which changes are still to be read, the overlap not counted."""
+        """Return the time from which changes are to be read, without the overlap (Unix seconds)."""
         try:
             return unix_seconds(self._state["replication_key_value"])
         except (AttributeError, TypeError, ValueError):
@@ -89,14 +98,14 @@ class Bookmark:
 
     @property
     def anchor(self) -> int:
-        """Unix seconds from which changes will be read once the open backfill is done."""
+        """Return the time from which changes are read after the open backfill (Unix seconds)."""
         try:
             return unix_seconds((self.backfill or {})["anchor"])
         except (AttributeError, KeyError, TypeError, ValueError):
             raise self._unreadable("backfill.anchor") from None
 
     def check(self) -> None:
-        """Raise `SettingsError` if it cannot be read."""
+        """Raise `SettingsError` if the bookmark is malformed."""
         if self.listed:
             _ = self.events_until, self.to_list_again, self.start
             if self.inbox and not all(isinstance(self.inbox.get(k), int) for k in ("seq", "from")):
@@ -108,7 +117,7 @@ class Bookmark:
 
     @property
     def changes_from(self) -> int:
-        """Unix seconds from which changes are or will be needed."""
+        """Return the time from which changes are, or will be, needed (Unix seconds)."""
         return self.since if self.listed else self.anchor
 
     @property
@@ -120,12 +129,12 @@ class Bookmark:
 
     @property
     def seen(self) -> frozenset[str]:
-        """Ids already read in the overlap before `since`."""
+        """Return the ids already processed in the overlap before `since`."""
         return frozenset(self._state.get("seen") or ())
 
     @property
     def events_until(self) -> int:
-        """Unix seconds up to which the account's events were known when this was last read."""
+        """Return the time up to which events were known at the last read (Unix seconds)."""
         noted = self._state.get(EVENTS_UNTIL)
         try:
             return max(self.since, unix_seconds(noted)) if noted else self.since
@@ -133,55 +142,55 @@ class Bookmark:
             raise self._unreadable(EVENTS_UNTIL) from None
 
     def note_events(self, until: int) -> None:
-        """Note up to when the account's events are known (Unix seconds)."""
+        """Set the time up to which the account's events are known (Unix seconds)."""
         self._state[EVENTS_UNTIL] = rfc3339(until)
 
     @property
     def inbox(self) -> dict[str, Any] | None:
-        """How far the webhook inbox was read."""
+        """Return the position in the webhook inbox; None if the inbox was not used."""
         found: dict[str, Any] | None = self._state.get(INBOX)
         return found
 
     def note_inbox(self, inbox: dict[str, Any] | None) -> None:
-        """Note how far the webhook inbox was read."""
+        """Set the position in the webhook inbox; None to remove it."""
         self._state.pop(INBOX, None)
         if inbox:
             self._state[INBOX] = inbox
 
     @property
     def test_clocks_listed(self) -> bool:
-        """Whether what is on test clocks was listed; its changes come with all others."""
+        """Whether objects on test clocks were listed; their changes are read with all others."""
         return bool(self._state.get(CLOCKS))
 
     def note_clocks(self, *, listed: bool) -> None:
-        """Note whether what is on test clocks was listed."""
+        """Set whether objects on test clocks were listed."""
         self._state.pop(CLOCKS, None)
         if listed:
             self._state[CLOCKS] = True
 
     @property
     def may_repeat(self) -> bool:
-        """Whether rows may have been given before the open backfill was begun."""
+        """Whether rows may have been emitted before the open backfill started."""
         return READ_BEFORE in self._state
 
     @property
     def version(self) -> int | None:
-        """The version of the table that the list was last read for."""
+        """Return the table version for which the list was last read; None before the first."""
         found: int | None = self._state.get("version")
         return found
 
     def note_version(self, number: int) -> None:
-        """Note the version of the table that its rows belong to."""
+        """Set the table version of the rows."""
         self._state["version"] = number
 
     def note_first_attempt(self, at: int) -> None:
-        """Note when a first backfill is tried, if none was tried before (Unix seconds)."""
+        """Set the time of the first backfill attempt (Unix seconds), unless it is set already."""
         if not self.listed and self.backfill is None:
             self._state.setdefault(BEGUN, rfc3339(at))
 
     @property
     def first_attempt_at(self) -> int | None:
-        """When a first backfill was tried, of which nothing else may be known (Unix seconds)."""
+        """Return the time of the first backfill attempt (Unix seconds); None if not attempted."""
         noted = self._state.get(BEGUN)
         try:
             return unix_seconds(noted) if noted else None
@@ -198,67 +207,70 @@ class Bookmark:
         self.restart(anchor, remaining)
 
     def restart(self, anchor: int, remaining: Iterable[RemainingWindow]) -> None:
-        """Begin the list again, with the changes still to be read from `anchor` (Unix seconds)."""
+        """Restart the list; changes will be read from `anchor` (Unix seconds)."""
         windows = list(remaining)
         self._state["backfill"] = {"anchor": rfc3339(anchor)}
         self.note_start(min((low for low, _, _ in windows), default=0))
         self.set_remaining(windows)
 
     def set_remaining(self, remaining: Iterable[RemainingWindow]) -> None:
-        """Note what of the backfill is left."""
+        """Set the remaining windows of the backfill."""
         if self.backfill is not None:
             self.backfill["missing"] = [list(window) for window in remaining]
 
     def finish(self) -> None:
-        """End the backfill: from now on changes count."""
+        """End the backfill: from now on only changes are read."""
         self.advance(self.anchor, ())
         self._state.pop("backfill", None)
 
     def advance(self, since: int, seen: Iterable[str]) -> None:
-        """Note that all changes before `since` were written, and these ids after it."""
+        """Set the time up to which changes are written (Unix seconds) and ids in the overlap."""
         self._state["replication_key"] = self._replication_key
         self._state["replication_key_value"] = rfc3339(since)
         self._state["seen"] = sorted(seen)
 
     @property
     def to_list_again(self) -> list[RemainingWindow]:
-        """What is left to list once more while changes are read; empty if nothing is."""
+        """Return the remaining windows of the second listing; empty if there is none."""
         noted = self._state.get(AGAIN)
         return [] if noted is None else self._windows(noted, AGAIN)
 
     @property
     def again_before(self) -> int:
-        """Of what is listed once more, only what was created before it is wanted (Unix seconds).
+        """Return the time before which objects are emitted in the second listing (Unix seconds).
 
-        0 if all is; lists that Stripe filters by `created` have windows instead.
+        0 for all objects. Lists that Stripe filters by `created` use windows instead.
         """
         return int((self._state.get(AGAIN) or {}).get("before", 0))
 
     def list_again(self, remaining: Iterable[RemainingWindow], *, before: int = 0) -> None:
-        """Note what is to be listed once more, in the place of what was."""
+        """Start a second listing of these windows, instead of one that may be left.
+
+        `before`: emit only objects created before it (Unix seconds); 0 for all.
+        """
         self._state[AGAIN] = {"missing": [list(window) for window in remaining]}
         if before:
             self._state[AGAIN]["before"] = before
 
     def in_second_listing(self) -> SecondListingBookmark:
-        """The same bookmark as the listing sees it that is done once more."""
+        """Return a view of this bookmark in which the second listing is the backfill."""
         return SecondListingBookmark(
             self._state, stream=self._stream, replication_key=self._replication_key
         )
 
     @property
     def shape(self) -> str | None:
-        """The name of the settings that its rows were made with; None if nobody noted them."""
+        """Return the name of the settings that the rows were made with; None if unknown."""
         found: str | None = self._state.get(SHAPE)
         return found
 
     def note_shape(self, name: str) -> None:
-        """Note the settings that its rows are made with from now on."""
+        """Set the name of the settings that rows are made with from now on."""
         self._state[SHAPE] = name
 
     @property
     def start(self) -> int:
-        """The earliest `created` that was listed from, in Unix seconds; 0 for the beginning."""
+        """Return the earliest `created` that was listed (Unix seconds); 0 for the full history."""
         noted = self._state.get(START)
         try:
             return unix_seconds(noted) if noted else 0
@@ -266,21 +278,21 @@ class Bookmark:
             raise self._unreadable(START) from None
 
     def listed_from(self, start: int) -> int:
-        """The earliest `created` that its list is read from: `start` if it was not begun yet.
+        """Return the earliest `created` to list: `start` if the list was not started yet.
 
-        What is left of a list goes as far back as what was read of it, whatever the settings say
-        meanwhile. Unix seconds; 0 for the beginning.
+        A list that was started keeps its start date, even if the setting changes. Unix seconds; 0
+        for the full history.
         """
         return self.start if self.listed or self.backfill is not None else start
 
     def note_start(self, start: int) -> None:
-        """Note the earliest `created` that is listed from (Unix seconds)."""
+        """Set the earliest `created` that is listed (Unix seconds)."""
         self._state.pop(START, None)
         if start:
             self._state[START] = rfc3339(start)
 
     def forget(self) -> None:
-        """Start over: the next thing to do is list everything."""
+        """Reset the bookmark, so that the stream is backfilled again."""
         read_until = self._read_until()
         for key in KEYS:
             self._state.pop(key, None)
@@ -288,7 +300,7 @@ class Bookmark:
             self._state[READ_BEFORE] = rfc3339(read_until)
 
     def _read_until(self) -> int | None:
-        """Unix seconds up to which changes were read; None if nothing readable says so."""
+        """Return the time up to which changes were read (Unix seconds); None if unknown."""
         try:
             return self.changes_from if self.listed or self.backfill else None
         except SettingsError:
@@ -297,12 +309,12 @@ class Bookmark:
     def _unreadable(self, what: str) -> SettingsError:
         return SettingsError(
             f"The state of stream {self._stream!r} cannot be read: {what!r} is missing or "
-            "malformed. Give the state file that this tap wrote last, or none to read all anew."
+            "malformed. Pass the last state that this tap wrote, or no state to start over."
         )
 
 
 class SecondListingBookmark(Bookmark):
-    """A bookmark whose list is read once more: what of that is left takes the backfill's place."""
+    """A view of a bookmark in which the second listing takes the place of the backfill."""
 
     @property
     @override
@@ -313,7 +325,7 @@ class SecondListingBookmark(Bookmark):
     @property
     @override
     def changes_from(self) -> int:
-        """Nothing is too old for it: changes are read beside it."""
+        """Return a time that never expires: changes are read by the first listing's bookmark."""
         return NO_UPPER_BOUND
 
     @property

@@ -1,4 +1,4 @@
-"""Lists again what was listed with other settings: they shape the rows of a destination."""
+"""Schedules a second listing of streams when a setting that affects their rows has changed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def follow_settings(stream: StripeStream, bookmarks: Sequence[Bookmark], start: int) -> None:
-    """See that rows which other settings made are listed again, and note these settings."""
+    """Schedule a second listing of rows made with other settings, and record the current ones."""
     state = stream.stream_state
     shape, known = stream.row_settings, state.get("shapes") or {}
     name, why = name_of(shape), set[str]()
     if name not in known and key_changed(state, shape):
         stream.logger.warning(
-            "%s: rows are identified by %s from now on. A table that has another primary key "
-            "is to be made anew: drop it and run once without a state.",
+            "%s: the primary key is %s from now on. If the table has another primary key, drop it "
+            "and run once without a state.",
             stream.name,
             ", ".join(stream.primary_keys),
         )
@@ -37,13 +37,16 @@ def follow_settings(stream: StripeStream, bookmarks: Sequence[Bookmark], start: 
     state["shapes"] = {of: found for of, found in known.items() if of in used}
     state["shapes"][name] = shape
     for reason in sorted(why):
-        stream.logger.warning("%s is listed once more: %s", stream.name, reason)
+        stream.logger.warning("%s is listed again: %s", stream.name, reason)
 
 
 def _settings_of_rows(
     stream: StripeStream, bookmark: Bookmark, known: Mapping[str, Shape], start: int
 ) -> Shape:
-    """What made an account's rows; where that was never noted, the key was `id`."""
+    """Return the settings that an account's rows were made with.
+
+    If the state does not contain them, the current settings are assumed, with the key `id`.
+    """
     noted = known.get(bookmark.shape or "")
     if noted is not None:
         return noted
@@ -55,7 +58,7 @@ def _settings_of_rows(
 def _outdated(
     stream: StripeStream, bookmark: Bookmark, why: Sequence[str], start: int
 ) -> Sequence[str]:
-    """List again what settings changed of an account, and return the reasons."""
+    """Schedule a second listing of an account if its rows are outdated, and return the reasons."""
     before = bookmark.start
     if not why and start >= before:
         return ()
@@ -67,7 +70,7 @@ def _outdated(
         )
     bookmark.note_clocks(listed=False)
     bookmark.note_start(start)
-    return why or [f"`start_date` was {rfc3339(before)} and is earlier"]
+    return why or [f"`start_date` was {rfc3339(before)} and is now earlier"]
 
 
 def _list_all_again(bookmark: Bookmark, start: int) -> None:
@@ -79,14 +82,14 @@ def _list_all_again(bookmark: Bookmark, start: int) -> None:
 
 
 def _list_earlier(bookmark: Bookmark, start: int, before: int, *, by_created: bool) -> None:
-    """List what was created from `start` up to `before` as well; in windows if Stripe has them."""
+    """Also list objects created from `start` to `before`, by window if Stripe filters by it."""
     if not bookmark.listed:
         rest = bookmark.remaining or ()
         windows = [*rest, (start, before, None)] if by_created else [(start, NO_UPPER_BOUND, None)]
         bookmark.restart(bookmark.anchor, windows)
         return
     left = bookmark.to_list_again
-    all_of_it = left and not bookmark.again_before
-    limit = 0 if all_of_it else max(before, bookmark.again_before)
+    lists_everything = left and not bookmark.again_before
+    limit = 0 if lists_everything else max(before, bookmark.again_before)
     windows = [*left, (start, before, None)] if by_created else [(start, NO_UPPER_BOUND, None)]
     bookmark.list_again(windows, before=limit)

@@ -1,4 +1,4 @@
-"""`expand`, as it applies to streams whose objects are parts of others."""
+"""Applies the setting `expand` to parent and child streams alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stripe_alloy.api.object_types import OBJECT_TYPES
 
 
 def propagate_expand(expand: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Complete `expand`: what is expanded in a child is so inside its parent, and vice versa."""
+    """Return `expand` with each child's paths added to its parent, and vice versa."""
     full = {name: list(paths) for name, paths in expand.items()}
     for child in OBJECT_TYPES:
         if child.parent is None:

@@ -1,6 +1,6 @@
-"""The state and the catalog that a run is given: looked at whole, before the first request.
+"""Validates the state and the catalog of a run, before the first request.
 
-Pure: documents in, documents out; what cannot be used is refused with the place where it is wrong.
+Pure: documents in, documents out. Errors contain the place of the invalid value.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.api.timestamps import unix_seconds
 
-_ADVICE = "Give the state file that this tap wrote last, or none to read all anew"
+_ADVICE = "Pass the last state that this tap wrote, or no state to start over"
 Check = Callable[[Any, str], None]
-"""Raises `SettingsError` unless a value, which stands at a place, may be there."""
+"""Raises `_Wrong` if the value at a place is invalid."""
 
 
 class _Wrong(Exception):
-    """A value is not what it should be; the text says where, and what should be there."""
+    """A value is invalid; the text contains its place and what is expected there."""
 
 
 # ---------------------------------------------------------------------- the state
@@ -28,25 +28,25 @@ class _Wrong(Exception):
 def bookmarks_of(
     document: Any, streams: Collection[str], *, latest: float = inf
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the bookmarks in a state, and the names in it that are no streams of this tap.
+    """Return the bookmarks in a state, and its stream names that this tap does not have.
 
-    A whole STATE message and Meltano's `singer_state` are unwrapped. Raises `SettingsError`, also
-    where a time is after `latest` (Unix seconds).
+    A complete STATE message and Meltano's `singer_state` are unwrapped. Raises `SettingsError` if
+    the state is malformed or has a time after `latest` (Unix seconds).
     """
     inner = _unwrapped(document)
     if not isinstance(inner, dict):
-        raise SettingsError(f"The state is no JSON object with `bookmarks`. {_ADVICE}")
+        raise SettingsError(f"The state is not a JSON object with `bookmarks`. {_ADVICE}")
     if not inner:
         return {}, []
     if "bookmarks" not in inner:
-        raise SettingsError(f"The state has no `bookmarks`: is it another program's? {_ADVICE}")
+        raise SettingsError(f"The state has no `bookmarks`: is it from another program? {_ADVICE}")
     bookmarks = inner["bookmarks"]
     if not isinstance(bookmarks, dict):
-        raise SettingsError(f"The `bookmarks` of the state are no JSON object. {_ADVICE}")
+        raise SettingsError(f"The `bookmarks` of the state are not a JSON object. {_ADVICE}")
     unknown = [name for name in bookmarks if name not in streams]
     if unknown and len(unknown) == len(bookmarks):
         raise SettingsError(
-            f"The state is another tap's: this one has no stream {_quoted(unknown)}. {_ADVICE}"
+            f"The state is from another tap: this one has no stream {_quoted(unknown)}. {_ADVICE}"
         )
     kept = {name: state for name, state in bookmarks.items() if state not in (None, {})}
     return {name: _checked(name, state, latest) for name, state in kept.items()}, unknown
@@ -71,13 +71,13 @@ def _checked(stream: str, state: Any, latest: float) -> Any:
         return _without_nulls(state)
     except _Wrong as wrong:
         raise SettingsError(
-            f"The state of stream {stream!r} cannot be read: {wrong}. {_ADVICE}; a stream that is "
-            "set to null is read anew"
+            f"The state of stream {stream!r} cannot be read: {wrong}. {_ADVICE}. A stream that is "
+            "set to null starts over"
         ) from None
 
 
 def _without_nulls(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state in which what is null is absent."""
+    """Return a state without its null values."""
     found = {name: value for name, value in state.items() if value is not None}
     for name in ("backfill", "again", "table"):
         if name in found:
@@ -98,7 +98,7 @@ def _check_stream(state: Any) -> None:
         context = part.get("context")
         account = context.get("_account_id") if isinstance(context, dict) else None
         if not isinstance(account, str) or account in accounts:
-            raise _Wrong(f"`{place}.context` names no account, or one that was named before")
+            raise _Wrong(f"`{place}.context` has no `_account_id`, or one that is used twice")
         accounts.add(account)
         _check_part(part, f"{place}.")
 
@@ -133,14 +133,14 @@ def _seconds(value: Any, place: str) -> int:
     try:
         return unix_seconds(value)
     except (AttributeError, TypeError, ValueError, OverflowError):
-        raise _Wrong(f"`{place}` is no time like '2026-01-31T00:00:00Z'") from None
+        raise _Wrong(f"`{place}` is not a time like '2026-01-31T00:00:00Z'") from None
 
 
 def _check_times(part: Mapping[str, Any], latest: float) -> None:
     for holder in (part, part.get("backfill") or {}):
         for name in ("replication_key_value", "events_until", "begun", "anchor"):
             if holder.get(name) is not None and _seconds(holder[name], name) > latest:
-                raise _Wrong(f"`{name}` lies in the future")
+                raise _Wrong(f"`{name}` is in the future")
 
 
 def _ids(value: Any, place: str) -> None:
@@ -156,8 +156,8 @@ def _table(value: Any, place: str) -> None:
 def _inbox(value: Any, place: str) -> None:
     _is(dict, "an object")(value, place)
     for name, kind, what in (
-        ("id", str, "a text"),
-        ("reader", str, "a text"),
+        ("id", str, "a string"),
+        ("reader", str, "a string"),
         ("seq", int, "a number"),
         ("from", int, "a number"),
     ):
@@ -188,7 +188,7 @@ def _mode(value: Any, place: str) -> None:
 
 
 _WINDOW = ((int,), (int,), (str, type(None)))
-_text = _is(str, "a text")
+_text = _is(str, "a string")
 _OF_STREAM: Mapping[str, Check] = {
     "account_id": _text,
     "key": _text,
@@ -220,21 +220,21 @@ _OF_LISTING: Mapping[str, Check] = {
 
 
 def check_catalog(catalog: Any, streams: Collection[str]) -> list[str]:
-    """Return the names in a catalog that are no streams of this tap.
+    """Return the stream names in a catalog that this tap does not have.
 
-    Raises `SettingsError` on a document that is no catalog, or another tap's.
+    Raises `SettingsError` if the document is not a catalog, or is from another tap.
     """
     entries = catalog.get("streams") if isinstance(catalog, Mapping) else None
     if not isinstance(entries, list):
         raise SettingsError(
-            "The catalog has no list of `streams`: give one that `--discover` printed, or none to "
+            "The catalog has no list of `streams`: pass one that `--discover` printed, or none to "
             "read everything"
         )
     names = [_name_in(entry, number) for number, entry in enumerate(entries)]
     unknown = [name for name in names if name not in streams]
     if unknown and len(unknown) == len(names):
         raise SettingsError(
-            f"The catalog is another tap's: this one has no stream {_quoted(unknown)}. Give one "
+            f"The catalog is from another tap: this one has no stream {_quoted(unknown)}. Pass one "
             "that `--discover` printed, or none to read everything"
         )
     return unknown
@@ -248,9 +248,9 @@ def _name_in(entry: Any, number: int) -> str:
 
 
 def guess(name: str, streams: Collection[str]) -> str:
-    """Return a hint at the stream that a name may stand for, or an empty text."""
+    """Return a hint with the most similar stream name, or "" if none is similar."""
     close = get_close_matches(name, streams, 1)
-    return f" Is {close[0]!r} meant?" if close else ""
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _quoted(names: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""Tells how far a run is: live on a terminal, else in a log line every so often and in metrics."""
+"""Reports progress: a live table on a terminal, or log lines at intervals; and metrics."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 LOG_EVERY = 30.0
 """Seconds between log lines."""
 SHOW_EVERY = 0.25
-"""Seconds between pictures on a terminal."""
+"""Seconds between updates of the table on a terminal."""
 COLUMNS = ("stream", "records", "pages", "records/s", "left")
 
 
 @dataclass
 class Line:
-    """What was read of one stream."""
+    """Counts of one stream."""
 
-    begun: float
+    started_at: float
     counter: metrics.Counter
     records: int = 0
     pages: int = 0
 
 
 class Progress:
-    """Counts what is written; `left` tells how many pages each stream still has, as far as known.
+    """Counts written records; `left` returns stream → estimated pages left.
 
-    As a context manager it shows the counts meanwhile, and at the end says what there was.
+    As a context manager it shows the counts during the run, and logs the totals at its end.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Progress:
         self._logger = logger
         self._clock = clock
         self._lines: dict[str, Line] = {}
-        self._told = self._begun = clock()
+        self._reported_at = self._started_at = clock()
         self._screen: _Screen | None = None
 
     def __enter__(self) -> Self:
-        # Where messages go to the same terminal, a picture would only be in their way.
+        # If Singer messages go to the same terminal, a table would only be in the way.
         if sys.stderr.isatty() and not sys.stdout.isatty():
             self._screen = _Screen()
             self._screen.__enter__()
@@ -63,26 +63,26 @@ class Progress:
 
     def __exit__(self, *failure: object) -> None:
         if self._screen:
-            self._screen.show(self.rows(), self._footer())  # what stays on the screen is the end
+            self._screen.show(self.rows(), self._footer())  # the final counts stay on the screen
             self._screen.__exit__(*failure)
         for line in self._lines.values():
             line.counter.exit()
         for endpoint, count in sorted(self._transport.requests_sent.items()):
             tags = {metrics.Tag.ENDPOINT.value: endpoint}
             _measure("counter", metrics.Metric.HTTP_REQUEST_COUNT, count, tags)
-        _measure("timer", metrics.Metric.SYNC_DURATION, self._clock() - self._begun, {})
+        _measure("timer", metrics.Metric.SYNC_DURATION, self._clock() - self._started_at, {})
         counts = Counter({name: line.records for name, line in self._lines.items()})
-        each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
+        per_stream = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
         self._logger.info(
-            "Records: %d (%s). Requests: %d, of them answered 429: %d.",
+            "Records: %d (%s). Requests: %d, rate-limited: %d.",
             counts.total(),
-            each or "nothing new",
+            per_stream or "nothing new",
             self._transport.requests_sent.total(),
             self._transport.rate_limited,
         )
 
     def wrote(self, stream: str, records: int) -> None:
-        """Count a page of a stream, or a part of one."""
+        """Count records of one page of a stream."""
         line = self._lines.get(stream)
         if line is None:
             line = Line(self._clock(), metrics.record_counter(stream))
@@ -92,11 +92,11 @@ class Progress:
         line.counter.increment(records)
 
     def tick(self) -> None:
-        """Tell how far it is, if it is time."""
+        """Report progress if the interval has passed."""
         now = self._clock()
-        if now - self._told < (SHOW_EVERY if self._screen else LOG_EVERY):
+        if now - self._reported_at < (SHOW_EVERY if self._screen else LOG_EVERY):
             return
-        self._told = now
+        self._reported_at = now
         if self._screen:
             self._screen.show(self.rows(), self._footer())
         else:
@@ -104,14 +104,14 @@ class Progress:
                 f"{name} {records} records, {pages} pages, {rate}/s{left and f', {left} left'}"
                 for name, records, pages, rate, left in self.rows()
             )
-            self._logger.info("Reading: %s. %s", text or "no record yet", self._footer())
+            self._logger.info("Reading: %s. %s", text or "no records yet", self._footer())
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """What there is to say of each stream, by `COLUMNS`."""
+        """Yield the table row of each stream, with the columns of `COLUMNS`."""
         left = self._left()
         now = self._clock()
         for name, line in sorted(self._lines.items()):
-            seconds = max(now - line.begun, 0.001)
+            seconds = max(now - line.started_at, 0.001)
             pages_left = left.get(name, 0.0)
             wait = pages_left / (line.pages / seconds)
             yield (
@@ -124,7 +124,7 @@ class Progress:
 
     def _footer(self) -> str:
         sent = self._transport.requests_sent.total()
-        return f"Requests: {sent:,}, of them answered 429: {self._transport.rate_limited:,}."
+        return f"Requests: {sent:,}, rate-limited: {self._transport.rate_limited:,}."
 
 
 def _measure(kind: str, metric: metrics.Metric, value: float, tags: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def _measure(kind: str, metric: metrics.Metric, value: float, tags: dict[str, An
 
 
 def _duration(seconds: float) -> str:
-    """A rough time.
+    """Format a duration (seconds), rounded.
 
     >>> _duration(7), _duration(200), _duration(9000)
     ('7 s', '3 min', '2.5 h')
@@ -144,10 +144,10 @@ def _duration(seconds: float) -> str:
 
 
 class _Screen:
-    """A table on stderr that is drawn anew in its place; log lines go above it."""
+    """A table on stderr that is updated in place; log lines appear above it."""
 
     def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415 - heavy, and only a terminal needs it
+        from rich.console import Console  # noqa: PLC0415 - slow to import, only for terminals
         from rich.live import Live  # noqa: PLC0415
 
         self._live = Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False)
@@ -158,7 +158,7 @@ class _Screen:
         self._handlers = list(_handlers_on(self._stderr))
         self._live.start()
         for handler in self._handlers:
-            handler.setStream(sys.stderr)  # now rich's, which knows where the table is
+            handler.setStream(sys.stderr)  # replaced by rich, which prints above the table
         return self
 
     def __exit__(self, *failure: object) -> None:
@@ -167,7 +167,7 @@ class _Screen:
             handler.setStream(self._stderr)
 
     def show(self, rows: Iterable[tuple[str, ...]], footer: str) -> None:
-        """Draw."""
+        """Draw the table."""
         from rich.table import Table  # noqa: PLC0415
 
         table = Table(*COLUMNS, caption=footer, caption_justify="left")

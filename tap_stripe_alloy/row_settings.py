@@ -1,7 +1,7 @@
-"""Which settings a stream's rows were made with, and what a change of them asks for.
+"""Row settings: the settings that affect a stream's rows, and the reasons to list rows again.
 
-The state of a stream keeps them, once for all its accounts, as `"shapes": {"3f2a…": {…}}`; each
-account's bookmark names its own, `"shape": "3f2a…"`. What is at its default is left out.
+The state of a stream stores them once for all accounts, as `"shapes": {"3f2a…": {…}}`. Each
+account's bookmark refers to one of them, as `"shape": "3f2a…"`. Default values are left out.
 Pure: dictionaries in, dictionaries and sentences out.
 """
 
@@ -14,20 +14,20 @@ from fnmatch import fnmatch
 from typing import Any
 
 Shape = Mapping[str, Any]
-"""What shapes rows: `api_version`, and as far as they are set `expand`, `timestamps`, `deselected`
-(paths of properties), `maps` (a digest) and `key` (the key properties, other than `id`)."""
+"""Settings that affect rows: `api_version` and, if not at their default, `expand`, `timestamps`,
+`deselected` (paths of properties), `maps` (a digest) and `key` (key properties other than `id`)."""
 
 KEY = ("_account_id", "id")
-"""What identifies a row where several accounts are read: ids are unique in one account only."""
+"""Primary key with several accounts: ids are unique only within one account."""
 
 
 def name_of(shape: Shape) -> str:
-    """A short name that differs where shapes do."""
+    """Return a short name for row settings: a digest."""
     return _digest(shape)
 
 
 def digest_of_maps(config: Mapping[str, Any], stream: str) -> str | None:
-    """A digest of the stream maps and the flattening that concern a stream; None for none."""
+    """Return a digest of the stream maps and flattening of a stream; None if it has neither."""
     found: dict[str, Any] = {}
     maps = {
         alias: map_
@@ -43,8 +43,8 @@ def digest_of_maps(config: Mapping[str, Any], stream: str) -> str | None:
 
 
 def _source(alias: str, map_: Any) -> str:
-    named = map_.get("__source__") if isinstance(map_, Mapping) else None
-    return named if isinstance(named, str) else alias
+    source = map_.get("__source__") if isinstance(map_, Mapping) else None
+    return source if isinstance(source, str) else alias
 
 
 def _digest(value: Any) -> str:
@@ -53,23 +53,23 @@ def _digest(value: Any) -> str:
 
 
 def reasons(old: Shape, new: Shape) -> Iterator[str]:
-    """Yield why rows made with `old` are not what `new` makes; nothing if they will do."""
+    """Yield the reasons why rows made with `old` are outdated with `new`, if they are."""
     for name in ("api_version", "timestamps", "expand"):
         before, after = old.get(name), new.get(name)
         if before != after:
-            yield f"`{name}` was {_shown(name, before)} and is {_shown(name, after)}"
+            yield f"`{name}` was {_shown(name, before)} and is now {_shown(name, after)}"
     selected = newly_selected(old.get("deselected", ()), new.get("deselected", ()))
     if selected:
-        yield f"properties are selected that were not: {', '.join(selected)}"
+        yield f"newly selected properties: {', '.join(selected)}"
     if old.get("maps") != new.get("maps"):
-        yield "`stream_maps` or flattening is another"
+        yield "`stream_maps` or flattening has changed"
     if old.get("key") != new.get("key"):
         before, after = (shape.get("key") or ["id"] for shape in (old, new))
-        yield f"rows were identified by {', '.join(before)} and are by {', '.join(after)}"
+        yield f"the primary key was {', '.join(before)} and is now {', '.join(after)}"
 
 
 def newly_selected(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """Paths that were left out and no longer are, in whole or in part."""
+    """Return paths that were deselected before and are not, or not completely, now."""
     return [path for path in before if not any(_covers(left_out, path) for left_out in now)]
 
 
@@ -84,24 +84,24 @@ def _shown(name: str, value: Any) -> str:
 
 
 def key_for(accounts: Sequence[str], state: Mapping[str, Any], *, every: bool) -> Sequence[str]:
-    """The key properties of a stream's rows, given the accounts to read and the stream's state.
+    """Return the primary key of a stream for the accounts to read and the stream's state.
 
-    `every`: whether whatever account is connected is read as well. A table that was begun with one
-    account and the key `id` keeps it as long as no other account's rows can come into it.
+    `every`: whether all connected accounts are read. A table that was started with one account and
+    the key `id` keeps this key as long as no other account is read.
     """
     shapes = state.get("shapes")
     known: Mapping[str, Shape] = shapes if isinstance(shapes, Mapping) else {}
     if any(shape.get("key") for shape in known.values()):
         return KEY
-    begun = begun_accounts(state)
-    if not begun:
+    started = begun_accounts(state)
+    if not started:
         return KEY if accounts or every else ("id",)
-    several = every or len(begun.union(accounts or ("",))) > 1
+    several = every or len(started.union(accounts or ("",))) > 1
     return KEY if several else ("id",)
 
 
 def begun_accounts(state: Mapping[str, Any]) -> set[str]:
-    """The accounts whose rows were read, or begun to be; "" stands for the key's own."""
+    """Return the accounts that may have rows in the table; "" for the key's account."""
     found = {
         str(part["context"]["_account_id"])
         for part in state.get("partitions") or ()
@@ -111,12 +111,12 @@ def begun_accounts(state: Mapping[str, Any]) -> set[str]:
 
 
 def is_begun(part: Mapping[str, Any]) -> bool:
-    """Whether rows of an account may be in the table, as its bookmark says."""
+    """Whether the table may contain rows of an account, according to its bookmark."""
     return "backfill" in part or part.get("replication_key_value") is not None
 
 
 def key_changed(state: Mapping[str, Any], shape: Shape) -> bool:
-    """Whether rows that a stream's state tells of were identified by another key."""
+    """Whether rows of a stream were written with another primary key, according to its state."""
     known: Mapping[str, Shape] = state.get("shapes") or {}
     parts = [part for part in (state, *(state.get("partitions") or ())) if is_begun(part)]
     return any(

@@ -1,14 +1,14 @@
-"""Runs readers: sends their requests side by side, and hands over what they write.
+"""Runs readers concurrently: sends their requests, and yields the records that they write.
 
 A reader is a generator (`stripe_alloy.api.requests`). In the tap it may also yield
 
 - `Write`, records for the output: it is resumed once they are written,
-- `LocalRead`, something to look up on this machine, beside the main thread,
-- a `PageSource`, whose pages are read several at a time: it is resumed after the last of them.
+- `LocalRead`, a blocking call on this machine, such as a database query, run in a worker thread,
+- a `PageSource`, with several pages in flight: it is resumed after the last page.
 
-The pool only sends and parses. Readers run in the caller's thread, that of whoever iterates over
-`Scheduler.run` and writes the batches. While it writes, no new requests are sent: a slow consumer
-of our output slows the requests down, and memory holds no more than the pages in flight.
+Worker threads only send requests and parse responses. Readers run in the caller's thread, which
+iterates over `Scheduler.run` and writes the batches. While it writes, no new requests are sent: a
+slow target slows down the requests, and memory contains only the pages in flight.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from stripe_alloy.api.requests import Gather, GetRequest
 from tap_stripe_alloy.workers import Workers
 
 POLL = 0.5
-"""Seconds after which a waiting run checks whether it was asked to stop."""
+"""Seconds between checks for a stop signal while waiting for responses."""
 USEFUL_RATE = 400.0
-"""Requests a second that one process can handle; where nothing limits them, more only wait."""
+"""Requests per second that one process can handle; used if no rate limit is lower."""
 BACKLOG = 3
-"""Responses that may wait for us before fewer are asked for at a time."""
+"""Unprocessed responses above which fewer requests are kept in flight."""
 LATENCY = 0.3
-"""Seconds that a response is expected to take before the first arrived."""
+"""Assumed latency of a response (seconds) before the first one arrives."""
 
 Parts = Sequence[tuple[Any, Sequence[Any]]]
-"""(stream partition, its records)."""
+"""(stream partition, its records) pairs."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,19 @@ class Write:
 
 @dataclass(frozen=True)
 class LocalRead:
-    """Something to look up on this machine; no request is sent."""
+    """A blocking call on this machine, without a request to Stripe."""
 
     read: Callable[[], Any]
 
 
 class PageSource(Protocol):
-    """A list that is read several pages at a time."""
+    """A list with several pages in flight."""
 
     def next(self) -> TapReader[None] | None:
-        """Return a reader of the next page; None while only the pages in flight can tell more."""
+        """Return a reader of the next page; None until a page in flight allows another one."""
 
     def left(self) -> Mapping[str, float]:
-        """Stream → pages that are left, as far as known."""
+        """Return stream → estimated pages left to read."""
 
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ TapReader = Generator[GetRequest | Gather | Write | LocalRead | PageSource, Any,
 
 @dataclass(frozen=True)
 class Batch:
-    """Records to write, and what to call once they are written."""
+    """Records to write, and a function to call once they are written."""
 
     parts: Parts
     written: Callable[[], None]
@@ -76,17 +76,17 @@ class Batch:
 
 @dataclass(eq=False)
 class _Task:
-    """A reader that runs, and what is told of its outcome."""
+    """A running reader, and the function that receives its outcome."""
 
     reader: Generator[Any, Any, Any]
     ended: Callable[[Any], None]
-    """Takes its result, or the exception that it raised."""
+    """Called with its result, or with the exception that it raised."""
     parts: list[_Task] = field(default_factory=list)
-    """Those that it waits for."""
+    """The tasks that it waits for."""
     canceled: bool = False
 
     def cancel(self) -> None:
-        """End it, and all that it waits for, without an outcome."""
+        """End the task, and all tasks that it waits for, without an outcome."""
         self.canceled = True
         for part in self.parts:
             part.cancel()
@@ -94,14 +94,14 @@ class _Task:
 
 @dataclass(eq=False)
 class _Pages:
-    """A page source that is read, for the task that waits for its end."""
+    """A page source that is being read, and the task that waits for its end."""
 
     task: _Task
     source: PageSource
 
 
 class Scheduler:
-    """Runs readers side by side."""
+    """Runs readers concurrently."""
 
     def __init__(
         self, transport: StripeClient, *, max_concurrency: int, stopped: Callable[[], bool]
@@ -110,9 +110,9 @@ class Scheduler:
         self._max_concurrency = max_concurrency
         self._stopped = stopped
         self._ready: deque[tuple[_Task, Any]] = deque()
-        """Tasks to resume, with what they waited for."""
+        """Tasks to resume, with the outcome that they waited for."""
         self._reads: deque[tuple[_Task, GetRequest | LocalRead]] = deque()
-        """What is to be sent as soon as there is room."""
+        """Reads to send as soon as fewer than `_limit` are in flight."""
         self._writes: deque[tuple[_Task, Write]] = deque()
         self._sources: deque[_Pages] = deque()
         self._outcomes: SimpleQueue[tuple[_Task, Any]] = SimpleQueue()
@@ -123,7 +123,7 @@ class Scheduler:
     def run(self, readers: Iterable[TapReader[None]]) -> Iterator[Batch]:
         """Yield batches in the order in which their pages arrive; raise what a reader raises.
 
-        While none comes there are empty ones, so that the caller can report progress.
+        Empty batches are yielded while no response arrives, so that the caller can report progress.
         """
         pool = Workers(self._max_concurrency)
         try:
@@ -138,7 +138,7 @@ class Scheduler:
                     yield Batch((), lambda: None)
                     continue
                 if self._stopped():
-                    return  # the outcome may be only that the request was given up
+                    return  # the outcome may be the error of a canceled request
                 self._received(task, outcome)
                 self._fill(pool)
                 yield from self._written(pool)
@@ -146,7 +146,7 @@ class Scheduler:
             pool.stop()
 
     def left(self) -> Mapping[str, float]:
-        """Stream → pages that are left, as far as known."""
+        """Return stream → estimated pages left to read."""
         found: Counter[str] = Counter()
         for pages in self._sources:
             for stream, count in pages.source.left().items():
@@ -167,7 +167,7 @@ class Scheduler:
         self._ready.append((task, outcome))
 
     def _adjust_limit(self) -> None:
-        """Have no more in flight than keeps us busy: more would only fill memory and caches."""
+        """Adapt the number of requests in flight to the speed of the consumer."""
         waiting = self._outcomes.qsize()
         if waiting > BACKLOG:
             self._limit = max(BACKLOG, self._limit - 1)
@@ -186,14 +186,14 @@ class Scheduler:
         self._run_ready()
 
     def _run_ready(self) -> None:
-        """Run readers until each waits for something."""
+        """Run ready tasks until each of them waits for something."""
         while self._ready:
             task, outcome = self._ready.popleft()
             if not task.canceled:
                 self._run(task, outcome)
 
     def _run(self, task: _Task, outcome: Any) -> None:
-        """Give a reader what it waited for; an exception is raised where it waits."""
+        """Resume a reader with the outcome that it waited for; raise it there if it is an error."""
         try:
             if isinstance(outcome, BaseException):
                 wanted = task.reader.throw(outcome)
@@ -219,7 +219,7 @@ class Scheduler:
             self._sources.append(_Pages(task, wanted))
 
     def _gather(self, task: _Task, readers: Sequence[Generator[Any, Any, Any]]) -> None:
-        """Run readers side by side; the first that fails ends the others."""
+        """Run readers concurrently; the first error cancels the others."""
         results: list[Any] = [None] * len(readers)
         left = set(range(len(readers)))
 
@@ -229,26 +229,26 @@ class Scheduler:
             if isinstance(outcome, BaseException):
                 self._fail(task, outcome)
             elif not left:
-                self._go_on(task, results)
+                self._resume_later(task, results)
 
         task.parts = [self._start(one, partial(ended, at)) for at, one in enumerate(readers)]
         if not readers:
-            self._go_on(task, results)
+            self._resume_later(task, results)
 
     def _fail(self, task: _Task, error: BaseException) -> None:
         for part in task.parts:
             part.cancel()
         self._sources = deque(pages for pages in self._sources if not pages.task.canceled)
-        self._go_on(task, error)
+        self._resume_later(task, error)
 
-    def _go_on(self, task: _Task, outcome: Any) -> None:
+    def _resume_later(self, task: _Task, outcome: Any) -> None:
         task.parts = []
         self._ready.append((task, outcome))
 
     # Requests
 
     def _fill(self, pool: Workers) -> None:
-        """Send what may be sent now: what readers wait for first, then a page of each source."""
+        """Send requests up to the limit: those of readers first, then a page of each source."""
         self._run_ready()
         while self._in_flight < self._limit:
             if self._reads:
@@ -257,7 +257,7 @@ class Scheduler:
                 return
 
     def _open_page(self) -> bool:
-        """Begin one more page, of the source that waited longest; whether anything happened."""
+        """Start a page of the source that waited longest; False if none started or ended."""
         for _ in range(len(self._sources)):
             pages = self._sources[0]
             self._sources.rotate(-1)
@@ -265,7 +265,7 @@ class Scheduler:
                 continue
             reader = pages.source.next()
             if reader:
-                self._begin_page(pages, reader)
+                self._start_page(pages, reader)
                 return True
             if not pages.task.parts:
                 self._sources.remove(pages)
@@ -273,7 +273,7 @@ class Scheduler:
                 return True
         return False
 
-    def _begin_page(self, pages: _Pages, reader: TapReader[None]) -> None:
+    def _start_page(self, pages: _Pages, reader: TapReader[None]) -> None:
         def ended(outcome: Any) -> None:
             pages.task.parts.remove(page)
             if isinstance(outcome, BaseException):
@@ -285,7 +285,7 @@ class Scheduler:
         self._run_ready()
 
     def _max_per_source(self) -> int:
-        """How many pages of one source to read at a time: more would wait for their turn."""
+        """Return the useful number of pages in flight per source: rate limit times latency."""
         rate = min(self._transport.budget.ceiling_of_endpoint, USEFUL_RATE)
         return math.ceil(rate * self._latency * 1.25) + 1
 
@@ -304,6 +304,6 @@ class Scheduler:
 
 
 def _raise(outcome: Any) -> None:
-    """End the run with what a reader raised."""
+    """Raise the error of a reader, which ends the run."""
     if isinstance(outcome, BaseException):
         raise outcome

@@ -1,4 +1,4 @@
-"""The tap's settings: declared once, checked before the first request."""
+"""The tap's settings, validated before the first request."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ DECLARED = th.PropertiesList(
 
 @dataclass(frozen=True)
 class Settings(ConnectionSettings):
-    """The settings, checked and in the form the code uses."""
+    """The validated settings, converted to the types that the code uses."""
 
     account_ids: Sequence[str]
     start: int
-    """Unix seconds; 0 for the beginning."""
+    """`start_date` in Unix seconds; 0 for the full history."""
     expand: Mapping[str, Sequence[str]]
     unix_times: bool
     relist_days: int
@@ -107,14 +107,14 @@ class Settings(ConnectionSettings):
 
     @property
     def clocks(self) -> bool:
-        """Whether to read what is on test clocks; live mode has none."""
+        """Whether to read objects on test clocks; live mode has none."""
         return self.include_test_clocks and not self.live
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
-    """Read a configuration; an absent key is fine as long as nothing is read (discovery).
+    """Convert a configuration to `Settings`; discovery needs no API key, so it may be absent.
 
-    Raises `SettingsError` on what the JSON schema of the settings cannot say.
+    Raises `SettingsError` for invalid values that the settings' JSON schema accepts.
     """
     settings = Settings(
         **vars(read_connection(config)),
@@ -137,7 +137,7 @@ def _accounts(given: str | Sequence[str]) -> tuple[str, ...]:
 
 def _check_database(url: str | None, name: str) -> None:
     if url:
-        from stripe_alloy.database import checked_url  # noqa: PLC0415 - heavy, and few need it
+        from stripe_alloy.database import checked_url  # noqa: PLC0415 - slow to import, rarely needed
 
         checked_url(url, name)
 
@@ -148,7 +148,8 @@ def _check(settings: Settings) -> None:
     for account in settings.account_ids:
         if account != ALL_ACCOUNTS and not re.fullmatch(r"acct_\w+", account, re.ASCII):
             raise SettingsError(
-                f"`account_ids` names no account{shown_value(account)}, expected 'acct_…' or 'all'"
+                f"`account_ids` contains an invalid account id{shown_value(account)}, expected "
+                "'acct_…' or 'all'"
             )
 
 
@@ -159,11 +160,12 @@ def _start(text: str | None) -> int:
         return unix_seconds(text)
     except (ValueError, OverflowError):
         raise SettingsError(
-            f"`start_date` is no date{shown_value(text)}, expected one like '2026-01-31T00:00:00Z'"
+            f"`start_date` is not a valid date{shown_value(text)}, expected one like "
+            "'2026-01-31T00:00:00Z'"
         ) from None
 
 
 def _days(value: Any) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", str(value)):
-        raise SettingsError("`relist_days` must be a number of days, 0 or more, at most 99999")
+        raise SettingsError("`relist_days` must be a number of days from 0 to 99999")
     return int(value)

@@ -1,4 +1,4 @@
-"""Where a state comes from: which account's it is, and of which mode."""
+"""Checks that a state belongs to the account and the mode of the API key."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ if TYPE_CHECKING:
     from tap_stripe_alloy.settings import Settings
 
 OWN = "account_id"
-"""Where the state keeps the id of the key's own account."""
+"""State key: id of the account that the API key belongs to."""
 KEY = "key"
-"""Where it keeps a digest of the key, so that a known one need not be asked whose it is."""
+"""State key: digest of the API key, so that a known key needs no request for its account."""
 MODE = "mode"
-"""Where it keeps the key's mode, "live" or "test": both have the same account id."""
+"""State key: mode of the API key, "live" or "test". Both modes have the same account id."""
 _ACCOUNT = re.compile(r"\bacct_\w+")
 _EVENT = "evt_"
 State = dict[str, Any]
 
 
 class StateOwner:
-    """Compares where a state comes from with what the key reads."""
+    """Compares account and mode of a state with those of the API key."""
 
     def __init__(self, settings: Settings, transport: StripeClient) -> None:
         self._settings = settings
         self._transport = transport
-        whose = f"{settings.api_url} {settings.api_key}"
-        self.key = hashlib.sha256(whose.encode()).hexdigest()[:12]
+        url_and_key = f"{settings.api_url} {settings.api_key}"
+        self.key = hashlib.sha256(url_and_key.encode()).hexdigest()[:12]
         self._asked_own_id: list[str | None] = []
 
     def note_in(self, state: State) -> None:
-        """Note in a stream's state which mode it is of."""
+        """Store the key's mode in a stream's state."""
         if self._settings.mode:
             state[MODE] = self._settings.mode
 
     def check_mode(self, states: Sequence[State]) -> None:
-        """Raise `SettingsError` if one of the streams' states is of the other mode.
+        """Raise `SettingsError` if a stream's state belongs to the other mode.
 
-        A state that does not say so is of this mode if this key made it, else if Stripe has the
-        event that it last met: one request, once.
+        A state without a mode belongs to this mode if this key created it, or if Stripe has the
+        newest event in it. The latter takes one request, once.
         """
         mode = self._settings.mode
         others = {state[MODE] for state in states if state.get(MODE)} - {mode}
         if mode and others:
             raise self._other_mode(next(iter(others)))
-        silent = [state for state in states if MODE not in state and _may_differ(state, self.key)]
-        if mode and silent:
-            self._check_by_event(silent)
+        unknown = [state for state in states if MODE not in state and _may_differ(state, self.key)]
+        if mode and unknown:
+            self._check_by_event(unknown)
 
     def _check_by_event(self, states: Sequence[State]) -> None:
         since = self._transport.now() - RETENTION + DAY
@@ -78,22 +78,23 @@ class StateOwner:
                 return
         if any(KEY in state for state in states):
             raise SettingsError(
-                "The state was made with another key and does not say whether that was one of test "
-                "or of live mode: run once with that key, give no state to read everything, or add "
+                "The state was created with another key and does not say whether in test or live "
+                "mode: run once with that key, pass no state to start over, or add "
                 f'`"{MODE}": "test"` (or "live") to each stream under `bookmarks`'
             )
 
     def _other_mode(self, other: str) -> SettingsError:
         return SettingsError(
-            f"The state is that of {other} mode, but `api_key` is a key of {self._settings.mode} "
-            "mode: give the state of this mode, or none to read it from the beginning. Test data "
-            "and live data belong in different tables"
+            f"The state belongs to {other} mode, but `api_key` is a key of {self._settings.mode} "
+            "mode: pass the state of this mode, or no state to start over. Keep test data and live "
+            "data in different tables"
         )
 
     def own_id(self, states: Sequence[State]) -> str | None:
-        """The id of the key's own account, kept in the states; asked unless the key began them.
+        """Return the id of the key's account, from the states if this key created them.
 
-        Raises `SettingsError` where a state is another account's.
+        Otherwise it is requested from Stripe. Raises `SettingsError` if a state belongs to another
+        account.
         """
         states = [state for state in states if OWN in state]
         known = sorted({state[OWN] for state in states})
@@ -102,13 +103,16 @@ class StateOwner:
         found = self.ask_own_id()
         if found and known and known != [found]:
             raise SettingsError(
-                f"The state is that of account {', '.join(known)}, but the key belongs to {found}: "
-                "give the state of this account, or none to read it from the beginning"
+                f"The state belongs to account {', '.join(known)}, but the key belongs to {found}: "
+                "pass the state of this account, or no state to start over"
             )
         return found or (str(known[0]) if known else None)
 
     def ask_own_id(self) -> str | None:
-        """A key that may not read the account gets it from the refusal, which names it."""
+        """Return the id of the key's account, requested from Stripe once; None if unknown.
+
+        If the key may not read the account, its id is parsed from the error message.
+        """
         if not self._asked_own_id:
             self._asked_own_id = [self._own_id_at_stripe()]
         return self._asked_own_id[0]
@@ -127,7 +131,7 @@ class StateOwner:
         return found
 
     def has_event(self, event_id: str, account: str | None) -> bool:
-        """Whether Stripe has an event, of an account or the key's own."""
+        """Whether Stripe has an event, for an account (None: the key's account)."""
         try:
             path, event = item_path("/v1/events", event_id), OneObject("event", event_id)
             self._transport.get(path, account=account, expected=event)
@@ -137,14 +141,14 @@ class StateOwner:
 
 
 def _may_differ(state: State, key: str) -> bool:
-    """Whether another key may have made a stream's state; the oldest states do not tell."""
+    """Whether another key may have created a stream's state; the oldest states lack the key."""
     if KEY in state:
         return bool(state[KEY] != key) and is_begun(state)
     return any(is_begun(part) for part in state.get("partitions") or ())
 
 
 def _events_in(state: State) -> Iterator[tuple[int, str, str]]:
-    """(time, id, account) of events that a stream's state met; the account is "" for the own."""
+    """Yield (time, id, account) of events in a state; account is "" for the key's account."""
     parts: Sequence[Mapping[str, Any]] = (state, *(state.get("partitions") or ()))
     for part in parts:
         account = part.get("context", {}).get("_account_id", "")

@@ -1,4 +1,4 @@
-"""What all streams share: a Singer stream whose records come out of a Stripe list."""
+"""The Singer stream of an object type: schema, primary key and RECORD messages."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 
 
 INSPECTED = 200
-"""Records of a stream that are held against the schema before only some are."""
+"""Records per stream to validate against the schema; of later ones, one per batch."""
 
 Deselected = dict[str, "Deselected | None"]
-"""Names of deselected properties; where only some inner ones are, what is deselected there."""
+"""Tree of deselected properties; None marks one that is deselected with all its fields."""
 
 
 class StreamOwner(Tap):
-    """What a stream needs of its tap."""
+    """The part of the tap that streams use."""
 
     @property
     @abstractmethod
     def settings(self) -> Settings:
-        """The settings, checked."""
+        """Return the validated settings."""
 
     @property
     @abstractmethod
     def writer(self) -> BufferedWriter:
-        """What writes the messages."""
+        """Return the writer of Singer messages."""
 
     @abstractmethod
     def stream_of(self, object_type: ObjectType) -> StripeStream:
@@ -60,24 +60,26 @@ class StreamOwner(Tap):
 
     @abstractmethod
     def read_alone(self, stream: StripeStream) -> Iterator[Record]:
-        """Yield one stream's records, for the SDK's own way to sync it."""
+        """Yield one stream's records, for the SDK's sync loop."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Flush buffered messages to stdout."""
 
 
 class StripeStream(Stream):
     """The stream of an object type."""
 
     primary_keys: Sequence[str] = ("id",)
-    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # it would drop fields Stripe adds
+    TYPE_CONFORMANCE_LEVEL = (
+        TypeConformanceLevel.NONE
+    )  # conformance would drop new fields of Stripe
 
     def __init__(self, tap: StreamOwner, object_type: ObjectType) -> None:
         self.object_type = object_type
         self.settings = tap.settings
         self.expand = tuple(self.settings.expand.get(object_type.name, ()))
-        """What to expand in the stream's objects."""
+        """Paths to expand in the stream's objects."""
         schema = stream_schema(object_type.name, expand=self.expand, unix=tap.settings.unix_times)
         if self.settings.account_ids:
             schema["properties"]["_account_id"]["type"] = "string"
@@ -92,19 +94,19 @@ class StripeStream(Stream):
         self._warned: set[tuple[str, str]] = set()
 
     def key_given(self, state: Mapping[str, Any]) -> list[str]:
-        """The key properties that fit the accounts to read and the stream's state."""
+        """Return the key properties for the configured accounts and the stream's state."""
         accounts = self.settings.account_ids
         named = [account for account in accounts if account != ALL_ACCOUNTS]
         return list(key_for(named, state, every=ALL_ACCOUNTS in accounts))
 
     @property
     def root(self) -> StripeStream:
-        """The stream whose list this one comes out of: its parent, or itself."""
+        """Return the stream that has the list endpoint: the parent, or the stream itself."""
         return self.tap.stream_of(self.object_type.root)
 
     @cached_property
     def row_settings(self) -> Shape:
-        """The settings that its rows are made with, as far as they are not at their default."""
+        """Return the settings that affect the stream's rows, without those at their default."""
         settings = self.settings
         found = {
             "api_version": settings.api_version,
@@ -118,7 +120,7 @@ class StripeStream(Stream):
 
     @property
     def listed(self) -> ListEndpoint:
-        """The list that this stream's objects come from."""
+        """Return the list endpoint of the stream's objects."""
         declared = self.object_type
         return ListEndpoint(
             declared.path,
@@ -133,29 +135,29 @@ class StripeStream(Stream):
 
     @cached_property
     def skips_test_clocks(self) -> bool:
-        """Whether objects on test clocks are to be left out, should Stripe show any."""
+        """Whether to leave out objects on test clocks if Stripe returns any."""
         wanted = self.settings.include_test_clocks
         return bool(self.object_type.test_clock_path) and not (wanted or self.settings.live)
 
     @cached_property
     def recorder(self) -> Recorder:
-        """What makes its records, of any account."""
+        """Return the converter of objects to records; use `of` to choose an account."""
         unix = self.settings.unix_times
         return Recorder(self.schema, account_id=None, unix=unix, misfit=self.does_not_fit)
 
     @cached_property
     def decoder(self) -> PassThroughDecoder:
-        """What makes records straight from the bytes of its pages, of any account."""
+        """Return the pass-through decoder of pages; use `of` to choose an account."""
         return PassThroughDecoder(self.schema, account_id=None, unix=self.settings.unix_times)
 
     @cached_property
     def nested(self) -> list[tuple[str, ...]]:
-        """Where its objects hold lists that Stripe cuts short."""
+        """Return the paths of nested lists, which Stripe may truncate."""
         return nested_lists(self.schema)
 
     @cached_property
     def deselected(self) -> Deselected:
-        """What to leave out of records."""
+        """Return the properties to leave out of records."""
         return _deselected(self.schema, self.mask, ())
 
     def send_schema(self) -> None:
@@ -163,11 +165,11 @@ class StripeStream(Stream):
         self._write_schema_message()
 
     def set_version(self, version: int | None) -> None:
-        """Let records from now on belong to this version of the table."""
+        """Set the table version of records from now on."""
         self._stream_version = version
 
     def send_activate_version(self) -> None:
-        """Write ACTIVATE_VERSION: what carries no such version is gone."""
+        """Write ACTIVATE_VERSION: the target may remove rows of other versions."""
         if self._stream_version is not None:
             self._write_activate_version_message(self._stream_version)
 
@@ -177,9 +179,9 @@ class StripeStream(Stream):
         return bool(self.config.get("emit_activate_version_messages", True))
 
     def write(self, records: Sequence[Any]) -> None:
-        """Write RECORD messages, for each stream map one a record.
+        """Write RECORD messages, one per record and stream map.
 
-        Only where they go out `as_it_comes` may they be something else than dicts.
+        `records` are dicts, or decoded structs if the stream `passes_through`.
         """
         if isinstance(records[0], dict):
             self.inspect(records, at_least=INSPECTED)
@@ -196,18 +198,18 @@ class StripeStream(Stream):
 
     @property
     def updated_is_cursor(self) -> bool:
-        """Whether destinations take the row with the latest `updated` for the newest."""
+        """Whether `updated` is the replication key, so that destinations keep the latest row."""
         return self.replication_key == "updated"
 
     @cached_property
     def passes_through(self) -> bool:
-        """Whether records are what the list holds: nothing is expanded, left out or mapped."""
-        whole = self.object_type.parent is None and not self.expand and not self.deselected
-        return whole and self._plain
+        """Whether records equal the listed objects: nothing is expanded, deselected or mapped."""
+        complete = self.object_type.parent is None and not self.expand and not self.deselected
+        return complete and self._plain
 
     @cached_property
     def _plain(self) -> bool:
-        """Whether records go out as they are: no map changes, leaves out or flattens any."""
+        """Whether records are written unchanged: no stream map, no flattening."""
         only = self.stream_maps[0]
         return len(self.stream_maps) == 1 and (
             isinstance(only, SameRecordTransform) and not only.flattening_enabled
@@ -215,7 +217,7 @@ class StripeStream(Stream):
 
     @cached_property
     def _maps(self) -> list[StreamMap]:
-        """The stream maps, none of which can keep a deletion from the destination by failing."""
+        """Return the stream maps, made safe for tombstones."""
         for stream_map in self.stream_maps:
             let_through(stream_map)
         return self.stream_maps
@@ -226,7 +228,7 @@ class StripeStream(Stream):
 
     @override
     def get_batch_config(self, config: Mapping[str, Any]) -> None:
-        """BATCH files would hold deselected fields (meltano/sdk#1117), so there are none."""
+        """Return None: BATCH files would contain deselected fields (meltano/sdk#1117)."""
 
     @override
     def _sync_records(
@@ -241,7 +243,7 @@ class StripeStream(Stream):
     def _increment_stream_state(
         self, latest_record: Record, *, context: Context | None = None
     ) -> None:
-        """Bookmarks follow what was read, not what a record says."""
+        """Do nothing: readers advance the bookmarks, not records."""
 
     @override
     def _generate_record_messages(
@@ -260,38 +262,36 @@ class StripeStream(Stream):
                 )
 
     def leave_out_without_id(self) -> bool:
-        """Name, once, that objects without their key are left out: no row could be found by it."""
+        """Return False to leave out an object without `id`, its primary key; warn once."""
         if ("id", "is missing") not in self._warned:
             self._warned.add(("id", "is missing"))
-            self.logger.warning("%s: an object without `id` is left out", self.name)
+            self.logger.warning("%s: leaving out an object without `id`", self.name)
         return False
 
     def does_not_fit(self, path: str) -> None:
-        """Name, once, a field with a value that its schema has no place for."""
+        """Warn once about a field with a value that does not fit its schema."""
         if (path, "does not fit") not in self._warned:
             self._warned.add((path, "does not fit"))
             self.logger.warning(
-                "%s.%s holds a value that its column cannot: it is null", self.name, path
+                "%s.%s has a value that does not fit its column: replaced by null", self.name, path
             )
 
     def inspect(self, records: Sequence[Record], *, at_least: int) -> None:
-        """Name once each field that the schema does not foresee; the record goes on as it is.
+        """Warn once about each field that does not match the schema; records stay unchanged.
 
-        When so many of the stream were looked at, only the first of each call is.
+        Checks all records until `at_least` have been checked, then only the first of each call.
         """
-        looked_at = records if self._inspected < at_least else records[:1]
-        looked_at = [record for record in looked_at if not isinstance(record, Tombstone)]
-        self._inspected += len(looked_at)
-        for found in (
-            f for record in looked_at for f in schema_violations(record, self._documented)
-        ):
+        checked = records if self._inspected < at_least else records[:1]
+        checked = [record for record in checked if not isinstance(record, Tombstone)]
+        self._inspected += len(checked)
+        for found in (f for record in checked for f in schema_violations(record, self._documented)):
             if found not in self._warned:
                 self._warned.add(found)
                 self.logger.warning(
-                    "%s.%s %s in the schema of API version %s; it is passed on as Stripe sent it",
+                    "%s.%s %s the schema of API version %s; it is emitted as Stripe sent it",
                     self.name,
                     found[0],
-                    {"is new": "is not", "is null": "is null, which it never is"}[found[1]],
+                    {"is new": "is not in", "is null": "is null, unlike in"}[found[1]],
                     self.settings.api_version,
                 )
 
@@ -322,5 +322,5 @@ def _drop(record: Record, deselected: Deselected) -> None:
         if below is None:
             record.pop(name, None)
         elif isinstance(inner := record.get(name), dict):
-            record[name] = inner = dict(inner)  # a record of another stream may share it
+            record[name] = inner = dict(inner)  # a child stream's record may share it
             _drop(inner, below)

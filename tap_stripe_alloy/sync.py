@@ -1,4 +1,4 @@
-"""One run: opens what it reads from, and hands out the batches of all accounts."""
+"""One run of the tap: opens inbox and journal, and yields the batches of all accounts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Sync:
-    """Reads the streams of all accounts: iterate over `batches`, then look at `refusals`."""
+    """Reads the streams of all accounts: iterate over `first_pass`, then check `refusals`."""
 
     def __init__(
         self,
@@ -59,7 +59,10 @@ class Sync:
         self._write_log: WriteLog | None = None
 
     def first_pass(self) -> Iterator[Batch]:
-        """Yield what is to be written, as it arrives."""
+        """Open inbox and journal, and yield batches of records as they arrive.
+
+        Raises `SettingsError` if the state cannot be used with these settings.
+        """
         self._open()
         for account in self.accounts() if self._streams else ():
             self._partitions += self._partitions_of(account)
@@ -74,10 +77,10 @@ class Sync:
             partition.bookmark.note_first_attempt(int(self.transport.now()) - OVERLAP)
         if self._inbox:
             self._inbox.open(self._partitions)
-        return self._round()
+        return self._pass()
 
     def next_pass(self) -> Iterator[Batch]:
-        """Yield what is new since the last round; what was refused is not asked for again."""
+        """Yield batches of new changes since the last pass, without refused streams or accounts."""
         self._with_lookback = False
         self._partitions = [
             partition
@@ -85,14 +88,14 @@ class Sync:
             if partition.stream.name not in self.refusals.streams
             and partition.account not in self.refusals.accounts
         ]
-        return self._round()
+        return self._pass()
 
     def has_news(self) -> bool | None:
-        """Whether the inbox has something new; None if there is none to look into."""
+        """Whether the inbox received events since the last call; None if no inbox is used."""
         return self._inbox.has_news() if self._inbox else None
 
     def prune_inbox(self) -> None:
-        """See that the inbox drops what it has kept too long."""
+        """Delete events from the inbox that are older than its retention or no longer needed."""
         if self._inbox:
             self._inbox.prune()
 
@@ -103,7 +106,7 @@ class Sync:
                 opened.close()
 
     def _open(self) -> None:
-        """Open inbox and journal, if the settings name them: databases are heavy to import."""
+        """Open inbox and journal if they are configured: database libraries are slow to import."""
         settings = self._settings
         if settings.webhook_inbox:
             from stripe_alloy.webhooks.inbox import Inbox  # noqa: PLC0415
@@ -121,7 +124,7 @@ class Sync:
 
             self._write_log = WriteLog(settings.ignore_own_writes, "ignore_own_writes")
 
-    def _round(self) -> Iterator[Batch]:
+    def _pass(self) -> Iterator[Batch]:
         if self._inbox:
             self._inbox.refresh()
         by_account: dict[str | None, list[StreamPartition]] = {}
@@ -149,17 +152,20 @@ class Sync:
 
     @property
     def reads_several_accounts(self) -> bool:
-        """Whether others are read where one refuses the key."""
+        """Whether the run reads more than one account, rejected ones included."""
         return len({reader.account for reader in self._readers} | {*self.refusals.accounts}) > 1
 
     def left(self) -> Mapping[str, float]:
-        """Stream → pages of its list that are left, as far as known."""
+        """Return stream → estimated pages of its list that are left to read."""
         return self._scheduler.left() if self._scheduler else {}
 
-    # Accounts: None stands for the key's own, which needs no header.
+    # Accounts: None is the account that the key belongs to, which needs no `Stripe-Account` header.
 
     def accounts(self) -> Sequence[str | None]:
-        """Return the accounts to read."""
+        """Return the ids of the accounts to read; None for the key's account.
+
+        Raises `SettingsError` if all accounts are wanted and none is connected.
+        """
         named = self._settings.account_ids
         if not named:
             return [None]
@@ -168,8 +174,8 @@ class Sync:
             connected = [account["id"] for account in self.transport.walk("/v1/accounts")]
             if not connected:
                 raise SettingsError(
-                    "`account_ids` is 'all', but no account is connected to the key's own: leave "
-                    "the setting out to read that"
+                    "`account_ids` is 'all', but the key's account has no connected accounts: omit "
+                    "the setting to read the key's account itself"
                 )
             found += connected
         return list(dict.fromkeys(found))
@@ -178,22 +184,21 @@ class Sync:
         return self._origin.own_id([stream.stream_state for stream in self._streams])
 
     def _check_times(self) -> None:
-        """Raise `SettingsError` if a bookmark lies ahead of Stripe's clock: it would miss all."""
+        """Raise `SettingsError` if a bookmark is ahead of Stripe's clock: it would skip changes."""
         ahead = {out.bookmark.latest: out.stream.name for out in self._partitions}
         latest = max(ahead, default=0)
         self.transport.note_passed(latest)
         if latest <= time.time() + DAY:
             return
-        self._origin.ask_own_id()  # perhaps it is our clock that is wrong
+        self._origin.ask_own_id()  # a response with Stripe's time: perhaps the local clock is wrong
         if latest > self.transport.now() + DAY:
             raise SettingsError(
-                f"The state of stream {ahead[latest]!r} lies in the future: its changes would be "
-                "missed until then. Give the state file that this tap wrote last, or none to read "
-                "all anew"
+                f"The state of stream {ahead[latest]!r} is in the future: changes until then would "
+                "be missed. Pass the last state that this tap wrote, or no state to start over"
             )
 
     def _all_states(self) -> list[dict[str, Any]]:
-        """The states of all streams that there are, whether they are read or not."""
+        """Return the states of all streams of this tap, including those that are not selected."""
         states = self._streams[0].tap_state.get("bookmarks", {}) if self._streams else {}
         return [state for name, state in states.items() if name in BY_NAME]
 
@@ -217,10 +222,11 @@ class Sync:
         if not self._settings.clocks:
             if bookmark.test_clocks_listed:
                 stream.logger.warning(
-                    "%s: without `include_test_clocks` rows on test clocks stay as they are",
+                    "%s: `include_test_clocks` is off, so rows of objects on test clocks are no "
+                    "longer updated",
                     stream.name,
                 )
-            bookmark.note_clocks(listed=False)  # once turned on again, they are to be listed anew
+            bookmark.note_clocks(listed=False)  # if turned on again, list them again
         return StreamPartition(
             stream,
             account,

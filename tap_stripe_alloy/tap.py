@@ -63,32 +63,33 @@ if TYPE_CHECKING:
     from tap_stripe_alloy.sync import Sync
 
 STATE_EVERY_RECORDS = 1_000
-"""Records after which a STATE message is written."""
+"""Write a STATE message after this many records."""
 STATE_EVERY_SECONDS = 5.0
-"""Seconds after which one is written at the latest, if records were."""
+"""Write a STATE message at least this often (seconds) while records are written."""
 INBOX_POLL_INTERVAL = 0.2
-"""Seconds between looks into the inbox, with `--follow`."""
+"""Seconds between polls of the inbox, with `--follow`."""
 EVENTS_POLL_INTERVAL = 5.0
-"""Seconds between walks, with `--follow`, where no inbox tells that something came."""
+"""Seconds between polls of `/v1/events`, with `--follow`, when no inbox is used."""
 GAP_CHECK_INTERVAL = 30.0
-"""Seconds between walks where one does: if the receiver is down, its gap is to be read."""
+"""Seconds between polls of `/v1/events` when an inbox is used: it closes the gap if the receiver
+is down."""
 PRUNE_INTERVAL = 3_600.0
-"""Seconds between looks at what the inbox may drop, with `--follow`."""
+"""Seconds between prunes of the inbox, with `--follow`."""
 MAX_CLOCK_LAG = 1_000 * DAY
-"""Seconds that our clock may be behind Stripe's."""
+"""Seconds that the local clock may be behind Stripe's."""
 TERMINATED = 143
-"""The exit code of a run that was told to stop: 128 + SIGTERM."""
+"""Exit code of a run that was stopped by a signal: 128 + SIGTERM."""
 
 
 class TapStripeAlloy(Plugin, StreamOwner):
-    """Streams Stripe's objects: what is there, then what changes and what goes."""
+    """Backfills Stripe objects, then follows their changes and deletions."""
 
     name = "tap-stripe-alloy"
     package_name = "stripe-alloy"
     config_jsonschema: ClassVar[dict[str, Any]] = DECLARED.to_dict()
     message_writer_class = BufferedWriter
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
-        # No BATCH: its files would hold deselected fields (meltano/sdk#1117).
+        # No BATCH: its files would contain deselected fields (meltano/sdk#1117).
         TapCapabilities.CATALOG,
         TapCapabilities.STATE,
         TapCapabilities.DISCOVER,
@@ -99,9 +100,9 @@ class TapStripeAlloy(Plugin, StreamOwner):
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
     following: ClassVar[bool] = False
-    """`--follow`: stay up, and go on with what is new."""
+    """`--follow`: keep running and sync new changes."""
     selection: ClassVar[Sequence[str]] = ()
-    """`--select`: the only streams to read."""
+    """`--select`: names of the streams to read; empty for those that the catalog selects."""
     _stop_requested = False
     _connection: Connection | None = None
     _state_written_at = 0.0
@@ -110,26 +111,26 @@ class TapStripeAlloy(Plugin, StreamOwner):
         if catalog is not None and not isinstance(catalog, (Catalog, str, PurePath)):
             for name in check_catalog(catalog, BY_NAME):
                 self.logger.warning(
-                    "The catalog names a stream that this tap has not: %r.%s",
+                    "The catalog contains a stream that this tap does not have: %r.%s",
                     name,
                     guess(name, BY_NAME),
                 )
         state = options.get("state")
         if not isinstance(state, (dict, str, PurePath, type(None))):
-            bookmarks_of(state, BY_NAME)  # refuses it
+            bookmarks_of(state, BY_NAME)  # raises `SettingsError`
         self._only_discovers = not options.get("setup_mapper", True)
         super().__init__(catalog=catalog, **options)
         metrics_at_debug(self.metrics_logger)
 
     @cached_property
     def settings(self) -> Settings:
-        """The checked settings."""
+        """Return the validated settings; raises `SettingsError`."""
         settings = read_settings(self.config)
         settings = replace(settings, expand=propagate_expand(settings.expand))
         check_expand(settings.expand, list(BY_NAME))
         if settings.api_version != api_version():
             self.logger.warning(
-                "`api_version` is %s, but the schemas are those of %s: fields may differ",
+                "`api_version` is %s, but the schemas were generated from %s: fields may differ",
                 settings.api_version,
                 api_version(),
             )
@@ -141,16 +142,18 @@ class TapStripeAlloy(Plugin, StreamOwner):
         bookmarks, unknown = bookmarks_of(state, BY_NAME, latest=latest)
         for name in unknown:
             self.logger.warning(
-                "The state names a stream that this tap has not: %r.%s", name, guess(name, BY_NAME)
+                "The state contains a stream that this tap does not have: %r.%s",
+                name,
+                guess(name, BY_NAME),
             )
         super().load_state({"bookmarks": bookmarks})
         if self._mapper is not None:
             self._settle_keys()
 
     def _settle_keys(self) -> None:
-        """See that streams have the keys which accounts and state ask for, whatever a catalog says.
+        """Set the primary keys that accounts and state require; they override the catalog.
 
-        An old catalog may name `id` alone, and an old table of one account keeps it.
+        An older catalog may have the key `id` alone. A table with rows of one account keeps it.
         """
         changed = False
         for stream in self._own_streams():
@@ -171,26 +174,30 @@ class TapStripeAlloy(Plugin, StreamOwner):
             return
         entry.key_properties = list(key)
         for column in key:
-            marks = entry.metadata.get(("properties", column))
-            if marks is not None:
-                marks.inclusion = Metadata.InclusionType.AUTOMATIC
+            metadata = entry.metadata.get(("properties", column))
+            if metadata is not None:
+                metadata.inclusion = Metadata.InclusionType.AUTOMATIC
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         found = super()._validate_config(raise_errors=raise_errors)
         for pattern in sources_of(self._config.get("stream_maps") or {}):
-            if not filter_names(BY_NAME, pattern):  # what it is to hide would be shown
-                raise SettingsError(f"`stream_maps` names no stream: {pattern!r}. {_near(pattern)}")
+            if not filter_names(
+                BY_NAME, pattern
+            ):  # the fields that it should hide would be emitted
+                raise SettingsError(
+                    f"`stream_maps` matches no stream: {pattern!r}. {_near(pattern)}"
+                )
         return found
 
     @override
     def setup_mapper(self) -> None:
-        # Not the SDK's own, which copies the schema of each stream three times, read or not.
+        # Not the SDK's method: it copies the schema of every stream three times, selected or not.
         with stream_map_errors():
             PluginBase.setup_mapper(self)
-            named = ((name, self.catalog.get_stream(name)) for name in self._selected())
-            read = Catalog((name, entry) for name, entry in named if entry)
-            self.mapper.register_raw_streams_from_catalog(read)
+            entries = ((name, self.catalog.get_stream(name)) for name in self._selected())
+            selected = Catalog((name, entry) for name, entry in entries if entry)
+            self.mapper.register_raw_streams_from_catalog(selected)
 
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
@@ -199,7 +206,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         return [StripeStream(self, object_type) for object_type in (*found, *parents)]
 
     def _may_read(self, object_type: ObjectType) -> bool:
-        """Whether `--select` or the catalog asks for a stream; the schemas of others cost time."""
+        """Whether `--select` or the catalog selects a stream: loading other schemas takes time."""
         if self.selection:
             return object_type.name in self.selection
         if self.input_catalog is None:
@@ -228,24 +235,25 @@ class TapStripeAlloy(Plugin, StreamOwner):
         return cast("list[StripeStream]", list(self.streams.values()))
 
     def flush(self) -> None:
-        """Hand everything written so far to stdout."""
+        """Flush all messages written so far to stdout."""
         self.writer.flush()
 
     @property
     def writer(self) -> BufferedWriter:
-        """Where messages go."""
+        """Return the writer of Singer messages."""
         return cast("BufferedWriter", self.message_writer)
 
     # Reading
 
     @override  # type: ignore[misc]
     def sync_all(self) -> None:
-        # The SDK's loop reads one stream after the other; ours share a request budget, one
-        # walk over the events, and the pages of their parents, so they run side by side.
+        # The SDK's loop reads one stream after the other. Here streams run concurrently: they share
+        # the rate limits, one pass over the events, and the pages of their parent streams.
         selected = [stream for stream in self._own_streams() if stream.selected]
         if not selected:
             raise SettingsError(
-                "The catalog selects no stream: set `selected` in the metadata of those to read"
+                "No stream is selected in the catalog: set `selected` in the metadata of the "
+                "streams to read"
             )
         sync = self._sync(selected, direct=True)
         try:
@@ -253,12 +261,12 @@ class TapStripeAlloy(Plugin, StreamOwner):
                 stream.send_schema()
             with Progress(sync.transport, sync.left, self.logger) as progress:
                 batches = sync.first_pass()
-                self._write_state()  # whatever was begun is known before its first record is
+                self._write_state()  # record first-attempt times before the first record
                 self._write_batches(batches, progress)
                 if self.following:
                     self._follow(sync, progress)
         except StripeError:
-            self._write_state()  # what was written need not be read again
+            self._write_state()  # so that the next run does not repeat what was written
             if not self._stop_requested:
                 raise
         finally:
@@ -267,7 +275,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         self._end(sync)
 
     def read_alone(self, stream: StripeStream) -> Iterator[Record]:
-        """Read one stream by itself, for the SDK's own loop and its tests."""
+        """Yield the records of one stream, for the SDK's sync loop and its tests."""
         sync = self._sync([stream])
         try:
             for batch in sync.first_pass():
@@ -307,7 +315,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         self.flush()
 
     def _follow(self, sync: Sync, progress: Progress) -> None:
-        """Go on with what is new until told to stop."""
+        """Sync new changes until a stop signal arrives."""
         logged = set[str]()
         read_at = pruned_at = time.monotonic()
         while not self._stop_requested:
@@ -331,7 +339,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     def _end(self, sync: Sync) -> None:
         if self._stop_requested and not self.following:
-            self.logger.warning("Told to stop: the state says what is left, run again to go on")
+            self.logger.warning("Stopped by signal. Run again to resume from the last state.")
             sys.exit(TERMINATED)
         if not self.following:
             self._log_refusals(sync.refusals.streams)
@@ -363,22 +371,22 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
-        # Raising here could cut a message in two; the run looks at this between pages.
+        # Raising here could truncate a message. The run checks this flag between pages.
         if self._stop_requested:
             sys.exit(TERMINATED)
         self._stop_requested = True
-        # In a thread: this one may hold the locks of what it was interrupted in.
+        # In a thread: this one may hold locks of the code that the signal interrupted.
         threading.Thread(target=self._stop_soon, daemon=True).start()
 
     def _stop_soon(self) -> None:
-        self.logger.warning("Told to stop: requests are given up, the state is written")
+        self.logger.warning("Received a stop signal: canceling requests and writing the state")
         if self._connection:
             self._connection.transport.stop()
 
-    # The way to Stripe
+    # Connection to Stripe
 
     def _sync(self, streams: Sequence[StripeStream], *, direct: bool = False) -> Sync:
-        from tap_stripe_alloy.sync import Sync  # noqa: PLC0415 - heavy, and discovery needs none
+        from tap_stripe_alloy.sync import Sync  # noqa: PLC0415 - slow to import, and discovery does not need it
 
         return Sync(
             streams,
@@ -389,7 +397,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         )
 
     def _connect(self) -> StripeClient:
-        from stripe_alloy.connection import Connection  # noqa: PLC0415 - discovery needs none
+        from stripe_alloy.connection import Connection  # noqa: PLC0415 - discovery does not need it
 
         settings = self.settings
         check_key(settings)
@@ -409,30 +417,30 @@ class TapStripeAlloy(Plugin, StreamOwner):
     # `--test`
 
     def check(self) -> bool:
-        """Print, for each stream, whether the key may read it; whether it may read all."""
-        verdicts = self.verdicts()
-        for name, verdict in verdicts.items():
-            click.echo(f"{name:<22}{verdict or 'ok'}")
-        return not any(verdicts.values())
+        """Print for each stream whether the key can read it; return whether it can read all."""
+        problems = self.verdicts()
+        for name, problem in problems.items():
+            click.echo(f"{name:<22}{problem or 'ok'}")
+        return not any(problems.values())
 
     def verdicts(self) -> Mapping[str, str]:
-        """Stream → what keeps the key from reading it, asked of Stripe; empty if nothing does.
+        """Request one object of each stream; return stream → why the key cannot read it, or "".
 
-        Raises an `AlloyError` on what concerns no single stream, such as a key that is refused.
+        Raises an `AlloyError` that is not about a single stream, such as a rejected key.
         """
         sync = self._sync([])
         try:
             account = next(iter(sync.accounts()), None)
-            verdicts = {}
+            found = {}
             for stream in OBJECT_TYPES:
                 if self._stop_requested:
                     sys.exit(TERMINATED)
-                verdicts[stream.name] = check_access(
+                found[stream.name] = check_access(
                     stream, sync.transport, account, clocks=self.settings.clocks
                 )
         finally:
             self._disconnect()
-        return verdicts
+        return found
 
     @classmethod
     @override
@@ -440,18 +448,18 @@ class TapStripeAlloy(Plugin, StreamOwner):
         command = super().get_singer_command()
         for option in command.params:
             if option.name == "discover":
-                option.is_eager = False  # it looks at what `--select` names
+                option.is_eager = False  # it needs the value of `--select`
             if option.name in ("catalog", "state"):
-                option.type = click.STRING  # opened by `invoke`, which says in one line why not
+                option.type = click.STRING  # read by `invoke`, which reports errors in one line
             if isinstance(option, click.Option) and option.name == "test":
                 option.help = (
-                    "Say of each stream whether the key may read it. --test=schema writes schemas."
+                    "Check which streams the key can read. --test=schema writes the schemas."
                 )
         command.params.append(
             click.Option(
                 ["--follow"],
                 is_flag=True,
-                help="Stay up and go on with what is new, until SIGTERM or SIGINT.",
+                help="Keep running and sync new changes, until SIGTERM or SIGINT.",
             )
         )
         command.params.append(
@@ -461,7 +469,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
                 is_eager=True,
                 expose_value=False,
                 callback=cls.cb_select,
-                help="Read only these streams, such as customers,invoices; with --discover, select "
+                help="Read only these streams, such as customers,invoices. With --discover, select "
                 "them in the catalog.",
             )
         )
@@ -469,7 +477,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     @classmethod
     def cb_select(cls, _ctx: click.Context, _param: click.Option, value: str | None) -> None:
-        """Take what `--select` names."""
+        """Set `selection` from the value of `--select`."""
         cls.selection = () if value is None else streams_named(value)
 
     @classmethod
@@ -479,13 +487,13 @@ class TapStripeAlloy(Plugin, StreamOwner):
         if options.get("about"):
             super().invoke(**options)
         cls.print_version(print_fn=cls.logger.info)
-        given = {
+        documents = {
             name: read_object(options[name], f"--{name}")
             for name in ("state", "catalog")
             if options.get(name) is not None
         }
         config = options["config"]
-        cls(config=config.config, parse_env_config=config.parse_env, **given).sync_all()
+        cls(config=config.config, parse_env_config=config.parse_env, **documents).sync_all()
 
     @classmethod
     @override
@@ -499,15 +507,17 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
 
 def _is_selected(entry: CatalogEntry) -> bool:
-    """Whether a catalog selects a stream, by the SDK's rules."""
+    """Whether a catalog entry is selected, by the SDK's rules."""
     if not entry.metadata:
         return True
-    own = MetadataMapping({(): entry.metadata.get((), Metadata())})
-    return own.resolve_selection()[()]
+    stream_level = MetadataMapping({(): entry.metadata.get((), Metadata())})
+    return stream_level.resolve_selection()[()]
 
 
 def streams_named(text: str) -> list[str]:
-    """Read names of streams, separated by commas or blanks; `SettingsError` names unknown ones.
+    """Return the stream names in a text, separated by commas or spaces.
+
+    Raises `SettingsError` for an unknown name.
 
     >>> streams_named("customers, invoices")
     ['customers', 'invoices']
@@ -515,7 +525,7 @@ def streams_named(text: str) -> list[str]:
     names = re.split(r"[,\s]+", text.strip())
     for name in names:
         if name not in BY_NAME:
-            raise SettingsError(f"--select names no stream: {name!r}. {_near(name)}")
+            raise SettingsError(f"--select: there is no stream {name!r}. {_near(name)}")
     return names
 
 
@@ -525,9 +535,11 @@ def _near(name: str) -> str:
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the `tap-stripe-alloy` command."""
     gc.freeze()
-    gc.set_threshold(100_000)  # records hold no cycles: looking for them costs a sixth of the time
+    gc.set_threshold(
+        100_000
+    )  # records contain no cycles: collection would take a sixth of the time
     run_plugin(TapStripeAlloy)
 
 

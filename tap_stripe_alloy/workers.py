@@ -1,4 +1,4 @@
-"""Threads that end with the program, whatever they wait for."""
+"""A thread pool that does not delay the end of the program."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from queue import SimpleQueue
 
 
 class Workers:
-    """Runs tasks beside the caller, so many at a time; to be used from one thread.
+    """Runs up to `most` tasks concurrently, in daemon threads. Use it from one thread only.
 
-    The standard library's pool would keep the program from ending until the last task has ended,
-    which for a request may take minutes.
+    The standard library's pool keeps the program alive until its last task ends. For a request that
+    may take minutes.
     """
 
     def __init__(self, most: int) -> None:
@@ -21,14 +21,14 @@ class Workers:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Run a task as soon as a thread is free; it must raise nothing."""
+        """Run a task as soon as a thread is free; the task must not raise."""
         self._tasks.put(task)
         if not self._idle.acquire(blocking=False) and self._started < self._most:
             self._started += 1
             threading.Thread(target=self._work, name="stripe", daemon=True).start()
 
     def stop(self) -> None:
-        """Begin no more tasks; those under way go on, and nobody waits for them."""
+        """Drop queued tasks. Running tasks continue, and nothing waits for them."""
         while not self._tasks.empty():
             self._tasks.get()
         for _ in range(self._started):

@@ -1,1 +1,1 @@
-"""Reads events: change detection, feeds, the webhook inbox, own writes."""
+"""Reads events: change detection, event feeds, the webhook inbox, the target's own writes."""

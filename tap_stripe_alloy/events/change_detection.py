@@ -1,8 +1,9 @@
-"""Events → what changed: the newest event of each object decides, once.
+"""Detects changes: the newest event of each object decides what to emit, once per object.
 
-Pure: events in, changes out. What an event's snapshot cannot be trusted with is to be retrieved:
-it is rendered at the account's version, not ours, it cannot be expanded, its lists stop at ten
-entries, and the order of events inside one second is unknown.
+Pure: events in, changes out. An object is retrieved instead of taken from its event when the event
+has another API version, when something is to be expanded, when a nested list is truncated (Stripe
+stops at ten entries), or when the object has several events in one second, because their order is
+unknown.
 """
 
 from __future__ import annotations
@@ -22,50 +23,51 @@ from stripe_alloy.api.list_endpoint import truncated_list
 
 @dataclass(frozen=True)
 class ObjectPolicy:
-    """What a walk must know of one kind of object."""
+    """How to treat the events of one object type."""
 
     trusted: bool
-    """Whether a snapshot can serve at all: nothing is expanded."""
+    """Whether an event's snapshot can be used at all: nothing is expanded."""
     nested: Sequence[tuple[str, ...]]
     deleted_by: Collection[str]
     children: str | None
-    """The field whose entries are records of their own."""
+    """The field with entries that are records of a child stream."""
     deleted_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Event type → beginnings of the ids for which it means deletion, for good."""
+    """Event type → prefixes of the ids for which it means permanent deletion."""
 
     def deletes(self, event: Event) -> bool:
-        """Whether an event says that its object no longer exists."""
+        """Whether an event means that its object was deleted."""
         return event["type"] in self.deleted_by or self.deletes_for_good(event)
 
     def deletes_for_good(self, event: Event) -> bool:
-        """Whether none of this id will ever exist again."""
-        beginnings = self.deleted_for.get(event["type"], ())
-        return key_of(event)[1].startswith(beginnings)
+        """Whether an event means that its object was deleted and cannot be recreated."""
+        prefixes = self.deleted_for.get(event["type"], ())
+        return key_of(event)[1].startswith(prefixes)
 
 
 @dataclass(frozen=True)
 class Span:
-    """All events of some time, or of some numbers, newest first."""
+    """All events of a period, or of a range of sequence numbers, newest first."""
 
     events: Sequence[Event]
     last: bool
-    """Whether none with newer events follows."""
+    """Whether no span with newer events follows."""
     news: bool
-    """Whether an event is among them that no earlier walk has met."""
+    """Whether it contains an event that no earlier run has read."""
     superseded: Collection[Key] = ()
-    """Objects of which an earlier walk took an event that is as new as the newest here."""
+    """Objects for which an earlier run may have processed an event at least as new."""
     self_caused: Collection[str] = ()
-    """Ids of events that bring back only what we wrote ourselves."""
+    """Ids of events that only echo the target's own writes."""
 
 
 class ChangeAction(str, Enum):
     """What to do about an object that changed."""
 
     EMIT = "emit"
-    """The event's snapshot is the object as it is."""
+    """Emit the event's snapshot."""
     RETRIEVE = "retrieve"
+    """Retrieve the object from the API and emit it."""
     TOMBSTONE = "tombstone"
-    """It no longer exists."""
+    """Emit a tombstone: the object was deleted."""
 
 
 @dataclass(frozen=True)
@@ -77,39 +79,39 @@ class DetectedChange:
     action: ChangeAction
     snapshot: JSON
     gone: bool = False
-    """Whether the newest events say that it no longer exists."""
+    """Whether one of the newest events means that the object was deleted."""
     late: bool = False
-    """Whether a newer event of the object was taken before, so that `at` is too early."""
+    """Whether a newer event of the object was processed before, so that `at` is too early."""
 
 
 @dataclass
 class ChangeDetector:
-    """Takes the events of a span, newest first, and tells each changed object once."""
+    """Consumes spans of events, newest first, and yields one change per object."""
 
     api_version: str
-    routes: Mapping[str, ObjectPolicy]
+    policies: Mapping[str, ObjectPolicy]
     already_processed: Callable[[str, Event], bool]
-    """Whether an earlier walk already took an event, for a kind of object."""
+    """Whether an earlier run already processed an event, for an object type."""
     fresh: list[Event] = field(default_factory=list)
-    """Events of the last `take` that no earlier walk took as events."""
+    """Events of the last `take` that no earlier run emitted as rows of the stream `events`."""
     now: float = math.inf
-    """What time it is for Stripe: what an event says of later times moves no bookmark."""
+    """Stripe's time (Unix seconds): events dated later do not advance bookmarks."""
     newest: int = 0
-    """`created` of the newest event that is not in the future."""
+    """`created` of the newest event that is not in the future (Unix seconds)."""
     ids: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """The events that another walk from here on will meet again: id → (`created`, kind)."""
+    """Events that the next run will read again: id → (`created`, object type)."""
     former_children: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Ids of children that a parent's events name as its former ones."""
+    """Parent → ids of its former children, according to its events."""
     last_children: dict[str, JSON] = field(default_factory=dict)
-    """Former children as the newest event that names them has them."""
+    """Child id → former child, as in the newest event that contains it."""
     _emitted: set[Key] = field(default_factory=set)
     _superseded: set[Key] = field(default_factory=set)
     _self_caused: set[str] = field(default_factory=set)
     _own_write_at: dict[Key, int] = field(default_factory=dict)
-    """When we last wrote objects ourselves, as long as nothing else is known to have happened."""
+    """Object → time of the target's last write (Unix seconds), if no newer change is known."""
 
     def take(self, span: Span) -> Iterator[DetectedChange]:
-        """Yield what the events tell."""
+        """Yield the changes in a span."""
         self._superseded.update(span.superseded)
         self._self_caused.update(span.self_caused)
         for at, second in groupby(span.events, key=lambda event: int(event["created"])):
@@ -122,7 +124,7 @@ class ChangeDetector:
         for event in events:
             self._note(event, at)
             key = key_of(event)
-            if key[0] not in self.routes or not key[1]:
+            if key[0] not in self.policies or not key[1]:
                 continue
             if self.already_processed(key[0], event):
                 self._superseded.add(key)
@@ -146,42 +148,42 @@ class ChangeDetector:
             self._own_write_at.setdefault(key, at)
             return
         self._emitted.add(key)
-        if key in self._own_write_at:  # we wrote it after something else: what is there now counts
+        if key in self._own_write_at:  # written by the target after another change: read the result
             snapshot = group[0]["data"]["object"]
             yield DetectedChange(key, self._own_write_at[key], ChangeAction.RETRIEVE, snapshot)
         else:
             yield self._decide(key, at, group)
 
     def _decide(self, key: Key, at: int, group: Sequence[Event]) -> DetectedChange:
-        event, route = group[0], self.routes[key[0]]
+        event, policy = group[0], self.policies[key[0]]
         snapshot = event["data"]["object"]
         late = key in self._superseded
         alone = len(group) == 1 and not late
-        gone = any(route.deletes(one) for one in group)
-        if (alone and gone) or any(route.deletes_for_good(one) for one in group):
+        gone = any(policy.deletes(one) for one in group)
+        if (alone and gone) or any(policy.deletes_for_good(one) for one in group):
             return DetectedChange(key, at, ChangeAction.TOMBSTONE, snapshot)
-        whole = not any(truncated_list(snapshot, path) for path in route.nested)
-        usable = alone and route.trusted and whole and event["api_version"] == self.api_version
+        complete = not any(truncated_list(snapshot, path) for path in policy.nested)
+        usable = alone and policy.trusted and complete and event["api_version"] == self.api_version
         action = ChangeAction.EMIT if usable else ChangeAction.RETRIEVE
         return DetectedChange(key, at, action, snapshot, gone, late)
 
     def _note_children(self, key: Key, event: Event) -> None:
-        """Remember the children that an event names: a removed one has no event of its own."""
-        children = self.routes[key[0]].children
+        """Remember the former children in an event: a removed child has no event of its own."""
+        children = self.policies[key[0]].children
         if children is None:
             return
         data = event["data"]
         before = (data.get("previous_attributes") or {}).get(children)
-        named = [before] if before else []
-        if self.routes[key[0]].deletes(event):
-            named.append(data["object"].get(children))
-        for child in (child for listed in named for child in _entries(listed)):
+        former = [before] if before else []
+        if self.policies[key[0]].deletes(event):
+            former.append(data["object"].get(children))
+        for child in (child for listed in former for child in _entries(listed)):
             self.former_children[key].add(child["id"])
             self.last_children.setdefault(child["id"], child)
 
 
 def _entries(listed: Any) -> list[JSON]:
-    """The objects of a list inside an event, as far as it is one."""
+    """Return the objects of a list in an event; empty if it is not a list."""
     entries = listed.get("data") if isinstance(listed, dict) else None
     found = entries if isinstance(entries, list) else []
     return [one for one in found if isinstance(one, dict) and isinstance(one.get("id"), str)]

@@ -1,6 +1,6 @@
-"""Where events come from: Stripe's list, or the inbox that webhooks fill.
+"""Event feeds: read events from `/v1/events` or from the webhook inbox.
 
-They come in spans, oldest first, so that what is written of a long time need not be read again.
+A feed returns spans of events, oldest first, so that bookmarks can advance during a long run.
 """
 
 from __future__ import annotations
@@ -32,45 +32,48 @@ _logger = logging.getLogger(__name__)
 EVENTS = "/v1/events"
 _LIST = ListEndpoint(EVENTS)
 DELIVERY_GRACE = 60
-"""Seconds that an event may take to be delivered before it is missed."""
+"""Seconds after which an undelivered event counts as missed."""
 
 
 SelfWriteFilter = Callable[[Sequence[Event]], set[str]]
-"""Which of some events bring back only what we wrote ourselves: their ids."""
+"""Returns the ids of those of the given events that only echo the target's own writes."""
 
 
 def keep_all(_: Sequence[Event]) -> set[str]:
-    """Nothing that comes back is left out."""
+    """Return no ids: a filter that keeps every event."""
     return set()
 
 
 class EventFeed(Protocol):
-    """Brings events in spans, oldest first."""
+    """Reads events in spans, oldest first."""
 
     known_at: float
-    """The time up to which its events are known (Unix seconds)."""
+    """Time up to which the events are known (Unix seconds)."""
     max_seq: int
-    """The number up to which it has read, if its events have numbers."""
+    """Highest inbox sequence number read; 0 if the events have no numbers."""
 
     def open(self) -> TapReader[ReachBack | None]:
-        """Begin; the time at Stripe and how far back the feed reaches, if it asks Stripe."""
+        """Start reading; return Stripe's time and the oldest event time needed.
+
+        None if the feed needs no request.
+        """
 
     def span(self, most: int) -> TapReader[Span]:
-        """Read the next span, of at most so many events, but at least one second of them."""
+        """Read the next span: at most `most` events, but at least one second of them."""
 
     def already_processed(self, kind: str, event: Event) -> bool:
-        """Whether an earlier run took an event, for a kind of object."""
+        """Whether an earlier run processed an event, for an object type (Stripe's `object`)."""
 
 
 class ReachBack(NamedTuple):
-    """When Stripe was asked for events, and from when on (Unix seconds)."""
+    """The time of a request for events, and the oldest event time requested (Unix seconds)."""
 
     now: float
     oldest: float
 
 
 class StripeFeed:
-    """`/v1/events`, from a time on."""
+    """Reads `/v1/events` from a given time on."""
 
     def __init__(
         self,
@@ -101,29 +104,32 @@ class StripeFeed:
         while not self._spans.ready:
             yield from self._read_page()
         events, last = self._spans.take(most)
-        news = not all(map(self._is_known, events))
+        news = not all(map(self._is_processed, events))
         return Span(events, last, news, self_caused=self._self_writes(events))
 
     def _read_page(self, *, timed: bool = False) -> Reader[Response]:
         window = self._spans.page()
-        assert window  # noqa: S101 - what was read is complete otherwise
+        assert window  # noqa: S101 - `ready` otherwise
         answer = yield from self._pages.read(window, timed=timed)
         events = [in_shape(event) for event in answer.body["data"]]
         self._spans.add(events, whole=not answer.body["has_more"])
         return answer
 
     def already_processed(self, kind: str, event: Event) -> bool:
-        """Whether it is among those that were seen."""
+        """Whether the bookmarks of the object type contain the event's id."""
         return event["id"] in self._seen.get(kind, ())
 
-    def _is_known(self, event: Event) -> bool:
-        """Whether the streams of its kind, or all if none reads it, and `events` had it."""
+    def _is_processed(self, event: Event) -> bool:
+        """Whether the streams of its object type, and `events`, have already processed it.
+
+        If no stream reads the object type, all streams must have.
+        """
         seen = self._seen.get(key_of(event)[0], self._by_all)
         return event["id"] in seen and event["id"] in self._seen.get(EVENT, seen)
 
 
 class _EventPages:
-    """Pages of `/v1/events`."""
+    """Reads pages of `/v1/events`."""
 
     def __init__(self, account: str | None, streams: Sequence[str]) -> None:
         self._account = account
@@ -131,7 +137,7 @@ class _EventPages:
         self._trail = Trail()
 
     def read(self, window: RemainingWindow, *, timed: bool = False) -> Reader[Response]:
-        """Read the page after a cursor; a window without one begins anew."""
+        """Read the page after the window's cursor, or the first page if it has none."""
         if window[2] is None:
             self._trail = Trail()
         params = _LIST.page(*window)
@@ -143,19 +149,19 @@ class _EventPages:
 
 @dataclass(frozen=True)
 class ReadPosition:
-    """How far a kind of object was read."""
+    """How far the events of one object type were read."""
 
     seq: int | None
-    """The number up to which the inbox was; None if it was not read for this kind yet."""
+    """Inbox sequence number up to which events were read; None if the inbox was not used yet."""
     since: int
-    """`created` of the newest event that was taken (Unix seconds)."""
+    """`created` of the newest processed event (Unix seconds)."""
     complete_from: int
-    """Since when all that was taken is in the inbox (Unix seconds)."""
+    """From when on the inbox contains every processed event (Unix seconds)."""
     seen: Collection[str] = ()
-    """Ids of events that were taken from elsewhere, in the overlap."""
+    """Ids of events in the overlap that were processed from `/v1/events`."""
 
     def merge(self, other: ReadPosition) -> ReadPosition:
-        """What both have read."""
+        """Return the position up to which both have read."""
         seqs = (self.seq, other.seq)
         return ReadPosition(
             None if None in seqs else min(seq for seq in seqs if seq is not None),
@@ -166,7 +172,7 @@ class ReadPosition:
 
 
 class InboxFeed:
-    """The inbox, after what it may lack was fetched from `/v1/events` and put there."""
+    """Reads the inbox, after filling its gaps with events from `/v1/events`."""
 
     def __init__(
         self,
@@ -185,8 +191,8 @@ class InboxFeed:
         self._self_writes = self_writes
         self._oldest = min(position.since for position in positions.values()) - OVERLAP
         self._gaps: list[Interval] = []
-        self._lacking: Spans | None = None
-        """What is read of the oldest gap."""
+        self._gap_spans: Spans | None = None
+        """Events of the oldest gap that are not stored in the inbox yet."""
         self._gap_at = 0.0
         self._to_check: Interval | None = None
         self._newest: int | None = None
@@ -196,19 +202,19 @@ class InboxFeed:
         self.max_seq = 0
 
     def open(self) -> TapReader[ReachBack | None]:
-        """Look for what the inbox lacks, and read the first page of that."""
-        self._gaps, check_from = yield LocalRead(self._look)
+        """Find the gaps of the inbox, and read the first page of the oldest gap."""
+        self._gaps, check_from = yield LocalRead(self._find_gaps)
         self.known_at = self._inbox.clock()
         if check_from is not None:
             self._to_check = check_from, self.known_at - DELIVERY_GRACE
         if not self._gaps:
             return None
         low = self._gaps[0][0]
-        answer = yield from self._read_lacking()
+        answer = yield from self._read_gap_page()
         return ReachBack(answer.sent_at, low)
 
     def span(self, most: int) -> TapReader[Span]:
-        """Read the next span, once nothing is lacking."""
+        """Read the next span, after filling the gaps."""
         yield from self._fill_gaps()
         if self._to_check:
             yield from self._check(*self._to_check)
@@ -219,7 +225,10 @@ class InboxFeed:
         return self._span
 
     def already_processed(self, kind: str, event: Event) -> bool:
-        """Whether its number is one of those that were read, or it is older than what counts."""
+        """Whether an earlier run processed the event, by its sequence number or its id.
+
+        Without a sequence number for the object type, events before the overlap count as processed.
+        """
         position = self._positions.get(kind)
         if position is None:
             return False
@@ -227,48 +236,51 @@ class InboxFeed:
             return self._numbers[event["id"]] <= position.seq
         return event["id"] in position.seen or event["created"] < position.since - OVERLAP
 
-    # What is lacking.
+    # Gaps.
 
-    def _look(self) -> tuple[list[Interval], float | None]:
+    def _find_gaps(self) -> tuple[list[Interval], float | None]:
         found = self._inbox.gaps(self._scope, self._oldest)
         up = not found or found[-1][1] < FOREVER
         return found, self._inbox.check_from(self._scope) if up else None
 
-    def _read_lacking(self) -> Reader[Response]:
+    def _read_gap_page(self) -> Reader[Response]:
         """Read one more page of the oldest gap."""
         low, high = self._gaps[0]
-        if self._lacking is None:
-            self._lacking = Spans(int(low), NO_UPPER_BOUND if high == FOREVER else int(high) + 1)
+        if self._gap_spans is None:
+            self._gap_spans = Spans(int(low), NO_UPPER_BOUND if high == FOREVER else int(high) + 1)
             self._gap_at = 0.0
-        window = self._lacking.page()
-        assert window  # noqa: S101 - what was read of it is stored otherwise
+        window = self._gap_spans.page()
+        assert window  # noqa: S101 - complete spans are stored first
         answer = yield from self._pages.read(window)
         self._gap_at = self._gap_at or self._inbox.clock()
-        self._lacking.add(answer.body["data"], whole=not answer.body["has_more"])
+        self._gap_spans.add(answer.body["data"], whole=not answer.body["has_more"])
         return answer
 
     def _fill_gaps(self) -> TapReader[None]:
         while self._gaps:
-            if self._lacking and self._lacking.ready:
-                yield LocalRead(partial(self._store, self._lacking))
+            if self._gap_spans and self._gap_spans.ready:
+                yield LocalRead(partial(self._store, self._gap_spans))
             else:
-                yield from self._read_lacking()
+                yield from self._read_gap_page()
 
-    def _store(self, lacking: Spans) -> None:
-        """Put the oldest span of a gap into the inbox."""
+    def _store(self, spans: Spans) -> None:
+        """Store the oldest span of a gap in the inbox."""
         low, high = self._gaps[0]
-        events, last = lacking.take()
+        events, last = spans.take()
         until = high if last else float(events[0]["created"] + 1 if events else low)
         done = Fetched(low, min(until, self._gap_at), self._gap_at)
-        bodies = [msgspec.json.encode(event) for event in reversed(events)]  # numbered as they came
+        bodies = [msgspec.json.encode(event) for event in reversed(events)]  # numbered oldest first
         self._inbox.fetched(self._scope, bodies, done=done)
         self._gaps[0] = (until, high)
         if last:
             self._gaps.pop(0)
-            self._lacking = None
+            self._gap_spans = None
 
     def _check(self, low: float, high: float) -> Reader[None]:
-        """Once a day: did the newest events come? If not, nobody knows which others did not."""
+        """Once a day, check that the newest events were delivered.
+
+        If some were not, read further back until a page has no missed event.
+        """
         cursor, missed = None, 0
         while True:
             answer = yield from self._pages.read((int(low), int(high) + 1, cursor))
@@ -281,17 +293,17 @@ class InboxFeed:
         self._inbox.checked(self._scope)
         if missed:
             _logger.warning(
-                "%d events of the last day or more never came to the receiver: they were read "
-                "from Stripe's list. Is its webhook endpoint enabled, for all types that the "
-                "streams need? `stripe-alloy listen --register` sees to it.",
+                "Events not delivered to the receiver since the last check: %d. They were read "
+                "from `/v1/events` instead. Check that its webhook endpoint is enabled for all "
+                "event types that the streams need: `stripe-alloy listen --register` does that.",
                 missed,
             )
 
     def _missed(self, events: Sequence[Event]) -> int:
-        """Put events into the inbox; how many of them it should have had."""
-        lacking = self._inbox.unknown([event["id"] for event in events], self._scope)
+        """Store events in the inbox; return how many of them it should have contained."""
+        not_stored = self._inbox.unknown([event["id"] for event in events], self._scope)
         bodies = [msgspec.json.encode(event) for event in events]
-        missed = [e for e in map(in_shape, events) if e["id"] in lacking and self._is_wanted(e)]
+        missed = [e for e in map(in_shape, events) if e["id"] in not_stored and self._is_wanted(e)]
         self._inbox.fetched(self._scope, bodies)
         return len(missed)
 
@@ -299,10 +311,10 @@ class InboxFeed:
         kind, object_id = key_of(event)
         return EVENT in self._positions or (kind in self._positions and bool(object_id))
 
-    # What the inbox has.
+    # Events in the inbox.
 
     def _read(self, most: int) -> tuple[dict[str, int], Span]:
-        """A span, with what is known of its objects; runs beside the main thread."""
+        """Return event id → sequence number, and the next span; runs in a worker thread."""
         if self._newest is None:
             self._newest = self._inbox.newest(self._scope)
         wanted = self._next_numbers(most, self._newest)
@@ -318,13 +330,16 @@ class InboxFeed:
 
     @property
     def _after(self) -> int | None:
-        """The number up to which all kinds that know one were read."""
+        """Lowest sequence number among the object types; None if none has one."""
         known = [place.seq for place in self._positions.values() if place.seq is not None]
         return min(known, default=None)
 
     def _next_numbers(self, most: int, newest: int) -> EventRange:
-        """Which events are next: so many, but all where some are known by their time only."""
-        from stripe_alloy.webhooks.inbox import EventRange  # noqa: PLC0415 - heavy, there is one by now
+        """Return the range of the next events: `most` of them.
+
+        All of them if an object type has no sequence number yet.
+        """
+        from stripe_alloy.webhooks.inbox import EventRange  # noqa: PLC0415 - slow to import
 
         after = newest if self._after is None else self._after
         joining = [place.since for place in self._positions.values() if place.seq is None]
@@ -334,7 +349,7 @@ class InboxFeed:
         return EventRange(after, None, min(max_seq, newest))
 
     def _superseded(self, events: Sequence[Event], numbers: Mapping[str, int]) -> set[Key]:
-        """Objects whose event came so late that a newer one was taken, or may have been."""
+        """Return objects with a late event that a newer processed event may supersede."""
         late: dict[int, dict[Key, int]] = {}
         found: set[Key] = set()
         for event in events:
@@ -356,7 +371,7 @@ class InboxFeed:
         return found
 
     def _note_read(self, span: Span) -> None:
-        """Note that a span was taken."""
+        """Move the positions behind a processed span."""
         newest = max((event["created"] for event in span.events), default=0)
         self._positions = {
             kind: replace(position, seq=self.max_seq, since=max(position.since, newest))

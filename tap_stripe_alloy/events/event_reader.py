@@ -1,4 +1,4 @@
-"""Reads what changed: one pass over an account's events for all its streams."""
+"""Reads changes: one pass over an account's events for all its streams."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 BOOKMARK_SLACK = 86_400
-"""Seconds that a bookmark may lie behind when nothing happens, before it is moved up."""
+"""Seconds that a bookmark may stay behind when there are no events, before it is advanced."""
 FIRST_SPAN = PAGE_SIZE
-"""Events that are written before the bookmarks move for the first time."""
+"""Number of events in the first span: the bookmarks advance after each span."""
 LARGEST_SPAN = 4_000
 QUICK, SLOW = 2.0, 10.0
-"""Seconds: what takes less is followed by a larger span, what takes longer by a smaller one."""
+"""Seconds: a span that takes less is followed by a larger one, one that takes longer by a
+smaller one."""
 
 
 class EventReader:
@@ -102,23 +103,23 @@ class EventReader:
         )
 
     def _policies(self) -> Mapping[str, ObjectPolicy]:
-        routes = {}
+        policies = {}
         for object_name, partitions in self._by_object.items():
             root = partitions[0].stream.root
             fields = [partition.stream.object_type.parent_field for partition in partitions]
-            routes[object_name] = ObjectPolicy(
+            policies[object_name] = ObjectPolicy(
                 trusted=not root.expand,
                 nested=root.nested,
                 deleted_by=root.object_type.deletion_events,
                 deleted_for=root.object_type.deletion_events_by_id,
                 children=next((name for name in fields if name), None),
             )
-        return routes
+        return policies
 
     def open(self) -> TapReader[Sequence[StreamPartition]]:
-        """Ask for the first events; the partitions that need older ones than Stripe keeps.
+        """Request the first events; return partitions that need events older than Stripe keeps.
 
-        Their changes are not read: they are to be listed from the beginning.
+        Their changes are not read: the caller must list them from the beginning.
         """
         reach = yield from self._feed.open()
         if reach is None:
@@ -134,7 +135,7 @@ class EventReader:
         return old
 
     def read(self) -> TapReader[None]:
-        """Read and write the changes, span by span, and move the bookmarks after each."""
+        """Read and write the changes span by span, and advance the bookmarks after each span."""
         try:
             yield from self._read_spans()
         except MissingPermissionError as error:
@@ -144,27 +145,27 @@ class EventReader:
         size = FIRST_SPAN
         last = not self.partitions
         while not last:
-            begun = time.monotonic()
+            started_at = time.monotonic()
             span = yield from self._feed.span(size)
             self._saw_events |= span.news
             yield from self._write_changes(span)
             self._advance(span)
             last = span.last
             self._begin_span()
-            size = _next_size(size, time.monotonic() - begun)
+            size = _next_size(size, time.monotonic() - started_at)
 
     def give_up(self, error: MissingPermissionError) -> None:
-        """Note that the key may not read events: anything may have happened."""
+        """Note that the key may not read events, so that any object may have changed."""
         self._saw_events = True
         self._refused(self.partitions, error)
 
     def saw_events_since(self, moment: int) -> bool:
-        """Whether there was an event since `moment` (Unix seconds), or may have been."""
+        """Whether there was, or may have been, an event since `moment` (Unix seconds)."""
         return self._saw_events or max(self._detector.newest, self._read_from) > moment
 
     @property
     def until(self) -> int:
-        """Up to when the events are known, in Unix seconds."""
+        """Time up to which the events were read (Unix seconds)."""
         return max(self._detector.newest, min(self._since.values()))
 
     def _begin_span(self) -> None:
@@ -172,7 +173,7 @@ class EventReader:
         self._detector = self._new_detector()
         self._detector.newest, self._detector.ids = newest, ids
 
-    # What an event leads to.
+    # From events to records.
 
     def _write_changes(self, span: Span) -> TapReader[None]:
         changes = list(self._detector.take(span))
@@ -188,7 +189,7 @@ class EventReader:
     def _as_events(self, events: Sequence[Event]) -> PartitionRecords:
         if EVENT not in self._by_object:
             return []
-        # Copies: an event's snapshot may go out as a record of its own, with times converted.
+        # Copies: an event's snapshot may also be emitted as a record, with its times converted.
         return [
             pair
             for event in events
@@ -196,14 +197,14 @@ class EventReader:
         ]
 
     def _dated(self, change: DetectedChange) -> DetectedChange:
-        """A change that a newer row may have come before, no older than that row."""
+        """Return a late change, dated no earlier than rows that may have been emitted before."""
         if not change.late:
             return change
-        given = max(self._since[id(partition)] for partition in self._by_object[change.key[0]])
-        return dataclasses.replace(change, at=max(change.at, given))
+        emitted = max(self._since[id(partition)] for partition in self._by_object[change.key[0]])
+        return dataclasses.replace(change, at=max(change.at, emitted))
 
     def _retrieve(self, change: DetectedChange) -> TapReader[None]:
-        """Retrieve an object and write it, or its tombstone if it is gone."""
+        """Retrieve an object and write it, or write its tombstone if it was deleted."""
         root = self._by_object[change.key[0]][0].stream.root
         request = GetRequest(
             item_path(root.object_type.path, change.key[1]),
@@ -226,19 +227,19 @@ class EventReader:
             yield from self._write_change(change, objects)
 
     def _write_without_object(self, change: DetectedChange, error: StripeError) -> TapReader[None]:
-        """Write what the event says where Stripe refuses the object; raise any other error."""
+        """Write the event's snapshot if Stripe refuses this one object; raise any other error."""
         if isinstance(error, MissingPermissionError) and error.of_endpoint:
             self._deny(change.key[0], error)
         elif isinstance(error, NotFoundError):
             yield from self._write_change(change, [])
         elif error.of_one_object:
-            _logger.warning("%s It is left as its event tells.", error)
+            _logger.warning("%s The object from the event is used instead.", error)
             yield from self._write_change(change, [] if change.gone else [change.snapshot])
         else:
             raise error
 
     def _deny(self, object_name: str, error: MissingPermissionError) -> None:
-        """Leave the bookmarks of these streams where they are: they miss what was refused."""
+        """Note that the streams of an object type are refused: their bookmarks do not advance."""
         if object_name not in self._denied:
             self._denied.add(object_name)
             self._refused(self._by_object[object_name], error)
@@ -251,7 +252,7 @@ class EventReader:
         yield from _write(self._records_of(found))
 
     def _records_of(self, change: DetectedChange) -> PartitionRecords:
-        """Return the records of a change; of a deleted object, its tombstone."""
+        """Return the records of a change; for a deleted object, its tombstone."""
         object_name, source_id = change.key
         if self._by_object[object_name][0].stream.root.skips_test_clocks and is_on_test_clock(
             change.snapshot
@@ -275,13 +276,13 @@ class EventReader:
 
     def _needs(self, partition: StreamPartition, at: int) -> bool:
         if self._inbox and partition.bookmark.inbox:
-            return True  # what its number says is new, however late it came
+            return True  # ordered by inbox sequence, not by time
         return at >= self._since[id(partition)] - OVERLAP
 
     def _removed_child_tombstones(
         self, change: DetectedChange
     ) -> Iterator[tuple[StreamPartition, JSON]]:
-        """Tombstones of what a parent's events name and the parent no longer has."""
+        """Yield tombstones of former children that a parent no longer has."""
         former = self._detector.former_children.get(change.key, set())
         for partition in self._by_object[change.key[0]]:
             field = partition.stream.object_type.parent_field
@@ -300,7 +301,7 @@ class EventReader:
                 )
                 yield partition, partition.recorder.tombstone(child_id, name, change.at, last)
 
-    # Bookmarks, once everything of a span is written.
+    # Bookmarks: they advance once the records of a span are written.
 
     def _advance(self, span: Span) -> None:
         for object_name, partitions in self._by_object.items():
@@ -311,7 +312,7 @@ class EventReader:
                 if span.last:
                     since = max(since, _whole_day(int(self._feed.known_at) - BOOKMARK_SLACK))
                 elif since > self._detector.newest and not self._inbox:
-                    continue  # there is nothing new to it among what is this old
+                    continue  # this old span contains nothing new for the stream
                 self._move(partition, since)
 
     def _move(self, partition: StreamPartition, since: int) -> None:
@@ -321,13 +322,14 @@ class EventReader:
         self._since[id(partition)] = since
 
     def _ids_for(self, partition: StreamPartition) -> Iterator[str]:
-        """Events that its next run will meet again: of its own kind, and of what no stream reads.
+        """Yield ids of events that the stream's next run will read again.
 
-        With those of all kinds, a busy account's state would hold each id once for every stream.
+        Only those of its object type, and of types that no stream reads. Otherwise the state of a
+        busy account would contain each id once per stream.
         """
-        own_kind = partition.stream.root.object_type.object_name
+        object_name = partition.stream.root.object_type.object_name
         for event_id, (_, kind) in self._detector.ids.items():
-            if own_kind in (kind, EVENT) or kind not in self._by_object:
+            if object_name in (kind, EVENT) or kind not in self._by_object:
                 yield event_id
 
 
@@ -337,14 +339,14 @@ def _write(records: PartitionRecords) -> TapReader[None]:
 
 
 def _next_size(size: int, seconds: float) -> int:
-    """How many events the next span is to have."""
+    """Return the number of events in the next span."""
     if seconds < QUICK:
         return min(4 * size, LARGEST_SPAN)
     return max(size // 2, FIRST_SPAN) if seconds > SLOW else size
 
 
 def by_kind(partitions: Sequence[StreamPartition]) -> Mapping[str, Sequence[StreamPartition]]:
-    """Name of the object that events tell of → the outputs that want it."""
+    """Return object type (Stripe's `object`) → the partitions that read it."""
     found: dict[str, list[StreamPartition]] = {}
     for partition in partitions:
         found.setdefault(partition.stream.root.object_type.object_name, []).append(partition)
@@ -352,7 +354,7 @@ def by_kind(partitions: Sequence[StreamPartition]) -> Mapping[str, Sequence[Stre
 
 
 def seen_by_kind(partitions: Sequence[StreamPartition]) -> Mapping[str, frozenset[str]]:
-    """What all streams of one kind have: no stream's bookmark speaks for another's."""
+    """Return object type → ids of events that all of its partitions have processed."""
     return {
         object_name: frozenset.intersection(*(partition.bookmark.seen for partition in members))
         for object_name, members in by_kind(partitions).items()
@@ -360,5 +362,5 @@ def seen_by_kind(partitions: Sequence[StreamPartition]) -> Mapping[str, frozense
 
 
 def _whole_day(unix: int) -> int:
-    """The start of the day: a bookmark that nothing moves is written anew once a day at most."""
+    """Return the start of the day: a bookmark without events changes at most once a day."""
     return unix - unix % 86_400

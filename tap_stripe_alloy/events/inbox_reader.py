@@ -1,4 +1,4 @@
-"""The webhook inbox, as one run's bookmarks stand in it."""
+"""Tracks which inbox events are new for each stream, and which events can be deleted."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tap_stripe_alloy.events.event_feeds import (
 from tap_stripe_alloy.records.partitions import StreamPartition, names_of
 
 HasEvent = Callable[[str, "str | None"], bool]
-"""Whether Stripe has an event of this id, for an account or the key's own."""
+"""Whether Stripe has an event of this id, for an account (None: the key's account)."""
 
 
 class InboxReader:
-    """Finds what of the inbox is new to each stream, and tells the inbox what need not be kept."""
+    """Reads new events of each stream from the inbox, and acknowledges written events."""
 
     def __init__(
         self, inbox: Inbox, *, livemode: bool, own_id: str | None, has_event: HasEvent
@@ -34,18 +34,18 @@ class InboxReader:
         self._has_event = has_event
         self._accounts: list[str | None] = []
         self._reader = uuid.uuid4().hex
-        self._taken = (0, 0)
+        self._pruned_to = (0, 0)
         self._known_reader = False
         self._newest = 0
         self._done = 0
 
     def scope_of(self, account: str | None) -> AccountScope:
-        """The events of an account; those of the account that the key belongs to name none."""
+        """Return the scope of an account; events of the key's account carry no account id."""
         other = None if account == self._own_id else account
         return AccountScope(other, self._livemode, self._own_id)
 
     def open(self, partitions: Sequence[StreamPartition]) -> None:
-        """Begin a run: what the state says was written, the inbox need not keep."""
+        """Start a run: acknowledge events that are written according to the state, and prune."""
         self._accounts = list(dict.fromkeys(partition.account for partition in partitions))
         if self._own_id:
             self._inbox.know_reader(self._own_id)
@@ -69,21 +69,21 @@ class InboxReader:
         self.prune()
 
     def prune(self) -> None:
-        """Let the inbox drop what is done with or too old."""
-        if self._known_reader:  # one whose state never comes back would hold events for good
+        """Delete events that every reader has written, and events past the inbox's retention."""
+        if self._known_reader:  # a reader that never returns would keep events forever
             self._inbox.acknowledge(self._reader, self._done)
         else:
             self._inbox.tidy()
 
     def refresh(self) -> None:
-        """See what of the inbox is gone by now, and which endpoints are new in it."""
+        """Read which events were pruned, and claim endpoints that are new in the inbox."""
         self._claim_endpoints()
-        self._taken = self._inbox.taken()
+        self._pruned_to = self._inbox.taken()
 
     def _claim_endpoints(self) -> None:
-        """Ask Stripe about endpoints that no account has claimed: Stripe has their events or not.
+        """Claim unclaimed endpoints if their events belong to the key's account.
 
-        One request for each endpoint, once.
+        Stripe is asked for one event of each endpoint, once.
         """
         if self._own_id is None:
             return
@@ -91,24 +91,24 @@ class InboxReader:
             scope = self.scope_of(account)
             for endpoint, event_id in self._inbox.unclaimed(scope):
                 try:
-                    ours = self._has_event(event_id, scope.account)
+                    is_ours = self._has_event(event_id, scope.account)
                 except AccountAccessError:
-                    break  # it is named once its own events are asked for
-                if ours:
+                    break  # reported once the account's events are read
+                if is_ours:
                     self._inbox.claim(endpoint, self._own_id)
                 else:
                     self._inbox.disclaim(endpoint, self._own_id)
 
     def has_all_events_for(self, partition: StreamPartition) -> bool:
-        """Whether all that is new to a stream can still be in the inbox, or be put there."""
+        """Whether no event that is new for a stream was pruned from the inbox."""
         position = self._known(partition.bookmark)
-        seq, created = self._taken
+        seq, created = self._pruned_to
         return position["seq"] >= seq if position else self._needed_from(partition) > created
 
     def feed(
         self, partitions: Sequence[StreamPartition], self_writes: SelfWriteFilter
     ) -> InboxFeed:
-        """What is new to some streams of one account."""
+        """Return a feed of the new events of streams of one account."""
         account = partitions[0].account
         return InboxFeed(
             self._inbox,
@@ -120,13 +120,13 @@ class InboxReader:
         )
 
     def position_of(self, partition: StreamPartition, feed: EventFeed) -> dict[str, Any]:
-        """Where a stream stands once a feed was written."""
+        """Return the inbox position to store in a bookmark once the feed's events are written."""
         known = self._known(partition.bookmark)
         since = known["from"] if known else partition.bookmark.since
         return {"id": self._inbox.id, "reader": self._reader, "seq": feed.max_seq, "from": since}
 
     def has_news(self) -> bool:
-        """Whether something came since this was last asked."""
+        """Whether the inbox received events since the last call."""
         newest = self._inbox.newest()
         self._newest, before = newest, self._newest
         return newest > before
@@ -140,13 +140,13 @@ class InboxReader:
         return found if found and found.get("id") == self._inbox.id else None
 
     def _needed_from(self, partition: StreamPartition) -> int:
-        """Since when events are new to a stream; one not begun will be read from now on."""
+        """Return the oldest event time that a stream needs; from now on if it was not started."""
         bookmark = partition.bookmark
-        begun = bookmark.listed or bookmark.backfill
-        return (bookmark.changes_from if begun else int(self._inbox.clock()) - OVERLAP) - OVERLAP
+        started = bookmark.listed or bookmark.backfill
+        return (bookmark.changes_from if started else int(self._inbox.clock()) - OVERLAP) - OVERLAP
 
     def _positions(self, partitions: Iterable[StreamPartition]) -> Mapping[str, ReadPosition]:
-        """By kind of object; of its streams the one that is behind counts."""
+        """Return object type → read position, which is that of its stream furthest behind."""
         found: dict[str, ReadPosition] = {}
         for partition in partitions:
             kind, bookmark = partition.stream.root.object_type.object_name, partition.bookmark

@@ -1,6 +1,6 @@
-"""Which events only bring back what the target wrote: `ignore_own_writes`.
+"""Finds events that only echo the target's own writes: `ignore_own_writes`.
 
-Pure, but for the look into the target's journal.
+The writes are read from the target's journal.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from stripe_alloy.write_log import LoggedWrite
 
 STAMPS = frozenset({("updated",)})
-"""Fields that move with every change, whoever makes it."""
+"""Fields that change with every update of an object."""
 
 FieldPath = tuple[str, ...]
 
 
 class WriteJournal(Protocol):
-    """Where the target's writes are looked up."""
+    """The part of the target's journal that is used here."""
 
     def by_idempotency_key(self, keys: Sequence[str]) -> dict[str, LoggedWrite]:
-        """Idempotency key → the write that was sent with it."""
+        """Return idempotency key → the write that was sent with it."""
 
 
 class OwnWrites:
-    """Finds the events that bring nothing but what the target wrote."""
+    """Finds events that contain nothing but the target's own writes."""
 
     def __init__(self, journal: WriteJournal) -> None:
         self._journal = journal
 
     def __call__(self, events: Sequence[Event]) -> set[str]:
-        """The ids of those events."""
+        """Return the ids of the events that only echo the target's writes."""
         keys = {event["id"]: key for event in events if (key := _key_of(event))}
         writes = self._journal.by_idempotency_key(sorted(set(keys.values())))
         return {
@@ -46,30 +46,30 @@ class OwnWrites:
 
 
 def _key_of(event: Event) -> str | None:
-    request = event.get("request")  # its id alone, until 2017-05
+    request = event.get("request")  # before 2017-05 a request id, not an object
     key = request.get("idempotency_key") if isinstance(request, dict) else None
     return key if isinstance(key, str) and key.startswith(KEY_PREFIX) else None
 
 
 def only_brings_back(event: Event, write: LoggedWrite) -> bool:
-    """Whether all that an event says has changed is what the write set, on the object it was for.
+    """Whether an update event only contains changes made by this write.
 
-    A new object is not among it: its id, and what Stripe filled in, are news.
+    False for a new object: its id, and the values that Stripe filled in, are new.
     """
     data = event["data"]
     changed = data.get("previous_attributes")
-    about = write.path.rstrip("/").rpartition("/")[2]
-    if changed is None or write.method != "POST" or data["object"].get("id") != about:
+    written_id = write.path.rstrip("/").rpartition("/")[2]
+    if changed is None or write.method != "POST" or data["object"].get("id") != written_id:
         return False
     sent = [_path(name) for name, _ in parse_qsl(write.body, keep_blank_values=True)]
     return all(
-        path in STAMPS or any(_one_begins_the_other(path, ours) for ours in sent)
+        path in STAMPS or any(_is_prefix_of_other(path, ours) for ours in sent)
         for path in leaves(changed)
     )
 
 
 def leaves(changed: Mapping[str, Any], above: FieldPath = ()) -> Iterator[FieldPath]:
-    """The paths of `previous_attributes`, down to values and lists.
+    """Yield the paths of `previous_attributes`, down to values and lists.
 
     >>> list(leaves({"name": "Ada", "metadata": {"a": "1", "b": None}}))
     [('name',), ('metadata', 'a'), ('metadata', 'b')]
@@ -82,10 +82,10 @@ def leaves(changed: Mapping[str, Any], above: FieldPath = ()) -> Iterator[FieldP
 
 
 def _path(parameter: str) -> FieldPath:
-    """`metadata[a]` as ("metadata", "a")."""
+    """Return the path of a form parameter: `metadata[a]` → ("metadata", "a")."""
     return tuple(parameter.replace("]", "").split("["))
 
 
-def _one_begins_the_other(one: FieldPath, other: FieldPath) -> bool:
+def _is_prefix_of_other(one: FieldPath, other: FieldPath) -> bool:
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]

@@ -1,10 +1,11 @@
-"""Cuts a long time into spans of events that can be read oldest first, from a list that cannot.
+"""Splits a long period into spans of events, so that they can be read oldest first.
 
-Stripe lists events newest first. A bookmark may move only once everything before it is written,
-so a list that is longer than a run lasts would never be done. What was read of its newest end is
-kept, and what is left is read from its old end, in spans that hold about as many events.
+Stripe lists events newest first. A bookmark may advance only once every older change is written,
+so a list that takes longer than a run would never be finished. Therefore the newest events read
+are kept, and the rest is read from its oldest end, in spans of about equal numbers of events.
 
-Pure: no clock, no network. `Spans` says what to ask; its caller asks and hands back the events.
+Pure: no clock, no network. `Spans` returns the window to request; its caller sends the request and
+passes the events back.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND
 from tap_stripe_alloy.listing.windows import RemainingWindow
 
 FIRST = 500
-"""Events that are read in a row, and kept, before a time is cut for the first time."""
+"""Events to read, and keep in memory, before a period is split for the first time."""
 MOST = 1_000
-"""Events that are read in a row later on, so that few pages are partly filled."""
+"""Events to read before later splits: larger, so that few pages are partly filled."""
 AIM = 0.7
-"""The share of these that the next span is to have: one that has more is cut again."""
+"""Target size of the next span as a share of that number: a span over it is split again."""
 FAR = 4
-"""How many times as many a time must be likely to have to be cut before that many were read."""
+"""Split early if the period probably has this many times that number of events."""
 WIDER = 8
-"""How many times as long the next span may be as the one before, if that had few events."""
+"""The next span may be at most this many times as long as one with few events."""
 
 
 @dataclass
 class _Stretch:
-    """`created` in [low, high): what was read of it, newest first."""
+    """The events read so far with `created` in [low, high), newest first."""
 
     low: int
     high: int
@@ -39,18 +40,18 @@ class _Stretch:
 
 
 class Spans:
-    """The events of `created` in [low, high), oldest span first."""
+    """The events with `created` in [low, high), oldest span first."""
 
     def __init__(self, low: int, high: int = NO_UPPER_BOUND) -> None:
         self._stack = [_Stretch(low, high)]
-        """The oldest last; all but that one are whole, or not begun."""
+        """The oldest last; all others are either complete or not started."""
         self._kept = FIRST
         self._cursor: str | None = None
         self._seconds = 0
-        """How long the next span is to be; 0 as long as nothing was cut."""
+        """Target length of the next span (seconds); 0 before the first split."""
 
     def page(self) -> RemainingWindow | None:
-        """Return what to ask for: `created` in [low, high), after a cursor; None if nothing."""
+        """Return the window to request: (low, high, cursor); None if nothing is to be read now."""
         if not self._stack or self._stack[-1].whole:
             return None
         self._narrow()
@@ -58,7 +59,7 @@ class Spans:
         return top.low, top.high, self._cursor
 
     def add(self, events: Sequence[Event], *, whole: bool) -> None:
-        """Take a page of what was asked for; `whole` if no page follows."""
+        """Add a page of the requested window; `whole` if no page follows."""
         top = self._stack[-1]
         top.events += events
         top.whole = whole
@@ -72,11 +73,14 @@ class Spans:
 
     @property
     def ready(self) -> bool:
-        """Whether the oldest events are there to be taken."""
+        """Whether the oldest span is complete, so that `take` can return its events."""
         return bool(self._stack) and self._stack[-1].whole
 
     def take(self, most: int | None = None) -> tuple[Sequence[Event], bool]:
-        """Give the oldest events, `most` of them or those of a second, and whether that is all."""
+        """Return the oldest events and whether they are the last ones.
+
+        At most `most` events, but at least one second of them; None for the complete span.
+        """
         top = self._stack[-1]
         older = len(top.events) if most is None else _oldest(top.events, most)
         if older < len(top.events):
@@ -87,7 +91,7 @@ class Spans:
         return top.events, not self._stack
 
     def _cut(self, top: _Stretch) -> None:
-        """Keep what was read of a stretch; what is older is read from its beginning."""
+        """Split a period: keep the events read so far, and read the rest from its oldest end."""
         oldest, newest = top.events[-1]["created"], top.events[0]["created"]
         kept = [event for event in top.events if event["created"] > oldest]
         if not kept or oldest <= top.low:
@@ -100,7 +104,7 @@ class Spans:
         self._seconds = max(1, int(AIM * (newest - oldest)))
 
     def _narrow(self) -> None:
-        """Cut the next span off a stretch that is not begun, if it is likely to be long."""
+        """Split the next span off a period that is not started, if it is longer than the target."""
         top = self._stack[-1]
         if not self._seconds or self._cursor or top.high - top.low <= self._seconds:
             return
@@ -109,13 +113,15 @@ class Spans:
 
 
 def _likely(stretch: _Stretch) -> float:
-    """How many events there are if the older ones are as dense as those that were read."""
+    """Estimate the number of events, assuming that the rest is as dense as the part read."""
     oldest, newest = int(stretch.events[-1]["created"]), int(stretch.events[0]["created"])
     return len(stretch.events) * (newest - stretch.low) / max(1, newest - oldest)
 
 
 def _oldest(events: Sequence[Event], most: int) -> int:
-    """How many of the oldest events are `most` at most and whole seconds, but one second at least.
+    """Return how many of the oldest events to take: complete seconds, up to `most` events.
+
+    At least one second, even if it has more events.
 
     >>> _oldest([{"created": 3}, {"created": 2}, {"created": 2}, {"created": 1}], 2)
     1

@@ -1,1 +1,1 @@
-"""Reads lists: windows of `created`, nested lists, payment methods, test clocks."""
+"""Reads lists: windows of `created`, list variants, payment methods, test clocks."""

@@ -1,4 +1,4 @@
-"""Reads a whole list, in windows, for the streams that are made of it."""
+"""Backfills a list in windows of `created`, for a stream and its child streams."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ if TYPE_CHECKING:
     from tap_stripe_alloy.records.pass_through import PassThroughDecoder
 
 SAMPLE = 50
-"""One page in so many is parsed and compared with the schema; the others are passed through."""
+"""Validate one in this many pages against the schema; the others are passed through."""
 VALIDATED_AFTER_FALLBACK = 5_000
-"""Records of pages that could not be passed through which are compared with the schema."""
+"""Number of records to validate against the schema after pages could not be passed through."""
 
 Completed = Callable[[Sequence[StreamPartition]], None]
-"""Called once the list of these partitions was read to its end and written."""
+"""Called once the complete list of these partitions has been read and written."""
 
 
 class ListBackfill:
-    """A backfill: one pass over `/v1/<objects>`, its progress noted in each partition's bookmark.
+    """A backfill: one pass over `/v1/<objects>`, with its progress in each partition's bookmark.
 
-    All partitions are fed by the same list and have the same part of it left.
+    All partitions take their records from the same list and have the same windows left to read.
     """
 
     passes_through: ClassVar[bool] = True
-    """Whether nothing has to look at the objects before they are written."""
+    """Whether pages may be written without decoding every object."""
 
     def __init__(
         self,
@@ -71,22 +71,22 @@ class ListBackfill:
         self.streams = names_of(partitions)
         self.account = partitions[0].account
         self.abandoned = False
-        """Whether to ask for nothing more, and to note nothing more."""
+        """Whether the backfill was stopped: no more requests, no more bookmark updates."""
         self.outdated = False
-        """Whether it was begun so long ago that the changes since can no longer be read."""
+        """Whether the changes since its start are older than Stripe's event retention."""
         self._listed = listed
         self._start = start
         self._completed = completed
-        self._begun = self._resumed = remaining is not None
+        self._started = self._resumed = remaining is not None
         windows = [(start, NO_UPPER_BOUND, None)] if remaining is None else remaining
         self._planner = WindowPlanner(windows, cuttable=listed.by_created, history=listed.history)
         self._pages = 0
         self._trails: defaultdict[Window, Trail] = defaultdict(Trail)
 
     def read(self) -> TapReader[bool]:
-        """Read what is left of the list; False if it is `outdated`."""
+        """Read the rest of the list; return False if the backfill is `outdated`."""
         if self._resumed and not self._planner.remaining():
-            self._note_left(())  # the state says that nothing is left
+            self._note_left(())  # the state contains no remaining windows
         yield self
         return not self.outdated
 
@@ -96,7 +96,7 @@ class ListBackfill:
         return None if ask is None else self._page(ask)
 
     def left(self) -> Mapping[str, float]:
-        """Stream → pages that are left, as far as known."""
+        """Return stream → estimated pages left to read."""
         return dict.fromkeys(self.streams, self._planner.left())
 
     def _page(self, ask: PageRequest) -> TapReader[None]:
@@ -112,7 +112,7 @@ class ListBackfill:
             page, records = self._passed_through(ask, answer)
             yield Write([(self.partitions[0], records)])
         else:
-            if request.decode:  # perhaps the page was not what the schema says
+            if request.decode:  # the fast decoder rejected the page: look for unknown fields
                 self.partitions[0].stream.inspect(
                     answer.body["data"], at_least=VALIDATED_AFTER_FALLBACK
                 )
@@ -153,14 +153,14 @@ class ListBackfill:
         return self._listed.page(ask.low, ask.high, ask.cursor)
 
     def _refused(self, ask: PageRequest, error: StripeError) -> None:
-        """Go on by time where the object that the cursor names was deleted meanwhile."""
+        """Continue without the cursor if its object was deleted meanwhile; raise other errors."""
         cursor_gone = error.missing and error.failure.param == "starting_after"
         if not (cursor_gone and ask.cursor and self._trails[ask.window].restart()):
             raise error
         self._planner.cursor_deleted(ask)
 
     def _serves(self, _: PageRequest, answer: Response) -> bool:
-        """Begin the backfill with its first page; whether pages are still of use."""
+        """Start the backfill with its first response; return whether its pages are still used."""
         if self._resumed and not self.abandoned and too_old(self.partitions, answer.sent_at):
             self.outdated = True
             self.stop()
@@ -170,24 +170,24 @@ class ListBackfill:
         return not self.abandoned
 
     def begin(self, first: Response) -> None:
-        """Anchor the changes before the first request of the backfill, on Stripe's clock."""
-        if not self._begun:
-            self._begun = True
+        """Start the backfill; changes will be read from its first request on, by Stripe's clock."""
+        if not self._started:
+            self._started = True
             for partition in self.partitions:
                 anchor = int(first.safe_at) - OVERLAP
-                begun = partition.bookmark.first_attempt_at
-                if begun and begun > anchor - RETENTION:  # its rows may be there already
-                    anchor = min(anchor, begun)
+                attempted = partition.bookmark.first_attempt_at
+                if attempted and attempted > anchor - RETENTION:  # its rows may exist already
+                    anchor = min(anchor, attempted)
                 partition.bookmark.start_backfill(
                     anchor, self._planner.remaining(), partition.version.number
                 )
 
     def stop(self) -> None:
-        """Ask for nothing more, and note nothing more."""
+        """Stop the backfill: send no more requests, and leave the bookmarks as they are."""
         self.abandoned = True
 
     def _received(self, ask: PageRequest, body: JSON) -> tuple[Page, list[JSON]]:
-        """The page, and the objects of it that are to be kept."""
+        """Return the page and the objects to keep from it."""
         objects: list[JSON] = [found for found in body["data"] if self._has_id(found)]
         page = self._planner.received(ask, _positions(objects, ask), has_more=body["has_more"])
         kept = {row.id for row in page.keep}
@@ -202,25 +202,25 @@ class ListBackfill:
         return bool(source.get("id")) or self.partitions[0].stream.leave_out_without_id()
 
     def _complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
-        """Complete the lists inside objects."""
+        """Load the rest of truncated lists in objects."""
         return NestedLists(self._listed, self.account, self.streams).complete(objects)
 
     def _chosen(self, objects: Sequence[JSON]) -> Sequence[JSON]:
-        """The objects to make records of."""
+        """Return the objects to emit as records."""
         return objects
 
     def _changed_at(self, answer: Response) -> int | None:
-        """When to say that objects changed (Unix seconds); None where their own fields say.
+        """Return the `updated` of the records (Unix seconds); None to use the objects' own times.
 
-        A row that was given before may say a later time than those: it must not go back.
+        A row that was emitted before may have a later `updated`, which must not decrease.
         """
-        again = any(
+        may_repeat = any(
             out.bookmark.may_repeat and out.stream.updated_is_cursor for out in self.partitions
         )
-        return int(answer.sent_at) if again else None
+        return int(answer.sent_at) if may_repeat else None
 
     def _passed_through(self, ask: PageRequest, answer: Response) -> tuple[Page, Sequence[Any]]:
-        """The page, and the records of it that are to be kept."""
+        """Return the page and the records to keep from it."""
         found: PassThroughPage = answer.body
         rows = [
             ListPosition(min(max(0, seconds(record.created)), NO_UPPER_BOUND - 1), record.id)
@@ -253,7 +253,7 @@ class ListBackfill:
 
 
 def _positions(objects: Sequence[JSON], ask: PageRequest) -> list[ListPosition]:
-    """Where objects stand in their list; one whose time is none, where the one before does."""
+    """Return the list positions of objects; one without a valid time has its predecessor's."""
     times = [moment(source.get("created")) for source in objects]
     at = next((time for time in times if time is not None), ask.low)
     rows = []
@@ -264,7 +264,7 @@ def _positions(objects: Sequence[JSON], ask: PageRequest) -> list[ListPosition]:
 
 
 class CreatedSinceBookmark(ListBackfill):
-    """What was created since the bookmark, of a stream whose objects have no events."""
+    """Reads objects created since the bookmark, for streams without events."""
 
     passes_through = False
 
@@ -304,9 +304,9 @@ class CreatedSinceBookmark(ListBackfill):
 
 
 class LookbackListing(ListBackfill):
-    """The last days of a list once more: Stripe has no event for some edits of its objects.
+    """Reads the last days of a list again: Stripe sends no event for some edits of its objects.
 
-    The records say when they were read.
+    `updated` of these records is the time at which they were read.
     """
 
     passes_through = False
@@ -323,4 +323,4 @@ class LookbackListing(ListBackfill):
 
     @override
     def _written(self, page: Page) -> None:
-        """Nothing to note: the next run reads the last days again."""
+        """Leave the bookmark as it is: the next run reads the last days again."""

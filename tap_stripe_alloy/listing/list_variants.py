@@ -1,9 +1,10 @@
-"""Lists that show all there is only if they are read once for each value of a parameter.
+"""Backfills lists that must be read once per value of a parameter to be complete.
 
-`/v1/prices` shows active prices unless it is asked for inactive ones. The parts are read side by
-side, each in windows of its own; together they are one backfill. What is left of the first part
-stands where that of any backfill does, what is left of the others beside it: `"others": [[[low,
-high, cursor], …], …]`. A backfill from before there were parts has none: the others are read whole.
+`/v1/prices` returns only active prices unless `active=false` is given. The variants are read
+concurrently, each in its own windows; together they are one backfill. The state stores the
+remaining windows of the first variant as for any backfill, and those of the others beside it:
+`"others": [[[low, high, cursor], …], …]`. Backfills from before variants existed have no `others`:
+these variants are then read from the beginning.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from tap_stripe_alloy.scheduler import TapReader
 
 OTHERS = "others"
 NOTHING: RemainingWindow = (0, 1, None)
-"""Noted as left of a part that was read: a backfill with nothing left would be at its end."""
+"""Placeholder for a finished first variant: a backfill without windows would count as finished."""
 
 
 def read_variants(
     partitions: Sequence[StreamPartition], listed: ListEndpoint, *, start: int, completed: Completed
 ) -> TapReader[bool]:
-    """Read all parts of a list; False if the backfill is outdated."""
-    left = _left_of_parts(partitions[0], len(listed.variants), start)
+    """Read all variants of a list; return False if the backfill is outdated."""
+    left = _remaining_windows(partitions[0], len(listed.variants), start)
     parts = [
         _Part(
             partitions,
@@ -49,7 +50,7 @@ def read_variants(
 
 
 class _Part(ListBackfill):
-    """The list for one value of the parameter. The backfill as a whole is up to all its parts."""
+    """The list for one value of the parameter; the backfill ends when all variants are read."""
 
     siblings: Sequence[_Part]
 
@@ -60,10 +61,10 @@ class _Part(ListBackfill):
 
     @override
     def begin(self, first: Response) -> None:
-        if not self._begun:
+        if not self._started:
             super().begin(first)
             for part in self.siblings:
-                part._begun = True  # noqa: SLF001 - another of its kind
+                part._started = True  # noqa: SLF001 - same class
             self._note_others()
 
     @override
@@ -73,7 +74,7 @@ class _Part(ListBackfill):
 
     @override
     def _note_left(self, remaining: Sequence[RemainingWindow]) -> None:
-        left = [part._planner.remaining() for part in self.siblings]  # noqa: SLF001 - of its kind
+        left = [part._planner.remaining() for part in self.siblings]  # noqa: SLF001 - same class
         if any(left):
             super()._note_left(left[0] or [NOTHING])
             self._note_others()
@@ -81,7 +82,7 @@ class _Part(ListBackfill):
             super()._note_left([])
 
     def _note_others(self) -> None:
-        others = [part._planner.remaining() for part in self.siblings[1:]]  # noqa: SLF001 - of its kind
+        others = [part._planner.remaining() for part in self.siblings[1:]]  # noqa: SLF001 - same class
         for partition in self.partitions:
             if partition.bookmark.backfill is not None:
                 partition.bookmark.backfill[OTHERS] = [
@@ -89,10 +90,10 @@ class _Part(ListBackfill):
                 ]
 
 
-def _left_of_parts(
+def _remaining_windows(
     partition: StreamPartition, count: int, start: int
 ) -> list[list[RemainingWindow] | None]:
-    """What an interrupted backfill left of each part; None for all if none was begun."""
+    """Return the remaining windows of each variant; None for each if no backfill was started."""
     first = partition.bookmark.remaining
     if first is None:
         return [None] * count

@@ -1,7 +1,8 @@
-"""Payment methods: Stripe documents a list of all, yet some accounts get it refused or empty.
+"""Backfills payment methods, from one list or from each customer's list.
 
-So the list of all is read only if it holds what a few customers' own lists hold; else the list of
-each customer is.
+Stripe documents `/v1/payment_methods`, but for some accounts it is refused or incomplete. It is
+used only if it contains the payment methods of a few sampled customers. Otherwise each customer's
+list is read.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from tap_stripe_alloy.scheduler import TapReader
 
 CUSTOMERS = "/v1/customers"
 SAMPLED = 3
-"""Customers whose own lists are compared with the list of all."""
+"""Number of customers whose payment methods must be in `/v1/payment_methods`."""
 SAMPLE_LIMIT = 10
-"""Payment methods compared of each."""
+"""Payment methods to compare per customer."""
 FIELD = "payment_methods"
-"""Where a customer's own list is kept while it is read."""
+"""Key under which a customer's list is stored while it is read."""
 
 
 def read_payment_methods(
     partitions: Sequence[StreamPartition], listed: ListEndpoint, *, start: int, completed: Completed
 ) -> TapReader[bool]:
-    """Read all payment methods, by the list that serves; False if the backfill is outdated."""
+    """Read all payment methods; return False if the backfill is outdated."""
     logger, bookmark = partitions[0].stream.logger, partitions[0].bookmark
     noted = bookmark.backfill or {}
     if noted.get("route") != "customers":
@@ -47,7 +48,7 @@ def read_payment_methods(
         if not methods.distrusted:
             return up_to_date
         logger.info(
-            "The list of all payment methods %s on this account: reading each customer's own",
+            "/v1/payment_methods %s for this account: reading each customer's list instead",
             methods.distrusted,
         )
         methods.note_route()
@@ -61,33 +62,33 @@ def read_payment_methods(
 
 
 class AllMethods(ListBackfill):
-    """The list of all payment methods, until it proves to lack some."""
+    """Backfills `/v1/payment_methods` until it turns out to be incomplete."""
 
     passes_through = False
 
     distrusted = ""
-    """Why it cannot serve."""
+    """Why the list cannot be used; empty if it can."""
     expected: set[str]
-    """Ids that it must still show."""
+    """Ids of sampled payment methods that have not appeared in the list yet."""
 
     def sample(self) -> Reader[None]:
-        """Read the lists of a few customers, to know what to expect."""
+        """Read the payment methods of a few customers, which the list must contain."""
         try:
             answer = yield self._sample(CUSTOMERS, SAMPLED)
         except StripeError as error:
-            self._go_on_unchecked(error)
+            self._skip_check(error)
             return
         self.begin(answer)
         customers = [source["id"] for source in answer.body["data"]]
-        yield Gather([self._expect_those_of(customer) for customer in customers])
+        yield Gather([self._expect_methods_of(customer) for customer in customers])
         self.note_expected()
 
-    def _expect_those_of(self, customer: str) -> Reader[None]:
+    def _expect_methods_of(self, customer: str) -> Reader[None]:
         path = f"{item_path(CUSTOMERS, customer)}/payment_methods"
         try:
             answer = yield self._sample(path, SAMPLE_LIMIT)
         except StripeError as error:
-            self._go_on_unchecked(error)
+            self._skip_check(error)
             return
         self.expected |= {
             source["id"] for source in answer.body["data"] if source["created"] >= self._start
@@ -95,13 +96,14 @@ class AllMethods(ListBackfill):
 
     def _sample(self, path: str, limit: int) -> GetRequest:
         params = [("limit", str(limit))]
-        return GetRequest(path, params, self.account, streams=self.streams, timed=not self._begun)
+        return GetRequest(path, params, self.account, streams=self.streams, timed=not self._started)
 
-    def _go_on_unchecked(self, error: StripeError) -> None:
-        """Go on where the key may not read customers, and where one was deleted meanwhile."""
+    def _skip_check(self, error: StripeError) -> None:
+        """Continue if the key may not read customers, or if a customer was deleted meanwhile."""
         if isinstance(error, MissingPermissionError):
             self.partitions[0].stream.logger.warning(
-                "The list of all payment methods is read unchecked: the key may not read customers"
+                "/v1/payment_methods is read without a completeness check: the key may not read "
+                "customers"
             )
         elif not error.missing:
             raise error
@@ -128,7 +130,7 @@ class AllMethods(ListBackfill):
     def _chosen(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         self.expected -= {source["id"] for source in objects}
         if self._planner.done and self.expected:
-            self.distrusted = "lacks some"
+            self.distrusted = "is incomplete"
         return objects
 
     @override
@@ -138,13 +140,13 @@ class AllMethods(ListBackfill):
         self.note_expected()
 
     def note_expected(self) -> None:
-        """Keep in the state what is still to be shown: a resumed run must ask for it too."""
+        """Save the expected ids in the state: a resumed run must check for them too."""
         for partition in self.partitions:
             if partition.bookmark.backfill is not None:
                 partition.bookmark.backfill["expected"] = sorted(self.expected)
 
     def note_route(self) -> None:
-        """Note in the state that each customer's own list is read from now on."""
+        """Note in the state that each customer's list is read from now on."""
         for partition in self.partitions:
             if partition.bookmark.backfill is not None:
                 partition.bookmark.backfill["route"] = "customers"
@@ -152,7 +154,7 @@ class AllMethods(ListBackfill):
 
 
 class MethodsByCustomer(ListBackfill):
-    """Reads all customers, and the payment methods of each."""
+    """Backfills the payment methods of each customer."""
 
     passes_through = False
 

@@ -1,8 +1,8 @@
-"""What is on Stripe's test clocks: its lists leave that out unless they are asked for a clock.
+"""Reads objects on Stripe test clocks, which list endpoints omit unless filtered by clock.
 
-A clock has a few customers with a few subscriptions each, so all of it is read in one go: what was
-interrupted is read again from the beginning. Its objects' `created` is the clock's time, which may
-lie years ahead; `updated` is therefore the time at which they were read.
+A clock has a few customers with a few subscriptions each, so all of them are read in one pass. An
+interrupted pass starts over. The `created` of these objects is the clock's time, which may be years
+ahead. Their `updated` is therefore the time at which they were read.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tap_stripe_alloy.records.partitions import (
 from tap_stripe_alloy.scheduler import TapReader, Write
 
 Filter = tuple[tuple[str, str], ...]
-"""The parameter that narrows a list to one clock, or to one customer on it."""
+"""The parameter that filters a list by one clock, or by one customer on it."""
 
 
 class TestClockReader:
-    """Goes from the clocks, list by list, to what is on them, for the streams of one list."""
+    """Follows lists from the test clocks to their objects, for the streams of one list endpoint."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class TestClockReader:
         start: int,
         begin: Callable[[Response], None] = lambda _: None,
     ) -> None:
-        self._outputs = partitions
+        self._partitions = partitions
         self._streams = names_of(partitions)
         self._hops = test_clock_hops(partitions[0].stream.object_type)
         self._lists = [
@@ -49,56 +49,58 @@ class TestClockReader:
         ]
         self._start = start
         self._begin = begin
-        """Takes each response: the backfill that it is part of begins with the first."""
+        """Called with each response: the first one starts the backfill."""
 
     def read(self) -> TapReader[None]:
-        """Read all, and note in the bookmarks that it was."""
+        """Read and write all objects on test clocks, and note it in the bookmarks."""
         yield from self._read_list(0, ())
-        for partition in self._outputs:
+        for partition in self._partitions:
             partition.bookmark.note_clocks(listed=True)
 
-    def _read_list(self, hop: int, narrowed: Filter) -> TapReader[None]:
+    def _read_list(self, hop: int, filtered_by: Filter) -> TapReader[None]:
         trail, cursor, more = Trail(), "", True
         while more:
             try:
-                answer: Response = yield self._page(hop, narrowed, cursor, trail)
+                answer: Response = yield self._page(hop, filtered_by, cursor, trail)
             except StripeError as error:
-                if not self._goes_on(error, hop, narrowed, trail):
+                if not self._should_retry(error, hop, filtered_by, trail):
                     return
-                cursor = ""  # its object was deleted: begin again
+                cursor = ""  # its object was deleted: start over
                 continue
             self._begin(answer)
             found, more = answer.body["data"], answer.body["has_more"]
             cursor = found[-1]["id"] if more else ""
             yield from self._follow(hop, found, int(answer.sent_at))
 
-    def _page(self, hop: int, narrowed: Filter, cursor: str, trail: Trail) -> GetRequest:
-        listed, account = self._lists[hop], self._outputs[0].account
-        params = [*narrowed, *listed.page(self._start, cursor=cursor)]
+    def _page(self, hop: int, filtered_by: Filter, cursor: str, trail: Trail) -> GetRequest:
+        listed, account = self._lists[hop], self._partitions[0].account
+        params = [*filtered_by, *listed.page(self._start, cursor=cursor)]
         return GetRequest(
             listed.path, params, account, trail=trail, streams=self._streams, timed=not hop
         )
 
     def _follow(self, hop: int, found: list[JSON], at: int) -> TapReader[None]:
-        """Read the lists that objects lead to; at the last list, write the objects."""
+        """Read the next list for each object; at the last list, write the objects."""
         listed = self._lists[hop]
         if listed is not self._lists[-1]:
             param = self._hops[hop + 1].param or ""
             filters = [((param, source["id"]),) for source in found]
-            yield Gather([self._read_list(hop + 1, narrowed) for narrowed in filters])
+            yield Gather([self._read_list(hop + 1, filtered_by) for filtered_by in filters])
             return
-        lists = NestedLists(listed, self._outputs[0].account, self._streams)
+        lists = NestedLists(listed, self._partitions[0].account, self._streams)
         objects = yield from lists.complete(found)
-        records = [pair for source in objects for pair in records_of(source, self._outputs, at)]
+        records = [pair for source in objects for pair in records_of(source, self._partitions, at)]
         yield Write(group_by_partition(records))
 
-    def _goes_on(self, error: StripeError, hop: int, narrowed: Filter, trail: Trail) -> bool:
-        """Whether to begin the list again; False if the clock or customer is gone meanwhile."""
+    def _should_retry(
+        self, error: StripeError, hop: int, filtered_by: Filter, trail: Trail
+    ) -> bool:
+        """Whether to read the list again; False if the clock or customer was deleted meanwhile."""
         if isinstance(error, MissingPermissionError):
             error.needs = self._hops[hop].permission
         cursor_gone = error.missing and error.failure.param == "starting_after"
         if cursor_gone and trail.restart():
             return True
-        if cursor_gone or not (error.missing and narrowed):
+        if cursor_gone or not (error.missing and filtered_by):
             raise error
         return False

@@ -1,12 +1,13 @@
-"""Which page to read next when a whole list is wanted: windows of `created`, split as they go.
+"""Plans a parallel backfill: splits a list into windows of `created` while it is read.
 
-Stripe lists newest first and pages by cursor, one page after the other. To read a list with
-several requests at once it is cut into half-open windows of `created`; each is walked by cursor.
-Nobody tells how dense a history is or where it begins, so windows are cut where pages already
-read give evidence, and no more often than the books allow: a cut costs a partly filled page.
+Stripe lists newest first and paginates by cursor, one page after the other. To read a list with
+concurrent requests, it is split into half-open windows of `created`, each paginated by cursor.
+The density and the start of a history are unknown, so windows are split by what the pages read so
+far show, and only while the extra requests stay within `MAX_SPLIT_OVERHEAD`: each split may cost a
+partly filled page.
 
-Pure: no clock, no network. `WindowPlanner` says what to ask for;
-its caller asks and hands back the rows.
+Pure: no clock, no network. `WindowPlanner` returns the next request; its caller sends it and passes
+the rows back.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from stripe_alloy.api.client import PAGE_SIZE
 from stripe_alloy.api.object_types import ASSUMED_HISTORY
 
 MAX_SPLIT_OVERHEAD = 0.05
-"""Share of requests that cutting may cost."""
+"""Extra requests that splits may cost, as a share of all requests."""
 RAMP_PAGES = 4
-"""Pages read in a row before the first cut: a small list is never cut."""
+"""Pages to read before the first split: a small list is never split."""
 MIN_PAGES = 3
-"""Estimated pages that each side of a cut must keep."""
+"""Estimated pages that each side of a split must have."""
 PROBE_FACTOR = 3
-"""How many times the stretch already read a probe jumps below the oldest row seen."""
+"""A probe starts this many times the span read so far below the oldest row seen."""
 
 RemainingWindow = tuple[int, int, "str | None"]
-"""What is still to read: `created` in [low, high), and after this cursor if there is one."""
+"""(low, high, cursor): `created` in [low, high) still to read, after the cursor if not None."""
 
 
 class ListPosition(NamedTuple):
-    """Where an object stands in its list."""
+    """The position of an object in its list."""
 
     created: int
     id: str
@@ -47,22 +48,22 @@ class Window:
     high: int
     cursor: str | None = None
     density: float = 0.0
-    """Rows a second: its own, or of the window it was cut from."""
+    """Rows per second: its own, or of the window that it was split from."""
     busy: bool = False
     probing: bool = False
-    """Nobody knows yet whether it holds anything."""
+    """Whether it is not known yet if the window contains any rows."""
     upper: int = field(init=False)
-    """Above what requests ask for: it stays while there is a cursor, so that a row out of order
-    still comes."""
+    """Upper bound in requests (exclusive). It stays the same while there is a cursor, so that rows
+    out of order are still returned."""
     top: int = field(init=False)
-    """Above its first row; with `high`, the stretch that is read."""
+    """Upper bound of the rows read so far (exclusive); `high` is their lower bound."""
     rows: int = 0
     edge: frozenset[str] = frozenset()
-    """Ids already read at the second of the cursor, in case the cursor is deleted meanwhile."""
+    """Ids already read in the second of the cursor, in case its object is deleted meanwhile."""
     saved: tuple[int, str | None] = field(init=False)
-    """(high, cursor) as far as records were written."""
+    """(high, cursor) of the part of the window that is not written yet."""
     unsaved: deque[Page] = field(default_factory=deque)
-    """Pages received but not saved, in order: one may be written before those ahead of it."""
+    """Pages received but not saved, in list order: pages may be written in another order."""
 
     def __post_init__(self) -> None:
         self.top = self.upper = self.high
@@ -71,7 +72,7 @@ class Window:
 
 @dataclass(frozen=True)
 class PageRequest:
-    """A page to read: `created` in [low, high), after `cursor`."""
+    """A page to request: `created` in [low, high), after `cursor`."""
 
     window: Window
     low: int
@@ -81,20 +82,20 @@ class PageRequest:
 
 @dataclass(eq=False)
 class Page:
-    """What of an answer to keep, and the position to save once it is written."""
+    """The rows of a response that belong to the window, and the position to save once written."""
 
     window: Window
     keep: Sequence[ListPosition]
     position: tuple[int, str] | None
-    """(high, cursor) of what is left; None when the window is finished."""
+    """(high, cursor) of what is left; None if the window is finished."""
     written: bool = False
 
 
 class WindowPlanner:
-    """Reads each row of [low, high) exactly once, by as many requests at a time as asked for.
+    """Plans requests that read each row of the windows exactly once, with any concurrency.
 
-    A list that Stripe does not filter by `created` is not `cuttable`; `history` is how many
-    seconds it is taken to go back as long as nothing is known.
+    `cuttable`: whether Stripe filters the list by `created`, so that it can be split. `history`:
+    the assumed length of the history (seconds) as long as it is unknown.
     """
 
     def __init__(
@@ -119,11 +120,11 @@ class WindowPlanner:
 
     @property
     def done(self) -> bool:
-        """Whether everything was read (not: written)."""
+        """Whether all rows were read (not necessarily written)."""
         return not self._open
 
     def left(self) -> float:
-        """Pages that are left, as far as where the history begins is known."""
+        """Return the estimated number of pages left to read."""
         pages = 0.0
         for window in self._open:
             begins = max(window.low, self._history_begins) or self._oldest_known(window)
@@ -131,24 +132,24 @@ class WindowPlanner:
         return pages
 
     def remaining(self) -> list[RemainingWindow]:
-        """What is left to read, as far as pages were `saved`: newest first, disjoint."""
+        """Return what is left to read, with only `saved` pages counted: newest first, disjoint."""
         left = [(window.low, *window.saved) for window in self._unsaved]
         return sorted(left, key=lambda window: -window[1])
 
     def next(self) -> PageRequest | None:
-        """Return the page to ask for now; None while only answers can tell more."""
+        """Return the next request; None until a response in flight allows another one."""
         idle = [window for window in self._open if not window.busy]
-        window = max(idle, key=self._estimate, default=None) or self._cut()
+        window = max(idle, key=self._estimate, default=None) or self._split_one()
         if window is None:
             return None
         window.busy = True
         return PageRequest(window, window.low, window.upper, window.cursor)
 
     def received(self, ask: PageRequest, rows: Sequence[ListPosition], *, has_more: bool) -> Page:
-        """Take an answer; the rows to keep are those of the window as it is now.
+        """Return the page of a response, with the rows that belong to the window as it is now.
 
-        Rows below `low` belong to a window cut off while the request was under way. Their order
-        drops none: where a list is not cuttable nobody knows what it is sorted by.
+        Rows below `low` belong to a window split off while the request was in flight. No row is
+        dropped because of its order: a list that is not `cuttable` has no known order.
         """
         window = ask.window
         fresh = [row for row in rows if row.id not in window.edge]
@@ -159,26 +160,26 @@ class WindowPlanner:
         self._count(keep)
         if window.probing and not rows:
             self._history_begins = window.high
-        goes_on = has_more and rows and not (self._cuttable and rows[-1].created < window.low)
-        if not goes_on:
+        unfinished = has_more and rows and not (self._cuttable and rows[-1].created < window.low)
+        if not unfinished:
             self._open.remove(window)
-        high = max(window.high, window.low + 1)  # a window that holds nothing would be dropped
-        page = Page(window, keep, (high, rows[-1].id) if goes_on else None)
+        high = max(window.high, window.low + 1)  # an empty window would be dropped
+        page = Page(window, keep, (high, rows[-1].id) if unfinished else None)
         window.probing = False
         window.unsaved.append(page)
         return page
 
     def cursor_deleted(self, ask: PageRequest) -> None:
-        """Go on without the cursor, whose object Stripe no longer knows.
+        """Drop the cursor of a window because its object was deleted.
 
-        A list that can be filtered goes on by time, any other begins anew: its rows repeat.
+        A list filtered by `created` continues by time. Any other starts over and repeats rows.
         """
         ask.window.busy = False
         ask.window.cursor = None
         ask.window.upper = ask.window.high
 
     def saved(self, page: Page) -> None:
-        """Note that the page's records were written; it counts once all before it were too."""
+        """Note that a page's records were written; it counts once all earlier pages were, too."""
         page.written = True
         window = page.window
         while window.unsaved and window.unsaved[0].written:
@@ -192,7 +193,7 @@ class WindowPlanner:
         last = rows[-1]
         window.cursor = last.id
         if last.created >= window.high:
-            return  # on the way back to where a cursor was lost
+            return  # catching up after the cursor was deleted
         if not window.rows:
             window.top = max(row.created for row in rows) + 1
         at_edge = frozenset(row.id for row in rows if row.created == last.created)
@@ -200,8 +201,8 @@ class WindowPlanner:
         window.high = last.created + 1
         window.rows += len(rows)
         if rows[0].created > last.created:
-            # The lower of the window's and the page's: a second with thousands of rows tells
-            # nothing of what is below it.
+            # The lower of the window's and the page's: a second with thousands of rows says
+            # nothing about older rows.
             window.density = min(
                 window.rows / max(1, window.top - last.created),
                 len(rows) / (rows[0].created - last.created),
@@ -215,16 +216,16 @@ class WindowPlanner:
             self._newest = first if self._newest is None else max(self._newest, first)
             self._oldest = last if self._oldest is None else min(self._oldest, last)
 
-    # Cutting: where, and whether the books allow it.
+    # Splits: where to split, and whether it is affordable.
 
-    def _cut(self) -> Window | None:
+    def _split_one(self) -> Window | None:
         evidence = self._cuttable and self._open and self._pages >= RAMP_PAGES
         if not evidence or not self._affordable():
             return None
         return self._probe() or self._halve()
 
     def _affordable(self) -> bool:
-        """Whether one more cut keeps the extra requests within `MAX_SPLIT_OVERHEAD` at worst."""
+        """Whether one more split keeps the extra requests within `MAX_SPLIT_OVERHEAD` at worst."""
         still_open = len(self._open)
         wasted = self._requests - self._pages
         known = self._pages + sum(self._estimate(window) for window in self._open)
@@ -232,9 +233,9 @@ class WindowPlanner:
         return wasted + still_open <= self._first_windows - 1 + (allowed if allowed >= 1 else 0)
 
     def _history_factor(self) -> float:
-        """How many times as long as what is known of the history all of it is taken to be.
+        """Return the assumed length of the history as a multiple of the known part.
 
-        Once a probe has found nothing, it is no longer than up to there.
+        A probe that found nothing limits it.
         """
         if self._newest is None or self._oldest is None:
             return 0.0
@@ -242,7 +243,7 @@ class WindowPlanner:
         return longest / (self._newest - self._oldest + 1)
 
     def _probe(self) -> Window | None:
-        """Jump below the oldest row seen: the history may be longer than what is read."""
+        """Split far below the oldest row seen, to find out whether the history is longer."""
         oldest, newest = self._oldest, self._newest
         if oldest is None or newest is None or any(window.probing for window in self._open):
             return None
@@ -255,7 +256,7 @@ class WindowPlanner:
         return None
 
     def _halve(self) -> Window | None:
-        """Cut the window with the most left, where rows on both sides are as good as certain."""
+        """Split the window with the most pages left, if both halves very likely have rows."""
         window = max(self._open, key=self._estimate)
         floor = self._oldest_known(window)
         at = (floor + window.high) // 2
@@ -273,9 +274,9 @@ class WindowPlanner:
         return lower
 
     def _estimate(self, window: Window) -> float:
-        """Pages left in the stretch of the window that is known to hold rows."""
-        stretch = max(0, window.high - 1 - self._oldest_known(window))
-        return stretch * window.density / self._page_size
+        """Return the estimated pages left in the part of the window that is known to have rows."""
+        seconds = max(0, window.high - 1 - self._oldest_known(window))
+        return seconds * window.density / self._page_size
 
     def _oldest_known(self, window: Window) -> int:
         oldest = window.high if self._oldest is None else self._oldest

@@ -1,1 +1,1 @@
-"""Turns Stripe's objects into Singer records and writes them."""
+"""Converts Stripe objects to Singer records and writes them."""

@@ -1,4 +1,4 @@
-"""Stripe object → Singer record."""
+"""Converts Stripe objects to Singer records."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Record = dict[str, Any]
 
 INT64 = (1 << 63) - 1
 UNTYPED_FIELDS = frozenset({"total_count"})
-"""Fields that Stripe sends in any list and its package does not type."""
+"""Fields that Stripe may send in any list, although its Python package has no type for them."""
 
 
 @dataclass(frozen=True)
 class TimestampPaths:
-    """Where an object holds times, and which of its fields lead to more."""
+    """Timestamp fields of an object, and of the objects nested in it."""
 
     fields: tuple[str, ...]
     nested: Mapping[str, TimestampPaths]
 
     def convert(self, value: Any, text: Callable[[int], str | int] = rfc3339) -> None:
-        """Turn Unix seconds into RFC 3339, in place; what is no integer stays.
+        """Convert Unix seconds to RFC 3339, in place; values other than integers stay.
 
-        Raises OverflowError, ValueError or OSError on a time that has no such text.
+        Raises OverflowError, ValueError or OSError for a time that RFC 3339 cannot express.
         """
         if isinstance(value, list):
             for item in value:
@@ -42,7 +42,7 @@ class TimestampPaths:
                 unix = value.get(key)
                 if type(unix) is int:
                     value[key] = text(unix)
-            # Whichever is shorter: a payment method's details name fifty kinds and hold one.
+            # The smaller side: `payment_method_details` has fifty possible keys and one value.
             for key in self.nested if len(self.nested) < len(value) else value:
                 times = self.nested.get(key)
                 if times and (inner := value.get(key)):
@@ -50,7 +50,7 @@ class TimestampPaths:
 
 
 def times_of(schema: Schema) -> TimestampPaths:
-    """Where the objects of a schema hold times; lists are walked through."""
+    """Return the timestamp fields in a schema; those of list items count as the list's."""
     properties = schema.get("properties") or schema.get("items", {}).get("properties", {})
     fields = tuple(key for key, value in properties.items() if value.get("format") == "date-time")
     deeper = {key: times_of(value) for key, value in properties.items() if key not in fields}
@@ -60,7 +60,7 @@ def times_of(schema: Schema) -> TimestampPaths:
 
 
 class Recorder:
-    """Makes one stream's records of one account."""
+    """Converts objects to records, for one stream and account."""
 
     def __init__(
         self,
@@ -80,17 +80,17 @@ class Recorder:
         self._schema = schema
 
     def of(self, account_id: str | None) -> Recorder:
-        """Return the same for another account."""
+        """Return a recorder of the same stream for another account."""
         other = copy.copy(self)
         other.account_id = account_id
         return other
 
     def time(self, unix: int) -> str | int:
-        """A time (Unix seconds) as records hold it."""
+        """Return a time (Unix seconds) in the format of the records."""
         return self._time(unix)
 
     def record(self, source: JSON, updated: int) -> Record:
-        """The record of an object that was as it is at `updated` (Unix seconds).
+        """Convert an object to a record; `updated` is the time of this version (Unix seconds).
 
         The object's nested values are shared with the record and converted in place.
         """
@@ -101,8 +101,8 @@ class Recorder:
         except NO_SUCH_TIME:
             return self._fitting(record)
         created = source.get("created")
-        odd = created.__class__ is not int and created is not None and not is_date_time(created)
-        if odd or any(
+        invalid = created.__class__ is not int and created is not None and not is_date_time(created)
+        if invalid or any(
             value.__class__ is int and not -INT64 <= value <= INT64
             for value in map(record.get, self._integers)
         ):
@@ -110,7 +110,7 @@ class Recorder:
         return record
 
     def _fitting(self, record: Record) -> Record:
-        """The record without values that its schema, and so a target, has no place for."""
+        """Return the record with null for values that do not fit the schema, and so a target."""
         self._times.convert(record, rfc3339_if_possible)
         fitted: Record = fit(record, self._schema, self._misfit)
         return fitted
@@ -118,9 +118,9 @@ class Recorder:
     def tombstone(
         self, source_id: str, object_name: str, deleted_at: int, last: JSON | None = None
     ) -> Tombstone:
-        """The record of an object that is gone since `deleted_at` (Unix seconds).
+        """Return the tombstone of an object that was deleted at `deleted_at` (Unix seconds).
 
-        `last` is the object as an event last had it; its values stay as they are.
+        `last` is the object as in its last event; it is not modified.
         """
         when = self._time(deleted_at)
         convert = partial(self._times.convert, text=rfc3339_if_possible)
@@ -140,7 +140,7 @@ class Recorder:
 
 
 def schema_violations(value: Any, schema: Schema, path: str = "") -> Iterator[tuple[str, str]]:
-    """(path, what) of each field that the schema does not know or says is never null."""
+    """Yield (path, "is new" or "is null") per field that is unknown or null against the schema."""
     properties: Mapping[str, Schema] | None = schema.get("properties")
     if isinstance(value, list):
         for item in value:

@@ -1,4 +1,4 @@
-"""What of a value fits its schema: one value that does not makes a target refuse a whole batch."""
+"""Fits values to their schema: a target may refuse a complete batch because of one bad value."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from stripe_alloy.api.schemas import Schema
 
 MISFIT = object()
-"""Stands for a value that its schema allows in no form, not even as null."""
+"""Marks a value that does not fit its schema, which does not allow null either."""
 ReportMisfit = Callable[[str], None]
-"""Takes the path of a value that does not fit."""
+"""Called with the path of a value that does not fit."""
 
 _TYPES: Mapping[type, frozenset[str]] = {
     bool: frozenset({"boolean"}),
@@ -26,9 +26,10 @@ _INT64 = range(-(1 << 63), 1 << 63)
 
 
 def fit(value: Any, schema: Schema, report: ReportMisfit, path: str = "") -> Any:
-    """Return the value with null in place of what does not fit; what may not be null is left out.
+    """Return the value with null in place of parts that do not fit the schema.
 
-    `MISFIT` where nothing of the value fits. Fields that the schema does not know stay.
+    Parts that may not be null are left out. Returns `MISFIT` if the value itself would be left out.
+    Fields that are not in the schema stay.
     """
     if value is None:
         return None if nullable(schema) else MISFIT
@@ -45,7 +46,7 @@ def fit(value: Any, schema: Schema, report: ReportMisfit, path: str = "") -> Any
 
 
 def nullable(schema: Schema) -> bool:
-    """Whether null is allowed."""
+    """Whether a schema allows null."""
     return "null" in schema.get("type", "null")
 
 
@@ -58,7 +59,7 @@ def _fit_fields(
     fitted = {}
     for key, inner in value.items():
         here = f"{path}.{key}" if path else key
-        # A map's keys are the user's own words, which are not to stand in a log.
+        # A map's keys are the user's data, which must not appear in a log.
         named = here if key in properties or not other else f"{path}.*"
         kept = fit(inner, properties.get(key, other), report, named)
         if kept is not MISFIT:
@@ -79,14 +80,14 @@ def _allowed(value: Any, schema: Schema) -> bool:
 
 
 def _representable(value: Any) -> bool:
-    """Whether each target can hold a number, whatever its schema."""
+    """Whether every target can store the value: integers of 64 bits, finite numbers."""
     if type(value) is int:
         return value in _INT64
     return type(value) is not float or math.isfinite(value)
 
 
 def is_date_time(text: Any) -> bool:
-    """Whether a text is a time that targets can read."""
+    """Whether a value is a time in ISO 8601 that targets can parse."""
     try:
         datetime.fromisoformat(text.replace("Z", "+00:00"))
     except (AttributeError, ValueError):

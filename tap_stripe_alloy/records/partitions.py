@@ -1,4 +1,4 @@
-"""What comes out of an object for the streams that take part in a pass over a list."""
+"""Stream partitions, and the records that an object yields for each of them."""
 
 from __future__ import annotations
 
@@ -20,44 +20,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamPartition:
-    """One stream of one account: where its records go and where its bookmark stands."""
+    """A stream of one account, with its recorder, bookmark and table version."""
 
     stream: StripeStream
     account: str | None
-    """The account to read; None for the one that the key belongs to."""
+    """The account to read; None for the account that the key belongs to."""
     account_id: str | None
-    """What records have in `_account_id`: the account's id, where it is known."""
+    """The value of `_account_id` in records; None if the account's id is unknown."""
     recorder: Recorder
     bookmark: Bookmark
     version: TableVersion
     passes_through: bool = False
-    """Whether records may be made of whole pages: nothing has to look at their objects."""
+    """Whether pages may be written without decoding every object."""
     created_before: int = 0
-    """Leave out what was created since (Unix seconds); 0 for nothing."""
+    """Leave out objects created at or after this time (Unix seconds); 0 for none."""
 
     def decoder(self) -> PassThroughDecoder | None:
-        """What makes records of whole pages, if anything may; most runs list nothing."""
+        """Return the decoder of pages, or None if they must not be passed through.
+
+        Created on demand: most runs list nothing.
+        """
         return self.stream.decoder.of(self.account_id) if self.passes_through else None
 
 
 RETENTION_MARGIN = 86_400
-"""Seconds before Stripe drops an event at which it counts as gone."""
+"""Treat events this close (seconds) to the end of Stripe's retention as expired."""
 
 PartitionRecords = list[tuple[StreamPartition, Record]]
 
 
 def names_of(partitions: Iterable[StreamPartition]) -> list[str]:
-    """The names of the partitions' streams."""
+    """Return the stream names of partitions."""
     return [partition.stream.name for partition in partitions]
 
 
 def kept_from(now: float) -> float:
-    """From when on Stripe surely keeps events (Unix seconds of its clock, as `now` is)."""
+    """Return the oldest time of which Stripe surely has events; `now` and result are Stripe's time.
+
+    Both in Unix seconds.
+    """
     return now - RETENTION + RETENTION_MARGIN
 
 
 def too_old(partitions: Iterable[StreamPartition], now: float) -> list[StreamPartition]:
-    """The partitions whose changes Stripe no longer keeps at `now` (Unix seconds of its clock)."""
+    """Return the partitions that need events older than Stripe keeps.
+
+    `now` is Stripe's time (Unix seconds).
+    """
     since = kept_from(now)
     return [
         partition
@@ -69,12 +78,12 @@ def too_old(partitions: Iterable[StreamPartition], now: float) -> list[StreamPar
 
 
 def changed_at(source: JSON) -> int:
-    """When an object last changed as far as its own fields tell, in Unix seconds; 0 if none do."""
+    """Return `updated` or else `created` of an object (Unix seconds); 0 if it has neither."""
     return moment(source.get("updated")) or moment(source.get("created")) or 0
 
 
 def children_of(source: JSON, partition: StreamPartition) -> list[JSON]:
-    """The nested objects that a child stream is made of; the object itself for its own stream."""
+    """Return the nested objects of a child stream; for a parent stream, the object itself."""
     field = partition.stream.object_type.parent_field
     if field is None:
         return [source]
@@ -83,10 +92,10 @@ def children_of(source: JSON, partition: StreamPartition) -> list[JSON]:
     return children
 
 
-def group_by_partition(written: PartitionRecords) -> list[tuple[StreamPartition, list[Record]]]:
-    """Each output with its records, in the order in which they come."""
+def group_by_partition(records: PartitionRecords) -> list[tuple[StreamPartition, list[Record]]]:
+    """Return each partition with its records, in the order of the input."""
     found: dict[int, tuple[StreamPartition, list[Record]]] = {}
-    for partition, record in written:
+    for partition, record in records:
         found.setdefault(id(partition), (partition, []))[1].append(record)
     return list(found.values())
 
@@ -94,13 +103,16 @@ def group_by_partition(written: PartitionRecords) -> list[tuple[StreamPartition,
 def records_of(
     source: JSON, partitions: Iterable[StreamPartition], at: int | None = None
 ) -> PartitionRecords:
-    """The records of an object and its children; `at`: when it changed, if anything tells."""
-    own = changed_at(source)
+    """Return the records of an object and its children, per partition.
+
+    `at` is the time of this version (Unix seconds); None to use the times in the objects.
+    """
+    changed = changed_at(source)
     rows = [
         (
             partition,
             row,
-            at or (own if row is source else max(own, moment(row.get("created")) or 0)),
+            at or (changed if row is source else max(changed, moment(row.get("created")) or 0)),
         )
         for partition in partitions
         if not partition.created_before
@@ -108,7 +120,7 @@ def records_of(
         for row in children_of(source, partition)
         if row.get("id") or partition.stream.leave_out_without_id()
     ]
-    # All times are read before the first record is made: making one converts nested times.
+    # Read all times before creating the first record: that converts nested times in place.
     return [
         (partition, partition.recorder.record(row, updated)) for partition, row, updated in rows
     ]

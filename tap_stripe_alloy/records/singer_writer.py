@@ -1,4 +1,4 @@
-"""Writes Singer messages to stdout: one buffer, one write for many records."""
+"""Writes Singer messages to stdout, with one buffer for many records."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.singer_main import forget_output
 
 FLUSH_BYTES = 1 << 17
-"""Enough that writing costs little."""
+"""Flush once the buffer has this many bytes: large enough to make writes cheap."""
 FLUSH_SECONDS = 0.5
-"""How long a record may wait for others."""
-
+"""Flush if the last flush is this long ago (seconds)."""
 
 NUL = b"\\u0000"
-"""As JSON writes it; PostgreSQL and others refuse a whole batch for it."""
+"""NUL in JSON: PostgreSQL and other databases refuse a complete batch because of it."""
 _logger = logging.getLogger(__name__)
 _with_nul: set[tuple[str, str]] = set()
 
@@ -42,15 +41,15 @@ class _Record(msgspec.Struct, gc=False):
 
 
 def _fields_of(message: Message) -> dict[str, Any]:
-    """A message's fields but for nulls, as `to_dict` gives them; that copies whole schemas."""
-    named = ((field.name, getattr(message, field.name)) for field in fields(message))
-    return {name: value for name, value in named if value is not None}
+    """Return a message's fields that are not null; unlike `to_dict`, without copying schemas."""
+    values = ((field.name, getattr(message, field.name)) for field in fields(message))
+    return {name: value for name, value in values if value is not None}
 
 
 class BufferedWriter(MsgSpecWriter):
-    """The SDK's msgspec writer, but it flushes at messages that others wait for.
+    """Buffers RECORD messages; flushes at STATE, SCHEMA and ACTIVATE_VERSION messages.
 
-    Whoever stops writing calls `flush`.
+    Call `flush` after the last message.
     """
 
     def __init__(self) -> None:
@@ -69,7 +68,7 @@ class BufferedWriter(MsgSpecWriter):
         self.flush()
 
     def put(self, message: Any) -> None:
-        """Put one message, as JSON has it, behind those that wait."""
+        """Encode a message as JSON and append it to the buffer."""
         start = len(self._buffer)
         encoder.encode_into(message, self._buffer, -1)
         if self._buffer.find(NUL, start) >= 0:
@@ -79,11 +78,11 @@ class BufferedWriter(MsgSpecWriter):
     def write_records(
         self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
     ) -> None:
-        """Write the RECORD messages of many records at once, as `write_message` would each."""
+        """Write RECORD messages for many records, with the same result as `write_message`."""
         lines: bytes | bytearray = encoder.encode_lines(self.messages_of(stream, records, version))
         if NUL in lines:
             lines = b"".join(_without_nul(line) + b"\n" for line in lines.splitlines())
-        if len(lines) >= FLUSH_BYTES:  # to copy them would only cost memory that is not warm
+        if len(lines) >= FLUSH_BYTES:  # write directly: copying to the buffer would be slower
             self.flush()
             self._write_all(lines)
             return
@@ -94,7 +93,7 @@ class BufferedWriter(MsgSpecWriter):
     def messages_of(
         self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
     ) -> Sequence[msgspec.Struct]:
-        """Many records as messages."""
+        """Return the RECORD messages of records."""
         at = utc_now()
         v = msgspec.UNSET if version is None else version
         return [_Record("RECORD", stream, record, v, at) for record in records]
@@ -104,14 +103,14 @@ class BufferedWriter(MsgSpecWriter):
         return len(self._buffer) >= FLUSH_BYTES or waiting >= FLUSH_SECONDS
 
     def flush(self) -> None:
-        """Hand everything to stdout."""
+        """Write the buffer to stdout."""
         self._write_all(self._buffer)
         self._buffer.clear()
 
     def _write_all(self, lines: bytes | bytearray) -> None:
         sys.stdout.buffer.flush()
-        # With PYTHONUNBUFFERED, as in many containers, stdout is a raw file: a signal cuts a write
-        # short, and it is for us to write the rest.
+        # With PYTHONUNBUFFERED, common in containers, stdout is a raw file: a signal may interrupt
+        # a write, and the rest must be written here.
         out = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
         with memoryview(lines) as rest:
             written = 0
@@ -121,7 +120,7 @@ class BufferedWriter(MsgSpecWriter):
 
 
 def _without_nul(message: bytes | bytearray) -> bytes:
-    """A RECORD message with U+FFFD for NUL in texts; each field with any is named once."""
+    """Return a RECORD message with U+FFFD in place of NUL; warn once per field."""
     value: dict[str, Any] = msgspec.json.decode(message)
     for field, inner in value.get("record", {}).items():
         cleaned = _replaced(inner)
@@ -130,7 +129,7 @@ def _without_nul(message: bytes | bytearray) -> bytes:
             if (value["stream"], field) not in _with_nul:
                 _with_nul.add((value["stream"], field))
                 _logger.warning(
-                    "%s.%s holds NUL, which databases refuse: U+FFFD stands for it",
+                    "%s.%s contains NUL, which databases refuse: replaced by U+FFFD",
                     value["stream"],
                     field,
                 )
@@ -153,6 +152,5 @@ def _write(out: Any, part: memoryview) -> int:
     except OSError as error:
         forget_output()
         raise AlloyError(
-            f"The output cannot be written: {error.strerror}. Run again from the last state that "
-            "came through."
+            f"The output cannot be written: {error.strerror}. Run again from the last saved state."
         ) from None

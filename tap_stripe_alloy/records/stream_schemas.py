@@ -1,4 +1,4 @@
-"""A stream's JSON schema: Stripe's own, generated, plus what the settings and the tap add."""
+"""Builds a stream's JSON schema: the generated one, plus columns and settings of the tap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stripe_alloy.configs import quoted, shown_value
 from stripe_alloy.record_columns import ADDED
 
 INT64: Schema = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
-"""The bounds of an integer: with them targets choose a column of 64 bits."""
+"""Bounds of integers, so that targets choose 64-bit columns."""
 
 _NOTES: Mapping[str, Mapping[str, str]] = {
     "events": {
@@ -27,11 +27,14 @@ _NOTES: Mapping[str, Mapping[str, str]] = {
         "version that `api_version` names. Nothing in it is converted: times are Unix seconds."
     },
 }
-"""What the tap has to say of a column of Stripe's: stream → column → description."""
+"""Descriptions that replace Stripe's: stream → column → description."""
 
 
 def stream_schema(stream: str, *, expand: Sequence[str], unix: bool) -> Schema:
-    """The schema of a stream's records, with `expand`ed objects in the place of their ids."""
+    """Return the schema of a stream's records, with `expand`ed objects in place of their ids.
+
+    `unix`: whether times are Unix seconds instead of RFC 3339.
+    """
     schema = object_schema(stream, expand)
     for column, description in _NOTES.get(stream, {}).items():
         schema["properties"][column]["description"] = description
@@ -43,9 +46,9 @@ def stream_schema(stream: str, *, expand: Sequence[str], unix: bool) -> Schema:
 
 
 def with_nulls(schema: Schema, but: Collection[str]) -> Schema:
-    """The schema with null allowed in each column but those named.
+    """Return the schema with null allowed in each column except `but`.
 
-    A tombstone has all columns, and nothing may tell what one of them last held.
+    A tombstone has all columns, and the last values of some may be unknown.
     """
     properties = {
         name: value if name in but else {**value, "type": or_null(value["type"])}
@@ -55,23 +58,25 @@ def with_nulls(schema: Schema, but: Collection[str]) -> Schema:
 
 
 def check_expand(expand: Mapping[str, Sequence[str]], streams: Sequence[str]) -> None:
-    """Refuse, by name, a stream or a path that Stripe cannot expand in a list."""
+    """Raise `SettingsError` for an unknown stream or a path that lists cannot expand."""
     for stream, paths in expand.items():
         if stream not in streams:
             raise SettingsError(
-                f"`expand` names no stream{shown_value(stream)}. Streams: {_list(streams)}"
+                f"`expand` contains an unknown stream{shown_value(stream)}. "
+                f"Streams: {_list(streams)}"
             )
         known = generated("_expandable")[stream]
         for path in paths:
             if not can_expand(known, path):
-                shown = quoted(path, "a path that is given")
+                shown = quoted(path, "one of the given paths")
                 raise SettingsError(
-                    f"`expand`: {stream} has nothing to expand at {shown}. Known: {_list(known)}"
+                    f"`expand`: {stream} has nothing to expand at {shown}. "
+                    f"Expandable: {_list(known)}"
                 )
             if f"data.{path}".count(".") >= EXPAND_LEVELS:
                 raise SettingsError(
                     f"`expand`: {stream}.{path} is deeper than the {EXPAND_LEVELS} levels "
-                    f"that Stripe expands in a list, `data` included"
+                    f"that Stripe expands in a list (`data` counts as one)"
                 )
 
 

@@ -1,4 +1,4 @@
-"""The tables of streams at the destination: when a target may drop rows of them."""
+"""Decides when ACTIVATE_VERSION may be sent, so that a target removes deleted rows."""
 
 from __future__ import annotations
 
@@ -13,38 +13,41 @@ if TYPE_CHECKING:
 
 
 class StreamTables:
-    """Knows, of each stream, the bookmarks of all accounts that its table has rows of."""
+    """Manages the table versions of streams, over the bookmarks of all accounts."""
 
     def __init__(self, partitions: Iterable[StreamPartition], *, start: int) -> None:
         self._partitions = list(partitions)
         self._start = start
 
     def bookmarks_of(self, stream: StripeStream) -> list[Bookmark]:
-        """Return the stream's bookmarks, one an account."""
+        """Return the stream's bookmarks, one per account."""
         return [partition.bookmark for partition in self._partitions if partition.stream is stream]
 
     def ensure(self, stream: StripeStream, now: float) -> None:
-        """Forget what is to be listed in this run, and see that records carry a version."""
+        """Reset the bookmarks that a full refresh lists again, and set the version of the records.
+
+        `now` is Stripe's time (Unix seconds).
+        """
         bookmarks = self.bookmarks_of(stream)
-        whole = stream.replication_method == "FULL_TABLE"
-        if whole and all(mark.listed for mark in bookmarks):
+        full_table = stream.replication_method == "FULL_TABLE"
+        if full_table and all(mark.listed for mark in bookmarks):
             for bookmark in bookmarks:
                 bookmark.forget()
         if self._activates(stream):
             version = next(out.version for out in self._partitions if out.stream is stream)
-            version.ensure(bookmarks, now, kept_from=kept_from(now), whole=whole)
+            version.ensure(bookmarks, now, kept_from=kept_from(now), whole=full_table)
             stream.set_version(version.number)
 
     def begin_anew(self, partition: StreamPartition, now: float) -> None:
-        """Forget a bookmark that is older than Stripe's events, and say so."""
+        """Reset a bookmark that is older than Stripe's event retention, and log a warning."""
         stream, activates = partition.stream, self._activates(partition.stream)
         stream.logger.warning(
-            "%s was last read more than 30 days ago, longer than Stripe keeps events: it is "
-            "listed again from the beginning. %s",
+            "%s was last read more than 30 days ago, longer than Stripe keeps events: "
+            "backfilling it again. %s",
             stream.name,
-            "ACTIVATE_VERSION then lets the target drop what no longer exists."
+            "ACTIVATE_VERSION then lets the target remove rows that no longer exist in Stripe."
             if activates
-            else "What was deleted meanwhile stays in the destination.",
+            else "Rows deleted in Stripe meanwhile stay in the destination.",
         )
         if activates and partition.version.needs_renewal_for(partition.bookmark):
             partition.version.start_new(now)
@@ -52,22 +55,22 @@ class StreamTables:
         partition.bookmark.forget()
 
     def completed(self, partitions: Sequence[StreamPartition]) -> None:
-        """Write ACTIVATE_VERSION for a stream once the lists of all its accounts were read."""
+        """Write ACTIVATE_VERSION for each stream with complete lists of all accounts."""
         for partition in partitions:
             bookmarks = self.bookmarks_of(partition.stream)
             if partition.version.is_complete(bookmarks):
                 if partition.version.left_out(bookmarks):
                     partition.stream.logger.warning(
-                        "%s: ACTIVATE_VERSION lets the target drop the rows of accounts that are "
-                        "no longer read. An account that is read again later is listed again.",
+                        "%s: ACTIVATE_VERSION lets the target remove the rows of accounts that are "
+                        "no longer read. An account that is added again later is backfilled again.",
                         partition.stream.name,
                     )
                 partition.stream.send_activate_version()
                 partition.version.mark_activated()
 
     def _activates(self, stream: StripeStream) -> bool:
-        """Whether a listing of the stream brings all that a destination may hold of it."""
+        """Whether a listing of the stream contains every row that a destination may have."""
         if not stream.emit_activate_version_messages:
             return False
-        whole = stream.object_type.is_complete_history and not self._start
-        return whole or stream.replication_method == "FULL_TABLE"
+        complete = stream.object_type.is_complete_history and not self._start
+        return complete or stream.replication_method == "FULL_TABLE"

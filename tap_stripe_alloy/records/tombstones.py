@@ -1,7 +1,7 @@
-"""The record of a deleted object: every column, so that stream maps and filters can read it.
+"""Tombstones: records of deleted objects, with every column so that stream maps can be evaluated.
 
-What its last event carried stays; all else is null. A map's expression that fails on such a null
-must not keep the deletion from the destination, nor stop the run: every run would meet it again.
+They have the values of the object's last event; other columns are null. A stream map that fails on
+such a null must neither suppress the tombstone nor stop the run: every run would fail again.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from tap_stripe_alloy.records.fitting import MISFIT, fit
 
 
 class Tombstone(dict[str, Any]):
-    """A record that says an object is gone."""
+    """The record of a deleted object."""
 
     unknown: frozenset[str] = frozenset()
-    """Columns that are null only because nothing tells what they last held."""
+    """Columns that are null only because their last value is unknown."""
 
 
 def last_known(source: dict[str, Any], schema: Schema, convert: Callable[[Any], None]) -> Tombstone:
-    """All columns of a schema, with what an event says an object last held.
+    """Return a tombstone with all columns of a schema and the last known values of an object.
 
-    The event may be of another API version, and it is never expanded: what does not fit is null.
+    `source` is from an event, which may have another API version and is never expanded. Values
+    that do not fit the schema are null. `convert` converts times in place.
     """
     properties: dict[str, Schema] = schema["properties"]
     known = copy.deepcopy({key: source[key] for key in properties if key in source})
@@ -42,7 +43,7 @@ def last_known(source: dict[str, Any], schema: Schema, convert: Callable[[Any], 
 
 
 def _unexpanded(value: Any, schema: Schema) -> Any:
-    """An id as the object that `expand` would put in its place, with nothing else in it."""
+    """Return `{"id": …}` for an id if the schema expects the expanded object."""
     if isinstance(value, list):
         return [_unexpanded(item, schema.get("items", {})) for item in value]
     if isinstance(value, str) and "id" in schema.get("properties", {}):
@@ -51,18 +52,19 @@ def _unexpanded(value: Any, schema: Schema) -> Any:
 
 
 def _unreported(_: str) -> None:
-    """Nothing to say: an older version's fields are as they should be."""
+    """Log nothing: values of an older API version are expected not to fit."""
 
 
 def let_through(stream_map: StreamMap) -> None:
-    """See that a stream map's expressions cannot fail on a tombstone.
+    """Make a stream map's expressions safe for tombstones.
 
-    A property that fails is null. A filter that fails, or that rejects for what is unknown, lets
-    the tombstone through; one that rejects for what is known, or for `deleted`, keeps it out.
+    A property that fails becomes null. A filter that fails, or that rejects because of an unknown
+    column, passes the tombstone. One that rejects because of known columns, such as
+    `deleted`, still rejects it.
     """
     if not isinstance(stream_map, CustomStreamMap):
         return
-    evaluate = stream_map._eval  # noqa: SLF001 - the SDK has no other place between the properties
+    evaluate = stream_map._eval  # noqa: SLF001 - the SDK has no public hook per property
 
     def on_tombstones_too(
         expr: str, expr_parsed: ast.Expr, record: dict[str, Any], property_name: str | None
@@ -81,7 +83,7 @@ def let_through(stream_map: StreamMap) -> None:
 
 
 def _columns(expression: ast.Expr) -> set[Any]:
-    """The columns that an expression may read: `email`, `record["email"]`."""
+    """Return the columns that an expression may read: `email`, `record["email"]`."""
     return {
         node.id if isinstance(node, ast.Name) else node.value
         for node in ast.walk(expression)

@@ -217,7 +217,7 @@ def test_an_earlier_table_gets_the_key_with_the_second_account(
         assert set(output.ids("customers")) == set(
             emulator.ids("customer", a) + emulator.ids("customer", b)
         )
-        assert "identified by _account_id, id from now on" in caplog.text
+        assert "the primary key is _account_id, id from now on" in caplog.text
         assert read_accounts(destination, emulator, a, b).records == {}
 
 

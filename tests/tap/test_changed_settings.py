@@ -56,7 +56,7 @@ def test_every_stream_is_listed_again(account: Emulator, change: dict[str, Any])
 
 def test_the_log_says_why(account: Emulator, caplog: pytest.LogCaptureFixture) -> None:
     again(account, {}, {"expand": {"charges": ["customer"]}}, "charges")
-    assert "charges is listed once more: `expand` was empty and is customer" in caplog.text
+    assert "charges is listed again: `expand` was empty and is now customer" in caplog.text
 
 
 def test_only_what_the_setting_concerns_is_listed(account: Emulator) -> None:

@@ -95,13 +95,13 @@ def test_a_stream_of_another_version_is_named(
     first = read(config_of(account), "customers")
     first.state["bookmarks"]["customer"] = {"replication_key_value": "2026-11-01"}
     read(config_of(account), "customers", state=first.state)
-    assert "'customer'. Is 'customers' meant?" in caplog.text
+    assert "'customer'. Did you mean 'customers'?" in caplog.text
 
 
 def test_a_bookmark_ahead_of_stripes_clock_is_refused(account: Emulator) -> None:
     now = int(account.objects("event")[0]["created"])
     state = {"bookmarks": {"customers": {"replication_key_value": rfc3339(now + 60 * 86_400)}}}
-    with pytest.raises(SettingsError, match="'customers' lies in the future"):
+    with pytest.raises(SettingsError, match="'customers' is in the future"):
         read(config_of(account), "customers", state=state)
 
 
@@ -190,10 +190,10 @@ def test_any_document_is_refused_in_words_or_read(empty: Emulator, document: Any
         ({}, "has no list of `streams`"),
         ({"streams": {}}, "has no list of `streams`"),
         ({"streams": [{}]}, "has no `tap_stream_id`"),
-        ({"streams": []}, "selects no stream"),
+        ({"streams": []}, "No stream is selected"),
         (
             {"streams": [{"tap_stream_id": "issues", "schema": {"properties": {}}}]},
-            "another tap's: this one has no stream 'issues'",
+            "from another tap: this one has no stream 'issues'",
         ),
     ],
 )
@@ -211,7 +211,7 @@ def test_a_catalog_with_nothing_selected_is_refused(account: Emulator, command: 
     config = config_of(account)
     run = command.run(config=config, catalog=catalog_of(config))
     assert run.exit_code == 1
-    assert "The catalog selects no stream" in run.errors
+    assert "No stream is selected in the catalog" in run.errors
     assert account.requests == []
 
 
@@ -222,7 +222,7 @@ def test_a_misspelled_stream_is_named(account: Emulator, caplog: pytest.LogCaptu
         if entry["tap_stream_id"] == "products":
             entry["tap_stream_id"] = entry["stream"] = "productz"
     output = read(config, catalog=catalog)
-    assert "'productz'. Is 'products' meant?" in caplog.text
+    assert "'productz'. Did you mean 'products'?" in caplog.text
     assert set(output.records) == {"customers"}
 
 

@@ -109,10 +109,10 @@ def test_a_url_without_stripe_behind_it_stops_the_run(account: Emulator) -> None
         ({"api_key": "pk_test_1"}, "a publishable key ('pk_') cannot read"),
         ({"api_key": "sk_test_a\nb"}, "characters that no key has"),
         ({"api_version": "latest"}, "`api_version` is no version of Stripe's: 'latest'"),
-        ({"account_ids": ["cus_1"]}, "`account_ids` names no account: 'cus_1'"),
-        ({"start_date": "last week"}, "`start_date` is no date: 'last week'"),
+        ({"account_ids": ["cus_1"]}, "`account_ids` contains an invalid account id: 'cus_1'"),
+        ({"start_date": "last week"}, "`start_date` is not a valid date: 'last week'"),
         ({"max_requests_per_second": 0}, "`max_requests_per_second` must be a number above 0"),
-        ({"expand": {"charge": []}}, "`expand` names no stream: 'charge'"),
+        ({"expand": {"charge": []}}, "`expand` contains an unknown stream: 'charge'"),
         ({"expand": {"charges": ["nothing"]}}, "charges has nothing to expand at 'nothing'"),
         ({"expand": {"subscriptions": ["items.data.price.product"]}}, "deeper than the 4 levels"),
     ],
@@ -217,7 +217,7 @@ def test_a_reader_that_goes_away_ends_the_run(account: Emulator, command: Comman
 
 
 def test_all_accounts_of_an_account_without_any_is_an_error(account: Emulator) -> None:
-    with pytest.raises(errors.SettingsError, match="no account is connected"):
+    with pytest.raises(errors.SettingsError, match="no connected accounts"):
         read(config_of(account, account_ids=["all"]))
 
 

@@ -29,7 +29,7 @@ def test_a_state_of_test_mode_is_refused_by_a_live_key(accounts: list[str]) -> N
         config = config_of(emulator, account_ids=accounts)
         state = read(config, "customers").state
         with pytest.raises(
-            SettingsError, match="that of test mode, but `api_key` is a key of live"
+            SettingsError, match="belongs to test mode, but `api_key` is a key of live"
         ):
             read({**config, "api_key": emulator.live_key}, "customers", state=state)
 
@@ -41,14 +41,14 @@ def test_a_test_run_between_two_live_ones_writes_nothing(command: Command) -> No
         run = command.run(config=config_of(emulator), state=state)
         assert run.exit_code == 1
         assert run.records == {}
-        assert "is that of live mode" in run.errors
+        assert "belongs to live mode" in run.errors
         assert "Traceback" not in run.errors
 
 
 def test_another_stream_is_refused_as_well() -> None:
     with Emulator(customers=3, live=2) as emulator:
         state = read(config_of(emulator), "customers").state
-        with pytest.raises(SettingsError, match="that of test mode"):
+        with pytest.raises(SettingsError, match="belongs to test mode"):
             read(config_of(emulator, api_key=emulator.live_key), "products", state=state)
 
 

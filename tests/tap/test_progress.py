@@ -33,7 +33,7 @@ def test_a_terminal_shows_a_table_and_stdout_stays_clean(command: Command) -> No
         assert len(records) == emulator.count("charge")
     assert re.search(r"│ charges\s+│\s+[\d,]+ │\s+\d+ │\s+[\d,]+ │", screen)
     assert re.search(r"\d+ s │", screen)
-    assert "of them answered 429: 0" in screen
+    assert "rate-limited: 0" in screen
     assert f"Records: {len(records)}" in screen
     *_, last = re.findall(r"│ charges\s+│\s+([\d,]+) │", screen)
     assert int(last.replace(",", "")) == len(records)
@@ -78,7 +78,7 @@ def test_without_a_terminal_a_line_comes_every_so_often(
     assert any(
         re.match(r"Reading: charges [\d,]+ records, \d+ pages, [\d,]+/s", line) for line in lines
     )
-    assert all(re.search(r"Requests: \d+, of them answered 429: 0\.$", line) for line in lines)
+    assert all(re.search(r"Requests: \d+, rate-limited: 0\.$", line) for line in lines)
 
 
 def test_a_long_silence_of_stripe_is_told(
@@ -88,7 +88,7 @@ def test_a_long_silence_of_stripe_is_told(
     account.faults.add("delay", "/v1/charges", seconds=1.2)
     with caplog.at_level(logging.INFO):
         read(config_of(account), "charges")
-    assert any("no record yet" in text for text in caplog.messages)
+    assert any("no records yet" in text for text in caplog.messages)
 
 
 def test_metrics_are_the_sdks_where_debugging_is_asked_for(

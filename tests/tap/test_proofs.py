@@ -203,7 +203,7 @@ def test_forty_five_days_without_a_run(account: Emulator, caplog: pytest.LogCapt
     assert "customers" in activated
     assert "events" not in activated
     assert "longer than Stripe keeps events" in caplog.text
-    assert "ACTIVATE_VERSION then lets the target drop" in caplog.text
+    assert "ACTIVATE_VERSION then lets the target remove rows" in caplog.text
     assert run(destination, config).records == {}
 
 

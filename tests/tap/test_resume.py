@@ -142,7 +142,7 @@ def test_sigterm_ends_with_a_state_and_says_so(command: Command) -> None:
         output = Output(parse(b"".join(first) + process.stdout.read()))
         assert process.wait(60) == 143
         assert process.stderr is not None
-        assert b"run again to go on" in process.stderr.read()
+        assert b"Run again to resume" in process.stderr.read()
         assert output.messages[-1]["type"] == "STATE"
         after = command.run(config=config, state=output.state)
         both = set(output.ids("charges")) | set(after.ids("charges"))
@@ -170,7 +170,7 @@ def test_the_state_of_another_account_is_refused(account: Emulator, command: Com
         state = read(config_of(other), "customers").state
     run = command.run(config=config_of(account), state=state)
     assert run.exit_code == 1
-    assert f"that of account {other.account_id}, but the key belongs to" in run.errors
+    assert f"belongs to account {other.account_id}, but the key belongs to" in run.errors
     assert "Traceback" not in run.errors
     assert run.records == {}
 

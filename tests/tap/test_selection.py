@@ -261,7 +261,7 @@ def test_a_stream_that_there_is_not_is_named(
 ) -> None:
     code, _, log = command.text("--select", named, config=config_of(account))
     assert code == 1
-    assert f"--select names no stream: {named!r}" in log
+    assert f"--select: there is no stream {named!r}" in log
     assert hint in log
     assert "Traceback" not in log
     assert account.requests == []

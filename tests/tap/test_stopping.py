@@ -99,7 +99,7 @@ def test_a_signal_while_the_server_is_silent_stops_the_run(
         assert asked.wait(60)
         messages, err = run.stop(number)
     assert run.process.returncode == TERMINATED
-    assert "Told to stop" in err
+    assert "Received a stop signal" in err
     assert "Traceback" not in err
     assert [m["value"]["bookmarks"]["customers"]["kept"] for m in messages if "value" in m][-1] == 1
 
@@ -114,7 +114,7 @@ def test_a_signal_during_an_outage_stops_the_run(
     wait_for(account, path)
     messages, err = run.stop(signal.SIGTERM)
     assert run.process.returncode == TERMINATED
-    assert "Told to stop" in err
+    assert "Received a stop signal" in err
     assert messages[-1]["type"] == "STATE"
 
 
@@ -129,7 +129,7 @@ def test_a_signal_while_following_in_an_outage_stops_the_run(
     wait_for(account, "/v1/events")
     messages, err = run.stop(signal.SIGTERM)
     assert run.process.returncode == 0
-    assert "Told to stop" in err
+    assert "Received a stop signal" in err
     assert messages[-1]["type"] == "STATE"
 
 
