@@ -122,7 +122,7 @@ class Bookmark:
 
     @property
     def latest(self) -> int:
-        """The latest time that it names, in Unix seconds; 0 if it names none."""
+        """Return the latest time in the bookmark (Unix seconds); 0 if it has none."""
         if self.listed:
             return self.events_until
         return self.anchor if self.backfill else self.first_attempt_at or 0

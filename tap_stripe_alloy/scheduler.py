@@ -79,7 +79,7 @@ class _Task:
     """A running reader, and the function that receives its outcome."""
 
     reader: Generator[Any, Any, Any]
-    ended: Callable[[Any], None]
+    on_end: Callable[[Any], None]
     """Called with its result, or with the exception that it raised."""
     parts: list[_Task] = field(default_factory=list)
     """The tasks that it waits for."""
@@ -130,7 +130,7 @@ class Scheduler:
             for reader in readers:
                 self._start(reader, _raise)
             self._fill(pool)
-            yield from self._written(pool)
+            yield from self._write_batches(pool)
             while self._in_flight and not self._stopped():
                 try:
                     task, outcome = self._outcomes.get(timeout=POLL)
@@ -139,9 +139,9 @@ class Scheduler:
                     continue
                 if self._stopped():
                     return  # the outcome may be the error of a canceled request
-                self._received(task, outcome)
+                self._handle_outcome(task, outcome)
                 self._fill(pool)
-                yield from self._written(pool)
+                yield from self._write_batches(pool)
         finally:
             pool.stop()
 
@@ -153,13 +153,13 @@ class Scheduler:
                 found[stream] += count  # type: ignore[assignment]
         return found
 
-    def _written(self, pool: Workers) -> Iterator[Batch]:
+    def _write_batches(self, pool: Workers) -> Iterator[Batch]:
         while self._writes:
             task, write = self._writes.popleft()
             yield Batch(write.parts, partial(self._resume, task, None))
             self._fill(pool)
 
-    def _received(self, task: _Task, outcome: Any) -> None:
+    def _handle_outcome(self, task: _Task, outcome: Any) -> None:
         self._in_flight -= 1
         if isinstance(outcome, Response):
             self._latency += (outcome.seconds - self._latency) / 8
@@ -176,8 +176,8 @@ class Scheduler:
 
     # Tasks
 
-    def _start(self, reader: Generator[Any, Any, Any], ended: Callable[[Any], None]) -> _Task:
-        task = _Task(reader, ended)
+    def _start(self, reader: Generator[Any, Any, Any], on_end: Callable[[Any], None]) -> _Task:
+        task = _Task(reader, on_end)
         self._ready.append((task, None))
         return task
 
@@ -200,9 +200,9 @@ class Scheduler:
             else:
                 wanted = task.reader.send(outcome)
         except StopIteration as end:
-            task.ended(end.value)
+            task.on_end(end.value)
         except BaseException as error:  # noqa: BLE001 - raised in the reader that waits for it
-            task.ended(error)
+            task.on_end(error)
         else:
             self._wait_for(task, wanted)
 
@@ -223,7 +223,7 @@ class Scheduler:
         results: list[Any] = [None] * len(readers)
         left = set(range(len(readers)))
 
-        def ended(number: int, outcome: Any) -> None:
+        def on_end(number: int, outcome: Any) -> None:
             left.discard(number)
             results[number] = outcome
             if isinstance(outcome, BaseException):
@@ -231,7 +231,7 @@ class Scheduler:
             elif not left:
                 self._resume_later(task, results)
 
-        task.parts = [self._start(one, partial(ended, at)) for at, one in enumerate(readers)]
+        task.parts = [self._start(one, partial(on_end, at)) for at, one in enumerate(readers)]
         if not readers:
             self._resume_later(task, results)
 
@@ -274,13 +274,13 @@ class Scheduler:
         return False
 
     def _start_page(self, pages: _Pages, reader: TapReader[None]) -> None:
-        def ended(outcome: Any) -> None:
+        def on_end(outcome: Any) -> None:
             pages.task.parts.remove(page)
             if isinstance(outcome, BaseException):
                 self._sources.remove(pages)
                 self._fail(pages.task, outcome)
 
-        page = self._start(reader, ended)
+        page = self._start(reader, on_end)
         pages.task.parts.append(page)
         self._run_ready()
 

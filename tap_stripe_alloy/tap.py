@@ -148,15 +148,15 @@ class TapStripeAlloy(Plugin, StreamOwner):
             )
         super().load_state({"bookmarks": bookmarks})
         if self._mapper is not None:
-            self._settle_keys()
+            self._set_primary_keys()
 
-    def _settle_keys(self) -> None:
+    def _set_primary_keys(self) -> None:
         """Set the primary keys that accounts and state require; they override the catalog.
 
         An older catalog may have the key `id` alone. A table with rows of one account keeps it.
         """
         changed = False
-        for stream in self._own_streams():
+        for stream in self._stripe_streams():
             key = stream.key_given(self.state.get("bookmarks", {}).get(stream.name, {}))
             if set(key) <= set(stream.primary_keys) and (
                 len(key) > 1 or set(stream.primary_keys) != set(KEY)
@@ -164,11 +164,11 @@ class TapStripeAlloy(Plugin, StreamOwner):
                 continue
             changed = True
             stream.primary_keys = key
-            self._note_key(stream.name, key)
+            self._set_catalog_key(stream.name, key)
         if changed:
             self.setup_mapper()
 
-    def _note_key(self, name: str, key: Sequence[str]) -> None:
+    def _set_catalog_key(self, name: str, key: Sequence[str]) -> None:
         entry = self.catalog.get_stream(name)
         if entry is None:
             return
@@ -186,7 +186,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
                 BY_NAME, pattern
             ):  # the fields that it should hide would be emitted
                 raise SettingsError(
-                    f"`stream_maps` matches no stream: {pattern!r}. {_near(pattern)}"
+                    f"`stream_maps` matches no stream: {pattern!r}. {_suggestion(pattern)}"
                 )
         return found
 
@@ -201,11 +201,11 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
-        found = [one for one in OBJECT_TYPES if self._only_discovers or self._may_read(one)]
+        found = [one for one in OBJECT_TYPES if self._only_discovers or self._is_requested(one)]
         parents = [one.root for one in found if one.root not in found]
         return [StripeStream(self, object_type) for object_type in (*found, *parents)]
 
-    def _may_read(self, object_type: ObjectType) -> bool:
+    def _is_requested(self, object_type: ObjectType) -> bool:
         """Whether `--select` or the catalog selects a stream: loading other schemas takes time."""
         if self.selection:
             return object_type.name in self.selection
@@ -226,12 +226,12 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     def stream_of(self, object_type: ObjectType) -> StripeStream:
         """Return this tap's stream of an object type."""
-        return next(one for one in self._own_streams() if one.object_type is object_type)
+        return next(one for one in self._stripe_streams() if one.object_type is object_type)
 
     def _selected(self) -> list[str]:
-        return [stream.name for stream in self._own_streams() if stream.selected]
+        return [stream.name for stream in self._stripe_streams() if stream.selected]
 
-    def _own_streams(self) -> list[StripeStream]:
+    def _stripe_streams(self) -> list[StripeStream]:
         return cast("list[StripeStream]", list(self.streams.values()))
 
     def flush(self) -> None:
@@ -249,7 +249,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
     def sync_all(self) -> None:
         # The SDK's loop reads one stream after the other. Here streams run concurrently: they share
         # the rate limits, one pass over the events, and the pages of their parent streams.
-        selected = [stream for stream in self._own_streams() if stream.selected]
+        selected = [stream for stream in self._stripe_streams() if stream.selected]
         if not selected:
             raise SettingsError(
                 "No stream is selected in the catalog: set `selected` in the metadata of the "
@@ -272,7 +272,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         finally:
             sync.close()
             self._disconnect()
-        self._end(sync)
+        self._finish(sync)
 
     def read_alone(self, stream: StripeStream) -> Iterator[Record]:
         """Yield the records of one stream, for the SDK's sync loop and its tests."""
@@ -337,7 +337,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
             time.sleep(INBOX_POLL_INTERVAL)
         self._write_state()
 
-    def _end(self, sync: Sync) -> None:
+    def _finish(self, sync: Sync) -> None:
         if self._stop_requested and not self.following:
             self.logger.warning("Stopped by signal. Run again to resume from the last state.")
             sys.exit(TERMINATED)
@@ -525,11 +525,11 @@ def streams_named(text: str) -> list[str]:
     names = re.split(r"[,\s]+", text.strip())
     for name in names:
         if name not in BY_NAME:
-            raise SettingsError(f"--select: there is no stream {name!r}. {_near(name)}")
+            raise SettingsError(f"--select: there is no stream {name!r}. {_suggestion(name)}")
     return names
 
 
-def _near(name: str) -> str:
+def _suggestion(name: str) -> str:
     near = get_close_matches(name, BY_NAME, 1)
     return f"Did you mean {near[0]!r}?" if near else f"Streams: {', '.join(BY_NAME)}"
 

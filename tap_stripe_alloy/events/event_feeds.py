@@ -50,7 +50,7 @@ class EventFeed(Protocol):
     known_at: float
     """Time up to which the events are known (Unix seconds)."""
     max_seq: int
-    """Highest inbox sequence number read; 0 if the events have no numbers."""
+    """Highest inbox sequence number read; 0 if the events have none."""
 
     def open(self) -> TapReader[ReachBack | None]:
         """Start reading; return Stripe's time and the oldest event time needed.
@@ -87,7 +87,7 @@ class StripeFeed:
         self._oldest = oldest
         self._pages = _EventPages(account, streams)
         self._seen = seen
-        self._by_all = frozenset.intersection(*map(frozenset, seen.values()))
+        self._seen_by_all = frozenset.intersection(*map(frozenset, seen.values()))
         self._self_writes = self_writes
         self._spans = Spans(oldest)
         self.known_at = 0.0
@@ -124,7 +124,7 @@ class StripeFeed:
 
         If no stream reads the object type, all streams must have.
         """
-        seen = self._seen.get(key_of(event)[0], self._by_all)
+        seen = self._seen.get(key_of(event)[0], self._seen_by_all)
         return event["id"] in seen and event["id"] in self._seen.get(EVENT, seen)
 
 
@@ -197,7 +197,7 @@ class InboxFeed:
         self._to_check: Interval | None = None
         self._newest: int | None = None
         self._span: Span | None = None
-        self._numbers: dict[str, int] = {}
+        self._seqs: dict[str, int] = {}
         self.known_at = 0.0
         self.max_seq = 0
 
@@ -221,7 +221,7 @@ class InboxFeed:
             self._to_check = None
         if self._span:
             self._note_read(self._span)
-        self._numbers, self._span = yield LocalRead(partial(self._read, most))
+        self._seqs, self._span = yield LocalRead(partial(self._read, most))
         return self._span
 
     def already_processed(self, kind: str, event: Event) -> bool:
@@ -233,7 +233,7 @@ class InboxFeed:
         if position is None:
             return False
         if position.seq is not None:
-            return self._numbers[event["id"]] <= position.seq
+            return self._seqs[event["id"]] <= position.seq
         return event["id"] in position.seen or event["created"] < position.since - OVERLAP
 
     # Gaps.
@@ -285,7 +285,7 @@ class InboxFeed:
         while True:
             answer = yield from self._pages.read((int(low), int(high) + 1, cursor))
             events: list[Event] = answer.body["data"]
-            new = self._missed(events)
+            new = self._store_and_count_missed(events)
             missed += new
             if not (new and answer.body["has_more"]):
                 break
@@ -299,15 +299,15 @@ class InboxFeed:
                 missed,
             )
 
-    def _missed(self, events: Sequence[Event]) -> int:
+    def _store_and_count_missed(self, events: Sequence[Event]) -> int:
         """Store events in the inbox; return how many of them it should have contained."""
         not_stored = self._inbox.unknown([event["id"] for event in events], self._scope)
         bodies = [msgspec.json.encode(event) for event in events]
-        missed = [e for e in map(in_shape, events) if e["id"] in not_stored and self._is_wanted(e)]
+        missed = [e for e in map(in_shape, events) if e["id"] in not_stored and self._is_needed(e)]
         self._inbox.fetched(self._scope, bodies)
         return len(missed)
 
-    def _is_wanted(self, event: Event) -> bool:
+    def _is_needed(self, event: Event) -> bool:
         kind, object_id = key_of(event)
         return EVENT in self._positions or (kind in self._positions and bool(object_id))
 
@@ -317,38 +317,38 @@ class InboxFeed:
         """Return event id → sequence number, and the next span; runs in a worker thread."""
         if self._newest is None:
             self._newest = self._inbox.newest(self._scope)
-        wanted = self._next_numbers(most, self._newest)
+        wanted = self._next_range(most, self._newest)
         entries = self._inbox.all_of(self._scope, wanted)
         self.max_seq = wanted.max_seq
         events = [in_shape(msgspec.json.decode(entry.body)) for entry in entries]
-        numbers = {event["id"]: entry.seq for event, entry in zip(events, entries, strict=True)}
-        superseded = self._superseded(events, numbers)
-        after = self._after or 0
-        news = any(number > after for number in numbers.values())
+        seqs = {event["id"]: entry.seq for event, entry in zip(events, entries, strict=True)}
+        superseded = self._superseded(events, seqs)
+        after = self._min_seq or 0
+        news = any(number > after for number in seqs.values())
         last = self.max_seq >= self._newest
-        return numbers, Span(events, last, news, superseded, self._self_writes(events))
+        return seqs, Span(events, last, news, superseded, self._self_writes(events))
 
     @property
-    def _after(self) -> int | None:
+    def _min_seq(self) -> int | None:
         """Lowest sequence number among the object types; None if none has one."""
         known = [place.seq for place in self._positions.values() if place.seq is not None]
         return min(known, default=None)
 
-    def _next_numbers(self, most: int, newest: int) -> EventRange:
+    def _next_range(self, most: int, newest: int) -> EventRange:
         """Return the range of the next events: `most` of them.
 
         All of them if an object type has no sequence number yet.
         """
         from stripe_alloy.webhooks.inbox import EventRange  # noqa: PLC0415 - slow to import
 
-        after = newest if self._after is None else self._after
+        after = newest if self._min_seq is None else self._min_seq
         joining = [place.since for place in self._positions.values() if place.seq is None]
         if joining:
             return EventRange(after, min(joining) - OVERLAP, newest)
         max_seq = self._inbox.number_of(self._scope, after, most) or newest
         return EventRange(after, None, min(max_seq, newest))
 
-    def _superseded(self, events: Sequence[Event], numbers: Mapping[str, int]) -> set[Key]:
+    def _superseded(self, events: Sequence[Event], seqs: Mapping[str, int]) -> set[Key]:
         """Return objects with a late event that a newer processed event may supersede."""
         late: dict[int, dict[Key, int]] = {}
         found: set[Key] = set()
@@ -357,7 +357,7 @@ class InboxFeed:
             position = self._positions.get(key[0])
             if position is None or position.seq is None or created > position.since:
                 continue
-            if numbers[event["id"]] <= position.seq:
+            if seqs[event["id"]] <= position.seq:
                 continue
             if created < position.complete_from - OVERLAP:
                 found.add(key)

@@ -21,16 +21,16 @@ FIRST = 500
 """Events to read, and keep in memory, before a period is split for the first time."""
 MOST = 1_000
 """Events to read before later splits: larger, so that few pages are partly filled."""
-AIM = 0.7
+TARGET_SHARE = 0.7
 """Target size of the next span as a share of that number: a span over it is split again."""
-FAR = 4
+EARLY_SPLIT_FACTOR = 4
 """Split early if the period probably has this many times that number of events."""
-WIDER = 8
+MAX_GROWTH = 8
 """The next span may be at most this many times as long as one with few events."""
 
 
 @dataclass
-class _Stretch:
+class _Period:
     """The events read so far with `created` in [low, high), newest first."""
 
     low: int
@@ -43,7 +43,7 @@ class Spans:
     """The events with `created` in [low, high), oldest span first."""
 
     def __init__(self, low: int, high: int = NO_UPPER_BOUND) -> None:
-        self._stack = [_Stretch(low, high)]
+        self._stack = [_Period(low, high)]
         """The oldest last; all others are either complete or not started."""
         self._kept = FIRST
         self._cursor: str | None = None
@@ -54,7 +54,7 @@ class Spans:
         """Return the window to request: (low, high, cursor); None if nothing is to be read now."""
         if not self._stack or self._stack[-1].whole:
             return None
-        self._narrow()
+        self._split_off_span()
         top = self._stack[-1]
         return top.low, top.high, self._cursor
 
@@ -64,11 +64,14 @@ class Spans:
         top.events += events
         top.whole = whole
         self._cursor = None if whole else events[-1]["id"]
-        if not whole and max(len(top.events), _likely(top) / FAR) >= self._kept:
-            self._cut(top)
+        if (
+            not whole
+            and max(len(top.events), _estimated_count(top) / EARLY_SPLIT_FACTOR) >= self._kept
+        ):
+            self._split(top)
         elif whole and self._seconds:
             self._kept = min(2 * self._kept, MOST)
-            wider = min(WIDER, AIM * self._kept / max(1, len(top.events)))
+            wider = min(MAX_GROWTH, TARGET_SHARE * self._kept / max(1, len(top.events)))
             self._seconds = max(1, int(self._seconds * wider))
 
     @property
@@ -82,7 +85,7 @@ class Spans:
         At most `most` events, but at least one second of them; None for the complete span.
         """
         top = self._stack[-1]
-        older = len(top.events) if most is None else _oldest(top.events, most)
+        older = len(top.events) if most is None else _count_to_take(top.events, most)
         if older < len(top.events):
             at = len(top.events) - older
             taken, top.events = top.events[at:], top.events[:at]
@@ -90,42 +93,42 @@ class Spans:
         self._stack.pop()
         return top.events, not self._stack
 
-    def _cut(self, top: _Stretch) -> None:
+    def _split(self, top: _Period) -> None:
         """Split a period: keep the events read so far, and read the rest from its oldest end."""
         oldest, newest = top.events[-1]["created"], top.events[0]["created"]
         kept = [event for event in top.events if event["created"] > oldest]
         if not kept or oldest <= top.low:
             return
         self._stack[-1:] = [
-            _Stretch(oldest + 1, top.high, kept, whole=True),
-            _Stretch(top.low, oldest + 1),
+            _Period(oldest + 1, top.high, kept, whole=True),
+            _Period(top.low, oldest + 1),
         ]
         self._cursor = None
-        self._seconds = max(1, int(AIM * (newest - oldest)))
+        self._seconds = max(1, int(TARGET_SHARE * (newest - oldest)))
 
-    def _narrow(self) -> None:
+    def _split_off_span(self) -> None:
         """Split the next span off a period that is not started, if it is longer than the target."""
         top = self._stack[-1]
         if not self._seconds or self._cursor or top.high - top.low <= self._seconds:
             return
         middle = top.low + self._seconds
-        self._stack[-1:] = [_Stretch(middle, top.high), _Stretch(top.low, middle)]
+        self._stack[-1:] = [_Period(middle, top.high), _Period(top.low, middle)]
 
 
-def _likely(stretch: _Stretch) -> float:
+def _estimated_count(period: _Period) -> float:
     """Estimate the number of events, assuming that the rest is as dense as the part read."""
-    oldest, newest = int(stretch.events[-1]["created"]), int(stretch.events[0]["created"])
-    return len(stretch.events) * (newest - stretch.low) / max(1, newest - oldest)
+    oldest, newest = int(period.events[-1]["created"]), int(period.events[0]["created"])
+    return len(period.events) * (newest - period.low) / max(1, newest - oldest)
 
 
-def _oldest(events: Sequence[Event], most: int) -> int:
+def _count_to_take(events: Sequence[Event], most: int) -> int:
     """Return how many of the oldest events to take: complete seconds, up to `most` events.
 
     At least one second, even if it has more events.
 
-    >>> _oldest([{"created": 3}, {"created": 2}, {"created": 2}, {"created": 1}], 2)
+    >>> _count_to_take([{"created": 3}, {"created": 2}, {"created": 2}, {"created": 1}], 2)
     1
-    >>> _oldest([{"created": 3}, {"created": 2}, {"created": 2}], 1)
+    >>> _count_to_take([{"created": 3}, {"created": 2}, {"created": 2}], 1)
     2
     """
     if len(events) <= most:

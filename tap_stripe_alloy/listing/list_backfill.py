@@ -79,63 +79,63 @@ class ListBackfill:
         self._completed = completed
         self._started = self._resumed = remaining is not None
         windows = [(start, NO_UPPER_BOUND, None)] if remaining is None else remaining
-        self._planner = WindowPlanner(windows, cuttable=listed.by_created, history=listed.history)
+        self._planner = WindowPlanner(windows, can_split=listed.by_created, history=listed.history)
         self._pages = 0
         self._trails: defaultdict[Window, Trail] = defaultdict(Trail)
 
     def read(self) -> TapReader[bool]:
         """Read the rest of the list; return False if the backfill is `outdated`."""
         if self._resumed and not self._planner.remaining():
-            self._note_left(())  # the state contains no remaining windows
+            self._save_remaining(())  # the state contains no remaining windows
         yield self
         return not self.outdated
 
     def next(self) -> TapReader[None] | None:
         """Return a reader of the next page."""
-        ask = None if self.abandoned else self._planner.next()
-        return None if ask is None else self._page(ask)
+        page_request = None if self.abandoned else self._planner.next()
+        return None if page_request is None else self._page(page_request)
 
     def left(self) -> Mapping[str, float]:
         """Return stream → estimated pages left to read."""
         return dict.fromkeys(self.streams, self._planner.left())
 
-    def _page(self, ask: PageRequest) -> TapReader[None]:
-        request = self._request(ask)
+    def _page(self, page_request: PageRequest) -> TapReader[None]:
+        request = self._request(page_request)
         try:
             answer: Response = yield request
         except StripeError as error:
-            self._refused(ask, error)
+            self._handle_error(page_request, error)
             return
-        if not self._serves(ask, answer):
+        if not self._accept_response(page_request, answer):
             return
         if isinstance(answer.body, PassThroughPage):
-            page, records = self._passed_through(ask, answer)
+            page, records = self._passed_through_page(page_request, answer)
             yield Write([(self.partitions[0], records)])
         else:
             if request.decode:  # the fast decoder rejected the page: look for unknown fields
                 self.partitions[0].stream.inspect(
                     answer.body["data"], at_least=VALIDATED_AFTER_FALLBACK
                 )
-            page, objects = self._received(ask, answer.body)
-            chosen = self._chosen((yield from self._complete(objects)))
+            page, objects = self._decoded_page(page_request, answer.body)
+            chosen = self._select_objects((yield from self._load_nested_lists(objects)))
             at = self._changed_at(answer)
             records = [
                 pair for source in chosen for pair in records_of(source, self.partitions, at)
             ]
             yield Write(group_by_partition(records))
         if not self.abandoned:
-            self._written(page)
+            self._page_written(page)
 
-    def _request(self, ask: PageRequest) -> GetRequest:
+    def _request(self, page_request: PageRequest) -> GetRequest:
         self._pages += 1
         sampled = self._pages == 1 or self._pages % SAMPLE == 0
         decoder = None if sampled else self._decoder
         return GetRequest(
             self._listed.path,
-            self._params(ask),
+            self._params(page_request),
             self.account,
             decoder.page if decoder else None,
-            trail=self._trails[ask.window],
+            trail=self._trails[page_request.window],
             streams=self.streams,
             some_lack_ids=True,
             timed=self._pages == 1,
@@ -149,17 +149,19 @@ class ListBackfill:
             else None
         )
 
-    def _params(self, ask: PageRequest) -> list[tuple[str, str]]:
-        return self._listed.page(ask.low, ask.high, ask.cursor)
+    def _params(self, page_request: PageRequest) -> list[tuple[str, str]]:
+        return self._listed.page(page_request.low, page_request.high, page_request.cursor)
 
-    def _refused(self, ask: PageRequest, error: StripeError) -> None:
+    def _handle_error(self, page_request: PageRequest, error: StripeError) -> None:
         """Continue without the cursor if its object was deleted meanwhile; raise other errors."""
         cursor_gone = error.missing and error.failure.param == "starting_after"
-        if not (cursor_gone and ask.cursor and self._trails[ask.window].restart()):
+        if not (
+            cursor_gone and page_request.cursor and self._trails[page_request.window].restart()
+        ):
             raise error
-        self._planner.cursor_deleted(ask)
+        self._planner.cursor_deleted(page_request)
 
-    def _serves(self, _: PageRequest, answer: Response) -> bool:
+    def _accept_response(self, _: PageRequest, answer: Response) -> bool:
         """Start the backfill with its first response; return whether its pages are still used."""
         if self._resumed and not self.abandoned and too_old(self.partitions, answer.sent_at):
             self.outdated = True
@@ -186,10 +188,12 @@ class ListBackfill:
         """Stop the backfill: send no more requests, and leave the bookmarks as they are."""
         self.abandoned = True
 
-    def _received(self, ask: PageRequest, body: JSON) -> tuple[Page, list[JSON]]:
+    def _decoded_page(self, page_request: PageRequest, body: JSON) -> tuple[Page, list[JSON]]:
         """Return the page and the objects to keep from it."""
         objects: list[JSON] = [found for found in body["data"] if self._has_id(found)]
-        page = self._planner.received(ask, _positions(objects, ask), has_more=body["has_more"])
+        page = self._planner.received(
+            page_request, _positions(objects, page_request), has_more=body["has_more"]
+        )
         kept = {row.id for row in page.keep}
         skips_test_clocks = self._listed.skips_test_clocks
         return page, [
@@ -201,11 +205,11 @@ class ListBackfill:
     def _has_id(self, source: JSON) -> bool:
         return bool(source.get("id")) or self.partitions[0].stream.leave_out_without_id()
 
-    def _complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
+    def _load_nested_lists(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Load the rest of truncated lists in objects."""
         return NestedLists(self._listed, self.account, self.streams).complete(objects)
 
-    def _chosen(self, objects: Sequence[JSON]) -> Sequence[JSON]:
+    def _select_objects(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         """Return the objects to emit as records."""
         return objects
 
@@ -219,14 +223,16 @@ class ListBackfill:
         )
         return int(answer.sent_at) if may_repeat else None
 
-    def _passed_through(self, ask: PageRequest, answer: Response) -> tuple[Page, Sequence[Any]]:
+    def _passed_through_page(
+        self, page_request: PageRequest, answer: Response
+    ) -> tuple[Page, Sequence[Any]]:
         """Return the page and the records to keep from it."""
         found: PassThroughPage = answer.body
         rows = [
             ListPosition(min(max(0, seconds(record.created)), NO_UPPER_BOUND - 1), record.id)
             for record in found.data
         ]
-        page = self._planner.received(ask, rows, has_more=found.has_more)
+        page = self._planner.received(page_request, rows, has_more=found.has_more)
         kept = {row.id for row in page.keep}
         records = [record for record in found.data if record.id in kept]
         if self._listed.skips_test_clocks:
@@ -238,11 +244,11 @@ class ListBackfill:
                 record.updated = updated
         return page, records
 
-    def _written(self, page: Page) -> None:
+    def _page_written(self, page: Page) -> None:
         self._planner.saved(page)
-        self._note_left(self._planner.remaining())
+        self._save_remaining(self._planner.remaining())
 
-    def _note_left(self, remaining: Sequence[RemainingWindow]) -> None:
+    def _save_remaining(self, remaining: Sequence[RemainingWindow]) -> None:
         for partition in self.partitions:
             if remaining:
                 partition.bookmark.set_remaining(remaining)
@@ -252,10 +258,10 @@ class ListBackfill:
             self._completed(self.partitions)
 
 
-def _positions(objects: Sequence[JSON], ask: PageRequest) -> list[ListPosition]:
+def _positions(objects: Sequence[JSON], page_request: PageRequest) -> list[ListPosition]:
     """Return the list positions of objects; one without a valid time has its predecessor's."""
     times = [moment(source.get("created")) for source in objects]
-    at = next((time for time in times if time is not None), ask.low)
+    at = next((time for time in times if time is not None), page_request.low)
     rows = []
     for source, time in zip(objects, times, strict=True):
         at = at if time is None else time
@@ -282,18 +288,18 @@ class CreatedSinceBookmark(ListBackfill):
         self._now = 0.0
 
     @override
-    def _serves(self, ask: PageRequest, answer: Response) -> bool:
+    def _accept_response(self, page_request: PageRequest, answer: Response) -> bool:
         self._now = answer.sent_at
-        return super()._serves(ask, answer)
+        return super()._accept_response(page_request, answer)
 
     @override
-    def _chosen(self, objects: Sequence[JSON]) -> Sequence[JSON]:
+    def _select_objects(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         self._ids.update({source["id"]: changed_at(source) for source in objects})
         seen = self.partitions[0].bookmark.seen
         return [new for new in objects if new["id"] not in seen]
 
     @override
-    def _written(self, page: Page) -> None:
+    def _page_written(self, page: Page) -> None:
         self._planner.saved(page)
         if self._planner.remaining():
             return
@@ -322,5 +328,5 @@ class LookbackListing(ListBackfill):
         return int(answer.sent_at)
 
     @override
-    def _written(self, page: Page) -> None:
+    def _page_written(self, page: Page) -> None:
         """Leave the bookmark as it is: the next run reads the last days again."""

@@ -73,13 +73,13 @@ class _Part(ListBackfill):
             part.abandoned = True
 
     @override
-    def _note_left(self, remaining: Sequence[RemainingWindow]) -> None:
+    def _save_remaining(self, remaining: Sequence[RemainingWindow]) -> None:
         left = [part._planner.remaining() for part in self.siblings]  # noqa: SLF001 - same class
         if any(left):
-            super()._note_left(left[0] or [NOTHING])
+            super()._save_remaining(left[0] or [NOTHING])
             self._note_others()
         else:
-            super()._note_left([])
+            super()._save_remaining([])
 
     def _note_others(self) -> None:
         others = [part._planner.remaining() for part in self.siblings[1:]]  # noqa: SLF001 - same class

@@ -113,30 +113,30 @@ class AllMethods(ListBackfill):
         return None if self.distrusted else super().next()
 
     @override
-    def _serves(self, ask: PageRequest, answer: Response) -> bool:
-        serves = super()._serves(ask, answer)
-        if serves and not answer.body["data"] and not ask.cursor:
+    def _accept_response(self, page_request: PageRequest, answer: Response) -> bool:
+        accepted = super()._accept_response(page_request, answer)
+        if accepted and not answer.body["data"] and not page_request.cursor:
             self.distrusted = "is empty"
-        return serves and not self.distrusted
+        return accepted and not self.distrusted
 
     @override
-    def _refused(self, ask: PageRequest, error: StripeError) -> None:
-        if not ask.cursor and isinstance(error, InvalidRequestError):
+    def _handle_error(self, page_request: PageRequest, error: StripeError) -> None:
+        if not page_request.cursor and isinstance(error, InvalidRequestError):
             self.distrusted = "is refused"
         else:
-            super()._refused(ask, error)
+            super()._handle_error(page_request, error)
 
     @override
-    def _chosen(self, objects: Sequence[JSON]) -> Sequence[JSON]:
+    def _select_objects(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         self.expected -= {source["id"] for source in objects}
         if self._planner.done and self.expected:
             self.distrusted = "is incomplete"
         return objects
 
     @override
-    def _written(self, page: Page) -> None:
+    def _page_written(self, page: Page) -> None:
         if not self.distrusted:
-            super()._written(page)
+            super()._page_written(page)
         self.note_expected()
 
     def note_expected(self) -> None:
@@ -159,17 +159,17 @@ class MethodsByCustomer(ListBackfill):
     passes_through = False
 
     @override
-    def _params(self, ask: PageRequest) -> list[tuple[str, str]]:
-        return [pair for pair in super()._params(ask) if pair[0] != "expand[]"]
+    def _params(self, page_request: PageRequest) -> list[tuple[str, str]]:
+        return [pair for pair in super()._params(page_request) if pair[0] != "expand[]"]
 
     @override
-    def _complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
+    def _load_nested_lists(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         for customer in objects:
             url = f"{item_path(CUSTOMERS, customer['id'])}/payment_methods"
             customer[FIELD] = {"data": [], "has_more": True, "url": url}
-        return super()._complete(objects)
+        return super()._load_nested_lists(objects)
 
     @override
-    def _chosen(self, objects: Sequence[JSON]) -> Sequence[JSON]:
+    def _select_objects(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         methods = [method for customer in objects for method in customer[FIELD]["data"]]
         return [new for new in methods if new["created"] >= self._start]

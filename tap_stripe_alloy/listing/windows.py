@@ -94,7 +94,7 @@ class Page:
 class WindowPlanner:
     """Plans requests that read each row of the windows exactly once, with any concurrency.
 
-    `cuttable`: whether Stripe filters the list by `created`, so that it can be split. `history`:
+    `can_split`: whether Stripe filters the list by `created`, so that it can be split. `history`:
     the assumed length of the history (seconds) as long as it is unknown.
     """
 
@@ -103,11 +103,11 @@ class WindowPlanner:
         remaining: Iterable[RemainingWindow],
         *,
         page_size: int = PAGE_SIZE,
-        cuttable: bool = True,
+        can_split: bool = True,
         history: int = ASSUMED_HISTORY,
     ) -> None:
         self._page_size = page_size
-        self._cuttable = cuttable
+        self._can_split = can_split
         self._history = history
         self._unsaved = [Window(low, high, cursor) for low, high, cursor in remaining if low < high]
         self._open = list(self._unsaved)
@@ -145,13 +145,15 @@ class WindowPlanner:
         window.busy = True
         return PageRequest(window, window.low, window.upper, window.cursor)
 
-    def received(self, ask: PageRequest, rows: Sequence[ListPosition], *, has_more: bool) -> Page:
+    def received(
+        self, page_request: PageRequest, rows: Sequence[ListPosition], *, has_more: bool
+    ) -> Page:
         """Return the page of a response, with the rows that belong to the window as it is now.
 
         Rows below `low` belong to a window split off while the request was in flight. No row is
-        dropped because of its order: a list that is not `cuttable` has no known order.
+        dropped because of its order: without `can_split` the order of a list is unknown.
         """
-        window = ask.window
+        window = page_request.window
         fresh = [row for row in rows if row.id not in window.edge]
         keep = [row for row in fresh if row.created >= window.low]
         window.busy = False
@@ -160,7 +162,7 @@ class WindowPlanner:
         self._count(keep)
         if window.probing and not rows:
             self._history_begins = window.high
-        unfinished = has_more and rows and not (self._cuttable and rows[-1].created < window.low)
+        unfinished = has_more and rows and not (self._can_split and rows[-1].created < window.low)
         if not unfinished:
             self._open.remove(window)
         high = max(window.high, window.low + 1)  # an empty window would be dropped
@@ -169,14 +171,14 @@ class WindowPlanner:
         window.unsaved.append(page)
         return page
 
-    def cursor_deleted(self, ask: PageRequest) -> None:
+    def cursor_deleted(self, page_request: PageRequest) -> None:
         """Drop the cursor of a window because its object was deleted.
 
         A list filtered by `created` continues by time. Any other starts over and repeats rows.
         """
-        ask.window.busy = False
-        ask.window.cursor = None
-        ask.window.upper = ask.window.high
+        page_request.window.busy = False
+        page_request.window.cursor = None
+        page_request.window.upper = page_request.window.high
 
     def saved(self, page: Page) -> None:
         """Note that a page's records were written; it counts once all earlier pages were, too."""
@@ -219,7 +221,7 @@ class WindowPlanner:
     # Splits: where to split, and whether it is affordable.
 
     def _split_one(self) -> Window | None:
-        evidence = self._cuttable and self._open and self._pages >= RAMP_PAGES
+        evidence = self._can_split and self._open and self._pages >= RAMP_PAGES
         if not evidence or not self._affordable():
             return None
         return self._probe() or self._halve()

@@ -208,7 +208,7 @@ def test_of_a_list_in_any_order_nothing_is_lost(
     rng.shuffle(created)
     rows = [ListPosition(second, f"pm_{number}") for number, second in enumerate(created)]
     place = {row.id: number for number, row in enumerate(rows)}
-    slices = WindowPlanner([(low, END, None)], page_size=page_size, cuttable=False)
+    slices = WindowPlanner([(low, END, None)], page_size=page_size, can_split=False)
     ids: list[str] = []
     for turn in itertools.count():
         ask = slices.next()
@@ -223,7 +223,7 @@ def test_of_a_list_in_any_order_nothing_is_lost(
         ids += [row.id for row in page.keep]
         slices.saved(page)
         if rng.random() < 0.2:  # stopped and resumed
-            slices = WindowPlanner(slices.remaining(), page_size=page_size, cuttable=False)
+            slices = WindowPlanner(slices.remaining(), page_size=page_size, can_split=False)
     assert set(ids) == {row.id for row in rows if row.created >= low}
     assert slices.remaining() == []
 
