@@ -156,7 +156,7 @@ def test_changes_go_on_while_it_is_listed_again(
     account: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut anywhere, with a change and a deletion meanwhile: the next runs bring all of it."""
-    monkeypatch.setattr(tap, "RECORDS_A_STATE", 1)
+    monkeypatch.setattr(tap, "STATE_EVERY_RECORDS", 1)
     client = stripe.StripeClient(account.api_key, base_addresses={"api": account.url}).v1
     for _ in range(120):
         client.customers.create({"name": "One of many"})
@@ -185,7 +185,7 @@ def test_changes_go_on_while_it_is_listed_again(
 def test_a_change_amid_a_backfill_begins_the_list_again(
     account: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tap, "RECORDS_A_STATE", 1)
+    monkeypatch.setattr(tap, "STATE_EVERY_RECORDS", 1)
     client = stripe.StripeClient(account.api_key, base_addresses={"api": account.url}).v1
     for _ in range(120):
         client.customers.create({"name": "One of many"})

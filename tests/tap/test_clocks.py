@@ -304,7 +304,7 @@ def test_after_a_long_pause_clocks_are_listed_again_too(account: Emulator) -> No
 def test_whenever_it_is_cut_the_destination_ends_up_whole(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tap, "RECORDS_A_STATE", 1)
+    monkeypatch.setattr(tap, "STATE_EVERY_RECORDS", 1)
     rng = random.Random(seed)
     with Emulator(customers=12) as account:
         history = Rehearsals(account, rng, account.account_id)

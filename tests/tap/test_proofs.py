@@ -220,7 +220,7 @@ def test_a_pause_that_only_one_stream_had_lists_only_that(account: Emulator) -> 
 
 @pytest.fixture
 def many_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tap, "RECORDS_A_STATE", 50)
+    monkeypatch.setattr(tap, "STATE_EVERY_RECORDS", 50)
 
 
 @pytest.mark.usefixtures("many_states")
@@ -242,7 +242,7 @@ def test_what_was_deleted_after_a_month_old_attempt_at_a_backfill_goes(
     account: Emulator, monkeypatch: pytest.MonkeyPatch, clocks: bool
 ) -> None:
     """Wherever the attempt was cut: the rows it left are of a version that is gone."""
-    monkeypatch.setattr(tap, "RECORDS_A_STATE", 1)
+    monkeypatch.setattr(tap, "STATE_EVERY_RECORDS", 1)
     config = config_of(account, include_test_clocks=clocks)
     client = client_of(account).v1
     for number in range(0, 30, 3):
