@@ -71,9 +71,7 @@ class StripeStream(Stream):
     """The stream of an object type."""
 
     primary_keys: Sequence[str] = ("id",)
-    TYPE_CONFORMANCE_LEVEL = (
-        TypeConformanceLevel.NONE
-    )  # conformance would drop new fields of Stripe
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # it would drop new fields of Stripe
 
     def __init__(self, tap: StreamOwner, object_type: ObjectType) -> None:
         self.object_type = object_type

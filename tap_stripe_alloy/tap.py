@@ -182,9 +182,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         found = super()._validate_config(raise_errors=raise_errors)
         for pattern in sources_of(self._config.get("stream_maps") or {}):
-            if not filter_names(
-                BY_NAME, pattern
-            ):  # the fields that it should hide would be emitted
+            if not filter_names(BY_NAME, pattern):  # its fields would be emitted unchanged
                 raise SettingsError(
                     f"`stream_maps` matches no stream: {pattern!r}. {_suggestion(pattern)}"
                 )
