@@ -535,9 +535,7 @@ def _suggestion(name: str) -> str:
 def main() -> None:
     """Run the `tap-stripe-alloy` command."""
     gc.freeze()
-    gc.set_threshold(
-        100_000
-    )  # records contain no cycles: collection would take a sixth of the time
+    gc.set_threshold(100_000)  # records contain no cycles: collection takes a sixth of the time
     run_plugin(TapStripeAlloy)
 
 
