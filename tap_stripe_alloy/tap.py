@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
+from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
@@ -185,12 +186,22 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     @override
     def setup_mapper(self) -> None:
-        # Not the SDK's own, which copies the schema of each stream three times, read or not.
+        # The SDK's own copies each stream's schema five times, whether it is read or not.
         with stream_map_errors():
             PluginBase.setup_mapper(self)
-            named = ((name, self.catalog.get_stream(name)) for name in self._selected())
-            read = Catalog((name, entry) for name, entry in named if entry)
-            self.mapper.register_raw_streams_from_catalog(read)
+            for stream in self._own_streams():
+                if stream.selected:
+                    self.mapper.register_raw_stream_schema(
+                        stream.name, self._schema_of(stream), stream.primary_keys
+                    )
+
+    def _schema_of(self, stream: StripeStream) -> dict[str, Any]:
+        """Return what is selected of a stream's schema; a catalog that was given has its own."""
+        entry = self.input_catalog and self.input_catalog.get_stream(stream.name)
+        schema = entry.schema.to_dict() if entry else stream.schema
+        if stream.deselected:
+            schema = get_selected_schema(stream.name, schema, stream.mask)
+        return schema
 
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
@@ -220,9 +231,6 @@ class TapStripeAlloy(Plugin, StreamOwner):
     def stream_of(self, object_type: ObjectType) -> StripeStream:
         """Return this tap's stream of an object type."""
         return next(one for one in self._own_streams() if one.object_type is object_type)
-
-    def _selected(self) -> list[str]:
-        return [stream.name for stream in self._own_streams() if stream.selected]
 
     def _own_streams(self) -> list[StripeStream]:
         return cast("list[StripeStream]", list(self.streams.values()))
