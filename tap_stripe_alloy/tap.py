@@ -161,20 +161,12 @@ class TapStripeAlloy(Plugin, StreamOwner):
             ):
                 continue
             changed = True
-            stream.primary_keys = key
-            self._note_key(stream.name, key)
+            stream.identify_by(key)
+            entry = self.input_catalog and self.input_catalog.get_stream(stream.name)
+            if entry:
+                entry.key_properties = key
         if changed:
             self.setup_mapper()
-
-    def _note_key(self, name: str, key: Sequence[str]) -> None:
-        entry = self.catalog.get_stream(name)
-        if entry is None:
-            return
-        entry.key_properties = list(key)
-        for column in key:
-            marks = entry.metadata.get(("properties", column))
-            if marks is not None:
-                marks.inclusion = Metadata.InclusionType.AUTOMATIC
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
