@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
+from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
@@ -163,20 +164,12 @@ class TapStripeAlloy(Plugin, StreamOwner):
             ):
                 continue
             changed = True
-            stream.primary_keys = key
-            self._set_catalog_key(stream.name, key)
+            stream.identify_by(key)
+            entry = self.input_catalog and self.input_catalog.get_stream(stream.name)
+            if entry:
+                entry.key_properties = key
         if changed:
             self.setup_mapper()
-
-    def _set_catalog_key(self, name: str, key: Sequence[str]) -> None:
-        entry = self.catalog.get_stream(name)
-        if entry is None:
-            return
-        entry.key_properties = list(key)
-        for column in key:
-            metadata = entry.metadata.get(("properties", column))
-            if metadata is not None:
-                metadata.inclusion = Metadata.InclusionType.AUTOMATIC
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -190,12 +183,22 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     @override
     def setup_mapper(self) -> None:
-        # Not the SDK's method: it copies the schema of every stream three times, selected or not.
+        # The SDK's own copies each stream's schema five times, whether it is read or not.
         with stream_map_errors():
             PluginBase.setup_mapper(self)
-            entries = ((name, self.catalog.get_stream(name)) for name in self._selected())
-            selected = Catalog((name, entry) for name, entry in entries if entry)
-            self.mapper.register_raw_streams_from_catalog(selected)
+            for stream in self._stripe_streams():
+                if stream.selected:
+                    self.mapper.register_raw_stream_schema(
+                        stream.name, self._schema_of(stream), stream.primary_keys
+                    )
+
+    def _schema_of(self, stream: StripeStream) -> dict[str, Any]:
+        """Return what is selected of a stream's schema; a catalog that was given has its own."""
+        entry = self.input_catalog and self.input_catalog.get_stream(stream.name)
+        schema = entry.schema.to_dict() if entry else stream.schema
+        if stream.deselected:
+            schema = get_selected_schema(stream.name, schema, stream.mask)
+        return schema
 
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
@@ -225,9 +228,6 @@ class TapStripeAlloy(Plugin, StreamOwner):
     def stream_of(self, object_type: ObjectType) -> StripeStream:
         """Return this tap's stream of an object type."""
         return next(one for one in self._stripe_streams() if one.object_type is object_type)
-
-    def _selected(self) -> list[str]:
-        return [stream.name for stream in self._stripe_streams() if stream.selected]
 
     def _stripe_streams(self) -> list[StripeStream]:
         return cast("list[StripeStream]", list(self.streams.values()))
