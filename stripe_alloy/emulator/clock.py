@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DAY = 86_400
 SEED_END = 1_793_491_200  # 2026-11-01T00:00:00Z: the last day of the seeded business
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.deliveries import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.http_messages import HttpResponse
 
 if TYPE_CHECKING:

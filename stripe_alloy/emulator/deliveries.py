@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator import webhook_endpoints as endpoints
 from stripe_alloy.emulator.http_client import Caller
 
@@ -28,7 +29,6 @@ RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before each further try: Stripe's own go up to three days."""
 WORKERS = 8
 STOPPING = 2.0  # seconds that workers have to end
-DAY = 86_400.0
 _HEADERS = {
     "Content-Type": "application/json; charset=utf-8",
     "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
@@ -79,7 +79,7 @@ class Webhooks:
         self._queue: list[_Delivery] = []
         self._numbers = itertools.count()
         self._pending = 0
-        self._untaken: Counter[str] = Counter()  # events, with how many endpoints lack them
+        self._undelivered: Counter[str] = Counter()  # events, with how many endpoints lack them
         self._log: list[Attempt] = []
         self._threads: list[threading.Thread] = []
         self._callers: list[Caller] = []
@@ -95,10 +95,10 @@ class Webhooks:
         """The endpoints that might get an account's events."""
         return endpoints.found_in(self._store, self._platform, account)
 
-    def tell(self, account: str, told: Iterable[tuple[JSON, JSON]]) -> None:
+    def enqueue(self, account: str, deliverable: Iterable[tuple[JSON, JSON]]) -> None:
         """Deliver events of an account, each given with its object as it was."""
         there = self.listening(account)
-        for event, snapshot in told:
+        for event, snapshot in deliverable:
             for endpoint in there:
                 if endpoint.wants(account, event["type"]):
                     body = endpoint.body(account, event, snapshot, self._version)
@@ -106,10 +106,10 @@ class Webhooks:
 
     def _put(self, event: str, endpoint: WebhookEndpoint, body: bytes) -> None:
         with self._work_there:
-            number, at = next(self._numbers), self._soon()
+            number, at = next(self._numbers), self._random_due()
             to = endpoint.account, endpoint.shown["id"]
             self._pending += 1
-            self._untaken[event] += 1
+            self._undelivered[event] += 1
             self._push(_Delivery(at, number, event, *to, body))
             if not self._threads and not self._stopped:
                 self._begin()
@@ -123,7 +123,7 @@ class Webhooks:
         for thread in self._threads:
             thread.start()
 
-    def _soon(self) -> float:
+    def _random_due(self) -> float:
         return time.monotonic() + self._random.random() * self.disorder
 
     def _push(self, delivery: _Delivery) -> None:
@@ -162,10 +162,10 @@ class Webhooks:
         with self._settled:
             return self._pending
 
-    def untaken(self) -> list[str]:
+    def undelivered(self) -> list[str]:
         """The events that an endpoint has not taken: they are pending there, or given up."""
         with self._settled:
-            return list(self._untaken)
+            return list(self._undelivered)
 
     def wait(self, timeout: float) -> bool:
         """Wait until none is pending; whether that came in time (seconds)."""
@@ -223,17 +223,17 @@ class Webhooks:
         taken = 200 <= status < 300
         with self._work_there:
             self._log.append(tried)
-            further = self._further(delivery, taken=taken)
+            further = self._next_attempt(delivery, taken=taken)
             if further is None:
                 self._settle(delivery, taken=taken)
             else:
                 self._push(further)
 
-    def _further(self, delivery: _Delivery, *, taken: bool) -> _Delivery | None:
+    def _next_attempt(self, delivery: _Delivery, *, taken: bool) -> _Delivery | None:
         """What is to be tried after a try."""
         if taken:
             more = not delivery.again and self._random.random() < self.duplicates
-            return replace(delivery, due=self._soon(), again=True) if more else None
+            return replace(delivery, due=self._random_due(), again=True) if more else None
         if delivery.attempt > len(self._retries):
             return None
         due = time.monotonic() + self._retries[delivery.attempt - 1]
@@ -242,8 +242,8 @@ class Webhooks:
     def _settle(self, delivery: _Delivery, *, taken: bool) -> None:
         self._pending -= 1
         if taken or delivery.again:
-            self._untaken[delivery.event] -= 1
-        if not self._untaken[delivery.event]:
-            del self._untaken[delivery.event]
+            self._undelivered[delivery.event] -= 1
+        if not self._undelivered[delivery.event]:
+            del self._undelivered[delivery.event]
         if not self._pending:
             self._settled.notify_all()

@@ -255,12 +255,12 @@ class Emulator:
         `fields` may hold its id; `event` is the type of the event that tells of it, if one does.
         """
         with self.store.transaction():
-            ledger = self.service.ledger(account or self.account_id)
-            made = ledger.add(kind, **fields)
+            session = self.service.session(account or self.account_id)
+            made = session.add(kind, **fields)
             if event:
-                ledger.emit(event, made)
-            ledger.flush()
-        self.service.deliver(ledger)
+                session.emit(event, made)
+            session.flush()
+        self.service.deliver(session)
         return made
 
     def delete(self, kind: str, object_id: str, account: str | None = None) -> None:
@@ -268,10 +268,10 @@ class Emulator:
         if kind != "price":
             raise ValueError(f"only prices are deleted this way, got {kind!r}")
         with self.store.transaction():
-            ledger = self.service.ledger(account or self.account_id)
-            catalog.delete_price(ledger, ledger.get(kind, object_id))
-            ledger.flush()
-        self.service.deliver(ledger)
+            session = self.service.session(account or self.account_id)
+            catalog.delete_price(session, session.get(kind, object_id))
+            session.flush()
+        self.service.deliver(session)
 
     def bulk(self, number: int, account: str | None = None) -> None:
         """Make very many `customer.updated` events, going round the account's customers."""
@@ -281,14 +281,14 @@ class Emulator:
             raise ValueError("expected customers to change, the account has none")
         for start in range(0, number, BULK):
             with self.store.transaction():
-                ledger = self.service.ledger(owner)
+                session = self.service.session(owner)
                 for count in range(start, min(start + BULK, number)):
-                    customer = ledger.get("customer", ids[count % len(ids)])
-                    news = {"bulk": ledger.dice.text(12)}
-                    ledger.change(customer, metadata={**customer["metadata"], **news})
-                    ledger.emit("customer.updated", customer)
-                ledger.flush()
-            self.service.deliver(ledger)
+                    customer = session.get("customer", ids[count % len(ids)])
+                    news = {"bulk": session.dice.text(12)}
+                    session.change(customer, metadata={**customer["metadata"], **news})
+                    session.emit("customer.updated", customer)
+                session.flush()
+            self.service.deliver(session)
 
     def revoke_access(self, account: str) -> None:
         """Let a connected account shut the platform out: what names it gets a 403."""

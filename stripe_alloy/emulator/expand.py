@@ -143,5 +143,5 @@ class Expander:
     def _extra(self, node: JSON, name: str) -> Any:
         kind = node["object"] if node["object"] in RESOURCES else "price"
         row = self._store.get(self._account, kind, node["id"])
-        extra = _decode(row.extra) if row and row.extra else {}
-        return extra.get(name)
+        private_fields = _decode(row.extra) if row and row.extra else {}
+        return private_fields.get(name)

@@ -149,8 +149,11 @@ def deform(body: Any, faults: list[Fault]) -> Any:
         elif fault.kind == "null_field":
             body = _each(body, str(fault.options["field"]), None)
         elif fault.kind == "hide" and body.get("object") == "list":
-            hidden = fault.options.get("ids", ())
-            body = {**body, "data": [row for row in body["data"] if row["id"] not in hidden]}
+            private_fields = fault.options.get("ids", ())
+            body = {
+                **body,
+                "data": [row for row in body["data"] if row["id"] not in private_fields],
+            }
     return body
 
 

@@ -7,7 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.errors import ApiError
 
 if TYPE_CHECKING:

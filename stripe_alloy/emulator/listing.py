@@ -37,10 +37,10 @@ class Lists:
         account: str,
         now: float,
         events_delay: float = 0.0,
-        untaken: Callable[[], Sequence[str]] = tuple,  # events that a webhook endpoint lacks
+        undelivered: Callable[[], Sequence[str]] = tuple,  # events that a webhook endpoint lacks
     ) -> None:
         self._store = store
-        self._untaken = untaken
+        self._undelivered = undelivered
         self._account = account
         self._now = now
         self._events_delay = events_delay
@@ -91,7 +91,7 @@ class Lists:
 
     def _delivered(self, query: Query, params: JSON) -> None:
         if "delivery_success" in params:
-            lacking = _encode(self._untaken()).decode()
+            lacking = _encode(self._undelivered()).decode()
             delivered = "(id NOT IN (SELECT value FROM json_each(?))) = ?"
             query.add(delivered, lacking, params["delivery_success"])
 

@@ -254,7 +254,7 @@ class Service:
     def _read(self, asked: Asked, params: JSON) -> bytes:
         assert asked.route.read is not None  # noqa: S101 - the caller looked
         delay = self.faults.events_delay()
-        lists = Lists(self.store, asked.owner, self.clock(), delay, self.webhooks.untaken)
+        lists = Lists(self.store, asked.owner, self.clock(), delay, self.webhooks.undelivered)
         reading = Reading(
             self.store,
             lists,
@@ -301,37 +301,37 @@ class Service:
             return _refused(fault.error(), asked.request_id)
         return HttpResponse(200, _encode(result))
 
-    def ledger(self, account: str) -> Session:
+    def session(self, account: str) -> Session:
         """A ledger for one change; to be used within a transaction of the store."""
-        ledger = Session(self.store, account, self.dice, int(self.clock()), self.version)
+        session = Session(self.store, account, self.dice, int(self.clock()), self.version)
         if self.account_version != self.version:
-            ledger.shape_since = self.account_version
+            session.shape_since = self.account_version
         if not account.endswith(LIVE) and self.webhooks.listening(account):
-            ledger.told = []
-        return ledger
+            session.deliverable = []
+        return session
 
-    def deliver(self, ledger: Session) -> None:
+    def deliver(self, session: Session) -> None:
         """Send what a ledger told, now that it is committed, to the webhook endpoints."""
-        if ledger.told:
-            self.webhooks.tell(ledger.account, ledger.told)
-            ledger.told = []
+        if session.deliverable:
+            self.webhooks.enqueue(session.account, session.deliverable)
+            session.deliverable = []
 
     def _write(self, asked: Asked, params: JSON) -> JSON:
         assert asked.route.write is not None  # noqa: S101 - reads went another way
         refused = None
         result: JSON = {}
         with self.store.transaction():
-            ledger = self.ledger(asked.owner)
+            session = self.session(asked.owner)
             key = asked.incoming.headers.get("idempotency-key")
-            ledger.request = {"id": asked.request_id, "idempotency_key": key}
+            session.request = {"id": asked.request_id, "idempotency_key": key}
             try:
-                result = asked.route.write(ledger, asked.ids, params)
+                result = asked.route.write(session, asked.ids, params)
             except ApiError as error:
                 if not error.keep:
                     raise
                 refused = error
-            ledger.flush()
-        self.deliver(ledger)
+            session.flush()
+        self.deliver(session)
         if refused is not None:
             raise refused
         return result

@@ -54,11 +54,13 @@ class Session:
         self.country = "US"
         self.events_since = 0  # earlier events are not kept
         self.payout_for: PayoutOf = _not_paid_out
-        self.told: list[tuple[JSON, JSON]] | None = None  # events with their objects, for webhooks
+        self.deliverable: list[tuple[JSON, JSON]] | None = (
+            None  # events with their objects, for webhooks
+        )
         self.shape_since: str | None = None
         self._fresh = alone
         self._objects: dict[ObjectKey, JSON] = {}
-        self._hidden: dict[ObjectKey, JSON] = {}
+        self._private_fields: dict[ObjectKey, JSON] = {}
         self._before: dict[ObjectKey, JSON] = {}
         self._dirty: dict[ObjectKey, int] = {}  # when it was made
         self._gone: set[ObjectKey] = set()
@@ -79,7 +81,7 @@ class Session:
             if found is None or found.shown == DELETED:
                 return None
             self._objects[key] = _decode(found.body)
-            self._hidden[key] = _decode(found.extra) if found.extra else {}
+            self._private_fields[key] = _decode(found.extra) if found.extra else {}
         return self._objects.get(key)
 
     def get(self, kind: str, object_id: str, param: str = "id") -> JSON:
@@ -103,9 +105,9 @@ class Session:
         query.add(f"shown != {DELETED}")
         return [found.id for found in self.store.select(query)]
 
-    def hidden(self, obj: JSON) -> JSON:
+    def private_fields(self, obj: JSON) -> JSON:
         """What is stored with an object and is not part of it unless expanded."""
-        return self._hidden.get(_key(obj), {})
+        return self._private_fields.get(_key(obj), {})
 
     # ------------------------------------------------------------------ writing
 
@@ -113,7 +115,7 @@ class Session:
         """An id that no object has."""
         return RESOURCES[kind].prefix + self.dice.text(length)
 
-    def add(self, kind: str, *, hidden: JSON | None = None, **fields: Any) -> JSON:
+    def add(self, kind: str, *, private_fields: JSON | None = None, **fields: Any) -> JSON:
         """Make an object, complete."""
         fields.setdefault("id", self.new_id(kind, _ID_LENGTHS.get(kind, 24)))
         obj = build(kind, **fields)
@@ -121,7 +123,7 @@ class Session:
             obj["created"] = self.now
         key = _key(obj)
         self._objects[key] = obj
-        self._hidden[key] = hidden or {}
+        self._private_fields[key] = private_fields or {}
         self._gone.discard(key)
         self._dirty[key] = obj.get("created", self.now)
         self._index(obj, RESOURCES[kind])
@@ -143,10 +145,10 @@ class Session:
             self._index(obj, RESOURCES[obj["object"]])
         return obj
 
-    def hide(self, obj: JSON, **fields: Any) -> None:
+    def set_private_fields(self, obj: JSON, **fields: Any) -> None:
         """Set what is stored with an object beside it."""
         key = _key(obj)
-        self._hidden[key] = {**self._hidden.get(key, {}), **fields}
+        self._private_fields[key] = {**self._private_fields.get(key, {}), **fields}
         self._dirty.setdefault(key, obj.get("created", self.now))
 
     def remove(self, obj: JSON) -> JSON:
@@ -183,8 +185,8 @@ class Session:
         if previous_attributes is None and name.endswith(_TELLS_PREVIOUS):
             previous_attributes = changes
         event = self._event(name, obj, previous_attributes)
-        if self.told is not None:
-            self.told.append((event, dict(obj)))
+        if self.deliverable is not None:
+            self.deliverable.append((event, dict(obj)))
         self._written.append(self._row(event, event["created"], LISTED, _encode(event).decode()))
 
     def _event(self, name: str, obj: JSON, previous_attributes: JSON | None) -> JSON:
@@ -241,7 +243,9 @@ class Session:
         """Let go of the objects that were flushed, except those of some kinds."""
         kept = {key: obj for key, obj in self._objects.items() if key[0] in but}
         self._objects = kept
-        self._hidden = {key: self._hidden[key] for key in kept if key in self._hidden}
+        self._private_fields = {
+            key: self._private_fields[key] for key in kept if key in self._private_fields
+        }
         for held in (self._before, self._gone, self._children):
             held.clear()
 
@@ -249,17 +253,17 @@ class Session:
         if key in self._gone:
             tombstone = {"id": obj["id"], "object": obj["object"], "deleted": True}
             return self._row(tombstone, created, DELETED, _encode(tombstone).decode())
-        unlisted = obj.get("test_clock") or self._hidden.get(key, {}).get("_unlisted")
+        unlisted = obj.get("test_clock") or self._private_fields.get(key, {}).get("_unlisted")
         shown = UNLISTED if unlisted else LISTED
         return self._row(obj, created, shown, _encode(obj).decode())
 
     def _row(self, obj: JSON, created: int, shown: int, body: str) -> tuple[object, ...]:
         kind = obj["object"]
-        hidden = self._hidden.get((kind, obj["id"])) or {}
-        values = {**obj, **hidden}
+        private_fields = self._private_fields.get((kind, obj["id"])) or {}
+        values = {**obj, **private_fields}
         paths = RESOURCES[kind].columns
         columns = [_column(values, paths[name]) if name in paths else None for name in COLUMNS]
-        extra = _encode(hidden).decode() if hidden else None
+        extra = _encode(private_fields).decode() if private_fields else None
         return (self.account, kind, obj["id"], created, shown, body, extra, *columns)
 
 

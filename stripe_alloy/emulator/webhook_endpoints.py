@@ -41,14 +41,14 @@ class WebhookEndpoint(NamedTuple):
 
     def body(self, account: str, event: JSON, snapshot: JSON, pinned: str) -> bytes:
         """The event in the endpoint's own version, or as `/v1/events` holds it if it has none."""
-        told = dict(event)
+        deliverable = dict(event)
         version = self.shown["api_version"]
         if version is not None:
             rendered = snapshot if version == pinned else older(snapshot)
-            told.update(api_version=version, data={**event["data"], "object": rendered})
+            deliverable.update(api_version=version, data={**event["data"], "object": rendered})
         if self.beside["connect"]:
-            told["account"] = account
-        return msgspec.json.format(_encode(told), indent=2)
+            deliverable["account"] = account
+        return msgspec.json.format(_encode(deliverable), indent=2)
 
     def signature(self, body: bytes, now: float) -> str:
         """The `Stripe-Signature`: docs.stripe.com/webhooks#verify-manually."""
@@ -87,8 +87,8 @@ def roll(store: Store, endpoint_id: str, dice: SeededRandom, now: float, expires
         rows = store.execute(asked, KIND, endpoint_id)
         if not rows:
             raise KeyError(f"No such webhook endpoint: {endpoint_id}")
-        account, extra = rows[0]
-        beside, made = _decode(extra), new_secret(dice)
+        account, private_fields = rows[0]
+        beside, made = _decode(private_fields), new_secret(dice)
         beside.update(secret=made, old_secret=beside["secret"], old_until=now + expires_in)
         store.execute(
             "UPDATE objects SET extra = ? WHERE account = ? AND object = ? AND id = ?",

@@ -21,6 +21,7 @@ import msgspec
 import sqlalchemy as sa
 
 from stripe_alloy.api.errors import AlloyError
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.database import (
     MOST,
     ROW_ERRORS,
@@ -45,7 +46,6 @@ from stripe_alloy.webhooks.coverage import (
 _logger = logging.getLogger(__name__)
 
 SETTING = "webhook_inbox"
-DAY = 86_400.0
 KEPT = 31 * DAY
 """Seconds that events are kept: longer than Stripe keeps them, whoever reads later lists anew."""
 KNOWN = 4 * DAY

@@ -81,7 +81,7 @@ class Shop:
     def ledger(self) -> Iterator[Session]:
         """For what banks and Stripe do, which the API has no request for."""
         with self.emulator.store.transaction():
-            ledger = self.emulator.service.ledger(self.emulator.account_id)
+            ledger = self.emulator.service.session(self.emulator.account_id)
             yield ledger
             ledger.flush()
 

@@ -12,9 +12,9 @@ import pytest
 import stripe
 
 from stripe_alloy.api.schemas import api_version
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator import Emulator, effects
 from stripe_alloy.emulator.api_versions import VINTAGES
-from stripe_alloy.emulator.clock import DAY
 from stripe_alloy.emulator.events import previous
 from stripe_alloy.emulator.templates import fields_of
 from tests.emulator.helpers import NOW, Events, client_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import stripe
 
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from tests.emulator.helpers import Events, refused
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stripe_alloy.api.params import param_type
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.resources import RESOURCES, STREAMS
 from tests.emulator.helpers import client_of, get, refused
 

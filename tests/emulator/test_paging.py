@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stripe_alloy.emulator.clock import DAY, SEED_END
+from stripe_alloy.api.timestamps import DAY
+from stripe_alloy.emulator.clock import SEED_END
 from tests.emulator.helpers import get
 
 if TYPE_CHECKING:

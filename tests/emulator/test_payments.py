@@ -275,7 +275,7 @@ def test_a_paid_payout_can_be_reversed(api: stripe.StripeClient, emu: Emulator) 
 
 def test_movements_have_no_events(emu: Emulator, events: Events) -> None:
     with emu.store.transaction():
-        ledger = emu.service.ledger(emu.account_id)
+        ledger = emu.service.session(emu.account_id)
         pay_out(ledger, 100, "usd")
         ledger.flush()
     assert events.types() == ["payout.created"]

@@ -10,8 +10,8 @@ import stripe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.clock import DAY
 from tests.emulator.helpers import NOW, client_of, refused
 from tests.emulator.test_subscriptions import Shelf, item_of
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.clock import DAY, SEED_END
+from stripe_alloy.emulator.clock import SEED_END
 from stripe_alloy.emulator.effects.money import processing_fee
 from stripe_alloy.emulator.resources import RESOURCES, STREAMS
 from stripe_alloy.emulator.schemas import expandable, included, schema_of

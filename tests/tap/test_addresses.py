@@ -38,7 +38,7 @@ def older() -> Any:
 
 def change(emulator: Emulator, kind: str, object_id: str, event: str, **fields: Any) -> None:
     with emulator.store.transaction():
-        ledger = emulator.service.ledger(emulator.account_id)
+        ledger = emulator.service.session(emulator.account_id)
         found = ledger.get(kind, object_id)
         ledger.change(found, **fields)
         ledger.emit(event, found)

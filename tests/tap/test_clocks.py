@@ -215,7 +215,7 @@ def test_what_a_clock_dates_ahead_is_updated_when_it_is_read(account: Emulator) 
     subscription = account.objects("subscription", everything=True)[0]
     assert subscription["customer"] == customer
     with account.store.transaction():
-        ledger = account.service.ledger(account.account_id)
+        ledger = account.service.session(account.account_id)
         for kind, found in (
             ("customer", customer),
             ("subscription", subscription["id"]),

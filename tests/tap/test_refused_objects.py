@@ -99,7 +99,7 @@ def test_a_source_that_changed_before_it_vanished_is_left_as_the_event_tells(
     def change() -> None:
         client_of(older).v1.payment_methods.update("src_1", {"metadata": {"a": "b"}})
         with older.store.transaction():
-            ledger = older.service.ledger(older.account_id)
+            ledger = older.service.session(older.account_id)
             ledger.remove(ledger.get("payment_method", "src_1"))
             ledger.flush()
 

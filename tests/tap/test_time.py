@@ -54,7 +54,7 @@ def test_an_event_of_the_future_loses_no_change(account: Emulator, ahead: int) -
     first = read(config_of(account), *STREAMS)
     later = int(time.time()) + ahead
     with account.store.transaction():
-        ledger = account.service.ledger(account.account_id)
+        ledger = account.service.session(account.account_id)
         ledger.now = later
         customer = ledger.get("customer", account.ids("customer")[0])
         ledger.change(customer, name="From the future")
@@ -71,7 +71,7 @@ def test_an_event_of_the_future_loses_no_change(account: Emulator, ahead: int) -
 def test_an_event_of_the_future_is_read_once(account: Emulator) -> None:
     first = read(config_of(account), "customers")
     with account.store.transaction():
-        ledger = account.service.ledger(account.account_id)
+        ledger = account.service.session(account.account_id)
         ledger.now = int(time.time()) + 365 * DAY
         ledger.emit("customer.updated", ledger.get("customer", account.ids("customer")[0]))
         ledger.flush()

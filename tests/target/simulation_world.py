@@ -380,7 +380,7 @@ def _furnish(emulator: Emulator, api: Any) -> JSON:
     made |= _subscribe(api, made) | _invoice(api, made) | _charge(api, made)
     made["payout"] = api.payouts.create({"amount": 100, "currency": "usd"}).id
     with emulator.store.transaction():
-        ledger = emulator.service.ledger(emulator.account_id)
+        ledger = emulator.service.session(emulator.account_id)
         charge = ledger.get("charge", made["disputed"])
         made["dispute"] = disputes.open_dispute(ledger, charge, "fraudulent")["id"]
         ledger.flush()

@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from stripe_alloy.api.client import PREVIEW_PATH, StripeClient
 from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.api.rate_limiter import RateLimiter
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.clock import DAY, SEED_END
+from stripe_alloy.emulator.clock import SEED_END
 from stripe_alloy_cli.cli import main
 from target_stripe_alloy.plan.plan_types import PlannedRequest
 from target_stripe_alloy.write.id_resolver import PLANNED

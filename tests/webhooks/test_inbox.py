@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from stripe_alloy.api.errors import SettingsError
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.webhooks.coverage import FOREVER, LATE, Fetched
 from stripe_alloy.webhooks.inbox import (
-    DAY,
     KEPT,
     KNOWN,
     AccountScope,

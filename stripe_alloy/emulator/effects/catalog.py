@@ -22,51 +22,51 @@ DEFAULT_RECURRING = {
 }
 
 
-def create_product(ledger: Session, **fields: Any) -> JSON:
+def create_product(session: Session, **fields: Any) -> JSON:
     """A new product."""
-    product = ledger.add("product", updated=ledger.now, **fields)
-    ledger.emit("product.created", product)
+    product = session.add("product", updated=session.now, **fields)
+    session.emit("product.created", product)
     return product
 
 
-def touch_product(ledger: Session, product: JSON, **fields: Any) -> JSON:
+def touch_product(session: Session, product: JSON, **fields: Any) -> JSON:
     """Change a product; it knows when."""
-    ledger.change(product, **fields, updated=ledger.now)
-    ledger.emit("product.updated", product)
+    session.change(product, **fields, updated=session.now)
+    session.emit("product.updated", product)
     return product
 
 
-def delete_product(ledger: Session, product: JSON) -> JSON:
+def delete_product(session: Session, product: JSON) -> JSON:
     """Delete a product that has no prices."""
-    if ledger.children("price", "product", product["id"]):
+    if session.children("price", "product", product["id"]):
         raise invalid(
             "This product cannot be deleted because it has one or more user-created prices.",
         )
-    ledger.emit("product.deleted", product)
-    return ledger.remove(product)
+    session.emit("product.deleted", product)
+    return session.remove(product)
 
 
-def create_price(ledger: Session, *, hidden: JSON | None = None, **fields: Any) -> JSON:
+def create_price(session: Session, *, private_fields: JSON | None = None, **fields: Any) -> JSON:
     """A new price; one with `recurring` is billed again and again."""
     recurring = fields.pop("recurring", None)
     if recurring:
         fields["recurring"] = {**DEFAULT_RECURRING, **recurring}
     fields["type"] = "recurring" if recurring else "one_time"
-    price = ledger.add("price", hidden=hidden, **fields)
-    ledger.emit("price.created", price)
+    price = session.add("price", private_fields=private_fields, **fields)
+    session.emit("price.created", price)
     return price
 
 
-def give_up_lookup_key(ledger: Session, holder: JSON) -> None:
+def give_up_lookup_key(session: Session, holder: JSON) -> None:
     """Make a price's lookup key free for another."""
-    ledger.change(holder, lookup_key=None)
-    ledger.emit("price.updated", holder)
+    session.change(holder, lookup_key=None)
+    session.emit("price.updated", holder)
 
 
-def delete_price(ledger: Session, price: JSON) -> JSON:
+def delete_price(session: Session, price: JSON) -> JSON:
     """What only the dashboard can do."""
-    ledger.emit("price.deleted", price)
-    return ledger.remove(price)
+    session.emit("price.deleted", price)
+    return session.remove(price)
 
 
 def plan_of(price: JSON) -> JSON:
@@ -116,10 +116,10 @@ def _tiered(tiers: list[JSON], quantity: int, mode: str) -> int:
     return total
 
 
-def spread(ledger: Session, price: JSON) -> None:
+def spread(session: Session, price: JSON) -> None:
     """Bring subscription items that embed the price up to date; Stripe makes no event of that."""
-    for item in ledger.children("subscription_item", "price", price["id"]):
-        ledger.change(item, price=dict(price), plan=plan_of(price))
-        subscription = ledger.find("subscription", item["subscription"])
+    for item in session.children("subscription_item", "price", price["id"]):
+        session.change(item, price=dict(price), plan=plan_of(price))
+        subscription = session.find("subscription", item["subscription"])
         if subscription is not None:
-            ledger.nest(subscription)
+            session.nest(subscription)

@@ -11,34 +11,34 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
 
 
-def create(ledger: Session, **fields: Any) -> JSON:
+def create(session: Session, **fields: Any) -> JSON:
     """A new customer."""
-    fields.setdefault("invoice_prefix", ledger.dice.text(8).upper())
-    return ledger.add("customer", **fields)
+    fields.setdefault("invoice_prefix", session.dice.text(8).upper())
+    return session.add("customer", **fields)
 
 
-def announce(ledger: Session, customer: JSON) -> JSON:
+def announce(session: Session, customer: JSON) -> JSON:
     """The customer is complete."""
-    ledger.emit("customer.created", customer)
+    session.emit("customer.created", customer)
     return customer
 
 
-def delete(ledger: Session, customer: JSON) -> JSON:
+def delete(session: Session, customer: JSON) -> JSON:
     """Delete a customer; subscriptions end at once, payment methods and tax ids are let go."""
-    for subscription in ledger.children("subscription", "customer", customer["id"]):
+    for subscription in session.children("subscription", "customer", customer["id"]):
         if subscription["status"] not in ("canceled", "incomplete_expired"):
-            subscriptions.cancel(ledger, subscription)
-    for method in ledger.children("payment_method", "customer", customer["id"]):
-        ledger.change(method, customer=None)
-        ledger.emit("payment_method.detached", method, {"customer": customer["id"]})
-        methods.end(ledger, method)
-    for tax_id in ledger.children("tax_id", "customer", customer["id"]):
-        ledger.remove(tax_id)
-    ledger.emit("customer.deleted", customer)
-    return ledger.remove(customer)
+            subscriptions.cancel(session, subscription)
+    for method in session.children("payment_method", "customer", customer["id"]):
+        session.change(method, customer=None)
+        session.emit("payment_method.detached", method, {"customer": customer["id"]})
+        methods.end(session, method)
+    for tax_id in session.children("tax_id", "customer", customer["id"]):
+        session.remove(tax_id)
+    session.emit("customer.deleted", customer)
+    return session.remove(customer)
 
 
-def add_tax_id(ledger: Session, customer: JSON, kind: str, value: str) -> JSON:
+def add_tax_id(session: Session, customer: JSON, kind: str, value: str) -> JSON:
     """A tax id of a customer."""
     owner = {
         "account": None,
@@ -47,7 +47,7 @@ def add_tax_id(ledger: Session, customer: JSON, kind: str, value: str) -> JSON:
         "customer_account": None,
         "type": "customer",
     }
-    tax_id = ledger.add(
+    tax_id = session.add(
         "tax_id",
         country=value[:2] if value[:2].isalpha() else None,
         customer=customer["id"],
@@ -60,11 +60,11 @@ def add_tax_id(ledger: Session, customer: JSON, kind: str, value: str) -> JSON:
             "verified_name": None,
         },
     )
-    ledger.emit("customer.tax_id.created", tax_id)
+    session.emit("customer.tax_id.created", tax_id)
     return tax_id
 
 
-def drop_tax_id(ledger: Session, tax_id: JSON) -> JSON:
+def drop_tax_id(session: Session, tax_id: JSON) -> JSON:
     """Delete a tax id."""
-    ledger.emit("customer.tax_id.deleted", tax_id)
-    return ledger.remove(tax_id)
+    session.emit("customer.tax_id.deleted", tax_id)
+    return session.remove(tax_id)

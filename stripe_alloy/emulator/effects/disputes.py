@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects.money import DISPUTE_FEE, move
 from stripe_alloy.emulator.errors import invalid
 from stripe_alloy.emulator.templates import part
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
 
 
-def open_dispute(ledger: Session, charge: JSON, reason: str) -> JSON:
+def open_dispute(session: Session, charge: JSON, reason: str) -> JSON:
     """A cardholder wants the money back; it is taken at once, with a fee."""
-    dispute_id = ledger.new_id("dispute")
+    dispute_id = session.new_id("dispute")
     moved = move(
-        ledger,
+        session,
         "adjustment",
         -charge["amount"],
         charge["currency"],
@@ -26,9 +26,9 @@ def open_dispute(ledger: Session, charge: JSON, reason: str) -> JSON:
         fee=DISPUTE_FEE,
         description=f"Chargeback withdrawal for {charge['id']}",
     )
-    evidence = part("dispute", "evidence_details", due_by=ledger.now + 10 * DAY)
+    evidence = part("dispute", "evidence_details", due_by=session.now + 10 * DAY)
     evidence["submission_method"] = "manual"
-    dispute = ledger.add(
+    dispute = session.add(
         "dispute",
         id=dispute_id,
         amount=charge["amount"],
@@ -41,9 +41,9 @@ def open_dispute(ledger: Session, charge: JSON, reason: str) -> JSON:
         payment_method_details=_method(charge),
         reason=reason,
     )
-    ledger.change(charge, disputed=True)
-    ledger.emit("charge.dispute.created", dispute)
-    ledger.emit("charge.dispute.funds_withdrawn", dispute)
+    session.change(charge, disputed=True)
+    session.emit("charge.dispute.created", dispute)
+    session.emit("charge.dispute.funds_withdrawn", dispute)
     return dispute
 
 
@@ -55,21 +55,21 @@ def _method(charge: JSON) -> JSON | None:
     return {"type": "card", "card": {**details, "case_type": "chargeback"}}
 
 
-def submit(ledger: Session, dispute: JSON) -> None:
+def submit(session: Session, dispute: JSON) -> None:
     """Hand the evidence in; it cannot be changed after that."""
     details = {**dispute["evidence_details"], "has_evidence": True}
     details["submission_count"] += 1
-    ledger.change(dispute, status="under_review", evidence_details=details)
+    session.change(dispute, status="under_review", evidence_details=details)
 
 
-def close(ledger: Session, dispute: JSON, outcome: str = "lost") -> JSON:
+def close(session: Session, dispute: JSON, outcome: str = "lost") -> JSON:
     """The dispute is decided; what was won comes back."""
     if dispute["status"] in ("won", "lost"):
         raise invalid("This dispute is already closed.", code="dispute_closed")
-    ledger.change(dispute, status=outcome)
+    session.change(dispute, status=outcome)
     if outcome == "won":
         moved = move(
-            ledger,
+            session,
             "adjustment",
             dispute["amount"],
             dispute["currency"],
@@ -78,8 +78,8 @@ def close(ledger: Session, dispute: JSON, outcome: str = "lost") -> JSON:
             category="dispute_reversal",
         )
         moves = [*dispute["balance_transactions"], moved]
-        ledger.change(dispute, balance_transactions=moves)
-    told = ["charge.dispute.updated", "charge.dispute.closed"]
+        session.change(dispute, balance_transactions=moves)
+    deliverable = ["charge.dispute.updated", "charge.dispute.closed"]
     won = ["charge.dispute.funds_reinstated"] if outcome == "won" else []
-    ledger.emit_all(dispute, *won, *told)
+    session.emit_all(dispute, *won, *deliverable)
     return dispute

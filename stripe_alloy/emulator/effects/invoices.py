@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects import payments
 from stripe_alloy.emulator.effects.lines import total
 from stripe_alloy.emulator.effects.methods import default_of
@@ -19,10 +19,10 @@ FINALIZES_AFTER = 3600  # docs.stripe.com/billing/invoices/overview: about an ho
 RETRY_AFTER = 3 * DAY
 
 
-def draft(ledger: Session, customer: JSON, currency: str, **fields: Any) -> JSON:
+def draft(session: Session, customer: JSON, currency: str, **fields: Any) -> JSON:
     """A new invoice without lines."""
     known = {
-        "account_country": ledger.country,
+        "account_country": session.country,
         "currency": currency,
         "customer": customer["id"],
         "customer_address": customer["address"],
@@ -31,13 +31,13 @@ def draft(ledger: Session, customer: JSON, currency: str, **fields: Any) -> JSON
         "customer_phone": customer["phone"],
         "customer_shipping": customer["shipping"],
         "customer_tax_exempt": customer["tax_exempt"],
-        "period_end": ledger.now,
-        "period_start": ledger.now,
+        "period_end": session.now,
+        "period_start": session.now,
         "starting_balance": customer["balance"],
         "test_clock": customer["test_clock"],
     }
-    invoice = ledger.add("invoice", **{**known, **fields})
-    ledger.nest(invoice)
+    invoice = session.add("invoice", **{**known, **fields})
+    session.nest(invoice)
     return invoice
 
 
@@ -55,98 +55,98 @@ def of_subscription(subscription: JSON) -> JSON:
     }
 
 
-def announce(ledger: Session, invoice: JSON) -> None:
+def announce(session: Session, invoice: JSON) -> None:
     """The invoice is complete as a draft."""
-    total(ledger, invoice)
-    use_currency(ledger, invoice)
-    ledger.emit("invoice.created", invoice)
+    total(session, invoice)
+    use_currency(session, invoice)
+    session.emit("invoice.created", invoice)
 
 
-def use_currency(ledger: Session, invoice: JSON) -> None:
+def use_currency(session: Session, invoice: JSON) -> None:
     """A customer's first invoice settles their currency."""
-    customer = ledger.find("customer", invoice["customer"])
+    customer = session.find("customer", invoice["customer"])
     if customer is not None and customer["currency"] is None:
-        ledger.change(customer, currency=invoice["currency"])
-        ledger.emit("customer.updated", customer)
+        session.change(customer, currency=invoice["currency"])
+        session.emit("customer.updated", customer)
 
 
-def touch(ledger: Session, invoice: JSON) -> None:
+def touch(session: Session, invoice: JSON) -> None:
     """Lines or fields of a draft were changed."""
-    total(ledger, invoice)
-    ledger.emit("invoice.updated", invoice)
+    total(session, invoice)
+    session.emit("invoice.updated", invoice)
 
 
-def finalize(ledger: Session, invoice: JSON) -> JSON:
+def finalize(session: Session, invoice: JSON) -> JSON:
     """From draft to open: numbered, and payable."""
     require(
         invoice, "draft", message="This invoice is already finalized, you can't re-finalize it."
     )
-    customer = ledger.find("customer", invoice["customer"])
+    customer = session.find("customer", invoice["customer"])
     if customer is not None:  # until now it is the customer's current one
-        ledger.change(invoice, starting_balance=customer["balance"])
-    total(ledger, invoice)
-    page = f"https://invoice.stripe.com/i/{ledger.account}/{invoice['id']}"
-    ledger.change(
+        session.change(invoice, starting_balance=customer["balance"])
+    total(session, invoice)
+    page = f"https://invoice.stripe.com/i/{session.account}/{invoice['id']}"
+    session.change(
         invoice,
         status="open",
-        number=invoice["number"] or _number(ledger, invoice),
-        effective_at=ledger.now,
-        ending_balance=_use_balance(ledger, invoice),
+        number=invoice["number"] or _number(session, invoice),
+        effective_at=session.now,
+        ending_balance=_use_balance(session, invoice),
         hosted_invoice_url=page,
         invoice_pdf=f"{page}/pdf",
         automatically_finalizes_at=None,
-        due_date=_due(ledger, invoice),
-        status_transitions={**invoice["status_transitions"], "finalized_at": ledger.now},
+        due_date=_due(session, invoice),
+        status_transitions={**invoice["status_transitions"], "finalized_at": session.now},
     )
     if invoice["amount_due"] > 0:
-        _intend(ledger, invoice)
-    ledger.emit_all(invoice, "invoice.finalized", "invoice.updated")
+        _intend(session, invoice)
+    session.emit_all(invoice, "invoice.finalized", "invoice.updated")
     if invoice["amount_due"] == 0:
-        settle(ledger, invoice)
+        settle(session, invoice)
     return invoice
 
 
-def _use_balance(ledger: Session, invoice: JSON) -> int:
+def _use_balance(session: Session, invoice: JSON) -> int:
     """Take what the invoice uses of the customer's balance, or adds to it; return what is left."""
     left: int = invoice["starting_balance"] + invoice["total"] - invoice["amount_due"]
-    customer = ledger.find("customer", invoice["customer"])
+    customer = session.find("customer", invoice["customer"])
     if customer is not None and left != customer["balance"]:
-        ledger.change(customer, balance=left)
-        ledger.emit("customer.updated", customer)
+        session.change(customer, balance=left)
+        session.emit("customer.updated", customer)
     return left
 
 
-def _due(ledger: Session, invoice: JSON) -> int | None:
+def _due(session: Session, invoice: JSON) -> int | None:
     due: int | None = invoice["due_date"]
     if due is None and invoice["collection_method"] == "send_invoice":
-        return ledger.now + 30 * DAY
+        return session.now + 30 * DAY
     return due
 
 
-def _number(ledger: Session, invoice: JSON) -> str:
-    customer = ledger.find("customer", invoice["customer"])
+def _number(session: Session, invoice: JSON) -> str:
+    customer = session.find("customer", invoice["customer"])
     if customer is None:
-        return f"{ledger.dice.text(8).upper()}-0001"
-    count = ledger.hidden(customer).get("_invoices", 0) + 1
-    ledger.hide(customer, _invoices=count)
+        return f"{session.dice.text(8).upper()}-0001"
+    count = session.private_fields(customer).get("_invoices", 0) + 1
+    session.set_private_fields(customer, _invoices=count)
     return f"{customer['invoice_prefix'] or 'INV'}-{count:04d}"
 
 
-def _intend(ledger: Session, invoice: JSON) -> None:
+def _intend(session: Session, invoice: JSON) -> None:
     """The intent that will pay the invoice, and the payment that binds the two."""
     subscribed = invoice["billing_reason"].startswith("subscription")
     text = "Subscription update" if subscribed else f"Payment for invoice {invoice['number']}"
     if invoice["billing_reason"] == "subscription_create":
         text = "Subscription creation"
     intent = payments.create_intent(
-        ledger,
+        session,
         invoice["amount_due"],
         invoice["currency"],
         customer=invoice["customer"],
         description=text,
         setup_future_usage="off_session" if subscribed else None,
     )
-    ledger.add(
+    session.add(
         "invoice_payment",
         amount_requested=invoice["amount_due"],
         currency=invoice["currency"],
@@ -160,30 +160,30 @@ def _intend(ledger: Session, invoice: JSON) -> None:
     )
 
 
-def payment_of(ledger: Session, invoice: JSON) -> JSON | None:
+def payment_of(session: Session, invoice: JSON) -> JSON | None:
     """The payment that an open invoice waits for."""
-    waiting = ledger.children("invoice_payment", "parent", invoice["id"])
+    waiting = session.children("invoice_payment", "parent", invoice["id"])
     return next((p for p in waiting if p["status"] == "open"), None)
 
 
 def pay(
-    ledger: Session, invoice: JSON, method: JSON | None = None, decline: str | None = None
+    session: Session, invoice: JSON, method: JSON | None = None, decline: str | None = None
 ) -> bool:
     """Try to collect; whether it worked."""
     require(invoice, "open", "uncollectible", message=_unpayable(invoice))
-    chosen = method or _method(ledger, invoice)
-    payment = payment_of(ledger, invoice)
+    chosen = method or _method(session, invoice)
+    payment = payment_of(session, invoice)
     if payment is None or chosen is None:
         return False
-    intent = ledger.get("payment_intent", payment["payment"]["payment_intent"])
-    charge = payments.confirm(ledger, intent, chosen, decline)
-    ledger.change(invoice, attempted=True, attempt_count=invoice["attempt_count"] + 1)
+    intent = session.get("payment_intent", payment["payment"]["payment_intent"])
+    charge = payments.confirm(session, intent, chosen, decline)
+    session.change(invoice, attempted=True, attempt_count=invoice["attempt_count"] + 1)
     if charge["status"] == "failed":
-        ledger.change(invoice, next_payment_attempt=_next_attempt(ledger, invoice))
-        ledger.emit_all(invoice, "invoice.payment_failed", "invoice.updated")
+        session.change(invoice, next_payment_attempt=_next_attempt(session, invoice))
+        session.emit_all(invoice, "invoice.payment_failed", "invoice.updated")
         return False
-    _bind(ledger, payment)
-    settle(ledger, invoice)
+    _bind(session, payment)
+    settle(session, invoice)
     return True
 
 
@@ -193,35 +193,35 @@ def _unpayable(invoice: JSON) -> str:
     return f"You can only pay an open invoice; this one is {invoice['status']}."
 
 
-def _next_attempt(ledger: Session, invoice: JSON) -> int | None:
+def _next_attempt(session: Session, invoice: JSON) -> int | None:
     automatic = invoice["collection_method"] == "charge_automatically"
-    return ledger.now + RETRY_AFTER if automatic and invoice["attempt_count"] < 4 else None
+    return session.now + RETRY_AFTER if automatic and invoice["attempt_count"] < 4 else None
 
 
-def _method(ledger: Session, invoice: JSON) -> JSON | None:
-    customer = ledger.find("customer", invoice["customer"])
+def _method(session: Session, invoice: JSON) -> JSON | None:
+    customer = session.find("customer", invoice["customer"])
     held = invoice["default_payment_method"]
     parent = (invoice["parent"] or {}).get("subscription_details")
     if not held and parent:
-        subscription = ledger.find("subscription", parent["subscription"])
+        subscription = session.find("subscription", parent["subscription"])
         held = subscription and subscription["default_payment_method"]
-    return ledger.find("payment_method", held or default_of(customer))
+    return session.find("payment_method", held or default_of(customer))
 
 
-def _bind(ledger: Session, payment: JSON) -> None:
-    ledger.change(
+def _bind(session: Session, payment: JSON) -> None:
+    session.change(
         payment,
         amount_paid=payment["amount_requested"],
         status="paid",
-        status_transitions={"canceled_at": None, "paid_at": ledger.now},
+        status_transitions={"canceled_at": None, "paid_at": session.now},
     )
-    ledger.emit("invoice_payment.paid", payment)
+    session.emit("invoice_payment.paid", payment)
 
 
-def settle(ledger: Session, invoice: JSON, *, off_stripe: bool = False) -> None:
+def settle(session: Session, invoice: JSON, *, off_stripe: bool = False) -> None:
     """Nothing is owed any more."""
     paid = invoice["amount_due"]
-    ledger.change(
+    session.change(
         invoice,
         status="paid",
         amount_paid=paid,
@@ -229,50 +229,50 @@ def settle(ledger: Session, invoice: JSON, *, off_stripe: bool = False) -> None:
         amount_remaining=0,
         attempted=True,
         next_payment_attempt=None,
-        status_transitions={**invoice["status_transitions"], "paid_at": ledger.now},
+        status_transitions={**invoice["status_transitions"], "paid_at": session.now},
     )
-    ledger.emit_all(invoice, "invoice.updated", "invoice.paid", "invoice.payment_succeeded")
+    session.emit_all(invoice, "invoice.updated", "invoice.paid", "invoice.payment_succeeded")
 
 
-def close(ledger: Session, invoice: JSON, status: str) -> JSON:
+def close(session: Session, invoice: JSON, status: str) -> JSON:
     """Void it, or give it up as uncollectible."""
     require(invoice, "open", "uncollectible", message=f"Only open invoices can become {status}.")
     moment = {"void": "voided_at", "uncollectible": "marked_uncollectible_at"}[status]
-    ledger.change(
+    session.change(
         invoice,
         status=status,
         auto_advance=False,
         next_payment_attempt=None,
         amount_remaining=0 if status == "void" else invoice["amount_remaining"],
-        status_transitions={**invoice["status_transitions"], moment: ledger.now},
+        status_transitions={**invoice["status_transitions"], moment: session.now},
     )
     if status == "void":
-        _drop_payment(ledger, invoice)
+        _drop_payment(session, invoice)
     event = {"void": "invoice.voided", "uncollectible": "invoice.marked_uncollectible"}[status]
-    ledger.emit_all(invoice, event, "invoice.updated")
+    session.emit_all(invoice, event, "invoice.updated")
     return invoice
 
 
-def _drop_payment(ledger: Session, invoice: JSON) -> None:
-    payment = payment_of(ledger, invoice)
+def _drop_payment(session: Session, invoice: JSON) -> None:
+    payment = payment_of(session, invoice)
     if payment is None:
         return
-    dropped = {**payment["status_transitions"], "canceled_at": ledger.now}
-    ledger.change(payment, status="canceled", status_transitions=dropped)
-    intent = ledger.find("payment_intent", payment["payment"]["payment_intent"])
+    dropped = {**payment["status_transitions"], "canceled_at": session.now}
+    session.change(payment, status="canceled", status_transitions=dropped)
+    intent = session.find("payment_intent", payment["payment"]["payment_intent"])
     if intent is not None and intent["status"] in payments.OPEN:
-        payments.cancel(ledger, intent, "void_invoice")
+        payments.cancel(session, intent, "void_invoice")
 
 
-def delete(ledger: Session, invoice: JSON) -> JSON:
+def delete(session: Session, invoice: JSON) -> JSON:
     """Delete a draft that no subscription made; its items go with it."""
     require(invoice, "draft", message="You can only delete draft invoices.")
     if (invoice["parent"] or {}).get("subscription_details"):
         raise invalid("You can only delete one-off invoices.")
-    for line in ledger.children("line_item", "parent", invoice["id"]):
-        ledger.remove(line)
-    ledger.emit("invoice.deleted", invoice)
-    return ledger.remove(invoice)
+    for line in session.children("line_item", "parent", invoice["id"]):
+        session.remove(line)
+    session.emit("invoice.deleted", invoice)
+    return session.remove(invoice)
 
 
 def require(invoice: JSON, *statuses: str, message: str) -> None:

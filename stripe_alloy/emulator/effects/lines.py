@@ -57,11 +57,11 @@ def from_item(invoiceitem_id: str, subscription: str | None = None) -> JSON:
     }
 
 
-def add_line(ledger: Session, invoice: JSON, amount: int, **fields: Any) -> JSON:
+def add_line(session: Session, invoice: JSON, amount: int, **fields: Any) -> JSON:
     """One more line on a draft; the invoice is not totalled yet."""
     period = {"start": invoice["period_start"], "end": invoice["period_end"]}
     quantity = fields.get("quantity", 1)
-    return ledger.add(
+    return session.add(
         "line_item",
         amount=amount,
         currency=invoice["currency"],
@@ -72,21 +72,23 @@ def add_line(ledger: Session, invoice: JSON, amount: int, **fields: Any) -> JSON
     )
 
 
-def add_priced(ledger: Session, invoice: JSON, price: JSON, quantity: int, **fields: Any) -> JSON:
+def add_priced(session: Session, invoice: JSON, price: JSON, quantity: int, **fields: Any) -> JSON:
     """A line for a quantity at a price."""
-    amount = amount_of(price, quantity, ledger.hidden(price).get("tiers"))
-    product = ledger.find("product", price["product"])
+    amount = amount_of(price, quantity, session.private_fields(price).get("tiers"))
+    product = session.find("product", price["product"])
     name = product["name"] if product else price["product"]
     described = {"description": f"{quantity} x {name}", **fields}
-    return add_line(ledger, invoice, amount, quantity=quantity, pricing=pricing(price), **described)
+    return add_line(
+        session, invoice, amount, quantity=quantity, pricing=pricing(price), **described
+    )
 
 
 def add_proration(
-    ledger: Session, invoice: JSON, item: JSON, amount: int, text: str, period: JSON
+    session: Session, invoice: JSON, item: JSON, amount: int, text: str, period: JSON
 ) -> JSON:
     """A credit for unused time, or a charge for what is left of it."""
     return add_line(
-        ledger,
+        session,
         invoice,
         amount,
         description=text,
@@ -99,15 +101,15 @@ def add_proration(
     )
 
 
-def total(ledger: Session, invoice: JSON) -> None:
+def total(session: Session, invoice: JSON) -> None:
     """Bring an invoice's amounts and its embedded list in line with its lines."""
-    lines = ledger.children("line_item", "parent", invoice["id"])
+    lines = session.children("line_item", "parent", invoice["id"])
     subtotal = sum(line["amount"] for line in lines)
-    discounts = _discount(ledger, invoice, lines)
+    discounts = _discount(session, invoice, lines)
     reduced = subtotal - sum(entry["amount"] for entry in discounts)
     due = max(reduced + invoice["starting_balance"], 0)
-    ledger.nest(invoice)
-    ledger.change(
+    session.nest(invoice)
+    session.change(
         invoice,
         amount_due=due,
         amount_remaining=due - invoice["amount_paid"],
@@ -119,13 +121,13 @@ def total(ledger: Session, invoice: JSON) -> None:
     )
 
 
-def _discount(ledger: Session, invoice: JSON, lines: list[JSON]) -> list[JSON]:
+def _discount(session: Session, invoice: JSON, lines: list[JSON]) -> list[JSON]:
     """Write on each line what the invoice's discounts take off it; return the sums."""
     taken: dict[str, list[JSON]] = {line["id"]: [] for line in lines}
     sums = []
     for discount_id in invoice["discounts"]:
-        discount = ledger.find("discount", discount_id)
-        coupon = discount and ledger.find("coupon", discount["source"]["coupon"])
+        discount = session.find("discount", discount_id)
+        coupon = discount and session.find("coupon", discount["source"]["coupon"])
         if coupon is None:
             continue
         left = {
@@ -139,7 +141,7 @@ def _discount(ledger: Session, invoice: JSON, lines: list[JSON]) -> list[JSON]:
         sums.append({"amount": sum(shares.values()), "discount": discount_id})
     for line in lines:
         if line["discount_amounts"] != taken[line["id"]]:
-            ledger.change(line, discount_amounts=taken[line["id"]])
+            session.change(line, discount_amounts=taken[line["id"]])
     return sums
 
 

@@ -31,7 +31,7 @@ DECLINES = {"0002": "generic_decline", "0341": "generic_decline", "9995": "insuf
 NETWORKS = {"4": "visa", "5": "mastercard", "2": "mastercard", "3": "amex", "6": "discover"}
 
 
-def card(ledger: Session, brand: str, last4: str, **fields: Any) -> JSON:
+def card(session: Session, brand: str, last4: str, **fields: Any) -> JSON:
     """A card's hash, complete."""
     known = {
         "brand": brand,
@@ -44,7 +44,7 @@ def card(ledger: Session, brand: str, last4: str, **fields: Any) -> JSON:
         "display_brand": brand,
         "exp_month": 12,
         "exp_year": 2030,
-        "fingerprint": ledger.dice.text(16),
+        "fingerprint": session.dice.text(16),
         "funding": "credit",
         "last4": last4,
         "networks": {"available": [brand], "preferred": None},
@@ -53,34 +53,36 @@ def card(ledger: Session, brand: str, last4: str, **fields: Any) -> JSON:
     return part("payment_method", "card", **{**known, **fields})
 
 
-def sepa_debit(ledger: Session, country: str, last4: str) -> JSON:
+def sepa_debit(session: Session, country: str, last4: str) -> JSON:
     """A bank account's hash, complete."""
     return part(
         "payment_method",
         "sepa_debit",
         bank_code="37040044",
         country=country,
-        fingerprint=ledger.dice.text(16),
+        fingerprint=session.dice.text(16),
         generated_from={"charge": None, "setup_attempt": None},
         last4=last4,
     )
 
 
-def create(ledger: Session, kind: str, details: JSON, **fields: Any) -> JSON:
+def create(session: Session, kind: str, details: JSON, **fields: Any) -> JSON:
     """A payment method that belongs to nobody yet; Stripe makes no event of that."""
-    hidden = {"_unlisted": True} if kind == "custom" else None
-    return ledger.add("payment_method", hidden=hidden, **{"type": kind, kind: details, **fields})
+    private_fields = {"_unlisted": True} if kind == "custom" else None
+    return session.add(
+        "payment_method", private_fields=private_fields, **{"type": kind, kind: details, **fields}
+    )
 
 
-def resolve(ledger: Session, reference: str, param: str) -> JSON:
+def resolve(session: Session, reference: str, param: str) -> JSON:
     """The payment method of an id, or a new one of a test id as `pm_card_visa`."""
     name = reference.removeprefix("pm_card_").removeprefix("tok_")
     if name != reference and name in TEST_CARDS:
-        return create(ledger, "card", card(ledger, *TEST_CARDS[name]))
-    return ledger.get("payment_method", reference, param)
+        return create(session, "card", card(session, *TEST_CARDS[name]))
+    return session.get("payment_method", reference, param)
 
 
-def attach(ledger: Session, method: JSON, customer: str) -> JSON:
+def attach(session: Session, method: JSON, customer: str) -> JSON:
     """Give it to a customer."""
     if method["customer"] == customer:
         return method
@@ -89,13 +91,13 @@ def attach(ledger: Session, method: JSON, customer: str) -> JSON:
             "The payment method you provided has already been attached to a customer.",
             code="payment_method_unexpected_state",
         )
-    ledger.get("customer", customer, "customer")
-    ledger.change(method, customer=customer)
-    ledger.emit("payment_method.attached", method)
+    session.get("customer", customer, "customer")
+    session.change(method, customer=customer)
+    session.emit("payment_method.attached", method)
     return method
 
 
-def detach(ledger: Session, method: JSON) -> JSON:
+def detach(session: Session, method: JSON) -> JSON:
     """Take it from its customer, for good."""
     owner = method["customer"]
     if not owner:
@@ -104,25 +106,25 @@ def detach(ledger: Session, method: JSON) -> JSON:
             "impossible.",
             code="payment_method_unexpected_state",
         )
-    ledger.change(method, customer=None)
-    ledger.emit("payment_method.detached", method, {"customer": owner})
-    _unset_default(ledger, owner, method["id"])
-    end(ledger, method)
+    session.change(method, customer=None)
+    session.emit("payment_method.detached", method, {"customer": owner})
+    _unset_default(session, owner, method["id"])
+    end(session, method)
     return method
 
 
-def end(ledger: Session, method: JSON) -> None:
+def end(session: Session, method: JSON) -> None:
     """Delete what was detached, if it is one of the cards and sources of the former API."""
     if method["id"].startswith(FORMER):
-        ledger.remove(method)
+        session.remove(method)
 
 
-def _unset_default(ledger: Session, customer_id: str, method_id: str) -> None:
-    customer = ledger.find("customer", customer_id)
+def _unset_default(session: Session, customer_id: str, method_id: str) -> None:
+    customer = session.find("customer", customer_id)
     settings = customer and customer["invoice_settings"]
     if customer and settings and settings["default_payment_method"] == method_id:
-        ledger.change(customer, invoice_settings={**settings, "default_payment_method": None})
-        ledger.emit("customer.updated", customer)
+        session.change(customer, invoice_settings={**settings, "default_payment_method": None})
+        session.emit("customer.updated", customer)
 
 
 def default_of(customer: JSON | None) -> str | None:
@@ -150,7 +152,7 @@ def charged(method: JSON) -> JSON:
     return {"type": kind, kind: details}
 
 
-def token_hash(ledger: Session, given: JSON) -> JSON:
+def token_hash(session: Session, given: JSON) -> JSON:
     """The card of `card[token]` or `card[number]` and its expiry."""
     token = str(given.get("token", ""))
     if token:
@@ -159,9 +161,9 @@ def token_hash(ledger: Session, given: JSON) -> JSON:
             raise ApiError(
                 400, f"No such token: '{token}'", code="resource_missing", param="card[token]"
             )
-        return card(ledger, *TEST_CARDS[name])
+        return card(session, *TEST_CARDS[name])
     number = str(given.get("number", ""))
     if not number.isdigit():
         raise invalid("Your card number is incorrect.", "number", "incorrect_number")
     expiry = {k: given[k] for k in ("exp_month", "exp_year") if k in given}
-    return card(ledger, NETWORKS.get(number[0], "visa"), number[-4:], **expiry)
+    return card(session, NETWORKS.get(number[0], "visa"), number[-4:], **expiry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
@@ -34,7 +34,7 @@ def processing_fee(amount: int) -> int:
 
 
 def move(
-    ledger: Session,
+    session: Session,
     kind: str,
     amount: int,
     currency: str,
@@ -47,11 +47,11 @@ def move(
     delay: int = AVAILABLE_AFTER,
 ) -> JSON:
     """A balance transaction of this type; it makes no event."""
-    available = (ledger.now + delay) // DAY * DAY if delay else ledger.now
-    paid_out = payout or ledger.payout_for(currency, available, amount - fee, kind)
-    return ledger.add(
+    available = (session.now + delay) // DAY * DAY if delay else session.now
+    paid_out = payout or session.payout_for(currency, available, amount - fee, kind)
+    return session.add(
         "balance_transaction",
-        hidden={"_payout": paid_out} if paid_out else None,
+        private_fields={"_payout": paid_out} if paid_out else None,
         amount=amount,
         available_on=available,
         currency=currency,
@@ -61,7 +61,7 @@ def move(
         net=amount - fee,
         reporting_category=category or CATEGORIES[kind],
         source=source,
-        status="available" if available <= ledger.today else "pending",
+        status="available" if available <= session.today else "pending",
         type=kind,
     )
 

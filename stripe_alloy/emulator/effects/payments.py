@@ -35,39 +35,39 @@ _APPROVED = {
 }
 
 
-def create_intent(ledger: Session, amount: int, currency: str, **fields: Any) -> JSON:
+def create_intent(session: Session, amount: int, currency: str, **fields: Any) -> JSON:
     """An intent that waits for its payment method, or for confirmation."""
-    intent_id = ledger.new_id("payment_intent")
+    intent_id = session.new_id("payment_intent")
     waiting = "requires_confirmation" if fields.get("payment_method") else OPEN[0]
-    intent = ledger.add(
+    intent = session.add(
         "payment_intent",
         id=intent_id,
         amount=amount,
         currency=currency,
-        client_secret=f"{intent_id}_secret_{ledger.dice.text(24)}",
+        client_secret=f"{intent_id}_secret_{session.dice.text(24)}",
         **{"status": waiting, **fields},
     )
-    ledger.emit("payment_intent.created", intent)
+    session.emit("payment_intent.created", intent)
     return intent
 
 
-def confirm(ledger: Session, intent: JSON, method: JSON, decline: str | None = None) -> JSON:
+def confirm(session: Session, intent: JSON, method: JSON, decline: str | None = None) -> JSON:
     """Try to pay; the charge tells how it went."""
     if intent["status"] not in OPEN:
         raise unexpected(intent, "confirm")
-    ledger.change(intent, payment_method=method["id"])
+    session.change(intent, payment_method=method["id"])
     reason = decline or decline_of(method)
-    charge = _charge(ledger, intent, method)
+    charge = _charge(session, intent, method)
     if reason:
-        return _fail(ledger, intent, charge, method, reason)
+        return _fail(session, intent, charge, method, reason)
     if intent["capture_method"] == "manual":
-        return _authorize(ledger, intent, charge)
-    return _succeed(ledger, intent, charge)
+        return _authorize(session, intent, charge)
+    return _succeed(session, intent, charge)
 
 
-def _charge(ledger: Session, intent: JSON, method: JSON) -> JSON:
-    charge_id = ledger.new_id("charge")
-    return ledger.add(
+def _charge(session: Session, intent: JSON, method: JSON) -> JSON:
+    charge_id = session.new_id("charge")
+    return session.add(
         "charge",
         id=charge_id,
         amount=intent["amount"],
@@ -92,23 +92,23 @@ def _charge(ledger: Session, intent: JSON, method: JSON) -> JSON:
     )
 
 
-def _succeed(ledger: Session, intent: JSON, charge: JSON) -> JSON:
-    _settle(ledger, charge, charge["amount"])
-    ledger.emit("charge.succeeded", charge)
-    ledger.change(
+def _succeed(session: Session, intent: JSON, charge: JSON) -> JSON:
+    _settle(session, charge, charge["amount"])
+    session.emit("charge.succeeded", charge)
+    session.change(
         intent,
         status="succeeded",
         amount_received=charge["amount"],
         latest_charge=charge["id"],
         last_payment_error=None,
     )
-    ledger.emit("payment_intent.succeeded", intent)
+    session.emit("payment_intent.succeeded", intent)
     return charge
 
 
-def _settle(ledger: Session, charge: JSON, amount: int) -> None:
+def _settle(session: Session, charge: JSON, amount: int) -> None:
     moved = move(
-        ledger,
+        session,
         "charge",
         amount,
         charge["currency"],
@@ -116,22 +116,22 @@ def _settle(ledger: Session, charge: JSON, amount: int) -> None:
         fee=processing_fee(amount),
         description=charge["description"],
     )
-    ledger.change(charge, captured=True, amount_captured=amount, balance_transaction=moved["id"])
+    session.change(charge, captured=True, amount_captured=amount, balance_transaction=moved["id"])
 
 
-def _authorize(ledger: Session, intent: JSON, charge: JSON) -> JSON:
-    ledger.emit("charge.succeeded", charge)
-    ledger.change(
+def _authorize(session: Session, intent: JSON, charge: JSON) -> JSON:
+    session.emit("charge.succeeded", charge)
+    session.change(
         intent,
         status="requires_capture",
         amount_capturable=charge["amount"],
         latest_charge=charge["id"],
     )
-    ledger.emit("payment_intent.amount_capturable_updated", intent)
+    session.emit("payment_intent.amount_capturable_updated", intent)
     return charge
 
 
-def _fail(ledger: Session, intent: JSON, charge: JSON, method: JSON, reason: str) -> JSON:
+def _fail(session: Session, intent: JSON, charge: JSON, method: JSON, reason: str) -> JSON:
     message = DECLINE_MESSAGES.get(reason, "Your card was declined.")
     code = "expired_card" if reason == "expired_card" else "card_declined"
     declined = {
@@ -141,7 +141,7 @@ def _fail(ledger: Session, intent: JSON, charge: JSON, method: JSON, reason: str
         "seller_message": "The bank did not return any further details with this decline.",
         "type": "issuer_declined",
     }
-    ledger.change(
+    session.change(
         charge,
         status="failed",
         paid=False,
@@ -150,15 +150,15 @@ def _fail(ledger: Session, intent: JSON, charge: JSON, method: JSON, reason: str
         outcome={**charge["outcome"], **declined},
         receipt_url=None,
     )
-    ledger.emit("charge.failed", charge)
-    ledger.change(
+    session.emit("charge.failed", charge)
+    session.change(
         intent,
         status=OPEN[0],
         payment_method=None,
         latest_charge=charge["id"],
         last_payment_error=_error(charge, method, reason),
     )
-    ledger.emit("payment_intent.payment_failed", intent)
+    session.emit("payment_intent.payment_failed", intent)
     return charge
 
 
@@ -176,7 +176,7 @@ def _error(charge: JSON, method: JSON, reason: str) -> JSON:
     return {name: value for name, value in error.items() if value is not None}
 
 
-def capture(ledger: Session, charge: JSON, amount: int | None = None) -> JSON:
+def capture(session: Session, charge: JSON, amount: int | None = None) -> JSON:
     """Take the money that was set aside, or a part of it."""
     if charge["captured"] or charge["status"] != "succeeded":
         raise invalid(
@@ -185,33 +185,33 @@ def capture(ledger: Session, charge: JSON, amount: int | None = None) -> JSON:
     taken = charge["amount"] if amount is None else amount
     if taken > charge["amount"]:
         raise invalid("Amount is larger than what was authorized.", "amount_to_capture")
-    _settle(ledger, charge, taken)
+    _settle(session, charge, taken)
     if taken < charge["amount"]:
-        ledger.change(charge, amount_refunded=charge["amount"] - taken)
-    ledger.emit("charge.captured", charge)
-    intent = ledger.find("payment_intent", charge["payment_intent"])
+        session.change(charge, amount_refunded=charge["amount"] - taken)
+    session.emit("charge.captured", charge)
+    intent = session.find("payment_intent", charge["payment_intent"])
     if intent is not None:
-        ledger.change(intent, status="succeeded", amount_capturable=0, amount_received=taken)
-        ledger.emit("payment_intent.succeeded", intent)
+        session.change(intent, status="succeeded", amount_capturable=0, amount_received=taken)
+        session.emit("payment_intent.succeeded", intent)
     return charge
 
 
-def cancel(ledger: Session, intent: JSON, reason: str | None = None) -> JSON:
+def cancel(session: Session, intent: JSON, reason: str | None = None) -> JSON:
     """Give the intent up; money that was set aside goes back."""
     if intent["status"] not in (*OPEN, "requires_capture", "processing"):
         raise unexpected(intent, "cancel")
-    charge = ledger.find("charge", intent["latest_charge"])
+    charge = session.find("charge", intent["latest_charge"])
     if charge is not None and intent["status"] == "requires_capture":
-        ledger.change(charge, refunded=True, amount_refunded=charge["amount"])
-        ledger.emit("charge.refunded", charge)
-    ledger.change(
+        session.change(charge, refunded=True, amount_refunded=charge["amount"])
+        session.emit("charge.refunded", charge)
+    session.change(
         intent,
         status="canceled",
         amount_capturable=0,
-        canceled_at=ledger.now,
+        canceled_at=session.now,
         cancellation_reason=reason,
     )
-    ledger.emit("payment_intent.canceled", intent)
+    session.emit("payment_intent.canceled", intent)
     return intent
 
 

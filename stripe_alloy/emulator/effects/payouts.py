@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.errors import invalid
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 ARRIVES_AFTER = 2 * DAY
 
 
-def pay_out(ledger: Session, amount: int, currency: str, **fields: Any) -> JSON:
+def pay_out(session: Session, amount: int, currency: str, **fields: Any) -> JSON:
     """Send money to the bank account."""
-    payout_id = fields.pop("id", None) or ledger.new_id("payout")
-    moved = move(ledger, "payout", -amount, currency, payout_id, description="STRIPE PAYOUT")
-    arrives = (ledger.now + ARRIVES_AFTER) // DAY * DAY
+    payout_id = fields.pop("id", None) or session.new_id("payout")
+    moved = move(session, "payout", -amount, currency, payout_id, description="STRIPE PAYOUT")
+    arrives = (session.now + ARRIVES_AFTER) // DAY * DAY
     known = {
         "arrival_date": arrives,
         "balance_transaction": moved["id"],
         "description": "STRIPE PAYOUT",
-        "destination": f"ba_{ledger.dice.text(24)}",
+        "destination": f"ba_{session.dice.text(24)}",
         "payout_method": None,
         "trace_id": {"status": "pending", "value": None},
-        "status": "paid" if arrives <= ledger.today else "pending",
+        "status": "paid" if arrives <= session.today else "pending",
     }
-    payout = ledger.add(
+    payout = session.add(
         "payout", id=payout_id, amount=amount, currency=currency, **{**known, **fields}
     )
-    ledger.emit("payout.created", payout)
+    session.emit("payout.created", payout)
     return payout
 
 
-def cancel(ledger: Session, payout: JSON) -> JSON:
+def cancel(session: Session, payout: JSON) -> JSON:
     """Stop a payout that has not left yet."""
     if payout["status"] != "pending":
         raise invalid(
@@ -45,19 +45,19 @@ def cancel(ledger: Session, payout: JSON) -> JSON:
             code="payout_not_cancelable",
         )
     moved = move(
-        ledger, "payout_cancel", payout["amount"], payout["currency"], payout["id"], delay=0
+        session, "payout_cancel", payout["amount"], payout["currency"], payout["id"], delay=0
     )
-    ledger.change(payout, status="canceled", failure_balance_transaction=moved["id"])
-    ledger.emit_all(payout, "payout.canceled", "payout.updated")
+    session.change(payout, status="canceled", failure_balance_transaction=moved["id"])
+    session.emit_all(payout, "payout.canceled", "payout.updated")
     return payout
 
 
-def reverse(ledger: Session, payout: JSON, metadata: JSON) -> JSON:
+def reverse(session: Session, payout: JSON, metadata: JSON) -> JSON:
     """Pull the money of a paid payout back."""
     if payout["status"] != "paid" or payout["reversed_by"]:
         raise invalid("This payout cannot be reversed.", code="payout_reversal_not_supported")
     back = pay_out(
-        ledger,
+        session,
         -payout["amount"],
         payout["currency"],
         automatic=False,
@@ -66,6 +66,6 @@ def reverse(ledger: Session, payout: JSON, metadata: JSON) -> JSON:
         original_payout=payout["id"],
         reconciliation_status="not_applicable",
     )
-    ledger.change(payout, reversed_by=back["id"])
-    ledger.emit("payout.updated", payout)
+    session.change(payout, reversed_by=back["id"])
+    session.emit("payout.updated", payout)
     return back

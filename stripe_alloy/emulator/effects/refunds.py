@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 
 def refund(
-    ledger: Session, charge: JSON, amount: int | None = None, status: str = "succeeded", **more: Any
+    session: Session,
+    charge: JSON,
+    amount: int | None = None,
+    status: str = "succeeded",
+    **more: Any,
 ) -> JSON:
     """Give money back; without an amount, all that is left."""
     left = charge["amount_captured"] - charge["amount_refunded"]
     given = left if amount is None else amount
     _check(charge, given, left)
-    made = ledger.add(
+    made = session.add(
         "refund",
         amount=given,
         charge=charge["id"],
@@ -31,11 +35,11 @@ def refund(
         **more,
     )
     if status == "succeeded":
-        _pay_back(ledger, made)
-    ledger.emit("refund.created", made)
+        _pay_back(session, made)
+    session.emit("refund.created", made)
     total = charge["amount_refunded"] + given
-    ledger.change(charge, amount_refunded=total, refunded=total == charge["amount"])
-    ledger.emit("charge.refunded", charge)
+    session.change(charge, amount_refunded=total, refunded=total == charge["amount"])
+    session.emit("charge.refunded", charge)
     return made
 
 
@@ -60,47 +64,47 @@ def _destination(charge: JSON) -> JSON:
     return {"type": "card", "card": {"type": "refund", "reference_status": "pending"}}
 
 
-def _pay_back(ledger: Session, made: JSON) -> None:
-    moved = move(ledger, "refund", -made["amount"], made["currency"], made["id"])
-    ledger.change(made, balance_transaction=moved["id"])
+def _pay_back(session: Session, made: JSON) -> None:
+    moved = move(session, "refund", -made["amount"], made["currency"], made["id"])
+    session.change(made, balance_transaction=moved["id"])
 
 
-def settle(ledger: Session, made: JSON) -> None:
+def settle(session: Session, made: JSON) -> None:
     """A pending refund went through."""
-    _pay_back(ledger, made)
-    ledger.change(made, status="succeeded")
-    announce(ledger, made)
+    _pay_back(session, made)
+    session.change(made, status="succeeded")
+    announce(session, made)
 
 
-def fail(ledger: Session, made: JSON, charge: JSON, reason: str) -> None:
+def fail(session: Session, made: JSON, charge: JSON, reason: str) -> None:
     """The bank sent the money back."""
-    moved = move(ledger, "refund_failure", made["amount"], made["currency"], made["id"])
-    ledger.change(
+    moved = move(session, "refund_failure", made["amount"], made["currency"], made["id"])
+    session.change(
         made,
         status="failed",
         failure_reason=reason,
         failure_balance_transaction=moved["id"],
     )
-    ledger.emit_all(made, "refund.failed", "refund.updated", "charge.refund.updated")
-    _restore(ledger, made, charge)
+    session.emit_all(made, "refund.failed", "refund.updated", "charge.refund.updated")
+    _restore(session, made, charge)
 
 
-def cancel(ledger: Session, made: JSON) -> JSON:
+def cancel(session: Session, made: JSON) -> JSON:
     """Call a refund back that has not gone through."""
     if made["status"] not in ("pending", "requires_action"):
         raise invalid("You can only cancel a refund that is pending.")
-    ledger.change(made, status="canceled")
-    announce(ledger, made)
-    _restore(ledger, made, ledger.get("charge", made["charge"]))
+    session.change(made, status="canceled")
+    announce(session, made)
+    _restore(session, made, session.get("charge", made["charge"]))
     return made
 
 
-def _restore(ledger: Session, made: JSON, charge: JSON) -> None:
+def _restore(session: Session, made: JSON, charge: JSON) -> None:
     total = charge["amount_refunded"] - made["amount"]
-    ledger.change(charge, amount_refunded=total, refunded=False)
-    ledger.emit("charge.updated", charge)
+    session.change(charge, amount_refunded=total, refunded=False)
+    session.emit("charge.updated", charge)
 
 
-def announce(ledger: Session, made: JSON) -> None:
+def announce(session: Session, made: JSON) -> None:
     """The two events of a changed refund; the older one is named after the charge."""
-    ledger.emit_all(made, "refund.updated", "charge.refund.updated")
+    session.emit_all(made, "refund.updated", "charge.refund.updated")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects import invoices
 from stripe_alloy.emulator.effects.catalog import amount_of, plan_of
 from stripe_alloy.emulator.effects.lines import add_priced, add_proration, from_subscription
@@ -21,7 +21,7 @@ BILLED = ("active", "past_due", "trialing")
 
 
 def create(
-    ledger: Session,
+    session: Session,
     customer: JSON,
     chosen: Sequence[tuple[JSON, int]],
     *,
@@ -31,35 +31,35 @@ def create(
     """A subscription with an item for each (price, quantity); its first invoice comes later."""
     first = chosen[0][0]
     known = {
-        "billing_cycle_anchor": trial_end or ledger.now,
+        "billing_cycle_anchor": trial_end or session.now,
         "currency": first["currency"],
         "customer": customer["id"],
-        "start_date": ledger.now,
+        "start_date": session.now,
         "status": "trialing" if trial_end else "active",
         "test_clock": customer["test_clock"],
         "trial_end": trial_end,
-        "trial_start": ledger.now if trial_end else None,
+        "trial_start": session.now if trial_end else None,
     }
-    subscription = ledger.add("subscription", **{**known, **fields})
+    subscription = session.add("subscription", **{**known, **fields})
     for price, quantity in chosen:
-        add_item(ledger, subscription, price, quantity)
-    ledger.nest(subscription)
+        add_item(session, subscription, price, quantity)
+    session.nest(subscription)
     return subscription
 
 
-def announce(ledger: Session, subscription: JSON) -> None:
+def announce(session: Session, subscription: JSON) -> None:
     """The subscription is complete."""
-    ledger.nest(subscription)
-    ledger.emit("customer.subscription.created", subscription)
+    session.nest(subscription)
+    session.emit("customer.subscription.created", subscription)
 
 
 def add_item(
-    ledger: Session, subscription: JSON, price: JSON, quantity: int, **fields: Any
+    session: Session, subscription: JSON, price: JSON, quantity: int, **fields: Any
 ) -> JSON:
     """One more item, in the subscription's current period."""
-    start, end = period_of(ledger, subscription, price)
+    start, end = period_of(session, subscription, price)
     metered = (price["recurring"] or {}).get("usage_type") == "metered"
-    return ledger.add(
+    return session.add(
         "subscription_item",
         current_period_start=start,
         current_period_end=end,
@@ -71,75 +71,75 @@ def add_item(
     )
 
 
-def period_of(ledger: Session, subscription: JSON, price: JSON) -> tuple[int, int]:
+def period_of(session: Session, subscription: JSON, price: JSON) -> tuple[int, int]:
     """The current period: that of the items there are, or the first one."""
-    items = items_of(ledger, subscription)
+    items = items_of(session, subscription)
     if items:
         return items[0]["current_period_start"], items[0]["current_period_end"]
     if subscription["trial_end"]:
-        return ledger.now, subscription["trial_end"]
-    if subscription["billing_cycle_anchor"] > ledger.now:
-        return ledger.now, subscription["billing_cycle_anchor"]
+        return session.now, subscription["trial_end"]
+    if subscription["billing_cycle_anchor"] > session.now:
+        return session.now, subscription["billing_cycle_anchor"]
     recurring = price["recurring"] or {"interval": "month", "interval_count": 1}
-    end = after(ledger.now, recurring["interval"], recurring["interval_count"])
-    return ledger.now, end
+    end = after(session.now, recurring["interval"], recurring["interval_count"])
+    return session.now, end
 
 
-def items_of(ledger: Session, subscription: JSON) -> list[JSON]:
+def items_of(session: Session, subscription: JSON) -> list[JSON]:
     """The subscription's items."""
-    return ledger.children("subscription_item", "parent", subscription["id"])
+    return session.children("subscription_item", "parent", subscription["id"])
 
 
-def bill(ledger: Session, subscription: JSON, reason: str) -> JSON:
+def bill(session: Session, subscription: JSON, reason: str) -> JSON:
     """A draft with a line for each item's current period, and what is pending besides."""
-    customer = ledger.get("customer", subscription["customer"])
-    items = items_of(ledger, subscription)
+    customer = session.get("customer", subscription["customer"])
+    items = items_of(session, subscription)
     start, end = items[0]["current_period_start"], items[0]["current_period_end"]
     automatic = subscription["collection_method"] == "charge_automatically"
     invoice = invoices.draft(
-        ledger,
+        session,
         customer,
         subscription["currency"],
         auto_advance=True,
-        automatically_finalizes_at=ledger.now + invoices.FINALIZES_AFTER,
+        automatically_finalizes_at=session.now + invoices.FINALIZES_AFTER,
         billing_reason=reason,
         collection_method=subscription["collection_method"],
         default_payment_method=subscription["default_payment_method"],
-        discounts=discounts_of(ledger, subscription),
-        due_date=None if automatic else ledger.now + (subscription["days_until_due"] or 30) * DAY,
+        discounts=discounts_of(session, subscription),
+        due_date=None if automatic else session.now + (subscription["days_until_due"] or 30) * DAY,
         parent=invoices.of_subscription(subscription),
         period_start=start,
         period_end=end if reason == "subscription_create" else start,
     )
     free = subscription["status"] == "trialing"
     for item in items:
-        _bill_item(ledger, invoice, item, {"start": start, "end": end}, free=free)
+        _bill_item(session, invoice, item, {"start": start, "end": end}, free=free)
     return invoice
 
 
-def discounts_of(ledger: Session, subscription: JSON) -> list[str]:
+def discounts_of(session: Session, subscription: JSON) -> list[str]:
     """The subscription's discounts that have not ended when its current period begins."""
-    start = items_of(ledger, subscription)[0]["current_period_start"]
-    found = [ledger.get("discount", discount_id) for discount_id in subscription["discounts"]]
+    start = items_of(session, subscription)[0]["current_period_start"]
+    found = [session.get("discount", discount_id) for discount_id in subscription["discounts"]]
     return [one["id"] for one in found if one["end"] is None or one["end"] > start]
 
 
-def _spend_discounts(ledger: Session, subscription: JSON, invoice: JSON) -> None:
+def _spend_discounts(session: Session, subscription: JSON, invoice: JSON) -> None:
     """A coupon that is good for one invoice leaves the subscription with it."""
     used = {entry["discount"] for entry in invoice["total_discount_amounts"]}
-    left = [one for one in subscription["discounts"] if one not in used or not _once(ledger, one)]
+    left = [one for one in subscription["discounts"] if one not in used or not _once(session, one)]
     if left != subscription["discounts"]:
-        ledger.change(subscription, discounts=left)
+        session.change(subscription, discounts=left)
 
 
-def _once(ledger: Session, discount_id: str) -> bool:
-    discount = ledger.get("discount", discount_id)
-    coupon = ledger.find("coupon", discount["source"]["coupon"])
+def _once(session: Session, discount_id: str) -> bool:
+    discount = session.get("discount", discount_id)
+    coupon = session.find("coupon", discount["source"]["coupon"])
     return coupon is not None and coupon["duration"] == "once"
 
 
-def _bill_item(ledger: Session, invoice: JSON, item: JSON, period: JSON, *, free: bool) -> JSON:
-    price = ledger.find("price", item["price"]["id"]) or item["price"]
+def _bill_item(session: Session, invoice: JSON, item: JSON, period: JSON, *, free: bool) -> JSON:
+    price = session.find("price", item["price"]["id"]) or item["price"]
     known = {
         "metadata": item["metadata"],
         "parent": from_subscription(item),
@@ -148,21 +148,21 @@ def _bill_item(ledger: Session, invoice: JSON, item: JSON, period: JSON, *, free
     }
     if free:
         known["description"] = "Trial period"
-        line = add_priced(ledger, invoice, price, 0, **known)
-        return ledger.change(line, quantity=item["quantity"], amount=0, subtotal=0)
-    return add_priced(ledger, invoice, price, item["quantity"] or 0, **known)
+        line = add_priced(session, invoice, price, 0, **known)
+        return session.change(line, quantity=item["quantity"], amount=0, subtotal=0)
+    return add_priced(session, invoice, price, item["quantity"] or 0, **known)
 
 
-def bind(ledger: Session, subscription: JSON, invoice: JSON) -> None:
+def bind(session: Session, subscription: JSON, invoice: JSON) -> None:
     """The invoice is the subscription's latest now."""
-    invoices.announce(ledger, invoice)
-    ledger.change(subscription, latest_invoice=invoice["id"])
-    _spend_discounts(ledger, subscription, invoice)
+    invoices.announce(session, invoice)
+    session.change(subscription, latest_invoice=invoice["id"])
+    _spend_discounts(session, subscription, invoice)
 
 
-def advance(ledger: Session, subscription: JSON) -> None:
+def advance(session: Session, subscription: JSON) -> None:
     """Go on to the next period."""
-    items = items_of(ledger, subscription)
+    items = items_of(session, subscription)
     recurring = items[0]["price"]["recurring"]
     start = items[0]["current_period_end"]
     end = after(
@@ -172,50 +172,50 @@ def advance(ledger: Session, subscription: JSON) -> None:
         subscription["billing_cycle_anchor"],
     )
     for item in items:
-        ledger.change(item, current_period_start=start, current_period_end=end)
-    ledger.nest(subscription)
+        session.change(item, current_period_start=start, current_period_end=end)
+    session.nest(subscription)
 
 
-def restart(ledger: Session, subscription: JSON) -> None:
+def restart(session: Session, subscription: JSON) -> None:
     """Begin a period now, with a new anchor."""
-    ledger.change(subscription, billing_cycle_anchor=ledger.now)
-    for item in items_of(ledger, subscription):
-        ledger.change(item, current_period_end=ledger.now)
-    advance(ledger, subscription)
+    session.change(subscription, billing_cycle_anchor=session.now)
+    for item in items_of(session, subscription):
+        session.change(item, current_period_end=session.now)
+    advance(session, subscription)
 
 
-def set_status(ledger: Session, subscription: JSON, status: str, **fields: Any) -> None:
+def set_status(session: Session, subscription: JSON, status: str, **fields: Any) -> None:
     """Change the status, and say so."""
     if subscription["status"] != status or fields:
-        ledger.change(subscription, status=status, **fields)
-        ledger.emit("customer.subscription.updated", subscription)
+        session.change(subscription, status=status, **fields)
+        session.emit("customer.subscription.updated", subscription)
 
 
-def cancel(ledger: Session, subscription: JSON, reason: str = "cancellation_requested") -> JSON:
+def cancel(session: Session, subscription: JSON, reason: str = "cancellation_requested") -> JSON:
     """End it now. Canceled is final; the object stays."""
     details = {**(subscription["cancellation_details"] or {}), "reason": reason}
-    ledger.change(
+    session.change(
         subscription,
         status="canceled",
-        canceled_at=subscription["canceled_at"] or ledger.now,
+        canceled_at=subscription["canceled_at"] or session.now,
         cancellation_details=details,
-        ended_at=ledger.now,
+        ended_at=session.now,
     )
-    ledger.emit("customer.subscription.deleted", subscription)
+    session.emit("customer.subscription.deleted", subscription)
     return subscription
 
 
-def prorate(ledger: Session, invoice: JSON, old: JSON, new: JSON) -> None:
+def prorate(session: Session, invoice: JSON, old: JSON, new: JSON) -> None:
     """Two lines: credit for the old item's unused time, charge for the new one's."""
     start, end = old["current_period_start"], old["current_period_end"]
-    left = max(end - ledger.now, 0)
-    period = {"start": ledger.now, "end": end}
+    left = max(end - session.now, 0)
+    period = {"start": session.now, "end": end}
     for item, sign, words in ((old, -1, "Unused time on"), (new, 1, "Remaining time on")):
         price = item["price"]
-        tiers = ledger.hidden(price).get("tiers")
+        tiers = session.private_fields(price).get("tiers")
         whole = amount_of(price, item["quantity"] or 0, tiers)
         share = whole * left // max(end - start, 1)
-        product = ledger.find("product", price["product"])
+        product = session.find("product", price["product"])
         name = product["name"] if product else price["product"]
-        text = f"{words} {item['quantity']} x {name} after {day(ledger.now)}"
-        add_proration(ledger, invoice, item, sign * share, text, period)
+        text = f"{words} {item['quantity']} x {name} after {day(session.now)}"
+        add_proration(session, invoice, item, sign * share, text, period)

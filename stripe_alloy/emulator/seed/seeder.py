@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.clock import DAY, SEED_END
-from stripe_alloy.emulator.seed.books import Books
-from stripe_alloy.emulator.seed.cast import CAST
-from stripe_alloy.emulator.seed.goods import CURRENCIES, Shop
-from stripe_alloy.emulator.seed.life import Life
+from stripe_alloy.api.timestamps import DAY
+from stripe_alloy.emulator.clock import SEED_END
+from stripe_alloy.emulator.seed.customer_simulation import CustomerSimulation
+from stripe_alloy.emulator.seed.payout_schedule import PayoutSchedule
+from stripe_alloy.emulator.seed.products import CURRENCIES, Catalog
+from stripe_alloy.emulator.seed.scripted_customers import SCRIPTED_CUSTOMERS
 from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.session import Session
 from stripe_alloy.emulator.templates import part
@@ -32,10 +33,12 @@ def account_ids(seed: int, connected: int) -> list[str]:
 
 def seed_accounts(store: Store, ids: list[str], seed: int, version: str) -> None:
     """The account objects, all kept with the platform."""
-    ledger = Session(store, ids[0], SeededRandom(seed), SEED_END - SPAN, version, alone=True)
+    session = Session(store, ids[0], SeededRandom(seed), SEED_END - SPAN, version, alone=True)
     for index, account_id in enumerate(ids):
-        ledger.add("account", id=account_id, **_account(index), hidden={"_unlisted": index == 0})
-    ledger.flush()
+        session.add(
+            "account", id=account_id, **_account(index), private_fields={"_unlisted": index == 0}
+        )
+    session.flush()
 
 
 def _account(index: int) -> JSON:
@@ -56,49 +59,49 @@ class Seeder:
         self, store: Store, account: str, seed: int, shape: tuple[str, str | None]
     ) -> None:
         version, since = shape
-        self._ledger = Session(
+        self._session = Session(
             store, account, SeededRandom(seed), SEED_END - SPAN, version, alone=True
         )
-        self._ledger.shape_since = since
-        self._ledger.today = SEED_END
-        self._ledger.events_since = SEED_END - EVENTS_FOR
+        self._session.shape_since = since
+        self._session.today = SEED_END
+        self._session.events_since = SEED_END - EVENTS_FOR
         self._store = store
 
     def fill(self, customers: int) -> None:
         """The whole business, for that many customers."""
         if not customers:
             return
-        ledger = self._ledger
-        books = Books(ledger, SEED_END)
-        shop = Shop(ledger)
+        session = self._session
+        books = PayoutSchedule(session, SEED_END)
+        shop = Catalog(session)
         shop.open(CURRENCIES)
-        begin = ledger.now
+        begin = session.now
         for first in range(0, customers, BATCH):
             for number in range(first, min(first + BATCH, customers)):
                 self._live(shop, number, begin)
             self._flush()
         self._close(books, begin)
 
-    def _live(self, shop: Shop, number: int, begin: int) -> None:
-        if number < len(CAST):
-            actor = CAST[number]
+    def _live(self, shop: Catalog, number: int, begin: int) -> None:
+        if number < len(SCRIPTED_CUSTOMERS):
+            actor = SCRIPTED_CUSTOMERS[number]
             moment = SEED_END - actor.days * DAY + number * 600
-            life: Life = actor(self._ledger, shop, number, moment, SEED_END - 1)
+            life: CustomerSimulation = actor(self._session, shop, number, moment, SEED_END - 1)
         else:
             latest = SEED_END - 3 * DAY
-            moment = begin + self._ledger.dice.between(DAY, latest - begin)
-            life = Life(self._ledger, shop, number, moment, SEED_END - 1)
+            moment = begin + self._session.dice.between(DAY, latest - begin)
+            life = CustomerSimulation(self._session, shop, number, moment, SEED_END - 1)
         life.timeline.run()
 
-    def _close(self, books: Books, begin: int) -> None:
+    def _close(self, books: PayoutSchedule, begin: int) -> None:
         books.charge_fees(begin, CURRENCIES[0])
         books.pay_out()
         self._flush()
 
     def _flush(self) -> None:
         with self._store.transaction():
-            self._ledger.flush()
-        self._ledger.forget("product", "price")
+            self._session.flush()
+        self._session.forget("product", "price")
 
 
 def seed_business(

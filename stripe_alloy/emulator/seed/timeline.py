@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Timeline:
     """The steps to come; the ledger's clock follows them."""
 
-    def __init__(self, ledger: Session, end: int) -> None:
-        self._ledger = ledger
+    def __init__(self, session: Session, end: int) -> None:
+        self._session = session
         self._end = end
         self._steps: list[tuple[int, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._count = 0
@@ -30,5 +30,5 @@ class Timeline:
         """Let everything happen."""
         while self._steps:
             moment, _, step, arguments = heapq.heappop(self._steps)
-            self._ledger.now = moment
+            self._session.now = moment
             step(*arguments)

@@ -9,7 +9,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import catalog
 from stripe_alloy.emulator.errors import invalid, required
 from stripe_alloy.emulator.routes import Route
-from stripe_alloy.emulator.writes.fields import given, tell, update
+from stripe_alloy.emulator.writes.fields import emit, given, update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,49 +21,49 @@ _SHAPED = ("recurring", "tiers", "currency_options", "custom_unit_amount", "look
 _AMOUNTS = ("unit_amount", "unit_amount_decimal", "tiers", "custom_unit_amount")
 
 
-def _create_product(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
-    if ledger.find("product", params.get("id")):
+def _create_product(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+    if session.find("product", params.get("id")):
         raise invalid("Product already exists.", "id", "resource_already_exists")
-    product = catalog.create_product(ledger, **given("product", params))
+    product = catalog.create_product(session, **given("product", params))
     default = params.get("default_price_data")
     if default:
-        price = new_price(ledger, {**default, "product": product["id"]})
-        catalog.touch_product(ledger, product, default_price=price["id"])
+        price = new_price(session, {**default, "product": product["id"]})
+        catalog.touch_product(session, product, default_price=price["id"])
     return product
 
 
-def _update_product(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    product = ledger.get("product", ids["id"])
+def _update_product(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    product = session.get("product", ids["id"])
     if params.get("default_price"):
-        price = ledger.get("price", params["default_price"], "default_price")
+        price = session.get("price", params["default_price"], "default_price")
         if price["product"] != product["id"] or not price["active"]:
             raise invalid(
                 "The default price must be an active price of the product.", "default_price"
             )
-    update(ledger, product, params, None)
-    if ledger.is_changed(product):
-        catalog.touch_product(ledger, product)
+    update(session, product, params, None)
+    if session.is_changed(product):
+        catalog.touch_product(session, product)
     return product
 
 
-def _delete_product(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return catalog.delete_product(ledger, ledger.get("product", ids["id"]))
+def _delete_product(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    return catalog.delete_product(session, session.get("product", ids["id"]))
 
 
-def inline_price(ledger: Session, params: JSON) -> JSON:
+def inline_price(session: Session, params: JSON) -> JSON:
     """A price that comes with what it is for (`price_data`): it is in no list."""
-    price = new_price(ledger, params)
-    ledger.hide(price, _unlisted=True)
+    price = new_price(session, params)
+    session.set_private_fields(price, _unlisted=True)
     return price
 
 
-def new_price(ledger: Session, params: JSON) -> JSON:
+def new_price(session: Session, params: JSON) -> JSON:
     """A price of checked parameters."""
     if not any(params.get(name) for name in _AMOUNTS) and "unit_amount" not in params:
         raise required("unit_amount")
-    product = _product_of(ledger, params)
+    product = _product_of(session, params)
     key = params.get("lookup_key") or None
-    _claim(ledger, key, None, transfer=params.get("transfer_lookup_key", False))
+    _claim(session, key, None, transfer=params.get("transfer_lookup_key", False))
     fields = {
         **given("price", params, skip=_SHAPED),
         **amounts(params),
@@ -72,24 +72,24 @@ def new_price(ledger: Session, params: JSON) -> JSON:
         "product": product["id"],
         "recurring": params.get("recurring"),
     }
-    hidden: JSON = {}
+    private_fields: JSON = {}
     if params.get("tiers"):
-        hidden["tiers"] = [_tier(tier) for tier in params["tiers"]]
+        private_fields["tiers"] = [_tier(tier) for tier in params["tiers"]]
         fields.update(unit_amount=None, unit_amount_decimal=None)
     options = dict(params.get("currency_options") or {})
     if not params.get("tiers"):  # the price's own currency is among them
         own = ("custom_unit_amount", "tax_behavior", "unit_amount", "unit_amount_decimal")
         options[params["currency"]] = {name: params[name] for name in own if name in params}
-    hidden["currency_options"] = {name: _option(option) for name, option in options.items()}
-    return catalog.create_price(ledger, hidden=hidden, **fields)
+    private_fields["currency_options"] = {name: _option(option) for name, option in options.items()}
+    return catalog.create_price(session, private_fields=private_fields, **fields)
 
 
-def _product_of(ledger: Session, params: JSON) -> JSON:
+def _product_of(session: Session, params: JSON) -> JSON:
     if "product" in params:
-        return ledger.get("product", params["product"], "product")
+        return session.get("product", params["product"], "product")
     if "product_data" not in params:
         raise required("product")
-    return catalog.create_product(ledger, **given("product", params["product_data"]))
+    return catalog.create_product(session, **given("product", params["product_data"]))
 
 
 def amounts(params: JSON) -> JSON:
@@ -128,10 +128,10 @@ def _custom(chosen: JSON | None) -> JSON | None:
     return {name: chosen.get(name) for name in ("maximum", "minimum", "preset")}
 
 
-def _claim(ledger: Session, key: str | None, own: str | None, *, transfer: bool) -> None:
+def _claim(session: Session, key: str | None, own: str | None, *, transfer: bool) -> None:
     if not key:
         return
-    for holder in ledger.children("price", "lookup_key", key):
+    for holder in session.children("price", "lookup_key", key):
         if holder["id"] == own:
             continue
         if not transfer:
@@ -140,58 +140,58 @@ def _claim(ledger: Session, key: str | None, own: str | None, *, transfer: bool)
                 "lookup_key",
                 "resource_already_exists",
             )
-        catalog.give_up_lookup_key(ledger, holder)
+        catalog.give_up_lookup_key(session, holder)
 
 
-def _create_price(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
-    return new_price(ledger, params)
+def _create_price(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+    return new_price(session, params)
 
 
-def _update_price(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    price = ledger.get("price", ids["id"])
-    product = ledger.find("product", price["product"])
+def _update_price(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    price = session.get("price", ids["id"])
+    product = session.find("product", price["product"])
     if params.get("active") is False and product and product["default_price"] == price["id"]:
         raise invalid(
             "This price cannot be archived because it is the default price of its product.",
             "active",
         )
     _claim(
-        ledger,
+        session,
         params.get("lookup_key"),
         price["id"],
         transfer=params.get("transfer_lookup_key", False),
     )
-    update(ledger, price, params, None, ("currency_options",))
+    update(session, price, params, None, ("currency_options",))
     if "currency_options" in params:
-        held = ledger.hidden(price).get("currency_options", {})
+        held = session.private_fields(price).get("currency_options", {})
         options = {name: _option(option) for name, option in params["currency_options"].items()}
-        ledger.hide(price, currency_options={**held, **options})
-        ledger.emit("price.updated", price)
+        session.set_private_fields(price, currency_options={**held, **options})
+        session.emit("price.updated", price)
     else:
-        tell(ledger, price, "price.updated")
-    catalog.spread(ledger, price)
+        emit(session, price, "price.updated")
+    catalog.spread(session, price)
     return price
 
 
-def _create_coupon(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_coupon(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     if not params.get("percent_off") and not params.get("amount_off"):
         raise required("percent_off")
     fields = given("coupon", params, skip=("currency_options", "applies_to"))
-    fields.setdefault("id", ledger.dice.text(8))
-    coupon = ledger.add("coupon", **fields)
-    ledger.emit("coupon.created", coupon)
+    fields.setdefault("id", session.dice.text(8))
+    coupon = session.add("coupon", **fields)
+    session.emit("coupon.created", coupon)
     return coupon
 
 
-def _update_coupon(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    coupon = ledger.get("coupon", ids["id"])
-    return update(ledger, coupon, params, "coupon.updated", ("currency_options",))
+def _update_coupon(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    coupon = session.get("coupon", ids["id"])
+    return update(session, coupon, params, "coupon.updated", ("currency_options",))
 
 
-def _delete_coupon(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    coupon = ledger.get("coupon", ids["id"])
-    ledger.emit("coupon.deleted", coupon)
-    return ledger.remove(coupon)
+def _delete_coupon(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    coupon = session.get("coupon", ids["id"])
+    session.emit("coupon.deleted", coupon)
+    return session.remove(coupon)
 
 
 ROUTES = (

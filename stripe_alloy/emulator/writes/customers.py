@@ -8,7 +8,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import customers, methods
 from stripe_alloy.emulator.errors import missing
 from stripe_alloy.emulator.routes import Route
-from stripe_alloy.emulator.writes.fields import given, tell, update
+from stripe_alloy.emulator.writes.fields import emit, given, update
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,48 +19,50 @@ if TYPE_CHECKING:
 _BESIDE = ("payment_method", "source", "tax", "tax_ids", "cash_balance", "default_source")
 
 
-def _create(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     fields = given("customer", params, skip=_BESIDE)
-    customer = customers.create(ledger, **fields)
+    customer = customers.create(session, **fields)
     for entry in params.get("tax_id_data", []):
-        customers.add_tax_id(ledger, customer, entry["type"], entry["value"])
+        customers.add_tax_id(session, customer, entry["type"], entry["value"])
     if "payment_method" in params:
-        method = methods.resolve(ledger, params["payment_method"], "payment_method")
-        methods.attach(ledger, method, customer["id"])
-    _check_default(ledger, customer)
-    _tax(ledger, customer, params)
-    return customers.announce(ledger, customer)
+        method = methods.resolve(session, params["payment_method"], "payment_method")
+        methods.attach(session, method, customer["id"])
+    _check_default(session, customer)
+    _tax(session, customer, params)
+    return customers.announce(session, customer)
 
 
-def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    customer = ledger.get("customer", ids["id"])
-    update(ledger, customer, params, None, _BESIDE)
+def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    customer = session.get("customer", ids["id"])
+    update(session, customer, params, None, _BESIDE)
     if "default_source" in params:
-        ledger.change(customer, default_source=params["default_source"] or None)
-    _check_default(ledger, customer)
-    _tax(ledger, customer, params)
-    tell(ledger, customer, "customer.updated")
+        session.change(customer, default_source=params["default_source"] or None)
+    _check_default(session, customer)
+    _tax(session, customer, params)
+    emit(session, customer, "customer.updated")
     return customer
 
 
-def _check_default(ledger: Session, customer: JSON) -> None:
+def _check_default(session: Session, customer: JSON) -> None:
     """The default payment method must be the customer's own."""
     held = methods.default_of(customer)
     if held is None:
         return
     param = "invoice_settings[default_payment_method]"
-    method = methods.resolve(ledger, held, param)
+    method = methods.resolve(session, held, param)
     if method["customer"] != customer["id"]:
         raise missing("PaymentMethod", held, param)
 
 
-def _tax(ledger: Session, customer: JSON, params: JSON) -> None:
+def _tax(session: Session, customer: JSON, params: JSON) -> None:
     """What is there only when expanded."""
     if "tax" in params:
         tax = params["tax"] or {}
         known = {"automatic_tax": "unrecognized_location", "location": None}
         address = tax.get("ip_address") or None
-        ledger.hide(customer, tax={**known, "ip_address": address, "provider": "stripe"})
+        session.set_private_fields(
+            customer, tax={**known, "ip_address": address, "provider": "stripe"}
+        )
     if "cash_balance" in params:
         settings = (params["cash_balance"] or {}).get("settings", {})
         balance = {
@@ -70,23 +72,23 @@ def _tax(ledger: Session, customer: JSON, params: JSON) -> None:
             "livemode": False,
             "settings": {"reconciliation_mode": "automatic", **settings},
         }
-        ledger.hide(customer, cash_balance=balance)
+        session.set_private_fields(customer, cash_balance=balance)
 
 
-def _delete(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return customers.delete(ledger, ledger.get("customer", ids["id"]))
+def _delete(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    return customers.delete(session, session.get("customer", ids["id"]))
 
 
-def _add_tax_id(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    customer = ledger.get("customer", ids["id"])
-    return customers.add_tax_id(ledger, customer, params["type"], params["value"])
+def _add_tax_id(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    customer = session.get("customer", ids["id"])
+    return customers.add_tax_id(session, customer, params["type"], params["value"])
 
 
-def _drop_tax_id(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    tax_id = ledger.get("tax_id", ids["tax_id"])
+def _drop_tax_id(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    tax_id = session.get("tax_id", ids["tax_id"])
     if tax_id["customer"] != ids["id"]:
         raise missing("tax_id", ids["tax_id"])
-    return customers.drop_tax_id(ledger, tax_id)
+    return customers.drop_tax_id(session, tax_id)
 
 
 _TAX_IDS = "/v1/customers/{id}/tax_ids"

@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 _HOLDERS = ("subscription", "invoice")
 
 
-def discounted(ledger: Session, holder: JSON, chosen: Any) -> list[str]:
+def discounted(session: Session, holder: JSON, chosen: Any) -> list[str]:
     """The ids of the discounts; "" clears them."""
-    return [_one(ledger, holder, entry) for entry in chosen or []]
+    return [_one(session, holder, entry) for entry in chosen or []]
 
 
-def _one(ledger: Session, holder: JSON, entry: JSON) -> str:
+def _one(session: Session, holder: JSON, entry: JSON) -> str:
     if entry.get("discount"):
-        return str(ledger.get("discount", entry["discount"], "discounts")["id"])
+        return str(session.get("discount", entry["discount"], "discounts")["id"])
     if not entry.get("coupon"):
         raise required("discounts[0][coupon]")
-    coupon = ledger.get("coupon", entry["coupon"], "coupon")
-    ledger.change(coupon, times_redeemed=coupon["times_redeemed"] + 1)
+    coupon = session.get("coupon", entry["coupon"], "coupon")
+    session.change(coupon, times_redeemed=coupon["times_redeemed"] + 1)
     own = {holder["object"]: holder["id"]} if holder["object"] in _HOLDERS else {}
     months = coupon["duration_in_months"] if coupon["duration"] == "repeating" else None
-    discount = ledger.add(
+    discount = session.add(
         "discount",
         customer=holder.get("customer"),
-        end=after(ledger.now, "month", months) if months else None,
+        end=after(session.now, "month", months) if months else None,
         source={"coupon": coupon["id"], "type": "coupon"},
-        start=ledger.now,
+        start=session.now,
         **own,
     )
     return str(discount["id"])

@@ -79,16 +79,16 @@ def metadata(old: JSON | None, new: Any) -> JSON:
 
 
 def update(
-    ledger: Session, obj: JSON, params: JSON, event: str | None, skip: Collection[str] = ()
+    session: Session, obj: JSON, params: JSON, event: str | None, skip: Collection[str] = ()
 ) -> JSON:
     """Set the fields, and tell if anything changed."""
-    ledger.change(obj, **given(obj["object"], params, obj, skip))
+    session.change(obj, **given(obj["object"], params, obj, skip))
     if event is not None:
-        tell(ledger, obj, event)
+        emit(session, obj, event)
     return obj
 
 
-def tell(ledger: Session, obj: JSON, *events: str) -> None:
+def emit(session: Session, obj: JSON, *events: str) -> None:
     """Record events, unless nothing changed."""
-    if ledger.is_changed(obj):
-        ledger.emit_all(obj, *events)
+    if session.is_changed(obj):
+        session.emit_all(obj, *events)

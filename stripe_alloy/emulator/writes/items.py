@@ -26,14 +26,14 @@ CANCELED = "A canceled subscription can only update its cancellation_details and
 MAX_ITEMS = 20  # docs.stripe.com/billing/subscriptions/multiple-products
 
 
-def chosen(ledger: Session, entries: list[JSON], name: str = "items") -> list[ChosenItem]:
+def chosen(session: Session, entries: list[JSON], name: str = "items") -> list[ChosenItem]:
     """The prices and quantities that a new subscription is about, given as parameter `name`."""
     if not entries:
         raise required(name)
     if len(entries) > MAX_ITEMS:
         raise invalid(f"A subscription can have up to {MAX_ITEMS} items.", name)
     found = [
-        (_price(ledger, entry, f"{name}[{i}]"), entry.get("quantity", 1), entry)
+        (_price(session, entry, f"{name}[{i}]"), entry.get("quantity", 1), entry)
         for i, entry in enumerate(entries)
     ]
     if len({price["currency"] for price, _, _ in found}) > 1:
@@ -41,11 +41,11 @@ def chosen(ledger: Session, entries: list[JSON], name: str = "items") -> list[Ch
     return found
 
 
-def _price(ledger: Session, entry: JSON, param: str) -> JSON:
+def _price(session: Session, entry: JSON, param: str) -> JSON:
     if entry.get("price_data"):
-        price = inline_price(ledger, entry["price_data"])
+        price = inline_price(session, entry["price_data"])
     elif entry.get("price") or entry.get("plan"):
-        price = ledger.get("price", entry.get("price") or entry["plan"], f"{param}[price]")
+        price = session.get("price", entry.get("price") or entry["plan"], f"{param}[price]")
     else:
         raise required(f"{param}[price]")
     if price["type"] != "recurring":
@@ -60,38 +60,40 @@ def _price(ledger: Session, entry: JSON, param: str) -> JSON:
 # ---------------------------------------------------------------------- one change
 
 
-def _change(ledger: Session, item: JSON, entry: JSON, param: str) -> None:
+def _change(session: Session, item: JSON, entry: JSON, param: str) -> None:
     if "metadata" in entry:
-        ledger.change(item, metadata=metadata(item["metadata"], entry["metadata"]))
+        session.change(item, metadata=metadata(item["metadata"], entry["metadata"]))
     if entry.get("price") or entry.get("price_data"):
-        price = _price(ledger, entry, param)
+        price = _price(session, entry, param)
         if price["id"] != item["price"]["id"]:  # a new price without quantity resets it to 1
-            ledger.change(item, price=dict(price), plan=plan_of(price), quantity=1)
+            session.change(item, price=dict(price), plan=plan_of(price), quantity=1)
     if "quantity" in entry:
-        ledger.change(item, quantity=entry["quantity"])
+        session.change(item, quantity=entry["quantity"])
 
 
-def _owned(ledger: Session, subscription: JSON, item_id: str, param: str) -> JSON:
-    item = ledger.get("subscription_item", item_id, param)
+def _owned(session: Session, subscription: JSON, item_id: str, param: str) -> JSON:
+    item = session.get("subscription_item", item_id, param)
     if item["subscription"] != subscription["id"]:
         raise missing("subscription_item", item_id, param)
     return item
 
 
-def change_all(ledger: Session, subscription: JSON, entries: list[JSON], name: str) -> None:
+def change_all(session: Session, subscription: JSON, entries: list[JSON], name: str) -> None:
     """Apply the items of a subscription update, the parameter `name`; one without id is added."""
     for index, entry in enumerate(entries):
         param = f"{name}[{index}]"
         if not entry.get("id"):
-            price = _price(ledger, entry, param)
-            extra = {"metadata": metadata({}, entry.get("metadata", {}))}
-            subscriptions.add_item(ledger, subscription, price, entry.get("quantity", 1), **extra)
+            price = _price(session, entry, param)
+            private_fields = {"metadata": metadata({}, entry.get("metadata", {}))}
+            subscriptions.add_item(
+                session, subscription, price, entry.get("quantity", 1), **private_fields
+            )
             continue
-        item = _owned(ledger, subscription, entry["id"], f"{param}[id]")
+        item = _owned(session, subscription, entry["id"], f"{param}[id]")
         if entry.get("deleted"):
-            ledger.remove(item)
+            session.remove(item)
         else:
-            _change(ledger, item, entry, param)
+            _change(session, item, entry, param)
 
 
 class Before(NamedTuple):
@@ -101,23 +103,23 @@ class Before(NamedTuple):
     items: dict[str, JSON]
 
 
-def before_change(ledger: Session, subscription: JSON) -> Before:
+def before_change(session: Session, subscription: JSON) -> Before:
     """Remember what a change of the subscription is to be measured by."""
-    return Before(subscription["status"], _state(ledger, subscription))
+    return Before(subscription["status"], _state(session, subscription))
 
 
-def _state(ledger: Session, subscription: JSON) -> dict[str, JSON]:
-    return {i["id"]: dict(i) for i in subscriptions.items_of(ledger, subscription)}
+def _state(session: Session, subscription: JSON) -> dict[str, JSON]:
+    return {i["id"]: dict(i) for i in subscriptions.items_of(session, subscription)}
 
 
-def finish(ledger: Session, subscription: JSON, before: Before, params: JSON) -> None:
+def finish(session: Session, subscription: JSON, before: Before, params: JSON) -> None:
     """Bill a change that was applied, and tell of it."""
-    when = prorate(ledger, subscription, before, params)
-    invoice = draft_now(ledger, subscription, when)
+    when = prorate(session, subscription, before, params)
+    invoice = draft_now(session, subscription, when)
     if invoice is not None:
-        _collect(ledger, subscription, invoice)
-    if ledger.is_changed(subscription) or before.items != _state(ledger, subscription):
-        ledger.emit("customer.subscription.updated", subscription)
+        _collect(session, subscription, invoice)
+    if session.is_changed(subscription) or before.items != _state(session, subscription):
+        session.emit("customer.subscription.updated", subscription)
 
 
 # ---------------------------------------------------------------------- proration
@@ -126,24 +128,24 @@ LATER, CHANGES, CYCLE = "later", "changes", "cycle"
 """When a change is invoiced: with the next invoice; at once; at once, with a whole new period."""
 
 
-def prorate(ledger: Session, subscription: JSON, before: Before, params: JSON) -> str:
+def prorate(session: Session, subscription: JSON, before: Before, params: JSON) -> str:
     """Make pending items of what a change leaves unused and adds; return when it is invoiced."""
-    left = subscriptions.items_of(ledger, subscription)
+    left = subscriptions.items_of(session, subscription)
     if not left:
         raise invalid("A subscription must have at least one active plan.", "items")
     if len(left) > MAX_ITEMS:
         raise invalid(f"A subscription can have up to {MAX_ITEMS} items.", "items")
-    ledger.nest(subscription)
+    session.nest(subscription)
     restarts = _restarts(subscription, before, left, params)
-    moment = _moment(ledger, left, params)
+    moment = _moment(session, left, params)
     behavior = params.get("proration_behavior", "create_prorations")
     made: list[JSON] = []
     if behavior != "none" and before.status != "trialing":
-        shares = _shares(ledger, subscription, before, restarts=restarts)
-        made = [share(ledger, subscription, item, sign, moment) for item, sign in shares]
-        made += _leaving(ledger, subscription, params)
+        shares = _shares(session, subscription, before, restarts=restarts)
+        made = [share(session, subscription, item, sign, moment) for item, sign in shares]
+        made += _leaving(session, subscription, params)
     if restarts:
-        subscriptions.restart(ledger, subscription)
+        subscriptions.restart(session, subscription)
         return CYCLE
     return CHANGES if made and behavior == "always_invoice" else LATER
 
@@ -164,11 +166,11 @@ def _interval(item: JSON) -> tuple[str, int]:
     return recurring["interval"], recurring["interval_count"]
 
 
-def _moment(ledger: Session, left: list[JSON], params: JSON) -> int:
+def _moment(session: Session, left: list[JSON], params: JSON) -> int:
     """The time from which a change counts."""
     moment: int | None = params.get("proration_date")
     if moment is None:
-        return ledger.now
+        return session.now
     start, end = left[0]["current_period_start"], left[0]["current_period_end"]
     if not start <= moment <= end:
         raise invalid(
@@ -179,11 +181,11 @@ def _moment(ledger: Session, left: list[JSON], params: JSON) -> int:
 
 
 def _shares(
-    ledger: Session, subscription: JSON, before: Before, *, restarts: bool
+    session: Session, subscription: JSON, before: Before, *, restarts: bool
 ) -> list[tuple[JSON, int]]:
     """The items that a change credits (-1) and charges (1) for the rest of their period."""
     whole = restarts or subscription["status"] == "trialing"  # what is paid for ends with it
-    after = {} if whole else _state(ledger, subscription)
+    after = {} if whole else _state(session, subscription)
     old = before.items
     changed = [i for i in {**old, **after} if _cost(old.get(i)) != _cost(after.get(i))]
     return [
@@ -199,14 +201,14 @@ def is_metered(item: JSON) -> bool:
     return bool(item["price"]["recurring"]["usage_type"] == "metered")
 
 
-def _leaving(ledger: Session, subscription: JSON, params: JSON) -> list[JSON]:
+def _leaving(session: Session, subscription: JSON, params: JSON) -> list[JSON]:
     """Credits for what a subscription that is canceled within its period does not use."""
     end = params.get("cancel_at")
     if not isinstance(end, int):
         return []
-    found = subscriptions.items_of(ledger, subscription)
+    found = subscriptions.items_of(session, subscription)
     early = [i for i in found if end < i["current_period_end"] and not is_metered(i)]
-    return [share(ledger, subscription, item, -1, max(end, ledger.now)) for item in early]
+    return [share(session, subscription, item, -1, max(end, session.now)) for item in early]
 
 
 def _cost(item: JSON | None) -> tuple[str, int | None] | None:
@@ -219,22 +221,24 @@ def part_of(amount: int, seconds: int, period: int) -> int:
     return (2 * amount * seconds + period) // (2 * period)
 
 
-def share(ledger: Session, subscription: JSON, item: JSON, sign: int, moment: int) -> JSON:
+def share(session: Session, subscription: JSON, item: JSON, sign: int, moment: int) -> JSON:
     """A pending item for the part of the period that is left at a moment, to the second."""
     start, end = item["current_period_start"], item["current_period_end"]
-    tiers = ledger.hidden(ledger.find("price", item["price"]["id"]) or item["price"]).get("tiers")
+    tiers = session.private_fields(session.find("price", item["price"]["id"]) or item["price"]).get(
+        "tiers"
+    )
     whole = amount_of(item["price"], item["quantity"] or 0, tiers)
     amount = sign * part_of(whole, min(max(end - moment, 0), end - start), end - start)
     words = "Unused time on" if sign < 0 else "Remaining time on"
-    product = ledger.find("product", item["price"]["product"])
+    product = session.find("product", item["price"]["product"])
     name = product["name"] if product else item["price"]["id"]
     details = {"subscription": subscription["id"], "subscription_item": item["id"]}
-    pending = ledger.add(
+    pending = session.add(
         "invoiceitem",
         amount=amount,
         currency=subscription["currency"],
         customer=subscription["customer"],
-        date=ledger.now,
+        date=session.now,
         description=f"{words} {item['quantity'] or 0} x {name} after {day(moment)}",
         discountable=False,
         net_amount=amount,
@@ -245,83 +249,83 @@ def share(ledger: Session, subscription: JSON, item: JSON, sign: int, moment: in
         quantity=item["quantity"] or 0,
         quantity_decimal=str(item["quantity"] or 0),
     )
-    ledger.emit("invoiceitem.created", pending)
+    session.emit("invoiceitem.created", pending)
     return pending
 
 
-def draft_now(ledger: Session, subscription: JSON, when: str) -> JSON | None:
+def draft_now(session: Session, subscription: JSON, when: str) -> JSON | None:
     """The draft that a change makes at once, with its lines; None if it waits for the next one."""
     if when == LATER:
         return None
     if when == CYCLE:
-        invoice = subscriptions.bill(ledger, subscription, "subscription_update")
+        invoice = subscriptions.bill(session, subscription, "subscription_update")
     else:
-        invoice = draft_pending(ledger, subscription)
-    take_pending(ledger, invoice, subscription["id"])
+        invoice = draft_pending(session, subscription)
+    take_pending(session, invoice, subscription["id"])
     return invoice
 
 
-def draft_pending(ledger: Session, subscription: JSON) -> JSON:
+def draft_pending(session: Session, subscription: JSON) -> JSON:
     """A draft for nothing but what is pending."""
-    customer = ledger.get("customer", subscription["customer"])
+    customer = session.get("customer", subscription["customer"])
     return invoices.draft(
-        ledger,
+        session,
         customer,
         subscription["currency"],
         auto_advance=True,
         billing_reason="subscription_update",
         collection_method=subscription["collection_method"],
         default_payment_method=subscription["default_payment_method"],
-        discounts=subscriptions.discounts_of(ledger, subscription),
+        discounts=subscriptions.discounts_of(session, subscription),
         parent=invoices.of_subscription(subscription),
     )
 
 
-def _collect(ledger: Session, subscription: JSON, invoice: JSON) -> None:
-    subscriptions.bind(ledger, subscription, invoice)
+def _collect(session: Session, subscription: JSON, invoice: JSON) -> None:
+    subscriptions.bind(session, subscription, invoice)
     if invoice["collection_method"] == "send_invoice":
         return
-    invoices.finalize(ledger, invoice)
+    invoices.finalize(session, invoice)
     if invoice["status"] == "open":
-        invoices.pay(ledger, invoice)
+        invoices.pay(session, invoice)
 
 
 # ---------------------------------------------------------------------- endpoints
 
 
-def _open(ledger: Session, subscription_id: str, param: str = "id") -> JSON:
-    subscription = ledger.get("subscription", subscription_id, param)
+def _open(session: Session, subscription_id: str, param: str = "id") -> JSON:
+    subscription = session.get("subscription", subscription_id, param)
     if subscription["status"] in ("canceled", "incomplete_expired"):
         raise invalid(CANCELED)
     return subscription
 
 
-def _create(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
-    subscription = _open(ledger, params["subscription"], "subscription")
-    before = before_change(ledger, subscription)
-    price = _price(ledger, params, "item")
-    extra = {"metadata": metadata({}, params.get("metadata", {}))}
+def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+    subscription = _open(session, params["subscription"], "subscription")
+    before = before_change(session, subscription)
+    price = _price(session, params, "item")
+    private_fields = {"metadata": metadata({}, params.get("metadata", {}))}
     quantity = params.get("quantity", 1)
-    item = subscriptions.add_item(ledger, subscription, price, quantity, **extra)
-    finish(ledger, subscription, before, params)
+    item = subscriptions.add_item(session, subscription, price, quantity, **private_fields)
+    finish(session, subscription, before, params)
     return item
 
 
-def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    item = ledger.get("subscription_item", ids["id"])
-    subscription = _open(ledger, item["subscription"])
-    before = before_change(ledger, subscription)
-    _change(ledger, item, params, "item")
-    finish(ledger, subscription, before, params)
+def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    item = session.get("subscription_item", ids["id"])
+    subscription = _open(session, item["subscription"])
+    before = before_change(session, subscription)
+    _change(session, item, params, "item")
+    finish(session, subscription, before, params)
     return item
 
 
-def _delete(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    item = ledger.get("subscription_item", ids["id"])
-    subscription = _open(ledger, item["subscription"])
-    before = before_change(ledger, subscription)
-    gone = ledger.remove(item)
-    finish(ledger, subscription, before, params)
+def _delete(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    item = session.get("subscription_item", ids["id"])
+    subscription = _open(session, item["subscription"])
+    before = before_change(session, subscription)
+    gone = session.remove(item)
+    finish(session, subscription, before, params)
     return gone
 
 

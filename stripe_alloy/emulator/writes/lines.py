@@ -26,50 +26,50 @@ _PLAIN = ("description", "discountable", "metadata", "period", "quantity", "tax_
 # ---------------------------------------------------------------------- invoice items
 
 
-def _create_item(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
-    invoice = _target(ledger, params)
+def _create_item(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+    invoice = _target(session, params)
     owner = params.get("customer") or (invoice and invoice["customer"])
     if not owner:
         raise required("customer")
-    customer = ledger.get("customer", owner, "customer")
-    item = new_item(ledger, customer["id"], invoice, params)
+    customer = session.get("customer", owner, "customer")
+    item = new_item(session, customer["id"], invoice, params)
     if invoice is not None:
-        line_of(ledger, invoice, item)
-        invoices.touch(ledger, invoice)
+        line_of(session, invoice, item)
+        invoices.touch(session, invoice)
     return item
 
 
-def _target(ledger: Session, params: JSON) -> JSON | None:
+def _target(session: Session, params: JSON) -> JSON | None:
     if not params.get("invoice"):
         return None
-    return draft(ledger, params["invoice"], "invoice")
+    return draft(session, params["invoice"], "invoice")
 
 
-def draft(ledger: Session, invoice_id: str, param: str = "id") -> JSON:
+def draft(session: Session, invoice_id: str, param: str = "id") -> JSON:
     """An invoice that may still be edited."""
-    invoice = ledger.get("invoice", invoice_id, param)
+    invoice = session.get("invoice", invoice_id, param)
     invoices.require(
         invoice, "draft", message="This invoice is no longer editable: it is not a draft."
     )
     return invoice
 
 
-def new_item(ledger: Session, customer: str, invoice: JSON | None, params: JSON) -> JSON:
+def new_item(session: Session, customer: str, invoice: JSON | None, params: JSON) -> JSON:
     """An invoice item; without an invoice it waits for the next one."""
-    priced = _priced(ledger, params, invoice["currency"] if invoice else None)
+    priced = _priced(session, params, invoice["currency"] if invoice else None)
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN})
-    fields.setdefault("period", {"start": ledger.now, "end": ledger.now})
+    fields.setdefault("period", {"start": session.now, "end": session.now})
     if params.get("subscription"):
-        ledger.get("subscription", params["subscription"], "subscription")
+        session.get("subscription", params["subscription"], "subscription")
         fields["parent"] = _parent(params["subscription"])
-    item = ledger.add(
+    item = session.add(
         "invoiceitem",
         customer=customer,
-        date=ledger.now,
+        date=session.now,
         invoice=invoice["id"] if invoice else None,
         **{**priced, **fields},
     )
-    ledger.emit("invoiceitem.created", item)
+    session.emit("invoiceitem.created", item)
     return item
 
 
@@ -78,13 +78,13 @@ def _parent(subscription: str) -> JSON:
     return {"subscription_details": details, "type": "subscription_details"}
 
 
-def _priced(ledger: Session, params: JSON, currency: str | None) -> JSON:
+def _priced(session: Session, params: JSON, currency: str | None) -> JSON:
     """Amount, currency and pricing: of a price, of price data, of a unit amount, or as given."""
     quantity = params.get("quantity", 1)
-    price = _price_of(ledger, params)
+    price = _price_of(session, params)
     if price is not None:
-        amount = amount_of(price, quantity, ledger.hidden(price).get("tiers"))
-        product = ledger.find("product", price["product"])
+        amount = amount_of(price, quantity, session.private_fields(price).get("tiers"))
+        product = session.find("product", price["product"])
         known: JSON = {"currency": price["currency"], "pricing": pricing(price)}
         if product is not None:
             known["description"] = product["name"]
@@ -100,27 +100,27 @@ def _priced(ledger: Session, params: JSON, currency: str | None) -> JSON:
     return {"amount": amount, "net_amount": amount, **known, **exact}
 
 
-def _price_of(ledger: Session, params: JSON) -> JSON | None:
+def _price_of(session: Session, params: JSON) -> JSON | None:
     chosen = (params.get("pricing") or {}).get("price")
     if chosen:
-        return ledger.get("price", chosen, "pricing[price]")
+        return session.get("price", chosen, "pricing[price]")
     if params.get("price_data"):
-        return inline_price(ledger, params["price_data"])
+        return inline_price(session, params["price_data"])
     return None
 
 
-def _update_item(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_item(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     """No event tells of a changed item; the invoice it is on has one."""
-    item = ledger.get("invoiceitem", ids["id"])
+    item = session.get("invoiceitem", ids["id"])
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN}, item)
     if _prices_anew(params):
-        fields = {**_repriced(ledger, params, item), **fields}
-    ledger.change(item, **fields)
+        fields = {**_repriced(session, params, item), **fields}
+    session.change(item, **fields)
     if item["invoice"]:
-        invoice = draft(ledger, item["invoice"], "invoice")
-        for line in _lines_of(ledger, invoice, item["id"]):
-            _mirror(ledger, line, item)
-        invoices.touch(ledger, invoice)
+        invoice = draft(session, item["invoice"], "invoice")
+        for line in _lines_of(session, invoice, item["id"]):
+            _mirror(session, line, item)
+        invoices.touch(session, invoice)
     return item
 
 
@@ -130,8 +130,8 @@ def _prices_anew(params: JSON) -> bool:
     )
 
 
-def _repriced(ledger: Session, params: JSON, obj: JSON) -> JSON:
-    priced = _priced(ledger, _with_old(params, obj), obj["currency"])
+def _repriced(session: Session, params: JSON, obj: JSON) -> JSON:
+    priced = _priced(session, _with_old(params, obj), obj["currency"])
     if obj["description"]:
         priced.pop("description", None)
     return priced
@@ -147,19 +147,19 @@ def _with_old(params: JSON, obj: JSON) -> JSON:
     return {**known, **params}
 
 
-def _delete_item(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    item = ledger.get("invoiceitem", ids["id"])
+def _delete_item(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    item = session.get("invoiceitem", ids["id"])
     if item["invoice"]:
-        invoice = draft(ledger, item["invoice"], "invoice")
-        for line in _lines_of(ledger, invoice, item["id"]):
-            ledger.remove(line)
-        invoices.touch(ledger, invoice)
-    ledger.emit("invoiceitem.deleted", item)
-    return ledger.remove(item)
+        invoice = draft(session, item["invoice"], "invoice")
+        for line in _lines_of(session, invoice, item["id"]):
+            session.remove(line)
+        invoices.touch(session, invoice)
+    session.emit("invoiceitem.deleted", item)
+    return session.remove(item)
 
 
-def _lines_of(ledger: Session, invoice: JSON, item_id: str) -> list[JSON]:
-    lines = ledger.children("line_item", "parent", invoice["id"])
+def _lines_of(session: Session, invoice: JSON, item_id: str) -> list[JSON]:
+    lines = session.children("line_item", "parent", invoice["id"])
     return [line for line in lines if _backing(line) == item_id]
 
 
@@ -169,7 +169,7 @@ def _backing(line: JSON) -> str | None:
     return details["invoice_item"] if details else None
 
 
-def line_of(ledger: Session, invoice: JSON, item: JSON) -> JSON:
+def line_of(session: Session, invoice: JSON, item: JSON) -> JSON:
     """The line that shows an item on its invoice."""
     parent = (item["parent"] or {}).get("subscription_details") or {}
     subscription = parent.get("subscription")
@@ -178,13 +178,13 @@ def line_of(ledger: Session, invoice: JSON, item: JSON) -> JSON:
         cause = from_subscription(prorated, proration=True, invoice_item=item["id"])
     else:
         cause = from_item(item["id"], subscription)
-    line = add_line(ledger, invoice, item["amount"], parent=cause, subscription=subscription)
-    return _mirror(ledger, line, item)
+    line = add_line(session, invoice, item["amount"], parent=cause, subscription=subscription)
+    return _mirror(session, line, item)
 
 
-def _mirror(ledger: Session, line: JSON, item: JSON) -> JSON:
+def _mirror(session: Session, line: JSON, item: JSON) -> JSON:
     names = ("description", "discountable", "metadata", "period", "pricing", "quantity")
-    return ledger.change(
+    return session.change(
         line,
         amount=item["amount"],
         subtotal=item["amount"],
@@ -193,84 +193,84 @@ def _mirror(ledger: Session, line: JSON, item: JSON) -> JSON:
     )
 
 
-def take_pending(ledger: Session, invoice: JSON, subscription: str | None) -> None:
+def take_pending(session: Session, invoice: JSON, subscription: str | None) -> None:
     """Put the items that wait for an invoice on this one."""
-    for item in ledger.children("invoiceitem", "customer", invoice["customer"]):
+    for item in session.children("invoiceitem", "customer", invoice["customer"]):
         parent = (item["parent"] or {}).get("subscription_details") or {}
         bound = parent.get("subscription")
         wanted = bound in (None, subscription) and item["currency"] == invoice["currency"]
         if item["invoice"] is None and wanted:
-            ledger.change(item, invoice=invoice["id"])
-            line_of(ledger, invoice, item)
+            session.change(item, invoice=invoice["id"])
+            line_of(session, invoice, item)
 
 
 # ---------------------------------------------------------------------- lines
 
 
-def _line(ledger: Session, invoice: JSON, line_id: str, param: str) -> JSON:
-    line = ledger.get("line_item", line_id, param)
+def _line(session: Session, invoice: JSON, line_id: str, param: str) -> JSON:
+    line = session.get("line_item", line_id, param)
     if line["invoice"] != invoice["id"]:
         raise missing("line_item", line_id, param)
     return line
 
 
-def _change_line(ledger: Session, line: JSON, params: JSON) -> None:
+def _change_line(session: Session, line: JSON, params: JSON) -> None:
     fields = given("line_item", {k: v for k, v in params.items() if k in _PLAIN}, line)
     if _prices_anew(params):
-        priced = _repriced(ledger, params, line)
+        priced = _repriced(session, params, line)
         priced["subtotal"] = priced.pop("net_amount")
         fields = {**priced, **fields}
-    ledger.change(line, **fields)
+    session.change(line, **fields)
 
 
-def _update_line(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = draft(ledger, ids["id"])
-    line = _line(ledger, invoice, ids["line"], "id")
-    _change_line(ledger, line, params)
-    invoices.touch(ledger, invoice)
+def _update_line(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = draft(session, ids["id"])
+    line = _line(session, invoice, ids["line"], "id")
+    _change_line(session, line, params)
+    invoices.touch(session, invoice)
     return line
 
 
-def _add_lines(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = draft(ledger, ids["id"])
+def _add_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = draft(session, ids["id"])
     for entry in params["lines"]:
         if entry.get("invoice_item"):
-            item = ledger.get("invoiceitem", entry["invoice_item"], "lines")
+            item = session.get("invoiceitem", entry["invoice_item"], "lines")
             if item["invoice"]:
                 raise invalid("The invoice item is on another invoice already.", "lines")
-            ledger.change(item, invoice=invoice["id"])
+            session.change(item, invoice=invoice["id"])
         else:
-            item = new_item(ledger, invoice["customer"], invoice, entry)
-        line_of(ledger, invoice, item)
-    return _lines_changed(ledger, invoice, params)
+            item = new_item(session, invoice["customer"], invoice, entry)
+        line_of(session, invoice, item)
+    return _lines_changed(session, invoice, params)
 
 
-def _update_lines(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = draft(ledger, ids["id"])
+def _update_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = draft(session, ids["id"])
     for entry in params["lines"]:
-        _change_line(ledger, _line(ledger, invoice, entry["id"], "lines"), entry)
-    return _lines_changed(ledger, invoice, params)
+        _change_line(session, _line(session, invoice, entry["id"], "lines"), entry)
+    return _lines_changed(session, invoice, params)
 
 
-def _remove_lines(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = draft(ledger, ids["id"])
+def _remove_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = draft(session, ids["id"])
     for entry in params["lines"]:
-        line = _line(ledger, invoice, entry["id"], "lines")
-        item = ledger.find("invoiceitem", _backing(line))
+        line = _line(session, invoice, entry["id"], "lines")
+        item = session.find("invoiceitem", _backing(line))
         if item is not None and entry["behavior"] == "unassign":
-            ledger.change(item, invoice=None)
+            session.change(item, invoice=None)
         elif item is not None:
-            ledger.emit("invoiceitem.deleted", item)
-            ledger.remove(item)
-        ledger.remove(line)
-    return _lines_changed(ledger, invoice, params)
+            session.emit("invoiceitem.deleted", item)
+            session.remove(item)
+        session.remove(line)
+    return _lines_changed(session, invoice, params)
 
 
-def _lines_changed(ledger: Session, invoice: JSON, params: JSON) -> JSON:
+def _lines_changed(session: Session, invoice: JSON, params: JSON) -> JSON:
     if "invoice_metadata" in params:
         merged = metadata(invoice["metadata"], params["invoice_metadata"])
-        ledger.change(invoice, metadata=merged)
-    invoices.touch(ledger, invoice)
+        session.change(invoice, metadata=merged)
+    invoices.touch(session, invoice)
     return invoice
 
 

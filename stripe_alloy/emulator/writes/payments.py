@@ -23,93 +23,93 @@ _ACTIONS = ("payment_method_options", "amount_details", "hooks", "payment_detail
 # ---------------------------------------------------------------------- payment methods
 
 
-def _create_method(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_method(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     kind = params.get("type")
     if not kind:
         raise required("type")
     fields = given("payment_method", params, skip=("type", kind))
-    return methods.create(ledger, kind, _details(ledger, kind, params), **fields)
+    return methods.create(session, kind, _details(session, kind, params), **fields)
 
 
-def _details(ledger: Session, kind: str, params: JSON) -> JSON:
+def _details(session: Session, kind: str, params: JSON) -> JSON:
     chosen = params.get(kind) or {}
     if kind == "card":
-        return methods.token_hash(ledger, chosen)
+        return methods.token_hash(session, chosen)
     if kind == "sepa_debit":
         iban = str(chosen.get("iban", ""))
-        return methods.sepa_debit(ledger, iban[:2] or "DE", iban[-4:] or "3000")
+        return methods.sepa_debit(session, iban[:2] or "DE", iban[-4:] or "3000")
     blank = part("payment_method", kind)
     return {**blank, **{name: value for name, value in chosen.items() if name in blank}}
 
 
-def _update_method(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    method = ledger.get("payment_method", ids["id"])
+def _update_method(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    method = session.get("payment_method", ids["id"])
     if not method["customer"]:
         raise invalid(
             "You must save this PaymentMethod to a customer before you can update it.",
             code="payment_method_unexpected_state",
         )
-    return update(ledger, method, params, "payment_method.updated")
+    return update(session, method, params, "payment_method.updated")
 
 
-def _attach(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _attach(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     if not params.get("customer"):
         raise required("customer")
-    method = methods.resolve(ledger, ids["id"], "id")
-    return methods.attach(ledger, method, params["customer"])
+    method = methods.resolve(session, ids["id"], "id")
+    return methods.attach(session, method, params["customer"])
 
 
-def _detach(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return methods.detach(ledger, ledger.get("payment_method", ids["id"]))
+def _detach(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    return methods.detach(session, session.get("payment_method", ids["id"]))
 
 
 # ---------------------------------------------------------------------- payment intents
 
 
-def _create_intent(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_intent(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     if params["amount"] < 1:
         raise invalid("This value must be greater than or equal to 1.", "amount")
     if params.get("customer"):
-        ledger.get("customer", params["customer"], "customer")
+        session.get("customer", params["customer"], "customer")
     fields = given("payment_intent", params, skip=(*_ACTIONS, "amount", "currency"))
     if params.get("payment_method"):
-        method = methods.resolve(ledger, params["payment_method"], "payment_method")
+        method = methods.resolve(session, params["payment_method"], "payment_method")
         fields["payment_method"] = method["id"]
     automatic = params.get("automatic_payment_methods")
     if automatic:
         fields["automatic_payment_methods"] = {"allow_redirects": "always", **automatic}
-    intent = payments.create_intent(ledger, params["amount"], params["currency"], **fields)
-    return _confirmed(ledger, intent, params) if params.get("confirm") else intent
+    intent = payments.create_intent(session, params["amount"], params["currency"], **fields)
+    return _confirmed(session, intent, params) if params.get("confirm") else intent
 
 
-def _confirmed(ledger: Session, intent: JSON, params: JSON) -> JSON:
+def _confirmed(session: Session, intent: JSON, params: JSON) -> JSON:
     held = params.get("payment_method") or intent["payment_method"]
     if not held:
         raise invalid(
             "You cannot confirm this PaymentIntent because it's missing a payment method.",
             code="payment_intent_unexpected_state",
         )
-    known = intent["payment_method"] and ledger.find("payment_method", intent["payment_method"])
+    known = intent["payment_method"] and session.find("payment_method", intent["payment_method"])
     method = known if known and held.startswith("pm_card_") else None
-    method = method or methods.resolve(ledger, held, "payment_method")
-    charge = payments.confirm(ledger, intent, method)
+    method = method or methods.resolve(session, held, "payment_method")
+    charge = payments.confirm(session, intent, method)
     if charge["status"] == "failed":
         raise payments.card_error(intent)
     if intent["setup_future_usage"] and intent["customer"] and not method["customer"]:
-        methods.attach(ledger, method, intent["customer"])
+        methods.attach(session, method, intent["customer"])
     return intent
 
 
-def _update_intent(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_intent(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     """There is no payment_intent.updated: nothing tells of these changes."""
-    intent = ledger.get("payment_intent", ids["id"])
+    intent = session.get("payment_intent", ids["id"])
     _check_update(intent, params)
     if params.get("payment_method"):
-        method = methods.resolve(ledger, params["payment_method"], "payment_method")
-        ledger.change(intent, payment_method=method["id"], status="requires_confirmation")
+        method = methods.resolve(session, params["payment_method"], "payment_method")
+        session.change(intent, payment_method=method["id"], status="requires_confirmation")
     elif params.get("payment_method") == "":
-        ledger.change(intent, payment_method=None, status="requires_payment_method")
-    return update(ledger, intent, params, None, (*_ACTIONS, "payment_method"))
+        session.change(intent, payment_method=None, status="requires_payment_method")
+    return update(session, intent, params, None, (*_ACTIONS, "payment_method"))
 
 
 _ALWAYS = frozenset({"metadata", "description", "receipt_email", "shipping", "transfer_group"})
@@ -120,41 +120,41 @@ def _check_update(intent: JSON, params: JSON) -> None:
         raise payments.unexpected(intent, "update")
 
 
-def _confirm(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    intent = ledger.get("payment_intent", ids["id"])
-    ledger.change(intent, **given("payment_intent", params, intent, (*_ACTIONS, "payment_method")))
-    return _confirmed(ledger, intent, params)
+def _confirm(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    intent = session.get("payment_intent", ids["id"])
+    session.change(intent, **given("payment_intent", params, intent, (*_ACTIONS, "payment_method")))
+    return _confirmed(session, intent, params)
 
 
-def _capture_intent(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    intent = ledger.get("payment_intent", ids["id"])
+def _capture_intent(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    intent = session.get("payment_intent", ids["id"])
     if intent["status"] != "requires_capture":
         raise payments.unexpected(intent, "capture")
-    charge = ledger.get("charge", intent["latest_charge"])
-    payments.capture(ledger, charge, params.get("amount_to_capture"))
-    return update(ledger, intent, params, None, _ACTIONS)
+    charge = session.get("charge", intent["latest_charge"])
+    payments.capture(session, charge, params.get("amount_to_capture"))
+    return update(session, intent, params, None, _ACTIONS)
 
 
-def _cancel_intent(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    intent = ledger.get("payment_intent", ids["id"])
-    return payments.cancel(ledger, intent, params.get("cancellation_reason"))
+def _cancel_intent(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    intent = session.get("payment_intent", ids["id"])
+    return payments.cancel(session, intent, params.get("cancellation_reason"))
 
 
 # ---------------------------------------------------------------------- charges
 
 
-def _update_charge(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    charge = ledger.get("charge", ids["id"])
+def _update_charge(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    charge = session.get("charge", ids["id"])
     if params.get("customer"):
         if charge["customer"]:
             raise invalid("The charge already has a customer.", "customer")
-        ledger.get("customer", params["customer"], "customer")
-    return update(ledger, charge, params, "charge.updated")
+        session.get("customer", params["customer"], "customer")
+    return update(session, charge, params, "charge.updated")
 
 
-def _capture(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    charge = ledger.get("charge", ids["id"])
-    return payments.capture(ledger, charge, params.get("amount"))
+def _capture(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    charge = session.get("charge", ids["id"])
+    return payments.capture(session, charge, params.get("amount"))
 
 
 _METHODS, _INTENTS = "/v1/payment_methods", "/v1/payment_intents"

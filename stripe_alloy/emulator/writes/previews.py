@@ -15,7 +15,8 @@ from stripe_alloy.emulator.errors import ApiError, invalid, missing
 from stripe_alloy.emulator.routes import Route
 from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.session import Session, listing
-from stripe_alloy.emulator.writes import items, subscribing
+from stripe_alloy.emulator.writes import items
+from stripe_alloy.emulator.writes import subscriptions as subscription_writes
 from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import given
 from stripe_alloy.emulator.writes.lines import new_item, take_pending
@@ -34,23 +35,23 @@ _FOR_SUBSCRIPTIONS = ("proration_date", "cancel_now", "resume_at")
 """Details that only change a subscription there is."""
 
 
-def _preview(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
-    scratch = _scratch(ledger)
+def _preview(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+    scratch = _scratch(session)
     details = params.get(DETAILS) or {}
     _check(params, details)
     if params.get("subscription"):
-        return _shown(ledger, scratch, _of_change(scratch, params, details), details)
+        return _shown(session, scratch, _of_change(scratch, params, details), details)
     customer = _customer(scratch, params)
     _add_items(scratch, customer, params)
     if details.get("items"):
-        return _shown(ledger, scratch, _of_new(scratch, customer, params, details), details)
-    return _shown(ledger, scratch, _of_items(scratch, customer, params), details)
+        return _shown(session, scratch, _of_new(scratch, customer, params, details), details)
+    return _shown(session, scratch, _of_items(scratch, customer, params), details)
 
 
-def _scratch(ledger: Session) -> Session:
+def _scratch(session: Session) -> Session:
     """A ledger that sees what is stored, and that nobody will flush."""
-    dice = SeededRandom(ledger.store.size() * 1_000_003 + len(ledger.store.previews))
-    return Session(ledger.store, ledger.account, dice, ledger.now, ledger.version)
+    dice = SeededRandom(session.store.size() * 1_000_003 + len(session.store.previews))
+    return Session(session.store, session.account, dice, session.now, session.version)
 
 
 def _check(params: JSON, details: JSON) -> None:
@@ -137,9 +138,9 @@ def _of_new(scratch: Session, customer: JSON, params: JSON, details: JSON) -> JS
         wanted["billing_cycle_anchor"] = anchor["timestamp"]
     if "discounts" in params:
         wanted["discounts"] = params["discounts"]
-    subscription = subscribing.begin(scratch, customer, wanted, ITEMS)
+    subscription = subscription_writes.begin(scratch, customer, wanted, ITEMS)
     _need_currency(params, subscription)
-    return subscribing.first_draft(scratch, subscription, wanted)
+    return subscription_writes.first_draft(scratch, subscription, wanted)
 
 
 def _need_currency(params: JSON, subscription: JSON) -> None:
@@ -172,7 +173,7 @@ def _of_change(scratch: Session, params: JSON, details: JSON) -> JSON:
     if "discounts" in params:
         wanted["discounts"] = params["discounts"]
     before = items.before_change(scratch, subscription)
-    subscribing.change(scratch, subscription, wanted, ITEMS)
+    subscription_writes.change(scratch, subscription, wanted, ITEMS)
     if details.get("cancel_now"):
         return _of_end(scratch, subscription, before, details)
     when = items.prorate(scratch, subscription, before, wanted)
@@ -222,7 +223,7 @@ def _none(subscription: JSON) -> ApiError:
 # ---------------------------------------------------------------------- what is shown
 
 
-def _shown(ledger: Session, scratch: Session, invoice: JSON, details: JSON) -> JSON:
+def _shown(session: Session, scratch: Session, invoice: JSON, details: JSON) -> JSON:
     """The draft as a preview, with an id that no invoice has."""
     lines.total(scratch, invoice)
     found = scratch.children("line_item", "parent", invoice["id"])
@@ -239,7 +240,7 @@ def _shown(ledger: Session, scratch: Session, invoice: JSON, details: JSON) -> J
         "next_payment_attempt": invoice["created"] + COLLECTS_AFTER if automatic else None,
         "parent": _parent(invoice, rows, details.get("proration_date") or scratch.now),
     }
-    ledger.store.keep_preview(ledger.account, preview, rows)
+    session.store.keep_preview(session.account, preview, rows)
     return preview
 
 

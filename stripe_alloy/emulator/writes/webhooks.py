@@ -37,24 +37,24 @@ def _is_url(text: str) -> bool:
         return False
 
 
-def _create(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     fields = given(KIND, _checked(params))
-    secret = new_secret(ledger.dice)
-    hidden = {"secret": secret, "connect": bool(params.get("connect"))}
-    endpoint = ledger.add(KIND, hidden=hidden, **fields)
+    secret = new_secret(session.dice)
+    private_fields = {"secret": secret, "connect": bool(params.get("connect"))}
+    endpoint = session.add(KIND, private_fields=private_fields, **fields)
     return {**endpoint, "secret": secret}  # shown this once
 
 
-def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    endpoint = ledger.get(KIND, ids["id"])
+def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    endpoint = session.get(KIND, ids["id"])
     fields = given(KIND, _checked(params), endpoint)
     if "disabled" in params:
         fields["status"] = "disabled" if params["disabled"] else "enabled"
-    return ledger.change(endpoint, **fields)
+    return session.change(endpoint, **fields)
 
 
-def _delete(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return ledger.remove(ledger.get(KIND, ids["id"]))
+def _delete(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    return session.remove(session.get(KIND, ids["id"]))
 
 
 ROUTES = (

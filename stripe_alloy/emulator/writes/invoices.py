@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects import invoices, methods, subscriptions
 from stripe_alloy.emulator.effects.payments import card_error
 from stripe_alloy.emulator.errors import ApiError, invalid, required
@@ -40,38 +40,38 @@ _AFTER_DRAFT = frozenset(
 _SKIP = ("customer", "currency", "discounts", "from_invoice", "shipping_cost", "default_tax_rates")
 
 
-def _create(ledger: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     subscription = None
     if params.get("subscription"):
-        subscription = ledger.get("subscription", params["subscription"], "subscription")
+        subscription = session.get("subscription", params["subscription"], "subscription")
     owner = params.get("customer") or (subscription and subscription["customer"])
     if not owner:
         raise required("customer")
-    customer = ledger.get("customer", owner, "customer")
+    customer = session.get("customer", owner, "customer")
     currency = params.get("currency") or customer["currency"] or "usd"
     fields = given("invoice", params, skip=_SKIP)
     if subscription is not None:
         fields["parent"] = invoices.of_subscription(subscription)
-    invoice = invoices.draft(ledger, customer, currency, **fields)
-    _common(ledger, invoice, params)
+    invoice = invoices.draft(session, customer, currency, **fields)
+    _common(session, invoice, params)
     if params.get("pending_invoice_items_behavior") == "include" or subscription:
-        take_pending(ledger, invoice, subscription["id"] if subscription else None)
-    invoices.announce(ledger, invoice)
+        take_pending(session, invoice, subscription["id"] if subscription else None)
+    invoices.announce(session, invoice)
     return invoice
 
 
-def _common(ledger: Session, invoice: JSON, params: JSON) -> None:
+def _common(session: Session, invoice: JSON, params: JSON) -> None:
     if "days_until_due" in params:
-        ledger.change(invoice, due_date=invoice["created"] + params["days_until_due"] * DAY)
+        session.change(invoice, due_date=invoice["created"] + params["days_until_due"] * DAY)
     if "discounts" in params:
-        ledger.change(invoice, discounts=discounted(ledger, invoice, params["discounts"]))
+        session.change(invoice, discounts=discounted(session, invoice, params["discounts"]))
     due = invoice["collection_method"] == "send_invoice" and not invoice["due_date"]
     if due:
-        ledger.change(invoice, due_date=invoice["created"] + 30 * DAY)
+        session.change(invoice, due_date=invoice["created"] + 30 * DAY)
 
 
-def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = ledger.get("invoice", ids["id"])
+def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = session.get("invoice", ids["id"])
     frozen = sorted(params.keys() - _AFTER_DRAFT)
     if invoice["status"] != "draft" and frozen:
         raise ApiError(
@@ -80,49 +80,49 @@ def _update(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
             code="invoice_not_editable",
             param=frozen[0],
         )
-    ledger.change(invoice, **given("invoice", params, invoice, _SKIP))
-    _common(ledger, invoice, params)
-    if ledger.is_changed(invoice):
-        ledger.emit("invoice.updated", invoice)
+    session.change(invoice, **given("invoice", params, invoice, _SKIP))
+    _common(session, invoice, params)
+    if session.is_changed(invoice):
+        session.emit("invoice.updated", invoice)
     return invoice
 
 
-def _delete(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    invoice = ledger.get("invoice", ids["id"])
-    for item in ledger.children("invoiceitem", "invoice", invoice["id"]):
-        ledger.emit("invoiceitem.deleted", item)
-        ledger.remove(item)
-    return invoices.delete(ledger, invoice)
+def _delete(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    invoice = session.get("invoice", ids["id"])
+    for item in session.children("invoiceitem", "invoice", invoice["id"]):
+        session.emit("invoiceitem.deleted", item)
+        session.remove(item)
+    return invoices.delete(session, invoice)
 
 
-def _finalize(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = ledger.get("invoice", ids["id"])
+def _finalize(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = session.get("invoice", ids["id"])
     if "auto_advance" in params:
-        ledger.change(invoice, auto_advance=params["auto_advance"])
-    return invoices.finalize(ledger, invoice)
+        session.change(invoice, auto_advance=params["auto_advance"])
+    return invoices.finalize(session, invoice)
 
 
-def _pay(ledger: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = ledger.get("invoice", ids["id"])
+def _pay(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    invoice = session.get("invoice", ids["id"])
     if invoice["status"] == "draft":
-        invoices.finalize(ledger, invoice)
+        invoices.finalize(session, invoice)
         if invoice["status"] == "paid":
             return invoice
     if params.get("paid_out_of_band"):
-        invoices.settle(ledger, invoice, off_stripe=True)
+        invoices.settle(session, invoice, off_stripe=True)
     else:
-        collect(ledger, invoice, params.get("payment_method"))
-    revive(ledger, invoice)
+        collect(session, invoice, params.get("payment_method"))
+    revive(session, invoice)
     return invoice
 
 
-def collect(ledger: Session, invoice: JSON, method_id: str | None = None) -> None:
+def collect(session: Session, invoice: JSON, method_id: str | None = None) -> None:
     """Pay the invoice, or answer with the card's refusal."""
-    method = methods.resolve(ledger, method_id, "payment_method") if method_id else None
-    if invoices.pay(ledger, invoice, method):
+    method = methods.resolve(session, method_id, "payment_method") if method_id else None
+    if invoices.pay(session, invoice, method):
         return
-    payment = invoices.payment_of(ledger, invoice)
-    intent = payment and ledger.get("payment_intent", payment["payment"]["payment_intent"])
+    payment = invoices.payment_of(session, invoice)
+    intent = payment and session.get("payment_intent", payment["payment"]["payment_intent"])
     if not intent or not intent["last_payment_error"]:
         raise invalid(
             "There is no `default_payment_method` set on this Customer or Invoice. Please set one.",
@@ -131,32 +131,32 @@ def collect(ledger: Session, invoice: JSON, method_id: str | None = None) -> Non
     raise card_error(intent)
 
 
-def revive(ledger: Session, invoice: JSON) -> None:
+def revive(session: Session, invoice: JSON) -> None:
     """A subscription that waited for this payment is active again."""
     details = (invoice["parent"] or {}).get("subscription_details")
-    subscription = details and ledger.find("subscription", details["subscription"])
+    subscription = details and session.find("subscription", details["subscription"])
     if subscription and subscription["status"] in ("incomplete", "past_due", "unpaid"):
-        subscriptions.set_status(ledger, subscription, "active")
+        subscriptions.set_status(session, subscription, "active")
 
 
-def _void(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return invoices.close(ledger, ledger.get("invoice", ids["id"]), "void")
+def _void(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    return invoices.close(session, session.get("invoice", ids["id"]), "void")
 
 
-def _give_up(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    invoice = ledger.get("invoice", ids["id"])
+def _give_up(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    invoice = session.get("invoice", ids["id"])
     invoices.require(invoice, "open", message="Only open invoices can become uncollectible.")
-    return invoices.close(ledger, invoice, "uncollectible")
+    return invoices.close(session, invoice, "uncollectible")
 
 
-def _send(ledger: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    invoice = ledger.get("invoice", ids["id"])
+def _send(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    invoice = session.get("invoice", ids["id"])
     if invoice["collection_method"] != "send_invoice":
         raise invalid("You can only manually send an invoice if its collection method is "
                       "'send_invoice'.")  # fmt: skip
     if invoice["status"] == "draft":
-        invoices.finalize(ledger, invoice)
-    ledger.emit("invoice.sent", invoice)
+        invoices.finalize(session, invoice)
+    session.emit("invoice.sent", invoice)
     return invoice
 
 

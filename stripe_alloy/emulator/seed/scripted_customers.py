@@ -7,7 +7,7 @@ from typing import Any
 from typing_extensions import override
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects import (
     customers,
     disputes,
@@ -17,14 +17,14 @@ from stripe_alloy.emulator.effects import (
     refunds,
     subscriptions,
 )
-from stripe_alloy.emulator.seed import words
-from stripe_alloy.emulator.seed.life import Life
-from stripe_alloy.emulator.seed.people import equip, settle
+from stripe_alloy.emulator.seed import names
+from stripe_alloy.emulator.seed.customer_simulation import CustomerSimulation
+from stripe_alloy.emulator.seed.new_customers import create_customer, give_payment_method
 
-AMERICA = words.PLACES[0][0]
+AMERICA = names.PLACES[0][0]
 
 
-class Actor(Life):
+class ScriptedCustomer(CustomerSimulation):
     """A customer in America who joins a while before the end."""
 
     days = 200  # before the end
@@ -41,30 +41,30 @@ class Actor(Life):
 
     def invoice(self, count: int, **fields: Any) -> JSON:
         """A draft of a one-off purchase with that many lines."""
-        invoice = invoices.draft(self.ledger, self.customer, self.place.currency, **fields)
+        invoice = invoices.draft(self.session, self.customer, self.place.currency, **fields)
         goods = self.shop.once[self.place.currency]
         for index in range(count):
             price, quantity = goods[index % len(goods)], 1 + index % 3
-            item = self.ledger.add(
+            item = self.session.add(
                 "invoiceitem",
                 amount=price["unit_amount"] * quantity,
                 currency=price["currency"],
                 customer=self.customer["id"],
-                date=self.ledger.now,
+                date=self.session.now,
                 invoice=invoice["id"],
                 net_amount=price["unit_amount"] * quantity,
-                period={"start": self.ledger.now, "end": self.ledger.now},
+                period={"start": self.session.now, "end": self.session.now},
                 pricing=lines.pricing(price),
                 quantity=quantity,
                 quantity_decimal=str(quantity),
             )
             parent = lines.from_item(item["id"])
-            lines.add_priced(self.ledger, invoice, price, quantity, parent=parent)
-        invoices.announce(self.ledger, invoice)
+            lines.add_priced(self.session, invoice, price, quantity, parent=parent)
+        invoices.announce(self.session, invoice)
         return invoice
 
 
-class ManyItems(Actor):
+class ManyItems(ScriptedCustomer):
     """A subscription with fifteen items."""
 
     @override
@@ -75,7 +75,7 @@ class ManyItems(Actor):
         self.timeline.at(now + DAY, self.begin, [*chosen, (self.shop.tiered, 25)])
 
 
-class LongInvoice(Actor):
+class LongInvoice(ScriptedCustomer):
     """An invoice with 250 lines."""
 
     count = 250
@@ -98,7 +98,7 @@ class FullInvoices(LongInvoice):
             self.collect(self.invoice(count, description="Bulk order"), None, 1)
 
 
-class Paused(Actor):
+class Paused(ScriptedCustomer):
     """A subscription whose collection is paused, and that will end with its period."""
 
     @override
@@ -108,18 +108,18 @@ class Paused(Actor):
     def start(self) -> None:
         """Begin, and pause some days before the end."""
         subscription = self.begin([(self.monthly(), 1)])
-        moment = self.ledger.now + (self.days - 10) * DAY
+        moment = self.session.now + (self.days - 10) * DAY
         self.timeline.at(moment, self.pause, subscription)
 
     def pause(self, subscription: JSON) -> None:
         """Stop collecting for now."""
         behavior = {"behavior": "mark_uncollectible", "resumes_at": None}
         if subscription["status"] == "active":
-            self.ledger.change(subscription, pause_collection=behavior, cancel_at_period_end=True)
-            self.ledger.emit("customer.subscription.updated", subscription)
+            self.session.change(subscription, pause_collection=behavior, cancel_at_period_end=True)
+            self.session.emit("customer.subscription.updated", subscription)
 
 
-class Incomplete(Actor):
+class Incomplete(ScriptedCustomer):
     """A first payment that never came: the subscription expired within a day."""
 
     days = 120
@@ -130,22 +130,22 @@ class Incomplete(Actor):
 
     @override
     def collect(self, invoice: JSON, subscription: JSON | None, attempt: int) -> None:
-        invoices.finalize(self.ledger, invoice)
-        invoices.pay(self.ledger, invoice, self.method, "insufficient_funds")
+        invoices.finalize(self.session, invoice)
+        invoices.pay(self.session, invoice, self.method, "insufficient_funds")
         if subscription is not None:
-            subscriptions.set_status(self.ledger, subscription, "incomplete")
-            later = self.ledger.now + DAY - HOUR_ONE
+            subscriptions.set_status(self.session, subscription, "incomplete")
+            later = self.session.now + DAY - HOUR_ONE
             self.timeline.at(later, self.expire, invoice, subscription)
 
     def expire(self, invoice: JSON, subscription: JSON) -> None:
         """Nobody paid."""
-        invoices.close(self.ledger, invoice, "void")
+        invoices.close(self.session, invoice, "void")
         subscriptions.set_status(
-            self.ledger, subscription, "incomplete_expired", ended_at=self.ledger.now
+            self.session, subscription, "incomplete_expired", ended_at=self.session.now
         )
 
 
-class Unlucky(Actor):
+class Unlucky(ScriptedCustomer):
     """Past due at the end: the last payments were declined."""
 
     days = 62
@@ -156,17 +156,17 @@ class Unlucky(Actor):
 
     @override
     def collect(self, invoice: JSON, subscription: JSON | None, attempt: int) -> None:
-        last = self.ledger.today - self.ledger.now < 7 * DAY
+        last = self.session.today - self.session.now < 7 * DAY
         if invoice["status"] == "draft":
-            invoices.finalize(self.ledger, invoice)
+            invoices.finalize(self.session, invoice)
         decline = "expired_card" if last else None
-        if invoices.pay(self.ledger, invoice, self.method, decline):
+        if invoices.pay(self.session, invoice, self.method, decline):
             return
         if subscription is not None:
-            subscriptions.set_status(self.ledger, subscription, "past_due")
+            subscriptions.set_status(self.session, subscription, "past_due")
 
 
-class Billed(Actor):
+class Billed(ScriptedCustomer):
     """Pays by transfer: an open, a void, an uncollectible, and two draft invoices."""
 
     days = 150
@@ -181,15 +181,15 @@ class Billed(Actor):
         invoice = self.invoice(2, collection_method="send_invoice")
         if end == "draft":
             return
-        invoices.finalize(self.ledger, invoice)
-        self.ledger.emit("invoice.sent", invoice)
+        invoices.finalize(self.session, invoice)
+        self.session.emit("invoice.sent", invoice)
         if end == "paid":
-            invoices.settle(self.ledger, invoice, off_stripe=True)
+            invoices.settle(self.session, invoice, off_stripe=True)
         elif end != "open":
-            self.timeline.at(self.ledger.now + 5 * DAY, invoices.close, self.ledger, invoice, end)
+            self.timeline.at(self.session.now + 5 * DAY, invoices.close, self.session, invoice, end)
 
 
-class Trialing(Actor):
+class Trialing(ScriptedCustomer):
     """In a trial at the end."""
 
     days = 5
@@ -200,34 +200,36 @@ class Trialing(Actor):
 
     def begin_trial(self) -> None:
         """Two weeks for free."""
-        self.begin([(self.monthly(), 1)], trial_end=self.ledger.now + 14 * DAY)
+        self.begin([(self.monthly(), 1)], trial_end=self.session.now + 14 * DAY)
 
 
-class Clocked(Actor):
+class Clocked(ScriptedCustomer):
     """On a test clock: in no list, unless the list asks for the clock."""
 
     days = 90
 
     @override
     def join(self) -> None:
-        now = self.ledger.now
-        clock = self.ledger.add(
+        now = self.session.now
+        clock = self.session.add(
             "test_helpers.test_clock",
             name="Renewal rehearsal",
             frozen_time=now,
             deletes_after=now + 30 * DAY,
         )
         self.place = AMERICA
-        self.customer = settle(self.ledger, self.place, self.number, test_clock=clock["id"])
-        self.method = equip(self.ledger, self.customer, self.place)
-        self.timeline.at(self.ledger.now + DAY, self.begin_trial)
+        self.customer = create_customer(
+            self.session, self.place, self.number, test_clock=clock["id"]
+        )
+        self.method = give_payment_method(self.session, self.customer, self.place)
+        self.timeline.at(self.session.now + DAY, self.begin_trial)
 
     def begin_trial(self) -> None:
         """A long trial: a rehearsal moves no money."""
-        self.begin([(self.monthly(), 1)], trial_end=self.ledger.now + 120 * DAY)
+        self.begin([(self.monthly(), 1)], trial_end=self.session.now + 120 * DAY)
 
 
-class Leaver(Actor):
+class Leaver(ScriptedCustomer):
     """Deleted, with a subscription that ended with it."""
 
     days = 40
@@ -235,10 +237,10 @@ class Leaver(Actor):
     @override
     def first_steps(self, now: int) -> None:
         self.timeline.at(now + 1, self.begin, [(self.monthly(), 1)])
-        self.timeline.at(now + 25 * DAY, lambda: customers.delete(self.ledger, self.customer))
+        self.timeline.at(now + 25 * DAY, lambda: customers.delete(self.session, self.customer))
 
 
-class Metered(Actor):
+class Metered(ScriptedCustomer):
     """Pays for what is measured, has tax ids, and an old plan."""
 
     days = 300
@@ -250,11 +252,11 @@ class Metered(Actor):
         self.timeline.at(now + 280 * DAY, self.shop.archive)
         for value in ("DE123456789", "FRAB123456789"):
             self.timeline.at(
-                now + 1, customers.add_tax_id, self.ledger, self.customer, "eu_vat", value
+                now + 1, customers.add_tax_id, self.session, self.customer, "eu_vat", value
             )
 
 
-class Contested(Actor):
+class Contested(ScriptedCustomer):
     """One purchase is disputed and waits for an answer, another's refund is on its way."""
 
     days = 30
@@ -267,18 +269,18 @@ class Contested(Actor):
     def order(self, amount: int) -> None:
         """Pay without an invoice; regret it later."""
         intent = payments.create_intent(
-            self.ledger, amount, self.place.currency, customer=self.customer["id"]
+            self.session, amount, self.place.currency, customer=self.customer["id"]
         )
-        charge = payments.confirm(self.ledger, intent, self.method)
-        later = self.ledger.now + 20 * DAY
+        charge = payments.confirm(self.session, intent, self.method)
+        later = self.session.now + 20 * DAY
         if amount > 10_000:
-            self.timeline.at(later, disputes.open_dispute, self.ledger, charge, "fraudulent")
+            self.timeline.at(later, disputes.open_dispute, self.session, charge, "fraudulent")
         else:
-            self.timeline.at(later, refunds.refund, self.ledger, charge, 3_000, "pending")
+            self.timeline.at(later, refunds.refund, self.session, charge, 3_000, "pending")
 
 
 HOUR_ONE = 3600
-CAST: tuple[type[Actor], ...] = (
+SCRIPTED_CUSTOMERS: tuple[type[ScriptedCustomer], ...] = (
     ManyItems, LongInvoice, FullInvoices, Paused, Incomplete, Unlucky, Billed, Trialing, Clocked,
     Leaver, Metered, Contested, Incomplete,
 )  # fmt: skip

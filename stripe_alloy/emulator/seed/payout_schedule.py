@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.effects.payouts import pay_out
 
@@ -16,14 +16,14 @@ MONDAY = 4 * DAY  # 1970-01-05 was a Monday
 MONTH = 30 * DAY
 
 
-class Books:
+class PayoutSchedule:
     """Weekly payouts per currency: what is available by Monday goes out on Monday."""
 
-    def __init__(self, ledger: Session, end: int) -> None:
-        self._ledger = ledger
+    def __init__(self, session: Session, end: int) -> None:
+        self._session = session
         self._end = end
         self._weeks: dict[tuple[int, str], tuple[str, int]] = {}  # -> payout id, its amount
-        ledger.payout_for = self.assign
+        session.payout_for = self.assign
 
     def assign(self, currency: str, available: int, net: int, kind: str) -> str | None:
         """The payout that a balance transaction will be part of."""
@@ -31,30 +31,30 @@ class Books:
         if kind == "payout" or monday > self._end:
             return None
         key = (monday, currency)
-        payout_id, total = self._weeks.get(key) or (self._ledger.new_id("payout"), 0)
+        payout_id, total = self._weeks.get(key) or (self._session.new_id("payout"), 0)
         self._weeks[key] = (payout_id, total + net)
         return payout_id
 
     def charge_fees(self, begin: int, currency: str) -> None:
         """Stripe's own monthly fee."""
         for month, moment in enumerate(range(begin + MONTH, self._end, MONTH)):
-            self._ledger.now = moment
+            self._session.now = moment
             text = f"Billing - Usage Fee ({month + 1})"
-            move(self._ledger, "stripe_fee", -(150 + 7 * month), currency, None, description=text)
+            move(self._session, "stripe_fee", -(150 + 7 * month), currency, None, description=text)
 
     def pay_out(self) -> None:
         """Make the payouts; a week's amount is the sum of its movements, sometimes below zero."""
         for (monday, currency), (payout_id, total) in sorted(self._weeks.items()):
-            self._ledger.now = monday
-            payout = pay_out(self._ledger, total, currency, id=payout_id)
+            self._session.now = monday
+            payout = pay_out(self._session, total, currency, id=payout_id)
             if payout["status"] == "paid":
                 self._arrive(payout["arrival_date"], payout_id)
 
     def _arrive(self, moment: int, payout_id: str) -> None:
-        payout = self._ledger.get("payout", payout_id)
-        self._ledger.now = moment
-        trace = {"status": "supported", "value": self._ledger.dice.digits(12)}
-        self._ledger.change(payout, trace_id=trace)
-        self._ledger.emit_all(
+        payout = self._session.get("payout", payout_id)
+        self._session.now = moment
+        trace = {"status": "supported", "value": self._session.dice.digits(12)}
+        self._session.change(payout, trace_id=trace)
+        self._session.emit_all(
             payout, "payout.paid", "payout.updated", "payout.reconciliation_completed"
         )

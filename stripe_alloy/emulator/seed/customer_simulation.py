@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.clock import DAY
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects import disputes, invoices, payments, refunds, subscriptions
-from stripe_alloy.emulator.seed import words
-from stripe_alloy.emulator.seed.people import equip, settle
+from stripe_alloy.emulator.seed import names
+from stripe_alloy.emulator.seed.new_customers import create_customer, give_payment_method
 from stripe_alloy.emulator.seed.timeline import Timeline
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.seed.goods import Shop
-    from stripe_alloy.emulator.seed.words import Place
+    from stripe_alloy.emulator.seed.names import Place
+    from stripe_alloy.emulator.seed.products import Catalog
     from stripe_alloy.emulator.session import Session
 
 
@@ -22,26 +22,26 @@ RECOVERS = 0.7  # of payments that are tried again
 RETRIES = 3
 
 
-class Life:
+class CustomerSimulation:
     """One customer's story, told by the dice."""
 
     fails, churns, upgrades = 0.04, 0.025, 0.04  # of payments, renewals, periods
     refunded, disputed = 0.035, 0.012  # of charges
 
-    def __init__(self, ledger: Session, shop: Shop, number: int, begins: int, end: int) -> None:
-        self.ledger, self.shop, self.number = ledger, shop, number
-        self.dice = ledger.dice
-        self.timeline = Timeline(ledger, end)
-        self.place: Place = self.dice.weighted(words.PLACES)
+    def __init__(self, session: Session, shop: Catalog, number: int, begins: int, end: int) -> None:
+        self.session, self.shop, self.number = session, shop, number
+        self.dice = session.dice
+        self.timeline = Timeline(session, end)
+        self.place: Place = self.dice.weighted(names.PLACES)
         self.customer: JSON = {}
         self.method: JSON = {}
         self.timeline.at(begins, self.join)
 
     def join(self) -> None:
         """Sign up, then subscribe or buy once in a while."""
-        self.customer = settle(self.ledger, self.place, self.number)
-        self.method = equip(self.ledger, self.customer, self.place)
-        self.first_steps(self.ledger.now)
+        self.customer = create_customer(self.session, self.place, self.number)
+        self.method = give_payment_method(self.session, self.customer, self.place)
+        self.first_steps(self.session.now)
 
     def first_steps(self, now: int) -> None:
         """What an ordinary customer does first."""
@@ -64,25 +64,25 @@ class Life:
         extras = self.shop.extras.get(self.place.currency, [])
         if interval == "month" and extras and self.dice.chance(0.25):
             chosen.append((self.dice.pick(extras), 1))
-        trial = self.ledger.now + 14 * DAY if self.dice.chance(0.25) else None
+        trial = self.session.now + 14 * DAY if self.dice.chance(0.25) else None
         self.begin(chosen, trial_end=trial)
 
     def begin(self, chosen: list[tuple[JSON, int]], **fields: Any) -> JSON:
         """Start a subscription and bill it."""
         known = {"default_payment_method": self.method["id"], "metadata": {"channel": "web"}}
         subscription = subscriptions.create(
-            self.ledger, self.customer, chosen, **{**known, **fields}
+            self.session, self.customer, chosen, **{**known, **fields}
         )
-        invoice = subscriptions.bill(self.ledger, subscription, "subscription_create")
-        subscriptions.bind(self.ledger, subscription, invoice)
-        subscriptions.announce(self.ledger, subscription)
+        invoice = subscriptions.bill(self.session, subscription, "subscription_create")
+        subscriptions.bind(self.session, subscription, invoice)
+        subscriptions.announce(self.session, subscription)
         self.collect(invoice, subscription, 1)
         self.plan_renewal(subscription)
         return subscription
 
     def plan_renewal(self, subscription: JSON) -> None:
         """The next invoice, at the end of the period, and what may happen before."""
-        item = subscriptions.items_of(self.ledger, subscription)[0]
+        item = subscriptions.items_of(self.session, subscription)[0]
         start, end = item["current_period_start"], item["current_period_end"]
         self.timeline.at(end, self.renew, subscription)
         if subscription["status"] == "active" and self.dice.chance(self.upgrades):
@@ -94,28 +94,28 @@ class Life:
         if subscription["status"] not in subscriptions.BILLED:
             return
         if self.dice.chance(self.churns):
-            subscriptions.cancel(self.ledger, subscription)
+            subscriptions.cancel(self.session, subscription)
             return
         if subscription["status"] == "trialing":
-            self.ledger.change(subscription, status="active")
-        subscriptions.advance(self.ledger, subscription)
-        invoice = subscriptions.bill(self.ledger, subscription, "subscription_cycle")
-        subscriptions.bind(self.ledger, subscription, invoice)
-        self.ledger.emit("customer.subscription.updated", subscription)
-        self.timeline.at(self.ledger.now + HOUR, self.collect, invoice, subscription, 1)
+            self.session.change(subscription, status="active")
+        subscriptions.advance(self.session, subscription)
+        invoice = subscriptions.bill(self.session, subscription, "subscription_cycle")
+        subscriptions.bind(self.session, subscription, invoice)
+        self.session.emit("customer.subscription.updated", subscription)
+        self.timeline.at(self.session.now + HOUR, self.collect, invoice, subscription, 1)
         self.plan_renewal(subscription)
 
     def upgrade(self, subscription: JSON) -> None:
         """Change the quantity in the middle of a period: prorated at once."""
         if subscription["status"] != "active":
             return
-        item = subscriptions.items_of(self.ledger, subscription)[0]
+        item = subscriptions.items_of(self.session, subscription)[0]
         before = dict(item)
         more = (item["quantity"] or 1) + self.dice.between(1, 3)
-        self.ledger.change(item, quantity=more)
-        self.ledger.nest(subscription)
+        self.session.change(item, quantity=more)
+        self.session.nest(subscription)
         invoice = invoices.draft(
-            self.ledger,
+            self.session,
             self.customer,
             subscription["currency"],
             auto_advance=True,
@@ -124,9 +124,9 @@ class Life:
             parent=invoices.of_subscription(subscription),
             period_start=item["current_period_start"],
         )
-        subscriptions.prorate(self.ledger, invoice, before, item)
-        subscriptions.bind(self.ledger, subscription, invoice)
-        self.ledger.emit("customer.subscription.updated", subscription)
+        subscriptions.prorate(self.session, invoice, before, item)
+        subscriptions.bind(self.session, subscription, invoice)
+        self.session.emit("customer.subscription.updated", subscription)
         self.collect(invoice, subscription, 1)
 
     # ------------------------------------------------------------------ money
@@ -134,12 +134,12 @@ class Life:
     def collect(self, invoice: JSON, subscription: JSON | None, attempt: int) -> None:
         """Finalize the invoice if it is a draft, and try to collect it."""
         if invoice["status"] == "draft":
-            invoices.finalize(self.ledger, invoice)
+            invoices.finalize(self.session, invoice)
         if invoice["status"] != "open":
             return
         odds = self.fails if attempt == 1 else 1 - RECOVERS
-        decline = self.dice.weighted(words.DECLINES) if self.dice.chance(odds) else None
-        if invoices.pay(self.ledger, invoice, self.method, decline):
+        decline = self.dice.weighted(names.DECLINES) if self.dice.chance(odds) else None
+        if invoices.pay(self.session, invoice, self.method, decline):
             self.paid(invoice, subscription)
         else:
             self.unpaid(invoice, subscription, attempt)
@@ -147,17 +147,17 @@ class Life:
     def paid(self, invoice: JSON, subscription: JSON | None) -> None:
         """The money came; it may go back."""
         if subscription is not None and subscription["status"] == "past_due":
-            subscriptions.set_status(self.ledger, subscription, "active")
-        rows = self.ledger.children("invoice_payment", "parent", invoice["id"])
+            subscriptions.set_status(self.session, subscription, "active")
+        rows = self.session.children("invoice_payment", "parent", invoice["id"])
         for payment in rows:
-            intent = self.ledger.get("payment_intent", payment["payment"]["payment_intent"])
-            self.after_charge(self.ledger.get("charge", intent["latest_charge"]))
+            intent = self.session.get("payment_intent", payment["payment"]["payment_intent"])
+            self.after_charge(self.session.get("charge", intent["latest_charge"]))
 
     def unpaid(self, invoice: JSON, subscription: JSON | None, attempt: int) -> None:
         """Try again in three days, and in the end give up."""
         if subscription is not None and subscription["status"] == "active":
-            subscriptions.set_status(self.ledger, subscription, "past_due")
-        later = self.ledger.now + invoices.RETRY_AFTER
+            subscriptions.set_status(self.session, subscription, "past_due")
+        later = self.session.now + invoices.RETRY_AFTER
         if attempt < RETRIES:
             self.timeline.at(later, self.collect, invoice, subscription, attempt + 1)
         else:
@@ -165,13 +165,13 @@ class Life:
 
     def give_up(self, invoice: JSON, subscription: JSON | None) -> None:
         """The invoice will not be paid, and the subscription ends."""
-        invoices.close(self.ledger, invoice, "uncollectible")
+        invoices.close(self.session, invoice, "uncollectible")
         if subscription is not None and subscription["status"] in subscriptions.BILLED:
-            subscriptions.cancel(self.ledger, subscription, "payment_failed")
+            subscriptions.cancel(self.session, subscription, "payment_failed")
 
     def after_charge(self, charge: JSON) -> None:
         """Perhaps a refund, perhaps a dispute."""
-        now = self.ledger.now
+        now = self.session.now
         if self.dice.chance(self.refunded):
             self.timeline.at(now + self.dice.between(DAY, 12 * DAY), self.refund, charge)
         elif self.dice.chance(self.disputed):
@@ -181,34 +181,34 @@ class Life:
         """All of it or a part; a few are pending first, and a few of these fail."""
         part = self.dice.chance(0.4) and charge["amount"] >= 2
         amount = self.dice.between(1, charge["amount"] - 1) if part else None
-        reason = self.dice.weighted(words.REFUND_REASONS)
+        reason = self.dice.weighted(names.REFUND_REASONS)
         if self.dice.chance(0.75):
-            refunds.refund(self.ledger, charge, amount, reason=reason)
+            refunds.refund(self.session, charge, amount, reason=reason)
             return
         made = refunds.refund(
-            self.ledger, charge, amount, "pending", reason=reason, pending_reason="processing"
+            self.session, charge, amount, "pending", reason=reason, pending_reason="processing"
         )
-        later = self.ledger.now + self.dice.between(DAY, 20 * DAY)
+        later = self.session.now + self.dice.between(DAY, 20 * DAY)
         self.timeline.at(later, self.end_refund, made, charge)
 
     def end_refund(self, made: JSON, charge: JSON) -> None:
         """The pending refund goes through, or comes back."""
-        self.ledger.change(made, pending_reason=None)
-        refunds.settle(self.ledger, made)
+        self.session.change(made, pending_reason=None)
+        refunds.settle(self.session, made)
         if self.dice.chance(0.4):
-            later = self.ledger.now + self.dice.between(DAY, 5 * DAY)
+            later = self.session.now + self.dice.between(DAY, 5 * DAY)
             self.timeline.at(
-                later, refunds.fail, self.ledger, made, charge, "expired_or_canceled_card"
+                later, refunds.fail, self.session, made, charge, "expired_or_canceled_card"
             )
 
     def dispute(self, charge: JSON) -> None:
         """The bank asks for the money; a decision takes a month."""
-        reason = self.dice.weighted(words.DISPUTE_REASONS)
-        made = disputes.open_dispute(self.ledger, charge, reason)
+        reason = self.dice.weighted(names.DISPUTE_REASONS)
+        made = disputes.open_dispute(self.session, charge, reason)
         if self.dice.chance(0.8):
             outcome = "won" if self.dice.chance(0.4) else "lost"
-            later = self.ledger.now + self.dice.between(20 * DAY, 45 * DAY)
-            self.timeline.at(later, disputes.close, self.ledger, made, outcome)
+            later = self.session.now + self.dice.between(20 * DAY, 45 * DAY)
+            self.timeline.at(later, disputes.close, self.session, made, outcome)
 
     # ------------------------------------------------------------------ besides
 
@@ -217,7 +217,7 @@ class Life:
         currency = self.place.currency
         dollars = self.dice.between(20, 400)
         intent = payments.create_intent(
-            self.ledger,
+            self.session,
             dollars * 100,
             currency,
             customer=self.customer["id"],
@@ -225,29 +225,29 @@ class Life:
             metadata={"order": f"W-{self.dice.digits(7)}"},
             receipt_email=self.customer["email"],
         )
-        decline = self.dice.weighted(words.DECLINES) if self.dice.chance(0.15) else None
-        charge = payments.confirm(self.ledger, intent, self.method, decline)
+        decline = self.dice.weighted(names.DECLINES) if self.dice.chance(0.15) else None
+        charge = payments.confirm(self.session, intent, self.method, decline)
         if charge["status"] == "failed" and self.dice.chance(RECOVERS):
-            later = self.ledger.now + self.dice.between(60, HOUR)
-            self.timeline.at(later, payments.confirm, self.ledger, intent, self.method)
+            later = self.session.now + self.dice.between(60, HOUR)
+            self.timeline.at(later, payments.confirm, self.session, intent, self.method)
         elif charge["status"] == "succeeded":
             self.after_charge(charge)
         if self.dice.chance(0.6):
-            self.timeline.at(self.ledger.now + self.dice.between(20 * DAY, 120 * DAY), self.buy)
+            self.timeline.at(self.session.now + self.dice.between(20 * DAY, 120 * DAY), self.buy)
 
     def abandon(self) -> None:
         """A checkout that was never finished; half of them are canceled."""
         intent = payments.create_intent(
-            self.ledger, 100 * self.dice.between(5, 90), self.place.currency,
+            self.session, 100 * self.dice.between(5, 90), self.place.currency,
             customer=self.customer["id"],
         )  # fmt: skip
         if self.dice.chance(0.5):
-            later = self.ledger.now + DAY
-            self.timeline.at(later, payments.cancel, self.ledger, intent, "abandoned")
+            later = self.session.now + DAY
+            self.timeline.at(later, payments.cancel, self.session, intent, "abandoned")
 
     def move_house(self) -> None:
         """A new address."""
         city, postal_code = self.dice.pick(self.place.cities)
         address = {**self.customer["address"], "city": city, "postal_code": postal_code}
-        self.ledger.change(self.customer, address=address)
-        self.ledger.emit("customer.updated", self.customer)
+        self.session.change(self.customer, address=address)
+        self.session.emit("customer.updated", self.customer)

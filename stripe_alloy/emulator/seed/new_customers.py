@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import customers, methods
-from stripe_alloy.emulator.seed import words
+from stripe_alloy.emulator.seed import names
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.seed.words import Place
+    from stripe_alloy.emulator.seed.names import Place
     from stripe_alloy.emulator.session import Session
 
 
 SEGMENTS = ("hobby", "school", "industry", "research")
 
 
-def settle(ledger: Session, place: Place, number: int, **fields: Any) -> JSON:
+def create_customer(session: Session, place: Place, number: int, **fields: Any) -> JSON:
     """A new customer at a place, without a payment method yet."""
-    dice = ledger.dice
-    given, family = dice.pick(words.GIVEN), dice.pick(words.FAMILY)
-    name = f"{family} {dice.pick(words.FIRMS)}" if dice.chance(0.4) else f"{given} {family}"
-    address = _address(ledger, place)
+    dice = session.dice
+    given, family = dice.pick(names.GIVEN), dice.pick(names.FAMILY)
+    name = f"{family} {dice.pick(names.FIRMS)}" if dice.chance(0.4) else f"{given} {family}"
+    address = _address(session, place)
     phone = f"{place.dial}{dice.digits(6)}"
     shipping = part("customer", "shipping", address=address, name=name, phone=phone)
     known = {
@@ -35,7 +35,7 @@ def settle(ledger: Session, place: Place, number: int, **fields: Any) -> JSON:
         "preferred_locales": [place.locale],
         "shipping": shipping if dice.chance(0.3) else None,
     }
-    return customers.announce(ledger, customers.create(ledger, **{**known, **fields}))
+    return customers.announce(session, customers.create(session, **{**known, **fields}))
 
 
 def _ascii(name: str) -> str:
@@ -43,31 +43,31 @@ def _ascii(name: str) -> str:
     return "".join(letter for letter in plain if letter.isalpha())
 
 
-def _address(ledger: Session, place: Place) -> JSON:
-    city, postal_code = ledger.dice.pick(place.cities)
+def _address(session: Session, place: Place) -> JSON:
+    city, postal_code = session.dice.pick(place.cities)
     return {
         "city": city,
         "country": place.country,
-        "line1": f"{ledger.dice.between(1, 199)} {ledger.dice.pick(place.streets)}",
+        "line1": f"{session.dice.between(1, 199)} {session.dice.pick(place.streets)}",
         "line2": None,
         "postal_code": postal_code,
         "state": "OR" if place.country == "US" else None,
     }
 
 
-def equip(ledger: Session, customer: JSON, place: Place) -> JSON:
+def give_payment_method(session: Session, customer: JSON, place: Place) -> JSON:
     """Give the customer a payment method, and make it the default."""
-    method = new_method(ledger, customer, place)
-    methods.attach(ledger, method, customer["id"])
+    method = new_method(session, customer, place)
+    methods.attach(session, method, customer["id"])
     settings = {**customer["invoice_settings"], "default_payment_method": method["id"]}
-    ledger.change(customer, invoice_settings=settings)
-    ledger.emit("customer.updated", customer)
+    session.change(customer, invoice_settings=settings)
+    session.emit("customer.updated", customer)
     return method
 
 
-def new_method(ledger: Session, customer: JSON, place: Place) -> JSON:
+def new_method(session: Session, customer: JSON, place: Place) -> JSON:
     """A card, or in the euro area often a bank account."""
-    dice = ledger.dice
+    dice = session.dice
     details = {
         "address": customer["address"],
         "email": customer["email"],
@@ -76,11 +76,11 @@ def new_method(ledger: Session, customer: JSON, place: Place) -> JSON:
         "tax_id": None,
     }
     if place.currency == "eur" and dice.chance(0.3):
-        debit = methods.sepa_debit(ledger, place.country, dice.digits(4))
-        return methods.create(ledger, "sepa_debit", debit, billing_details=details)
-    brand, last4 = dice.weighted(words.BRANDS)
+        debit = methods.sepa_debit(session, place.country, dice.digits(4))
+        return methods.create(session, "sepa_debit", debit, billing_details=details)
+    brand, last4 = dice.weighted(names.BRANDS)
     card = methods.card(
-        ledger,
+        session,
         brand,
         last4,
         country=place.country,
@@ -88,4 +88,4 @@ def new_method(ledger: Session, customer: JSON, place: Place) -> JSON:
         exp_year=dice.weighted(((2026, 20), (2027, 30), (2028, 25), (2029, 25))),
         funding=dice.weighted((("credit", 60), ("debit", 35), ("prepaid", 5))),
     )
-    return methods.create(ledger, "card", card, billing_details=details)
+    return methods.create(session, "card", card, billing_details=details)

@@ -47,11 +47,11 @@ TIERS = (
 )
 
 
-class Shop:
+class Catalog:
     """The prices on sale, by what they are for."""
 
-    def __init__(self, ledger: Session) -> None:
-        self._ledger = ledger
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self.plans: dict[tuple[str, str], list[JSON]] = {}  # (currency, interval)
         self.extras: dict[str, list[JSON]] = {}
         self.once: dict[str, list[JSON]] = {}
@@ -85,9 +85,9 @@ class Shop:
                 shelf.setdefault(currency, []).append(price)
 
     def _product(self, good: Good) -> JSON:
-        self._ledger.now += 60
+        self._session.now += 60
         return catalog.create_product(
-            self._ledger,
+            self._session,
             name=good.name,
             description=good.description,
             unit_label=good.unit,
@@ -101,7 +101,7 @@ class Shop:
         amount = good.dollars * months * _RATES[currency]
         name = f"{good.name.lower().replace(' ', '_')}_{currency}_{interval or 'once'}"
         price = catalog.create_price(
-            self._ledger,
+            self._session,
             currency=currency,
             lookup_key=name,
             nickname=f"{good.name} {interval or 'once'}",
@@ -110,10 +110,10 @@ class Shop:
             tax_behavior="exclusive",
             unit_amount=amount,
             unit_amount_decimal=str(amount),
-            hidden={"currency_options": {currency: _option(amount)}},
+            private_fields={"currency_options": {currency: _option(amount)}},
         )
         if product["default_price"] is None:
-            catalog.touch_product(self._ledger, product, default_price=price["id"])
+            catalog.touch_product(self._session, product, default_price=price["id"])
         return price
 
     def _specials(self, currency: str) -> None:
@@ -121,16 +121,16 @@ class Shop:
         common = {"currency": currency, "product": usage["id"]}
         tiers = [{**tier, **_decimals(tier)} for tier in TIERS]
         self.tiered = catalog.create_price(
-            self._ledger,
+            self._session,
             **common,
             billing_scheme="tiered",
             tiers_mode="graduated",
             nickname="Readings by volume",
             recurring={"interval": "month"},
-            hidden={"tiers": tiers},
+            private_fields={"tiers": tiers},
         )
         self.metered = catalog.create_price(
-            self._ledger,
+            self._session,
             **common,
             unit_amount_decimal="0.0125",
             nickname="Pay as you go",
@@ -143,16 +143,16 @@ class Shop:
         for dollars in (8, 7):
             good = Good("Classic", "", dollars, ("month",))
             price = self._price(retired, good, currency, "month")
-            self._ledger.change(price, lookup_key=f"classic_{dollars}", active=dollars == 8)
+            self._session.change(price, lookup_key=f"classic_{dollars}", active=dollars == 8)
             self.old[str(dollars)] = price
-        self._ledger.change(retired, default_price=None)  # Stripe archives no default price
+        self._session.change(retired, default_price=None)  # Stripe archives no default price
 
     def archive(self) -> None:
         """Take the old plan off sale; who has it keeps it."""
         price = self.old["8"]
-        self._ledger.change(price, active=False)
-        self._ledger.emit("price.updated", price)
-        catalog.spread(self._ledger, price)
+        self._session.change(price, active=False)
+        self._session.emit("price.updated", price)
+        catalog.spread(self._session, price)
 
 
 def _option(amount: int) -> JSON:

@@ -1,0 +1,42 @@
+"""Writes of disputes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stripe_alloy.api.json_types import JSON
+from stripe_alloy.emulator.effects import disputes
+from stripe_alloy.emulator.errors import invalid
+from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.writes.fields import emit, update
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stripe_alloy.emulator.session import Session
+
+
+def _update_dispute(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    dispute = session.get("dispute", ids["id"])
+    if dispute["status"] not in ("needs_response", "warning_needs_response"):
+        if "evidence" in params:
+            raise invalid("This dispute can no longer be responded to.", "evidence")
+        return update(session, dispute, params, "charge.dispute.updated")
+    update(session, dispute, params, None)
+    if params.get("evidence"):
+        held = {**dispute["evidence_details"], "has_evidence": True}
+        session.change(dispute, evidence_details=held)
+    if params.get("submit", True):
+        disputes.submit(session, dispute)
+    emit(session, dispute, "charge.dispute.updated")
+    return dispute
+
+
+def _close_dispute(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+    return disputes.close(session, session.get("dispute", ids["id"]))
+
+
+ROUTES = (
+    Route("POST", "/v1/disputes/{id}", "dispute", "DisputeUpdateParams", write=_update_dispute),
+    Route("POST", "/v1/disputes/{id}/close", "dispute", None, write=_close_dispute),
+)
