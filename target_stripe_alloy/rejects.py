@@ -91,7 +91,7 @@ def reject_line(
         "stream": stream,
         "key": key,
         "key_properties": list(origin.key_properties),
-        "verdict": decision.verdict,
+        "verdict": decision.outcome,
         "reason": without_secrets(decision.reason),
         "status": failure.status if failure else None,
         "code": (failure.code or failure.type) if failure else None,

@@ -13,20 +13,14 @@ from typing import Any
 
 from stripe_alloy.api.errors import AlloyError, StripeError, without_secrets
 from target_stripe_alloy.json_lines import JsonLines, check_writable, replace_file
-from target_stripe_alloy.plan.plan_types import (
-    BLOCKED,
-    CONFLICT,
-    READ,
-    REJECTED,
-    UNCHANGED,
-    VERDICTS,
-    Decision,
-    FieldChange,
-)
+from target_stripe_alloy.plan.plan_types import Decision, FieldChange, Outcome
 from target_stripe_alloy.rejects import RecordOrigin, RejectContext, reject_line
 from target_stripe_alloy.write import invoice_preview as preview
 
 _logger = logging.getLogger(__name__)
+
+READ = "read"
+"""Counted of each stream beside the outcomes of its records."""
 
 _SIGNS = {"created": "+", "deleted": "-", "archived": "-", "updated": "~", "skipped": "="}
 TOLD = 20
@@ -76,7 +70,7 @@ class Report:
     def unchanged(self, stream: str, number: int) -> None:
         """Count records that the journal proves to be unchanged."""
         with self._lock:
-            self.counts[stream][UNCHANGED] += number
+            self.counts[stream][Outcome.UNCHANGED] += number
 
     def settled(
         self,
@@ -89,23 +83,23 @@ class Report:
         origin: RecordOrigin | None = None,
     ) -> None:
         """Count a record, and write it down where somebody must look at it."""
-        verdict = decision.verdict
+        verdict = decision.outcome
         with self._lock:
             self.counts[stream][verdict] += 1
-            self._rejected += verdict == REJECTED
+            self._rejected += verdict == Outcome.REJECTED
             name = f"{stream} {key}"
-            self._totals.add(decision.preview, blocked=verdict == BLOCKED, record=name)
+            self._totals.add(decision.preview, blocked=verdict == Outcome.BLOCKED, record=name)
             self._told[stream, verdict] += 1
             told = self._told[stream, verdict]
-        if self._plan and verdict != UNCHANGED:
+        if self._plan and verdict != Outcome.UNCHANGED:
             self._plan.add(_planned(stream, key, decision))
-        if verdict in (REJECTED, BLOCKED, CONFLICT):
+        if verdict in (Outcome.REJECTED, Outcome.BLOCKED, Outcome.CONFLICT):
             if not self._dry_run:
                 self._reject(stream, key, decision, record, error, origin or RecordOrigin())
             self._tell(stream, key, decision, told, logging.WARNING)
-        elif verdict != UNCHANGED and self._dry_run:
+        elif verdict != Outcome.UNCHANGED and self._dry_run:
             self._tell(stream, key, decision, told, logging.INFO)
-        if verdict == REJECTED and self._max is not None and self._rejected > self._max:
+        if verdict == Outcome.REJECTED and self._max is not None and self._rejected > self._max:
             raise AlloyError(
                 f"{self._rejected} records were rejected, `max_rejects` is {self._max}: the run "
                 f"stops. What was rejected is in {self._rejects_path}"
@@ -117,7 +111,7 @@ class Report:
                 for line in lines_of(stream, key, decision):
                     _logger.log(level, "%s", line)
         elif told == TOLD + 1:
-            _logger.log(level, "%s: more %s records are not logged", stream, decision.verdict)
+            _logger.log(level, "%s: more %s records are not logged", stream, decision.outcome)
 
     def _reject(
         self,
@@ -141,7 +135,7 @@ class Report:
     def summary(self) -> dict[str, dict[str, int]]:
         """Counts by stream: read, and what became of it."""
         return {
-            stream: {name: counts[name] for name in (READ, *VERDICTS)}
+            stream: {name: counts[name] for name in (READ, *map(str, Outcome))}
             for stream, counts in sorted(self.counts.items())
         }
 
@@ -188,7 +182,7 @@ def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
     planned: dict[str, Any] = {
         "stream": stream,
         "key": key,
-        "verdict": decision.verdict,
+        "verdict": decision.outcome,
         "matched": decision.matched,
         "reason": decision.reason,
         "changes": [
@@ -210,9 +204,9 @@ def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
 
 def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
     """A decision as a diff: what is there, what comes."""
-    sign = _SIGNS.get(decision.verdict, "!")
+    sign = _SIGNS.get(decision.outcome, "!")
     reason = f": {without_secrets(decision.reason)}" if decision.reason else ""
-    yield f"{sign} {stream} {key}{_matched(decision)} {decision.verdict}{reason}"
+    yield f"{sign} {stream} {key}{_matched(decision)} {decision.outcome}{reason}"
     for change in decision.changes:
         yield f"    {_line(change)}"
     for line in preview.lines_of(decision.preview) if decision.preview else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cache, cached_property
 from importlib import resources as files
 from types import MappingProxyType
@@ -19,7 +20,16 @@ from stripe_alloy.api.schemas import generated
 from target_stripe_alloy import normalize as readings
 from target_stripe_alloy.params_tree import InvalidRecord, Path, with_time
 
-CREATE, UPDATE, DELETE = "create", "update", "delete"
+
+class Operation(str, Enum):
+    """What a request does to an object."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    __str__ = str.__str__
+
+
 ACTION = "_action"
 """The field of a record that asks for an action, such as `finalize`; a status never does."""
 OCCASION = "_action_id"

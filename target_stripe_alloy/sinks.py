@@ -10,7 +10,7 @@ from singer_sdk.sinks import RecordSink
 from typing_extensions import override
 
 from stripe_alloy.api.errors import SettingsError
-from target_stripe_alloy.plan.plan_types import EXTERNAL
+from target_stripe_alloy.plan.plan_types import IdMode
 from target_stripe_alloy.plan.record_keys import RecordKey, UnusableKey
 from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.queued_records import IncomingStream, QueuedRecord
@@ -70,7 +70,7 @@ class StripeSink(RecordSink):
         Several may come to one sink, each with a SCHEMA of its own.
         """
         resource, policy = self._resource, self._policy
-        names = key_properties if policy.id_mode == EXTERNAL else ("id",)
+        names = key_properties if policy.id_mode == IdMode.EXTERNAL else ("id",)
         metadata = schema["properties"].get("metadata", {})
         kind = IncomingStream(
             resource,

@@ -22,7 +22,7 @@ from target_stripe_alloy.params_tree import (
     tree_of,
 )
 from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, traceless
-from target_stripe_alloy.plan.plan_types import COPY, NEW, BaseImage, DesiredState, Policy
+from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, IdMode, Policy
 from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of, stands
 from target_stripe_alloy.resources import MODIFIERS, Resource
 
@@ -156,7 +156,7 @@ def not_to_be_changed(
     wanted: DesiredState, current: JSON, base: BaseImage | None, policy: Policy
 ) -> list[str]:
     """Fields that differ though no parameter takes them; what only came along does not count."""
-    if policy.id_mode == COPY:
+    if policy.id_mode == IdMode.COPY:
         return []
     fixed = base.fixed if base else {}
     names = []

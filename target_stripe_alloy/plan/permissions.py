@@ -8,7 +8,7 @@ from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import Path, Tree, is_empty
 from target_stripe_alloy.plan.parameter_classes import MONEY, Classes, Node, Rule
 from target_stripe_alloy.plan.plan_types import DesiredState, Policy
-from target_stripe_alloy.resources import CREATE, DELETE, RESOURCES, UPDATE, Resource
+from target_stripe_alloy.resources import RESOURCES, Operation, Resource
 
 UNCLASSED = "unclassed:"
 """Begins the name of what no setting allows: a parameter that money.py does not know."""
@@ -32,7 +32,7 @@ ALLOWED = tuple(sorted(name for resource in RESOURCES for name in permissions_of
 
 def permissions_needed(
     resource: Resource,
-    operation: str,
+    operation: Operation,
     params: Mapping[str, Tree],
     current: JSON | None = None,
     parent: JSON | None = None,
@@ -61,15 +61,15 @@ def needed_by_request(
     if kind in resource.actions:
         return frozenset({f"{stream}.{kind}"})
     if kind in ("delete", "detach"):
-        return permissions_needed(resource, DELETE, {})
+        return permissions_needed(resource, Operation.DELETE, {})
     if kind in ("create", "replace"):
-        needed = permissions_needed(resource, CREATE, _of_new(params), parent=parent)
+        needed = permissions_needed(resource, Operation.CREATE, _of_new(params), parent=parent)
         return needed | ({f"{stream}.replace"} if kind == "replace" else set())
     if kind in _FOLLOWING:
         return frozenset({f"{stream}.replace"} if params.get("default_price") else ())
     if " " in kind:
         return frozenset(entry_needs(resource, kind, params))
-    return permissions_needed(resource, UPDATE, params, current, parent)
+    return permissions_needed(resource, Operation.UPDATE, params, current, parent)
 
 
 _FOLLOWING = ("archive", "default_price")
@@ -86,22 +86,22 @@ def _of_new(params: Mapping[str, Tree]) -> Mapping[str, Tree]:
 def entry_needs(resource: Resource, kind: str, entry: Mapping[str, Tree]) -> Needs:
     """Return what it needs to add or drop an entry that is an object of its own: `add tax_ids`."""
     name = resource.read_as[kind.partition(" ")[2]]
-    return needs_of(resource, UPDATE, {name: [dict(entry)] if entry else None})
+    return needs_of(resource, Operation.UPDATE, {name: [dict(entry)] if entry else None})
 
 
 def needs_of(
     resource: Resource,
-    operation: str,
+    operation: Operation,
     params: Mapping[str, Tree],
     current: JSON | None = None,
     parent: JSON | None = None,
 ) -> Needs:
     """Return `permissions_needed`, with the parameters that need them."""
     classes = MONEY[resource.stream]
-    if operation == DELETE:
+    if operation == Operation.DELETE:
         return {f"{resource.stream}.{classes.delete}": []} if classes.delete else {}
     found: Needs = {}
-    if operation == CREATE and classes.create:
+    if operation == Operation.CREATE and classes.create:
         found[classes.create] = []
     for rule, path, leaf in classified(classes, params):
         if rule is None:
@@ -154,10 +154,10 @@ def _classified(
         yield covering, path, leaf
 
 
-def _needed(rule: Rule, operation: str, leaf: Tree, current: JSON | None) -> bool:
+def _needed(rule: Rule, operation: Operation, leaf: Tree, current: JSON | None) -> bool:
     if not rule.action or leaf in rule.harmless:
         return False
-    if operation == CREATE:
+    if operation == Operation.CREATE:
         return rule.new and leaf not in rule.initial
     had_none = current is not None and is_empty(current.get(rule.path[0]))
     return not (rule.first and had_none)
@@ -178,7 +178,7 @@ def _bills_nobody(invoice: JSON | None) -> bool:
 
 def missing_permission(
     resource: Resource,
-    operation: str,
+    operation: Operation,
     params: Mapping[str, Tree],
     current: JSON,
     policy: Policy,

@@ -1,35 +1,84 @@
-"""The words of the planner: what is wanted, what was held, what is decided."""
+"""Data types of the planner: settings, desired state, base image, decision."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.resources import Resource
 
-READ, CREATED, UPDATED, UNCHANGED = "read", "created", "updated", "unchanged"
 
-ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED = (
-    "archived",
-    "deleted",
-    "skipped",
-    "conflict",
-    "blocked",
-    "rejected",
-)
+class Outcome(str, Enum):
+    """What becomes of a record, as summary, plan and rejects name it."""
 
-VERDICTS = (CREATED, UPDATED, UNCHANGED, ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED)
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    ARCHIVED = "archived"
+    DELETED = "deleted"
+    SKIPPED = "skipped"
+    CONFLICT = "conflict"
+    BLOCKED = "blocked"
+    REJECTED = "rejected"
+    __str__ = str.__str__
 
-SAME_ACCOUNT, COPY, EXTERNAL = "same_account", "copy", "external"
 
-FAIL, SKIP, OVERWRITE, MERGE = "fail", "skip", "overwrite", "merge"
+class IdMode(str, Enum):
+    """What identifies a record: its object's id, the id in another account, or the user's key."""
 
-IGNORE, ARCHIVE = "ignore", "archive"
+    SAME_ACCOUNT = "same_account"
+    COPY = "copy"
+    EXTERNAL = "external"
+    __str__ = str.__str__
 
-CREATE, REJECT, OLDEST, NEWEST = "create", "reject", "oldest", "newest"
-CLEAR = "clear"
+
+class OnConflict(str, Enum):
+    """What is written of a field that changed in Stripe as well."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+    MERGE = "merge"
+    __str__ = str.__str__
+
+
+class DeletePolicy(str, Enum):
+    """What a tombstone does to its object."""
+
+    IGNORE = "ignore"
+    ARCHIVE = "archive"
+    DELETE = "delete"
+    __str__ = str.__str__
+
+
+class NullPolicy(str, Enum):
+    """What a null does to its field."""
+
+    CLEAR = "clear"
+    IGNORE = "ignore"
+    __str__ = str.__str__
+
+
+class OnMissing(str, Enum):
+    """What becomes of a record without an object."""
+
+    CREATE = "create"
+    SKIP = "skip"
+    REJECT = "reject"
+    __str__ = str.__str__
+
+
+class OnSeveralMatches(str, Enum):
+    """Which object is taken where several match a record."""
+
+    REJECT = "reject"
+    OLDEST = "oldest"
+    NEWEST = "newest"
+    __str__ = str.__str__
+
 
 NEW = "new:"
 """Begins the key of an item that Stripe does not have yet."""
@@ -42,17 +91,17 @@ REPLACES = "stripe_alloy_replaces"
 class Policy:
     """The settings that decide."""
 
-    id_mode: str = SAME_ACCOUNT
-    on_conflict: str = FAIL
-    delete_policy: str = IGNORE
-    null_policy: str = CLEAR
+    id_mode: IdMode = IdMode.SAME_ACCOUNT
+    on_conflict: OnConflict = OnConflict.FAIL
+    delete_policy: DeletePolicy = DeletePolicy.IGNORE
+    null_policy: NullPolicy = NullPolicy.CLEAR
     allowed: frozenset[str] = frozenset()
     """Permissions: `invoices.finalize`."""
     match_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Stream → the fields by which its records' objects are found."""
-    on_missing: str = ""
-    """What becomes of a record without an object; empty: what `id_mode` says."""
-    on_several_matches: str = REJECT
+    on_missing: OnMissing | None = None
+    """What becomes of a record without an object; None: what `id_mode` says."""
+    on_several_matches: OnSeveralMatches = OnSeveralMatches.REJECT
 
 
 @dataclass(frozen=True)
@@ -128,7 +177,7 @@ class FieldChange:
 class Decision:
     """What becomes of a record."""
 
-    verdict: str
+    outcome: Outcome
     requests: Sequence[PlannedRequest] = ()
     changes: Sequence[FieldChange] = ()
     reason: str = ""

@@ -26,26 +26,15 @@ from target_stripe_alloy.plan.permissions import (
     needs_of,
 )
 from target_stripe_alloy.plan.plan_types import (
-    ARCHIVE,
-    ARCHIVED,
-    BLOCKED,
-    CONFLICT,
-    COPY,
-    CREATED,
-    DELETED,
-    EXTERNAL,
-    IGNORE,
-    MERGE,
-    OVERWRITE,
-    REJECTED,
     REPLACES,
-    SAME_ACCOUNT,
-    UNCHANGED,
-    UPDATED,
     BaseImage,
     Decision,
+    DeletePolicy,
     DesiredState,
     FieldChange,
+    IdMode,
+    OnConflict,
+    Outcome,
     PlannedRequest,
     Policy,
 )
@@ -62,7 +51,7 @@ from target_stripe_alloy.plan.requests import (
     update_request,
     whole_of,
 )
-from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Resource
+from target_stripe_alloy.resources import ACTION, Operation, Resource
 
 
 def plan(
@@ -77,7 +66,7 @@ def plan(
 
 def _by_policy(request: PlannedRequest) -> PlannedRequest:
     """A tombstone's request: before it is sent a second time `delete_policy` is asked again."""
-    policy = ARCHIVE if request.kind == "archive" else DELETE
+    policy = DeletePolicy.ARCHIVE if request.kind == "archive" else DeletePolicy.DELETE
     return replace(request, needs=request.needs | {f"{DELETE_POLICY}{policy}"})
 
 
@@ -91,57 +80,59 @@ def _plan(
             return _create(wanted, policy)
         return _update(wanted, current, theirs, base, policy)
     except InvalidRecord as error:
-        return Decision(REJECTED, reason=str(error))
+        return Decision(Outcome.REJECTED, reason=str(error))
 
 
 def _end(wanted: DesiredState, current: JSON | None, policy: Policy) -> Decision:
     resource = wanted.resource
     if current is None:
-        return Decision(UNCHANGED, reason="it is gone already")
-    if policy.delete_policy == IGNORE:
-        return Decision(UNCHANGED, reason="`delete_policy` is `ignore`")
+        return Decision(Outcome.UNCHANGED, reason="it is gone already")
+    if policy.delete_policy == DeletePolicy.IGNORE:
+        return Decision(Outcome.UNCHANGED, reason="`delete_policy` is `ignore`")
     cancel = resource.actions.get("cancel")
     if cancel and cancel.method == "DELETE" and current.get("status") in cancel.done:
-        return Decision(UNCHANGED, reason=f"it is {current['status']} already")
-    if policy.delete_policy == ARCHIVE or (resource.archive and not resource.deletes):
+        return Decision(Outcome.UNCHANGED, reason=f"it is {current['status']} already")
+    if policy.delete_policy == DeletePolicy.ARCHIVE or (resource.archive and not resource.deletes):
         return _archive(wanted, current)
     if not resource.deletes:
-        return Decision(BLOCKED, reason=f"{resource.stream} cannot be deleted")
-    needs = needs_of(resource, DELETE, {}, current)
+        return Decision(Outcome.BLOCKED, reason=f"{resource.stream} cannot be deleted")
+    needs = needs_of(resource, Operation.DELETE, {}, current)
     missing = lacking(needs, policy)
     if missing:
-        return Decision(BLOCKED, reason=missing)
+        return Decision(Outcome.BLOCKED, reason=missing)
     if resource.attached_to:
         return _detach(wanted, current, needs)
     path = resource.path_of(current["id"], current)
-    return Decision(DELETED, (PlannedRequest("delete", "DELETE", path, needs=frozenset(needs)),))
+    return Decision(
+        Outcome.DELETED, (PlannedRequest("delete", "DELETE", path, needs=frozenset(needs)),)
+    )
 
 
 def _archive(wanted: DesiredState, current: JSON) -> Decision:
     resource = wanted.resource
     if not resource.archive:
-        return Decision(BLOCKED, reason=f"{resource.stream} cannot be archived")
+        return Decision(Outcome.BLOCKED, reason=f"{resource.stream} cannot be archived")
     changes = [
         FieldChange(name, _shown(current.get(name)), value)
         for name, value in resource.archive.items()
         if _shown(current.get(name)) != value
     ]
     if not changes:
-        return Decision(UNCHANGED, reason="it is archived already")
+        return Decision(Outcome.UNCHANGED, reason="it is archived already")
     path = resource.path_of(current["id"], current)
     request = PlannedRequest("archive", "POST", path, dict(resource.archive))
-    return Decision(ARCHIVED, (request,), changes)
+    return Decision(Outcome.ARCHIVED, (request,), changes)
 
 
 def _detach(wanted: DesiredState, current: JSON, needs: Needs) -> Decision:
     resource = wanted.resource
     held = current.get(resource.attached_to)
     if not held:
-        return Decision(UNCHANGED, reason="it is detached already")
+        return Decision(Outcome.UNCHANGED, reason="it is detached already")
     path = f"{resource.path_of(current['id'], current)}/detach"
     changes = [FieldChange(resource.attached_to, held, None)]
     request = PlannedRequest("detach", "POST", path, needs=frozenset(needs))
-    return Decision(DELETED, (request,), changes)
+    return Decision(Outcome.DELETED, (request,), changes)
 
 
 def _shown(value: Any) -> Tree:
@@ -150,33 +141,35 @@ def _shown(value: Any) -> Tree:
 
 def _create(wanted: DesiredState, policy: Policy) -> Decision:
     resource = wanted.resource
-    if policy.id_mode == SAME_ACCOUNT and not wanted.creatable:
-        return Decision(REJECTED, reason="there is no such object, and `same_account` creates none")
+    if policy.id_mode == IdMode.SAME_ACCOUNT and not wanted.creatable:
+        return Decision(
+            Outcome.REJECTED, reason="there is no such object, and `same_account` creates none"
+        )
     if not resource.create:
-        return Decision(BLOCKED, reason=resource.why_not)
+        return Decision(Outcome.BLOCKED, reason=resource.why_not)
     over = _not_made(wanted, policy)
     if over:
-        return Decision(BLOCKED, reason=over)
+        return Decision(Outcome.BLOCKED, reason=over)
     params = new_params(wanted)
     absent = _absent(wanted, params)
     if absent:
-        return Decision(REJECTED, reason=f"a new one needs {', '.join(absent)}")
+        return Decision(Outcome.REJECTED, reason=f"a new one needs {', '.join(absent)}")
     wrong = "; ".join(refusals(params, resource))
     if wrong:
-        return Decision(REJECTED, reason=wrong)
-    needs = needs_of(resource, CREATE, params, parent=wanted.parent)
+        return Decision(Outcome.REJECTED, reason=wrong)
+    needs = needs_of(resource, Operation.CREATE, params, parent=wanted.parent)
     missing = lacking(merged(needs, action_needs(wanted)), policy)
     if missing:
-        return Decision(BLOCKED, reason=missing)
+        return Decision(Outcome.BLOCKED, reason=missing)
     changes = [FieldChange(".".join(path), None, leaf) for path, leaf in leaves(params)]
     request = replace(create_request(wanted, params), needs=frozenset(needs))
-    return Decision(CREATED, (request,), changes)
+    return Decision(Outcome.CREATED, (request,), changes)
 
 
 def _not_made(wanted: DesiredState, policy: Policy) -> str:
     """Why no object is made of a record, whatever is allowed; empty if one is."""
     resource = wanted.resource
-    if policy.id_mode == COPY:
+    if policy.id_mode == IdMode.COPY:
         return why_no_copy(resource, dict(wanted.fields), wanted.left_out)
     return why_ended(resource, wanted.fields) or _unknown(wanted, policy)
 
@@ -204,13 +197,15 @@ def _update(
         stuck += frozen
     if stuck:
         names = ", ".join(dict.fromkeys(stuck))
-        return Decision(BLOCKED, reason=f"Stripe does not let {names} be changed")
-    kept = found.leave_theirs() if policy.on_conflict == MERGE else []
-    if found.conflicts and (not found.changed or policy.on_conflict not in (OVERWRITE, MERGE)):
+        return Decision(Outcome.BLOCKED, reason=f"Stripe does not let {names} be changed")
+    kept = found.leave_theirs() if policy.on_conflict == OnConflict.MERGE else []
+    if found.conflicts and (
+        not found.changed or policy.on_conflict not in (OnConflict.OVERWRITE, OnConflict.MERGE)
+    ):
         return _conflict(found, theirs, wanted)
     incomplete = why_no_change(resource, {path[0] for path in found.changed}, wanted.left_out)
     if incomplete:
-        return Decision(BLOCKED, reason=incomplete)
+        return Decision(Outcome.BLOCKED, reason=incomplete)
     if frozen:
         return _replacement(wanted, current, theirs, found, policy)
     decision = _apply(wanted, current, theirs, found, base, policy)
@@ -234,12 +229,12 @@ def _conflict(found: Comparison, theirs: Tree, wanted: DesiredState) -> Decision
         for path in found.conflicts
     ]
     names = ", ".join(change.field for change in changes)
-    return Decision(CONFLICT, changes=changes, reason=f"{names} changed in Stripe as well")
+    return Decision(Outcome.CONFLICT, changes=changes, reason=f"{names} changed in Stripe as well")
 
 
 def _unknown(wanted: DesiredState, policy: Policy) -> str:
     """What to say of fields of a user's own record that Stripe does not know; empty if none."""
-    if policy.id_mode != EXTERNAL and not wanted.creatable:
+    if policy.id_mode != IdMode.EXTERNAL and not wanted.creatable:
         return ""
     names = not_taken(wanted)
     return f"Stripe takes no {', '.join(names)} here" if names else ""
@@ -259,16 +254,16 @@ def _apply(
     acting = action_requests(wanted, current, base)
     entries = list(entry_requests(wanted, current, base))
     if not params and not steps and not acting and not entries:
-        return Decision(UNCHANGED)
+        return Decision(Outcome.UNCHANGED)
     mine = _mine(resource, found)
-    how = modifiers(wanted, UPDATE) if moves_money(resource, mine) else {}
+    how = modifiers(wanted, Operation.UPDATE) if moves_money(resource, mine) else {}
     if params:
         params = {**resource.always, **how, **params}
     wrong = list(refusals({**params, **found.tree()}, resource))
     if wrong:
-        return Decision(REJECTED, reason="; ".join(wrong))
+        return Decision(Outcome.REJECTED, reason="; ".join(wrong))
     path = resource.path_of(current["id"], current)
-    needs = needs_of(resource, UPDATE, {**how, **mine}, current, wanted.parent)
+    needs = needs_of(resource, Operation.UPDATE, {**how, **mine}, current, wanted.parent)
     updates = [(update_request(wanted, path, params, current, theirs), needs)] if params else []
     around = [(step, _needs_of_step(resource, step)) for step in steps]
     planned = [
@@ -280,7 +275,7 @@ def _apply(
     ]
     why = lacking(merged(*(needed for _, needed in planned)), policy)
     if why:
-        return Decision(BLOCKED, reason=why)
+        return Decision(Outcome.BLOCKED, reason=why)
     requests = [replace(request, needs=frozenset(needed)) for request, needed in planned]
     changes = [
         FieldChange(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
@@ -290,7 +285,7 @@ def _apply(
         for kind, _, end, entry in entries
     ]
     changes += [FieldChange(ACTION, None, request.kind) for request in acting]
-    return Decision(UPDATED, requests, changes)
+    return Decision(Outcome.UPDATED, requests, changes)
 
 
 def _mine(resource: Resource, found: Comparison) -> dict[str, Tree]:
@@ -307,8 +302,8 @@ def _entry(
 
 def _needs_of_step(resource: Resource, step: PlannedRequest) -> Needs:
     if step.kind == "detach":
-        return needs_of(resource, DELETE, {})
-    return needs_of(resource, UPDATE, step.params)
+        return needs_of(resource, Operation.DELETE, {})
+    return needs_of(resource, Operation.UPDATE, step.params)
 
 
 def _replacement(
@@ -317,11 +312,11 @@ def _replacement(
     """A changed amount is a new price that takes over the lookup key."""
     resource = wanted.resource
     replacing: Needs = {f"{resource.stream}.replace": []}
-    needs = merged(needs_of(resource, UPDATE, _mine(resource, found), current), replacing)
+    needs = merged(needs_of(resource, Operation.UPDATE, _mine(resource, found), current), replacing)
     missing = lacking(needs, policy)
     if missing:
         changed = ", ".join(sorted(".".join(p) for p in found.changed if p[0] in resource.frozen))
-        return Decision(BLOCKED, reason=f"{changed} cannot be changed, and {missing}")
+        return Decision(Outcome.BLOCKED, reason=f"{changed} cannot be changed, and {missing}")
     params = whole_of(theirs, found, resource)
     if params.get("lookup_key"):
         params["transfer_lookup_key"] = "true"
@@ -329,7 +324,7 @@ def _replacement(
     params["metadata"] = {**params.get("metadata", {}), **stamps}
     wrong = list(refusals(params, resource))
     if wrong:
-        return Decision(REJECTED, reason="; ".join(wrong))
+        return Decision(Outcome.REJECTED, reason="; ".join(wrong))
     changes = [FieldChange(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
     request = PlannedRequest("replace", "POST", resource.path, params, needs=frozenset(needs))
-    return Decision(UPDATED, (request,), changes, replaces=current["id"])
+    return Decision(Outcome.UPDATED, (request,), changes, replaces=current["id"])

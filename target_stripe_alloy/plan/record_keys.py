@@ -15,7 +15,7 @@ from itertools import product
 from typing import Any
 
 from target_stripe_alloy.params_tree import InvalidRecord
-from target_stripe_alloy.plan.plan_types import EXTERNAL
+from target_stripe_alloy.plan.plan_types import IdMode
 
 COPY_OF = "stripe_alloy_copy_of"
 """Metadata of a copy: the id of the object it was made from."""
@@ -194,7 +194,7 @@ class RecordKey:
     """
 
     def __init__(self, id_mode: str, properties: Sequence[str], match: Sequence[str] = ()) -> None:
-        self.external = id_mode == EXTERNAL
+        self.external = id_mode == IdMode.EXTERNAL
         self.properties = tuple(properties) if self.external else ("id",)
         self.match = tuple(match)
         self._join: Callable[[list[str]], str] = "|".join

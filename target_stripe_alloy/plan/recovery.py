@@ -7,14 +7,7 @@ from collections.abc import Collection
 from target_stripe_alloy.plan.base_images import Context
 from target_stripe_alloy.plan.form_bodies import tree_from_form
 from target_stripe_alloy.plan.permissions import needed_by_request
-from target_stripe_alloy.plan.plan_types import (
-    ARCHIVE,
-    CREATE,
-    EXTERNAL,
-    IGNORE,
-    SAME_ACCOUNT,
-    Policy,
-)
+from target_stripe_alloy.plan.plan_types import DeletePolicy, IdMode, OnMissing, Policy
 from target_stripe_alloy.resources import Resource
 
 DELETE_POLICY = "delete_policy="
@@ -29,7 +22,7 @@ def withdrawn(
     body: str,
     context: Context | None,
     policy: Policy,
-    id_mode: str = EXTERNAL,
+    id_mode: str = IdMode.EXTERNAL,
 ) -> list[str]:
     """Return what a request needs that the settings do not allow now.
 
@@ -50,11 +43,16 @@ def withdrawn(
 
 def _creates(policy: Policy, id_mode: str) -> bool:
     """Whether an object is made where none is found; see `on_missing`."""
-    return policy.on_missing == CREATE or (not policy.on_missing and id_mode != SAME_ACCOUNT)
+    return policy.on_missing == OnMissing.CREATE or (
+        not policy.on_missing and id_mode != IdMode.SAME_ACCOUNT
+    )
 
 
 def _is_allowed(name: str, policy: Policy) -> bool:
     if not name.startswith(DELETE_POLICY):
         return name in policy.allowed
     wanted = name.removeprefix(DELETE_POLICY)
-    return policy.delete_policy != IGNORE and wanted in (policy.delete_policy, ARCHIVE)
+    return policy.delete_policy != DeletePolicy.IGNORE and wanted in (
+        policy.delete_policy,
+        DeletePolicy.ARCHIVE,
+    )

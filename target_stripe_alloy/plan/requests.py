@@ -26,7 +26,7 @@ from target_stripe_alloy.params_tree import (
 from target_stripe_alloy.plan.effects import effects_of, marked, of_action, of_replay, settings_of
 from target_stripe_alloy.plan.merge import Comparison
 from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, PlannedRequest
-from target_stripe_alloy.resources import ACTION, MODIFIERS, UPDATE, Action, Resource
+from target_stripe_alloy.resources import ACTION, MODIFIERS, Action, Operation, Resource
 
 
 def new_params(wanted: DesiredState) -> dict[str, Tree]:
@@ -167,10 +167,10 @@ def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
     return of_replay(wanted.action, wanted.digest, wanted.occurrence), False
 
 
-def modifiers(wanted: DesiredState, operation: str) -> dict[str, Tree]:
+def modifiers(wanted: DesiredState, operation: Operation) -> dict[str, Tree]:
     """Parameters that say how: they go along with others."""
     resource = wanted.resource
-    known = resource.updated if operation == UPDATE else resource.created
+    known = resource.updated if operation == Operation.UPDATE else resource.created
     return {
         name: wanted.tree[name]
         for name in sorted(MODIFIERS & wanted.tree.keys() & known.keys())

@@ -31,25 +31,16 @@ from target_stripe_alloy.plan.form_bodies import tree_from_form
 from target_stripe_alloy.plan.merge import inline_price, key_items, parts_fixed, tree_for
 from target_stripe_alloy.plan.permissions import ALLOWED, permissions_of
 from target_stripe_alloy.plan.plan_types import (
-    ARCHIVE,
-    BLOCKED,
-    CONFLICT,
-    COPY,
-    CREATE,
-    CREATED,
-    DELETED,
-    FAIL,
-    IGNORE,
-    OVERWRITE,
-    REJECT,
-    REJECTED,
     REPLACES,
-    SAME_ACCOUNT,
-    SKIP,
-    SKIPPED,
     BaseImage,
     Decision,
+    DeletePolicy,
     DesiredState,
+    IdMode,
+    NullPolicy,
+    OnConflict,
+    OnMissing,
+    Outcome,
     PlannedRequest,
     Policy,
 )
@@ -150,7 +141,7 @@ class Engine:
         self._parked = _Parked()
         self._left_out: set[tuple[str, str]] = set()
         self._occurrences: Counter[tuple[str, bytes]] = Counter()
-        self._ignores_nulls = policy.null_policy == IGNORE
+        self._ignores_nulls = policy.null_policy == NullPolicy.IGNORE
         seed = f"{DIGESTS}{policy.delete_policy}"  # clear: the digests of earlier releases
         self._seed = (f"{seed} nulls" if self._ignores_nulls else seed).encode()
         self.watermark = Watermark()
@@ -227,7 +218,7 @@ class Engine:
 
     def reject(self, job: QueuedRecord, reason: str) -> None:
         """Set aside a record that cannot even be looked at."""
-        decision, origin = Decision(REJECTED, reason=reason), job.origin(self._journal.run)
+        decision, origin = Decision(Outcome.REJECTED, reason=reason), job.origin(self._journal.run)
         self._report.settled(job.stream, "", decision, job.record, origin=origin)
 
     def recover(self) -> None:
@@ -287,7 +278,7 @@ class Engine:
 
     def renamed(self, stream: str, key: str) -> str | None:
         """The id that an item of a record has here."""
-        if self._policy.id_mode == SAME_ACCOUNT:
+        if self._policy.id_mode == IdMode.SAME_ACCOUNT:
             return key
         return self._identity.named(stream, key) or key
 
@@ -332,7 +323,7 @@ class Engine:
         rest = "; the rest of it is written" if job.done else ""
         several = next(iter(resolved.ambiguous.values()), "")
         reason = several or f"it refers to {names}, which {why}{rest}"
-        self._settle(job, Decision(BLOCKED if stuck else REJECTED, reason=reason))
+        self._settle(job, Decision(Outcome.BLOCKED if stuck else Outcome.REJECTED, reason=reason))
 
     # ------------------------------------------------------------------ one record
 
@@ -343,7 +334,7 @@ class Engine:
             while (done := self._try_often(job)) is None:
                 pass  # what it was to wait for has come meanwhile
         except InvalidRecord as error:
-            self._settle(job, Decision(REJECTED, reason=str(error)))
+            self._settle(job, Decision(Outcome.REJECTED, reason=str(error)))
         except ConcurrentRequestError:
             raise  # another run is at it: what comes of it is open
         except MissingPermissionError as error:
@@ -351,7 +342,7 @@ class Engine:
             message = needed + error.failure.message
             raise MissingPermissionError(replace(error.failure, message=message)) from None
         except InvalidRequestError as error:
-            self._settle(job, Decision(REJECTED, reason=str(error.failure)), error)
+            self._settle(job, Decision(Outcome.REJECTED, reason=str(error.failure)), error)
         else:
             if not done:
                 return False
@@ -368,7 +359,7 @@ class Engine:
                 self._identity.look_again(job.stream)
                 self._traces.look_again()
                 reason = f"Stripe keeps failing with it, {_TRIES} times: {error}"
-        self._settle(job, Decision(REJECTED, reason=reason))
+        self._settle(job, Decision(Outcome.REJECTED, reason=reason))
         return True
 
     def _try(self, job: QueuedRecord) -> bool | None:
@@ -379,18 +370,20 @@ class Engine:
         if self._ignores_nulls:
             ignored = frozenset(null_metadata(fields))
             fields, tree = without_nulls(fields), without_nulls(tree)
-        if self._policy.id_mode == COPY:
+        if self._policy.id_mode == IdMode.COPY:
             tree = {name: it for name, it in tree.items() if name not in resource.own_to_account}
         resolved = self._identity.resolve(resource, tree)
         deleted = is_deleted(job.record)
         if resolved.refused and not deleted:
             reason = resolved.ambiguous[resolved.refused[0]]
-            self._settle(job, Decision(REJECTED, reason=reason))
+            self._settle(job, Decision(Outcome.REJECTED, reason=reason))
             return True
         if resolved.missing and not deleted:
-            over = self._policy.id_mode == COPY and why_no_copy(resource, fields, resolved.left_out)
+            over = self._policy.id_mode == IdMode.COPY and why_no_copy(
+                resource, fields, resolved.left_out
+            )
             if over and self._identity.known(job.stream, job.key) is None:
-                self._settle(job, Decision(BLOCKED, reason=over))
+                self._settle(job, Decision(Outcome.BLOCKED, reason=over))
                 return True
             return None if self._park(job, resolved.missing) else False
         stamp = self._stamp(job)
@@ -407,7 +400,7 @@ class Engine:
             whole=job.kind.whole,
             stamp=stamp,
             ignored=ignored,
-            object_id=job.key if self._policy.id_mode == COPY else None,
+            object_id=job.key if self._policy.id_mode == IdMode.COPY else None,
             action=action_of(job.record),
             occasion=_occasion(job.record.get(OCCASION)),
             digest=job.digest,
@@ -415,7 +408,8 @@ class Engine:
             named=self._named,
             left_out=tuple(resolved.left_out),
             parent=self._parent(resource, tree),
-            creatable=job.kind.keys.by_match(job.record) and self._policy.on_missing == CREATE,
+            creatable=job.kind.keys.by_match(job.record)
+            and self._policy.on_missing == OnMissing.CREATE,
         )
         self._say_left_out(job.stream, resolved.left_out)
         later = [] if deleted else resolved.later
@@ -437,7 +431,7 @@ class Engine:
 
     def _stamp(self, job: QueuedRecord) -> dict[str, str]:
         resource, mode = job.kind.resource, self._policy.id_mode
-        if mode == SAME_ACCOUNT or (mode == COPY and resource.found_by == "id"):
+        if mode == IdMode.SAME_ACCOUNT or (mode == IdMode.COPY and resource.found_by == "id"):
             return {}
         return job.kind.keys.stamp(job.record)
 
@@ -477,19 +471,26 @@ class Engine:
         if decision.replaces:
             decision = self._in_succession(job, decision, wanted, current, theirs, base)
         decision = self._unless_superseded(job, decision, located, current)
-        if decision.verdict in (CONFLICT, REJECTED, BLOCKED) or self._dry_run:
+        if (
+            decision.outcome in (Outcome.CONFLICT, Outcome.REJECTED, Outcome.BLOCKED)
+            or self._dry_run
+        ):
             self._leave(job, decision)
             return None
         return self._carry_out(job, wanted, decision, current, unkeyed, later=later)
 
     def _leave(self, job: QueuedRecord, decision: Decision) -> None:
         """Settle a record without writing it; raises `ConflictError` where that stops the run."""
-        if decision.verdict == CONFLICT and self._policy.on_conflict == FAIL and not self._dry_run:
+        if (
+            decision.outcome == Outcome.CONFLICT
+            and self._policy.on_conflict == OnConflict.FAIL
+            and not self._dry_run
+        ):
             raise ConflictError(
                 f"{job.stream} {job.label}: {decision.reason}. Nothing was written to it; "
                 "`on_conflict` says what to do about it."
             )
-        if decision.verdict == CREATED:
+        if decision.outcome == Outcome.CREATED:
             self.learned(job.stream, job.key, f"{PLANNED}{job.stream}:{job.key}")
         self._settle(job, decision)
 
@@ -497,13 +498,13 @@ class Engine:
         self, job: QueuedRecord, decision: Decision, located: str | None, current: JSON | None
     ) -> Decision:
         """The decision, unless a newer record was written since the one that is replayed came."""
-        if job.position is None or not (decision.requests or decision.verdict == CONFLICT):
+        if job.position is None or not (decision.requests or decision.outcome == Outcome.CONFLICT):
             return decision
         meant = {str(found) for found in (located, (current or {}).get("id")) if found}
         newest = self._journal.position_of(job.stream, job.key, meant)
         if newest is None or newest <= job.position:
             return decision
-        return Decision(REJECTED, reason=SUPERSEDED)
+        return Decision(Outcome.REJECTED, reason=SUPERSEDED)
 
     def _done_before(self, wanted: DesiredState, current: JSON | None) -> frozenset[str]:
         """Effects on the object that are not to be repeated, wherever they are noted."""
@@ -536,7 +537,9 @@ class Engine:
         names = {change.field.partition(".")[0] for change in decision.changes}
         frozen = names & wanted.resource.frozen
         if not self._succession.has_all(wanted.resource, heir, frozen, decision.requests[0]):
-            return Decision(BLOCKED, reason=f"{heir['id']} took its place: write to that one")
+            return Decision(
+                Outcome.BLOCKED, reason=f"{heir['id']} took its place: write to that one"
+            )
         if not self._dry_run:
             self._end_before(job, before, heir)
         rest = {name: tree for name, tree in wanted.tree.items() if name not in frozen}
@@ -545,7 +548,9 @@ class Engine:
 
     def _is_of(self, job: QueuedRecord, known: JournalEntry, located: str | None) -> bool:
         """Whether an image is of the object that was found: a key may have moved to another one."""
-        by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
+        by_id = self._policy.id_mode == IdMode.SAME_ACCOUNT and not job.kind.keys.by_match(
+            job.record
+        )
         return by_id or located in (None, known.object_id)
 
     def _without_object(self, job: QueuedRecord, *, gone: bool) -> Decision | None:
@@ -553,30 +558,35 @@ class Engine:
 
         `gone` if it had one.
         """
-        in_another = self._policy.id_mode != SAME_ACCOUNT
-        if gone and in_another and self._policy.on_conflict != OVERWRITE:
-            return Decision(CONFLICT, reason="it was deleted in Stripe")
+        in_another = self._policy.id_mode != IdMode.SAME_ACCOUNT
+        if gone and in_another and self._policy.on_conflict != OnConflict.OVERWRITE:
+            return Decision(Outcome.CONFLICT, reason="it was deleted in Stripe")
         chosen = self._policy.on_missing
-        if not chosen and self._policy.id_mode == SAME_ACCOUNT and job.kind.keys.match:
-            chosen = REJECT
-        if chosen in ("", CREATE):
+        if not chosen and self._policy.id_mode == IdMode.SAME_ACCOUNT and job.kind.keys.match:
+            chosen = OnMissing.REJECT
+        if chosen in (None, OnMissing.CREATE):
             return None
         carried = " and ".join(job.kind.keys.match)
         missing = f"no object has its {carried}" if carried else "there is no such object"
-        verdict = SKIPPED if chosen == SKIP else REJECTED
+        verdict = Outcome.SKIPPED if chosen == OnMissing.SKIP else Outcome.REJECTED
         return Decision(verdict, reason=f"{missing}, and `on_missing` is `{chosen}`")
 
     def _settle(
         self, job: QueuedRecord, decision: Decision, error: StripeError | None = None
     ) -> None:
         decision = replace(decision, matched=job.matched)
-        if decision.verdict in (REJECTED, BLOCKED, CONFLICT, SKIPPED):
+        if decision.outcome in (
+            Outcome.REJECTED,
+            Outcome.BLOCKED,
+            Outcome.CONFLICT,
+            Outcome.SKIPPED,
+        ):
             with self._parked.lock:
                 name = self._identity.reference(job.stream, job.key)
                 self._parked.stuck.add((job.stream, name))
             if not self._dry_run:
                 found = [job.matched["object"]] if job.matched else []
-                if self._policy.id_mode == SAME_ACCOUNT:
+                if self._policy.id_mode == IdMode.SAME_ACCOUNT:
                     found.append(job.key)
                 self._journal.doubt(job.stream, job.key, found, sent=job.sent)
         origin = job.origin(self._journal.run)
@@ -594,7 +604,7 @@ class Engine:
 
         def rename(own: str) -> str | None:
             found = self.renamed(stream, own)
-            return found if self._policy.id_mode == SAME_ACCOUNT or found in held else None
+            return found if self._policy.id_mode == IdMode.SAME_ACCOUNT or found in held else None
 
         return replace(wanted, tree=key_items(wanted.tree, held, rename, prices_of(current)))
 
@@ -610,34 +620,34 @@ class Engine:
         *,
         later: bool,
     ) -> str | None:
-        acts = bool(wanted.action) and decision.verdict == CREATED
+        acts = bool(wanted.action) and decision.outcome == Outcome.CREATED
         draft = self._draft(job, wanted, unkeyed, whole=not later and not acts)
         try:
             sent = self._send_all(job, wanted, decision, current, draft)
         except ConcurrentRequestError:
             raise
         except InvalidRequestError as error:
-            if decision.verdict == DELETED and wanted.resource.archive:
+            if decision.outcome == Outcome.DELETED and wanted.resource.archive:
                 # What cannot be deleted, such as a product with prices, is archived.
-                archive = replace(self._policy, delete_policy=ARCHIVE)
+                archive = replace(self._policy, delete_policy=DeletePolicy.ARCHIVE)
                 instead = plan(wanted, current, {}, None, archive)
                 return self._carry_out(job, wanted, instead, current, None, later=False)
-            self._settle(job, Decision(REJECTED, reason=str(error.failure)), error)
+            self._settle(job, Decision(Outcome.REJECTED, reason=str(error.failure)), error)
             return None
         result = sent.result
         if not sent.remembered:
             self._remember(job, wanted, result, draft)
         self._notice(job, result)
-        if decision.verdict == DELETED:
+        if decision.outcome == Outcome.DELETED:
             self._identity.note_deletion(job)
         if acts:  # now that it is there
-            job.done = CREATED
+            job.done = Outcome.CREATED
             again = replace(wanted, tree={**wanted.tree, "items": unkeyed}) if unkeyed else wanted
             return self._bring(job, again, str((result or {}).get("id")), result, later=later)
         if later:
-            return decision.verdict
-        verdict = job.done if job.done and decision.verdict != DELETED else decision.verdict
-        self._settle(job, replace(decision, verdict=verdict))
+            return decision.outcome
+        verdict = job.done if job.done and decision.outcome != Outcome.DELETED else decision.outcome
+        self._settle(job, replace(decision, outcome=verdict))
         return None
 
     def _notice(self, job: QueuedRecord, result: JSON | None) -> None:
@@ -645,7 +655,7 @@ class Engine:
         if result is None:
             return
         self._identity.observe(job.stream, result)
-        if self._policy.id_mode != SAME_ACCOUNT or result["id"] != job.key:
+        if self._policy.id_mode != IdMode.SAME_ACCOUNT or result["id"] != job.key:
             self.learned(job.stream, job.key, str(result["id"]))
 
     def _send_all(
@@ -703,9 +713,9 @@ class Engine:
     def _with_stamped_items(self, job: QueuedRecord, request: PlannedRequest) -> PlannedRequest:
         items, source = request.params.get("items"), job.record.get("items")
         entries = source.get("data") if isinstance(source, dict) else source
-        if self._policy.id_mode != COPY or not items or not entries:
+        if self._policy.id_mode != IdMode.COPY or not items or not entries:
             return request
-        keys = RecordKey(COPY, ())
+        keys = RecordKey(IdMode.COPY, ())
         stamped = [
             {**item, "metadata": {**item.get("metadata", {}), **keys.stamp(entry)}}
             if entry.get("id")
@@ -726,7 +736,7 @@ class Engine:
         if ours is not None and wanted.action and whole:
             ours[ACTION] = asked(wanted)
         fixed = {}
-        if self._policy.id_mode != COPY:
+        if self._policy.id_mode != IdMode.COPY:
             fixed = {".".join(path): value for path, value in parts_fixed(wanted)}
         return DraftImage(
             source=job.kind.source,
@@ -742,7 +752,9 @@ class Engine:
         self, job: QueuedRecord, wanted: DesiredState, result: JSON | None, draft: DraftImage
     ) -> None:
         """Keep what record and object hold now that they agree."""
-        by_id = self._policy.id_mode == SAME_ACCOUNT and not job.kind.keys.by_match(job.record)
+        by_id = self._policy.id_mode == IdMode.SAME_ACCOUNT and not job.kind.keys.by_match(
+            job.record
+        )
         if result is not None and not wanted.deleted:
             result = self._objects.whole(wanted.resource, result)
             if by_id and result["id"] != job.key:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import Path, Tree, at, is_empty
-from target_stripe_alloy.plan.plan_types import COPY, EXTERNAL, SAME_ACCOUNT, Policy
+from target_stripe_alloy.plan.plan_types import IdMode, Policy
 from target_stripe_alloy.plan.record_keys import (
     RecordKey,
     UnusableKey,
@@ -110,7 +110,7 @@ class IdResolver:
 
     def reference(self, stream: str, key: str) -> str:
         """How other records name a key."""
-        if self._mode != EXTERNAL:
+        if self._mode != IdMode.EXTERNAL:
             return key
         return self._forms.get((stream, key)) or reference_to(key)
 
@@ -123,9 +123,9 @@ class IdResolver:
         keys = job.kind.keys
         if keys.by_match(job.record):
             return self._matched(job, tree, fields)
-        if self._mode == SAME_ACCOUNT:
+        if self._mode == IdMode.SAME_ACCOUNT:
             return ResolvedObject(job.key, "id", self._read(job, job.key, tree, fields))
-        if self._mode == EXTERNAL:
+        if self._mode == IdMode.EXTERNAL:
             self._note_reference(job)
         if is_deleted(job.record) and self._ended(job):
             return ResolvedObject()
@@ -189,7 +189,7 @@ class IdResolver:
 
     def _shared(self, resource: Resource, tree: Mapping[str, Tree]) -> bool:
         """Whether an object may be that of several records: prices by their lookup key."""
-        return self._mode == COPY and (
+        return self._mode == IdMode.COPY and (
             resource.found_by == "id"
             or (resource.found_by == "lookup_key" and bool(tree.get("lookup_key")))
         )
@@ -215,10 +215,14 @@ class IdResolver:
     ) -> ResolvedObject:
         """The object of a key that the journal does not have, or has the wrong one for."""
         resource, key = job.kind.resource, job.key
-        if self._mode == COPY and resource.found_by == "id":
+        if self._mode == IdMode.COPY and resource.found_by == "id":
             current = self._read(job, key, tree, fields)
             return ResolvedObject(key, "id", current) if current else ResolvedObject()
-        if self._mode == COPY and resource.found_by == "lookup_key" and tree.get("lookup_key"):
+        if (
+            self._mode == IdMode.COPY
+            and resource.found_by == "lookup_key"
+            and tree.get("lookup_key")
+        ):
             asked = [("lookup_keys[]", str(tree["lookup_key"]))]
             for price in self._objects.list(resource.path, asked):
                 if is_deleted(job.record) and job.kind.keys.fits(job.record, price) is False:
@@ -372,7 +376,7 @@ class IdResolver:
 
         Returns whether there were any.
         """
-        if self._mode != EXTERNAL:
+        if self._mode != IdMode.EXTERNAL:
             return False
         mine = {job.key: job for job in jobs if job.kind.keys.properties}
         joined = {text for job in mine.values() for text in _joined_before(job)}
@@ -406,7 +410,7 @@ class IdResolver:
     def resolve(self, resource: Resource, tree: dict[str, Tree]) -> Resolved:
         """Put in the place of each reference the id it has here, in place."""
         resolved = Resolved()
-        if self._mode == SAME_ACCOUNT:
+        if self._mode == IdMode.SAME_ACCOUNT:
             return resolved
         for path, stream in reference_paths(resource).items():
             later = ".".join(path) in resource.later
@@ -424,17 +428,21 @@ class IdResolver:
         if is_empty(text) or (stream and not isinstance(text, str)):
             return
         meant = self._meant(stream, text) if stream else {}
-        missing = (stream, form_of(text) if self._mode == EXTERNAL else shortened(str(text)))
+        missing = (stream, form_of(text) if self._mode == IdMode.EXTERNAL else shortened(str(text)))
         if len(meant) > 1:
             keys = " or ".join(sorted(meant.values()))
             resolved.ambiguous[missing] = f"its {path} may mean {stream} {keys}"
             if stream in self._declared:
                 resolved.refused.append(missing)
-        elif self._mode == EXTERNAL and not meant and (not stream or is_stripe_id(stream, text)):
+        elif (
+            self._mode == IdMode.EXTERNAL
+            and not meant
+            and (not stream or is_stripe_id(stream, text))
+        ):
             return
         if len(meant) == 1:
             holder[name] = next(iter(meant))
-        elif self._mode == COPY and (stream == NOT_COPIED or stream not in COPIED):
+        elif self._mode == IdMode.COPY and (stream == NOT_COPIED or stream not in COPIED):
             del holder[name]
             resolved.left_out.append(path)
         elif later:
@@ -450,9 +458,9 @@ class IdResolver:
 
     def _meant(self, stream: str, text: str) -> dict[str, str]:
         """The objects that a reference may mean: id → the key, for a message."""
-        if self._mode != EXTERNAL:
+        if self._mode != IdMode.EXTERNAL:
             found = self.known(stream, text)
-            if found is None and self._mode == COPY and BY_STREAM[stream].found_by == "id":
+            if found is None and self._mode == IdMode.COPY and BY_STREAM[stream].found_by == "id":
                 found = self._same_id(BY_STREAM[stream], text)
             return {found: text} if found else {}
         found_by_id: dict[str, str] = {}

@@ -27,7 +27,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import ParamType, param_type
 from stripe_alloy.api.timestamps import DAY
 from target_stripe_alloy.params_tree import Tree, is_empty, pairs_of
-from target_stripe_alloy.plan.plan_types import BLOCKED, Decision, PlannedRequest
+from target_stripe_alloy.plan.plan_types import Decision, Outcome, PlannedRequest
 from target_stripe_alloy.plan.record_keys import reference_to
 from target_stripe_alloy.write.id_resolver import PLANNED
 
@@ -468,7 +468,7 @@ class Previews:
             self._note_customer(key, decision)
         if stream not in (SUBSCRIPTIONS, ITEMS) or self._off:
             return decision
-        if decision.verdict == BLOCKED:
+        if decision.outcome == Outcome.BLOCKED:
             decision = replace(decision, withheld=allowed().requests)
         requests = decision.requests or decision.withheld
         asked = question(stream, requests, current, self._transport.now(), self._customers)
@@ -477,7 +477,7 @@ class Previews:
         if isinstance(asked, NoQuestion):
             return replace(decision, preview=unavailable(asked.reason))
         name = str(asked.params.get("subscription") or key)
-        changes = decision.verdict != BLOCKED
+        changes = decision.outcome != Outcome.BLOCKED
         return replace(decision, preview=self._ask(self._marked(name, asked, changes=changes)))
 
     def _marked(self, subscription: str, asked: Question, *, changes: bool) -> Question:

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ import sqlalchemy as sa
 from stripe_alloy.api.errors import AlloyError, SettingsError
 from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
 from stripe_alloy.write_log import KEY_PREFIX, operations
-from target_stripe_alloy.plan.plan_types import COPY, EXTERNAL, SAME_ACCOUNT, BaseImage
+from target_stripe_alloy.plan.plan_types import BaseImage, IdMode
 from target_stripe_alloy.write.journal_tables import (
     VERSION,
     effects,
@@ -38,8 +39,18 @@ from target_stripe_alloy.write.journal_tables import (
 
 T = TypeVar("T")
 
-ID_MODES = (SAME_ACCOUNT, COPY, EXTERNAL)
-OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
+
+class IntentStatus(str, Enum):
+    """How a write ended, as the journal's rows hold it."""
+
+    OPEN = "open"
+    """The response is not known."""
+    DONE = "done"
+    FAILED = "failed"
+    """Stripe refused it."""
+    ABANDONED = "abandoned"
+    """It is not sent again; its effect, if any, is read from Stripe."""
+    __str__ = str.__str__
 
 
 class JournalError(AlloyError):
@@ -149,10 +160,10 @@ class JournalEntry:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class IntentResult:
     """How a write ended."""
 
-    status: str
+    status: IntentStatus
     http_status: int | None = None
     request_id: str | None = None
     object_id: str | None = None
@@ -240,20 +251,20 @@ class Journal:
         now, scope = self._clock(), self.scope.name
         intent = Intent(seq, stream, key, kind, method, path, body, made, now, context, scope)
         row = {name: getattr(intent, name) for name in Intent.__dataclass_fields__}
-        row |= {"status": OPEN}
+        row |= {"status": str(IntentStatus.OPEN)}
         self._writer.do(lambda c: c.execute(operations.insert(), row))
         return intent
 
     def answer(
         self,
         intent: Intent,
-        outcome: Outcome,
+        result: IntentResult,
         known: Iterable[JournalEntry] = (),
         effects_done: Iterable[Effect] = (),
     ) -> None:
         """Note what came of it, together with what is known by it."""
         where = operations.c.seq == intent.seq
-        values = {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__}
+        values = {**vars(result), "status": str(result.status)}
         entries, done = list(known), [self._effect_row(effect) for effect in effects_done]
 
         def note(connection: sa.Connection) -> None:
@@ -279,7 +290,7 @@ class Journal:
 
     def _unanswered(self, where: sa.ColumnElement[bool]) -> list[Intent]:
         columns = [operations.c[name] for name in Intent.__dataclass_fields__]
-        query = sa.select(*columns).where(where, operations.c.status == OPEN)
+        query = sa.select(*columns).where(where, operations.c.status == str(IntentStatus.OPEN))
         ordered = query.order_by(operations.c.seq)
         return self._writer.do(lambda c: [Intent(*row) for row in c.execute(ordered)])
 
@@ -383,7 +394,7 @@ class Journal:
         held = sa.select(known.c.object_id).where(*self._of(known, stream, key))
         other = objects.alias()
         keys = sa.select(other.c.scope, other.c.key).where(
-            other.c.scope.in_([f"{self.scope.world}/{mode}" for mode in ID_MODES]),
+            other.c.scope.in_([f"{self.scope.world}/{mode}" for mode in IdMode]),
             other.c.stream == stream,
             sa.or_(other.c.object_id.in_(list(object_ids)), other.c.object_id.in_(held)),
         )

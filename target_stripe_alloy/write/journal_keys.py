@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from stripe_alloy.database import MOST, insert_into
 from stripe_alloy.write_log import meta, operations
-from target_stripe_alloy.write.journal import DONE, Journal
+from target_stripe_alloy.write.journal import IntentStatus, Journal
 
 _references = sa.Table(
     "stripe_alloy_references",
@@ -116,7 +116,7 @@ class JournalKeys:
         query = sa.select(columns.key, columns.object_id, columns.body).where(
             columns.scope == self._journal.scope.name,
             columns.stream == stream,
-            columns.status == DONE,
+            columns.status == str(IntentStatus.DONE),
             columns.kind.in_(_MAKING),
             columns.key.in_(sa.bindparam("keys", expanding=True)),
         )

@@ -24,18 +24,16 @@ from target_stripe_alloy.plan.base_images import (
     state_of,
 )
 from target_stripe_alloy.plan.effects import tag_of
-from target_stripe_alloy.plan.plan_types import COPY, PlannedRequest
+from target_stripe_alloy.plan.plan_types import IdMode, PlannedRequest
 from target_stripe_alloy.plan.record_keys import RecordKey, described
 from target_stripe_alloy.resources import BY_STREAM, Resource
 from target_stripe_alloy.write.journal import (
-    ABANDONED,
-    DONE,
-    FAILED,
     Effect,
     Intent,
+    IntentResult,
+    IntentStatus,
     Journal,
     JournalEntry,
-    Outcome,
 )
 from target_stripe_alloy.write.journal_keys import metadata_in
 from target_stripe_alloy.write.object_reader import Objects
@@ -210,7 +208,7 @@ class JournaledSender:
         if ends and object_id and intent.scope == self._journal.scope.name:
             # Its tombstone means this object and no other, also if it is gone when it comes.
             known = [JournalEntry(intent.stream, intent.key, object_id)]
-        self._journal.answer(intent, Outcome(ABANDONED), known)
+        self._journal.answer(intent, IntentResult(IntentStatus.ABANDONED), known)
 
     def _deliver(self, intent: Intent, context: Context, *, again: bool) -> Delivered:
         post = intent.method == "POST"
@@ -226,7 +224,9 @@ class JournaledSender:
             return self._not_done(intent, context, error)
         if answer.replayed and answer.tries == 1 and not again:
             # Not ours: nothing was sent with this key before. So nothing was done now either.
-            self._journal.answer(intent, Outcome(ABANDONED, 200, answer.request_id))
+            self._journal.answer(
+                intent, IntentResult(IntentStatus.ABANDONED, 200, answer.request_id)
+            )
             raise UnknownOutcome(
                 f"Stripe answered a new request with an old answer {answer.request_id}"
             )
@@ -238,7 +238,9 @@ class JournaledSender:
         known, remembered = self._known(resource, intent, context, result)
         if intent.scope != self._journal.scope.name:
             known = []  # its records are identified in another way than this run's
-        self._note(intent, context, known, result, Outcome(DONE, 200, answer.request_id))
+        self._note(
+            intent, context, known, result, IntentResult(IntentStatus.DONE, 200, answer.request_id)
+        )
         for entry in known:
             if entry.anew:
                 self._listener.learned(entry.stream, entry.key, str(entry.object_id))
@@ -250,7 +252,7 @@ class JournaledSender:
         context: Context,
         known: Sequence[JournalEntry],
         result: JSON | None,
-        outcome: Outcome,
+        outcome: IntentResult,
     ) -> None:
         """Note the answer, and all that it means, in one transaction."""
         object_id = result["id"] if result else context.object_id
@@ -266,11 +268,13 @@ class JournaledSender:
         if isinstance(error, NotFoundError) and intent.method == "DELETE":
             # It worked the first time, or somebody else was faster.
             known = self._known(BY_STREAM[intent.stream], intent, context, None)[0]
-            outcome = Outcome(DONE, failure.status, failure.request_id)
+            outcome = IntentResult(IntentStatus.DONE, failure.status, failure.request_id)
             self._note(intent, context, known, None, outcome)
             return Delivered(None, bool(known))
         if isinstance(error, errors.StripeUnavailable) and failure.replayed:
-            self._journal.answer(intent, Outcome(ABANDONED, failure.status, failure.request_id))
+            self._journal.answer(
+                intent, IntentResult(IntentStatus.ABANDONED, failure.status, failure.request_id)
+            )
             raise UnknownOutcome(str(failure)) from None
         refused = isinstance(error, InvalidRequestError) and not isinstance(
             error, errors.ConcurrentRequestError
@@ -278,7 +282,8 @@ class JournaledSender:
         if refused or isinstance(error, _NOT_DONE):
             text = str(failure)[:2000]
             self._journal.answer(
-                intent, Outcome(FAILED, failure.status, failure.request_id, error=text)
+                intent,
+                IntentResult(IntentStatus.FAILED, failure.status, failure.request_id, error=text),
             )
         raise error  # otherwise the outcome is open, and so is the intent
 
@@ -318,9 +323,9 @@ class JournaledSender:
 
     def _inside(self, resource: Resource, result: JSON) -> list[JournalEntry]:
         """The items that came to be with a copied subscription."""
-        if not resource.contains or self._id_mode != COPY:
+        if not resource.contains or self._id_mode != IdMode.COPY:
             return []
-        keys = RecordKey(COPY, ())
+        keys = RecordKey(IdMode.COPY, ())
         stamped = [(keys.stamp_of(e), e["id"]) for e in result["items"]["data"]]
         return [
             JournalEntry(resource.contains, key, made, anew=True) for key, made in stamped if key

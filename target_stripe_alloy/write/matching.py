@@ -16,7 +16,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.paths import segment
 from target_stripe_alloy.params_tree import Tree
-from target_stripe_alloy.plan.plan_types import NEWEST, REJECT, REPLACES
+from target_stripe_alloy.plan.plan_types import REPLACES, OnSeveralMatches
 from target_stripe_alloy.plan.record_keys import UnusableKey, at_field
 from target_stripe_alloy.resources import Resource
 from target_stripe_alloy.write.object_reader import Objects
@@ -74,7 +74,7 @@ class _Index:
 class Matches:
     """Finds the objects that records mean by `match_by`. Thread-safe."""
 
-    def __init__(self, objects: Objects, several: str) -> None:
+    def __init__(self, objects: Objects, several: OnSeveralMatches) -> None:
         self._objects = objects
         self._several = several
         self._lock = threading.Lock()
@@ -91,11 +91,11 @@ class Matches:
         found = _alive(self._candidates(resource, wanted, tree))
         if len(found) <= 1:
             return found[0].id if found else None
-        if self._several == REJECT:
+        if self._several == OnSeveralMatches.REJECT:
             said = _several(resource, wanted, found)
             raise UnusableKey(f"{said}; `on_several_matches` can take the oldest or the newest")
         found.sort(key=lambda one: one.created, reverse=True)  # lists are newest first already
-        return found[0 if self._several == NEWEST else -1].id
+        return found[0 if self._several == OnSeveralMatches.NEWEST else -1].id
 
     def only(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]

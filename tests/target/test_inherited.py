@@ -16,12 +16,10 @@ from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.sdk_features import (
     CAPABILITIES,
-    IGNORED,
     MESSAGES,
     OPTIONS,
-    REFUSED,
     SETTINGS,
-    WORKS,
+    Support,
 )
 from target_stripe_alloy.settings import DECLARED
 from target_stripe_alloy.target import TargetStripeAlloy
@@ -62,9 +60,11 @@ def test_every_option_of_the_command_is_decided() -> None:
 def test_only_what_works_is_offered() -> None:
     offered = about()
     own = {setting for setting in DECLARED.to_dict()["properties"] if setting not in SETTINGS}
-    works = {name for name, setting in SETTINGS.items() if setting.outcome == WORKS}
+    works = {name for name, setting in SETTINGS.items() if setting.support == Support.WORKS}
     assert set(offered["settings"]["properties"]) == own | works
-    assert set(offered["capabilities"]) == {n for n, how in CAPABILITIES.items() if how == WORKS}
+    assert set(offered["capabilities"]) == {
+        n for n, how in CAPABILITIES.items() if how == Support.WORKS
+    }
 
 
 ASKS: dict[str, Any] = {
@@ -75,14 +75,18 @@ ASKS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", [n for n, how in SETTINGS.items() if how.outcome == REFUSED])
+@pytest.mark.parametrize(
+    "name", [n for n, how in SETTINGS.items() if how.support == Support.REFUSED]
+)
 def test_what_is_refused_stops_the_run(account: Emulator, tmp_path: Path, name: str) -> None:
     asked: dict[str, Any] = {name: ASKS[name]}
     with pytest.raises(SettingsError, match=f"^`{name}` is not offered by this target: "):
         write(account, tmp_path, [schema("customers")], **asked)
 
 
-@pytest.mark.parametrize("name", [n for n, how in SETTINGS.items() if how.outcome == IGNORED])
+@pytest.mark.parametrize(
+    "name", [n for n, how in SETTINGS.items() if how.support == Support.IGNORED]
+)
 def test_what_has_no_effect_is_named(
     account: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:

@@ -33,11 +33,9 @@ from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import (
     ACTION,
     BY_STREAM,
-    CREATE,
-    DELETE,
     MODIFIERS,
     RESOURCES,
-    UPDATE,
+    Operation,
     Resource,
 )
 from tests.emulator.helpers import client_of
@@ -494,8 +492,8 @@ def test_a_new_parameter_is_never_written(
         {"tax_id_data": [{"novelty": "1"}]},
     ],
 )
-@pytest.mark.parametrize("operation", [CREATE, UPDATE])
-def test_what_has_no_class_is_never_free(params: JSON, operation: str) -> None:
+@pytest.mark.parametrize("operation", [Operation.CREATE, Operation.UPDATE])
+def test_what_has_no_class_is_never_free(params: JSON, operation: Operation) -> None:
     (name,) = permissions_needed(BY_STREAM["customers"], operation, params)
     assert name.startswith(UNCLASSED)
 
@@ -577,17 +575,17 @@ def test_what_is_finalized_already_needs_no_permission_for_it(action: str) -> No
 def test_where_the_invoice_is_unknown_a_line_needs_its_permission() -> None:
     lines = BY_STREAM["invoice_line_items"]
     needed = {"invoice_line_items.create"}
-    assert permissions_needed(lines, CREATE, {"amount": "5"}) == needed
+    assert permissions_needed(lines, Operation.CREATE, {"amount": "5"}) == needed
     draft = {"status": "draft", "auto_advance": False}
-    assert not permissions_needed(lines, CREATE, {"amount": "5"}, parent=draft)
+    assert not permissions_needed(lines, Operation.CREATE, {"amount": "5"}, parent=draft)
     soon = {**draft, "automatically_finalizes_at": LATER}
-    assert permissions_needed(lines, CREATE, {"amount": "5"}, parent=soon) == needed
+    assert permissions_needed(lines, Operation.CREATE, {"amount": "5"}, parent=soon) == needed
 
 
 @pytest.mark.parametrize("resource", WRITABLE, ids=lambda resource: resource.stream)
 def test_all_that_is_needed_can_be_allowed(resource: Resource) -> None:
     names = {f"{resource.stream}.{rule.action}" for rule in MONEY[resource.stream].rules}
-    names |= permissions_needed(resource, DELETE, {})
+    names |= permissions_needed(resource, Operation.DELETE, {})
     names |= {f"{resource.stream}.{action}" for action in resource.actions}
     assert names - {f"{resource.stream}."} <= permissions_of(resource)
 
