@@ -51,8 +51,8 @@ def _replay(configs: Sequence[str], path: Path) -> int:
     again: dict[int, Mapping[str, Any]] = {}
 
     def collect(origin: RecordOrigin, line: Mapping[str, Any]) -> None:
-        if origin.place is not None:
-            again[origin.place] = {k: v for k, v in line.items() if k != "record"}
+        if origin.reject_index is not None:
+            again[origin.reject_index] = {k: v for k, v in line.items() if k != "record"}
 
     target.collect = collect
     lines = lines_in(path)

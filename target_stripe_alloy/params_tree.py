@@ -97,14 +97,16 @@ def _text(value: Any, shape: ParamType, path: str) -> str:
     if isinstance(value, bool):
         return _of_truth(value, shape, path)
     if type(value) is int and not shape.is_time and abs(value) <= _LARGEST:
-        return str(value)  # the most frequent, and exact; `refusal` finds what does not fit
+        return str(
+            value
+        )  # the most frequent, and exact; `validation_error` finds what does not fit
     if isinstance(value, (int, float, Decimal)):
         return _of_number(Decimal(str(value)), shape, path)
     raise InvalidRecord(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
 
 
 def _of_text(value: str, shape: ParamType, path: str) -> str:
-    """Text, or what it says where another type is meant; `refusal` finds what does not fit."""
+    """Text, or the number or time that it says; what does not fit, `validation_error` finds."""
     if value in shape.literals:
         return value
     if shape.is_time:
@@ -217,7 +219,7 @@ def leaves(tree: Tree, path: Path = ()) -> Iterator[tuple[Path, Tree]]:
         yield path, tree
 
 
-def at(tree: Tree, path: Path) -> Tree:
+def get_path(tree: Tree, path: Path) -> Tree:
     """What stands at a path; None where nothing does."""
     for name in path:
         if not isinstance(tree, dict):
@@ -226,14 +228,14 @@ def at(tree: Tree, path: Path) -> Tree:
     return tree
 
 
-def has(tree: Tree, path: Path) -> bool:
+def has_path(tree: Tree, path: Path) -> bool:
     """Whether anything stands at a path, be it nothing."""
     *above, last = path
-    holder = at(tree, tuple(above))
+    holder = get_path(tree, tuple(above))
     return isinstance(holder, dict) and last in holder
 
 
-def put(tree: dict[str, Tree], path: Path, leaf: Tree) -> None:
+def set_path(tree: dict[str, Tree], path: Path, leaf: Tree) -> None:
     """Set what stands at a path."""
     for name in path[:-1]:
         below = tree.get(name)
@@ -274,23 +276,25 @@ def null_metadata(value: Any, *, inside: bool = False) -> Iterator[str]:
             yield from null_metadata(inner, inside=name == "metadata")
 
 
-def alike(one: Tree, other: Tree) -> bool:
+def trees_equal(one: Tree, other: Tree) -> bool:
     """Whether two trees say the same; an empty hash, an empty list and nothing do."""
     if is_empty(one) or is_empty(other):
         return is_empty(one) and is_empty(other)
     if isinstance(one, dict) and isinstance(other, dict):
-        return all(alike(one.get(name), other.get(name)) for name in one.keys() | other.keys())
+        return all(
+            trees_equal(one.get(name), other.get(name)) for name in one.keys() | other.keys()
+        )
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(alike, one, other))
+        return len(one) == len(other) and all(map(trees_equal, one, other))
     return bool(one == other)
 
 
-def filled(tree: Tree) -> Tree:
+def without_empty(tree: Tree) -> Tree:
     """The tree without what is empty: for creating, where nothing needs to be cleared."""
     if isinstance(tree, dict):
-        return {name: filled(inner) for name, inner in tree.items() if not is_empty(inner)}
+        return {name: without_empty(inner) for name, inner in tree.items() if not is_empty(inner)}
     if isinstance(tree, list):
-        return [filled(entry) for entry in tree]
+        return [without_empty(entry) for entry in tree]
     return tree
 
 
@@ -319,7 +323,7 @@ def with_time(shape: ParamType, path: Path) -> ParamType:
     return replace(shape, values=with_time(shape.values, rest))
 
 
-def reaches(shape: ParamType, path: Path) -> bool:
+def accepts_path(shape: ParamType, path: Path) -> bool:
     """Whether a parameter of this shape stands at a path."""
     for name in path:
         inner = (shape.fields or {}).get(name) or shape.values
@@ -329,15 +333,17 @@ def reaches(shape: ParamType, path: Path) -> bool:
     return True
 
 
-def pruned(tree: Tree, shape: ParamType) -> Tree:
+def restrict_to(tree: Tree, shape: ParamType) -> Tree:
     """The tree without what a parameter of this shape does not take."""
     if isinstance(tree, dict) and shape.fields is not None:
         known = shape.fields
-        return {name: pruned(inner, known[name]) for name, inner in tree.items() if name in known}
+        return {
+            name: restrict_to(inner, known[name]) for name, inner in tree.items() if name in known
+        }
     return tree
 
 
-def refusal(leaf: Tree, shape: ParamType) -> str | None:
+def validation_error(leaf: Tree, shape: ParamType) -> str | None:
     """Why Stripe would not take a leaf, as far as its types tell."""
     if is_empty(leaf):
         text = "string" in shape.scalars and not shape.literals
@@ -363,12 +369,12 @@ def _fits(leaf: str, scalars: set[str]) -> bool:
 # ---------------------------------------------------------------------- what can only be read
 
 
-def same(one: Any, other: Any) -> bool:
+def record_matches_object(one: Any, other: Any) -> bool:
     """Whether a record's value says what an object's does, as far as it speaks of it."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return all(same(inner, other.get(name)) for name, inner in one.items())
+        return all(record_matches_object(inner, other.get(name)) for name, inner in one.items())
     if isinstance(one, (list, tuple)) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(record_matches_object, one, other))
     if isinstance(one, dict) != isinstance(other, dict):
         return _named(one, other)
     if isinstance(one, str) and type(other) is int:
@@ -399,17 +405,17 @@ def _integer_of(text: str) -> int | None:
 # ---------------------------------------------------------------------- sending
 
 
-def pairs_of(tree: Tree, name: str = "") -> Iterator[tuple[str, str]]:
+def form_fields(tree: Tree, name: str = "") -> Iterator[tuple[str, str]]:
     """Form fields, in a stable order; what is empty clears.
 
-    >>> list(pairs_of({"items": [{"price": "p"}], "metadata": {"k": None}, "images": []}))
+    >>> list(form_fields({"items": [{"price": "p"}], "metadata": {"k": None}, "images": []}))
     [('items[0][price]', 'p'), ('metadata[k]', ''), ('images', '')]
     """
     if isinstance(tree, dict) and (tree or not name):
         for key, inner in tree.items():
-            yield from pairs_of(inner, f"{name}[{key}]" if name else key)
+            yield from form_fields(inner, f"{name}[{key}]" if name else key)
     elif isinstance(tree, list) and tree:
         for index, entry in enumerate(tree):
-            yield from pairs_of(entry, f"{name}[{index}]")
+            yield from form_fields(entry, f"{name}[{index}]")
     else:
         yield name, tree or ""

@@ -32,11 +32,11 @@ class RecordOrigin:
     source: str = ""
     """The stream's name before stream maps."""
     key_properties: tuple[str, ...] = ("id",)
-    whole: bool = True
-    """Whether its metadata came whole."""
+    metadata_complete: bool = True
+    """Whether it has all keys of its metadata."""
     position: RecordPosition = (0, 0)
-    place: int | None = None
-    """Of a record that is replayed, its place in the file."""
+    reject_index: int | None = None
+    """Of a replayed record: the number of its line in the rejects file, from 0."""
 
 
 class RejectContext(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class RejectedRecord(msgspec.Struct, frozen=True):
     account: str
     mode: str
     id_mode: str
-    whole: bool
+    metadata_complete: bool = msgspec.field(name="whole")
     position: RecordPosition
     record: dict[str, Any]
 
@@ -102,7 +102,7 @@ def reject_line(
         "mode": context.mode,
         "id_mode": context.id_mode,
         "source": origin.source,
-        "whole": origin.whole,
+        "whole": origin.metadata_complete,
         "position": list(origin.position),
         "record": record,
     }

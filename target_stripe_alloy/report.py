@@ -23,7 +23,7 @@ READ = "read"
 """Counted of each stream beside the outcomes of its records."""
 
 _SIGNS = {"created": "+", "deleted": "-", "archived": "-", "updated": "~", "skipped": "="}
-TOLD = 20
+MAX_LOGGED = 20
 """Records of a stream and verdict that are logged one by one; the files hold all."""
 
 
@@ -50,7 +50,7 @@ class Report:
         self._max = max_rejects
         self._rejected = 0
         self._dry_run = dry_run
-        self._told: Counter[tuple[str, str]] = Counter()
+        self._logged: Counter[tuple[str, str]] = Counter()
         self._rejects_path = rejects
         self._rejects: JsonLines | None = None
         self._context = context
@@ -63,24 +63,23 @@ class Report:
         """Records that were rejected."""
         return self._rejected
 
-    def read(self, stream: str, number: int = 1) -> None:
+    def count_read(self, stream: str, number: int = 1) -> None:
         """Count records that came."""
         self.counts[stream][READ] += number
 
-    def unchanged(self, stream: str, number: int) -> None:
+    def count_unchanged(self, stream: str, number: int) -> None:
         """Count records that the journal proves to be unchanged."""
         with self._lock:
             self.counts[stream][Outcome.UNCHANGED] += number
 
-    def settled(
+    def record_outcome(
         self,
         stream: str,
         key: str,
         decision: Decision,
         record: Mapping[str, Any],
+        origin: RecordOrigin,
         error: StripeError | None = None,
-        *,
-        origin: RecordOrigin | None = None,
     ) -> None:
         """Count a record, and write it down where somebody must look at it."""
         verdict = decision.outcome
@@ -89,28 +88,28 @@ class Report:
             self._rejected += verdict == Outcome.REJECTED
             name = f"{stream} {key}"
             self._totals.add(decision.preview, blocked=verdict == Outcome.BLOCKED, record=name)
-            self._told[stream, verdict] += 1
-            told = self._told[stream, verdict]
+            self._logged[stream, verdict] += 1
+            logged = self._logged[stream, verdict]
         if self._plan and verdict != Outcome.UNCHANGED:
             self._plan.add(_planned(stream, key, decision))
         if verdict in (Outcome.REJECTED, Outcome.BLOCKED, Outcome.CONFLICT):
             if not self._dry_run:
-                self._reject(stream, key, decision, record, error, origin or RecordOrigin())
-            self._tell(stream, key, decision, told, logging.WARNING)
+                self._reject(stream, key, decision, record, error, origin)
+            self._log(stream, key, decision, logged, logging.WARNING)
         elif verdict != Outcome.UNCHANGED and self._dry_run:
-            self._tell(stream, key, decision, told, logging.INFO)
+            self._log(stream, key, decision, logged, logging.INFO)
         if verdict == Outcome.REJECTED and self._max is not None and self._rejected > self._max:
             raise AlloyError(
                 f"{self._rejected} records were rejected, `max_rejects` is {self._max}: the run "
                 f"stops. What was rejected is in {self._rejects_path}"
             )
 
-    def _tell(self, stream: str, key: str, decision: Decision, told: int, level: int) -> None:
-        if told <= TOLD:
+    def _log(self, stream: str, key: str, decision: Decision, logged: int, level: int) -> None:
+        if logged <= MAX_LOGGED:
             with self._lock:  # the lines of a record stay together
                 for line in lines_of(stream, key, decision):
                     _logger.log(level, "%s", line)
-        elif told == TOLD + 1:
+        elif logged == MAX_LOGGED + 1:
             _logger.log(level, "%s: more %s records are not logged", stream, decision.outcome)
 
     def _reject(
@@ -142,15 +141,15 @@ class Report:
     def progress(self) -> None:
         """Say how far it is."""
         for stream, of in self.summary().items():
-            told = ", ".join(f"{name} {n}" for name, n in of.items() if n)
-            _logger.info("%s so far: %s", stream, told)
+            logged = ", ".join(f"{name} {n}" for name, n in of.items() if n)
+            _logger.info("%s so far: %s", stream, logged)
 
     def close(self, summary: str | None) -> None:
         """Tell the counts, and close the files."""
         counts = self.summary()
         for stream, of in counts.items():
-            told = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
-            _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, told)
+            logged = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
+            _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, logged)
         for line in self._totals.lines():
             _logger.info("plan: %s", line)
         for file in (self._rejects, self._plan):

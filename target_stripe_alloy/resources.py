@@ -17,7 +17,7 @@ from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.params import ParamType, param_type, union
 from stripe_alloy.api.paths import segment
 from stripe_alloy.api.schemas import generated
-from target_stripe_alloy import normalize as readings
+from target_stripe_alloy import normalize
 from target_stripe_alloy.params_tree import InvalidRecord, Path, with_time
 
 
@@ -38,7 +38,7 @@ OCCASION = "_action_id"
 NOT_COPIED = ""
 """In `references`: ids of things that no record can bring into another account."""
 _NOT_PARAMETERS = frozenset({"expand"})
-MODIFIERS = frozenset(
+BEHAVIOR_PARAMS = frozenset(
     {
         "error_on_requires_action",
         "off_session",
@@ -106,27 +106,27 @@ class Resource:
     """The class of `stripe.params` for a new one; empty: it cannot be created, see `why_not`."""
     why_not: str = ""
     update: str = ""
-    one: str = ""
+    item_path: str = ""
     """The path of one, if not `{path}/{id}`; `{invoice}` stands for that field."""
     references: Mapping[str, str] = field(default_factory=_map)
     """Parameter (`a.b`, `items.*.price`) → stream of the object it names."""
-    needs: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
+    conditional_requirements: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
     """Parameter → value → what else a new one needs then; a tap may have to `expand` it."""
-    needs_one_of: tuple[str, ...] = ()
+    requires_one_of: tuple[str, ...] = ()
     """Parameters of which a new one must have one."""
-    later: frozenset[str] = frozenset()
+    deferrable_references: frozenset[str] = frozenset()
     """References that may be set once the object exists: the other needs this one first."""
     ignored: frozenset[str] = frozenset()
     """Parameters that are never derived from what is read."""
     own_to_account: frozenset[str] = frozenset()
     """Parameters whose values do not travel to another account."""
-    reading: Callable[[JSON, float], None] | None = None
+    normalize: Callable[[JSON, float], None] | None = None
     """Mends a copy of an object, or of a record, before it becomes parameters."""
-    ended: Mapping[str, frozenset[str]] = field(default_factory=_map)
+    terminal_states: Mapping[str, frozenset[str]] = field(default_factory=_map)
     """Field → values with which no copy is made."""
-    always: Mapping[str, str] = field(default_factory=_map)
+    default_update_params: Mapping[str, str] = field(default_factory=_map)
     """Sent with each update unless the record says otherwise."""
-    read_as: Mapping[str, str] = field(default_factory=_map)
+    sub_resources: Mapping[str, str] = field(default_factory=_map)
     """Lists whose entries are parameters of a new object, under another name, and objects of their
     own afterwards, created and deleted below the field's own name: `tax_ids`."""
     archive: Mapping[str, str] = field(default_factory=_map)
@@ -136,17 +136,17 @@ class Resource:
     """Parameters that add something each time they are sent, and cannot be read again."""
     shown_by: Mapping[str, str] = field(default_factory=_map)
     """Parameter that is `true` or not → path of the count of how often it was."""
-    lane: str = ""
+    lock_fields: str = ""
     """Fields, with spaces between them, that name whose writes must not meet: Stripe locks it."""
-    within: str = ""
+    parent_field: str = ""
     """The field that names the object this one is inside of."""
-    succeeded: bool = False
+    replaced_on_change: bool = False
     """Whether a change of what is frozen makes a new one that takes this one's place."""
     found_by: str = ""
     """In another account found again by this field: `id`, `lookup_key`; else by a stamp."""
-    attached_to: str = ""
+    attach_field: str = ""
     """The field that is set by attaching and emptied by detaching."""
-    contains: str = ""
+    item_stream: str = ""
     """The stream whose objects come to be with this one, in the list `items`."""
     writable: bool = True
 
@@ -166,34 +166,39 @@ class Resource:
         return BY_NAME[self.stream].permission.replace(": read", ": write")
 
     @cached_property
-    def created(self) -> Mapping[str, ParamType]:
+    def create_params(self) -> Mapping[str, ParamType]:
         """Parameters of a new one."""
         return self._fields(self.create)
 
     @cached_property
-    def updated(self) -> Mapping[str, ParamType]:
+    def update_params(self) -> Mapping[str, ParamType]:
         """Parameters of an update."""
         return self._fields(self.update)
 
     @cached_property
-    def needed(self) -> frozenset[str]:
+    def required(self) -> frozenset[str]:
         """Parameters that a new one must have."""
         return frozenset(param_type(self.create).needed) if self.create else frozenset()
 
-    def also_needed(self, params: Mapping[str, Any]) -> frozenset[str]:
+    def required_with(self, params: Mapping[str, Any]) -> frozenset[str]:
         """Parameters that a new one with these ones must have as well."""
         return frozenset(
-            more[params[name]] for name, more in self.needs.items() if params.get(name) in more
+            more[params[name]]
+            for name, more in self.conditional_requirements.items()
+            if params.get(name) in more
         )
 
     @cached_property
     def shape(self) -> ParamType:
         """All parameters, those of an update where both have one."""
         more = {
-            name: ParamType(scalars={"string"}) for name in (self.attached_to, self.within) if name
+            name: ParamType(scalars={"string"})
+            for name in (self.attach_field, self.parent_field)
+            if name
         }
         shape = union(
-            ParamType(fields={**more, **self.created}), ParamType(fields=dict(self.updated))
+            ParamType(fields={**more, **self.create_params}),
+            ParamType(fields=dict(self.update_params)),
         )
         for path in _times_of(self.stream):
             shape = with_time(shape, path)
@@ -207,16 +212,18 @@ class Resource:
     @cached_property
     def write_only(self) -> frozenset[str]:
         """Parameters that cannot be read again: `source`, `proration_behavior`."""
-        return frozenset((self.created.keys() | self.updated.keys()) - self.readable)
+        return frozenset((self.create_params.keys() | self.update_params.keys()) - self.readable)
 
     @cached_property
-    def frozen(self) -> frozenset[str]:
+    def immutable(self) -> frozenset[str]:
         """Parameters of a new one that no update takes, and what it is inside of."""
-        within = {self.within} if self.within else set()
-        return frozenset((self.created.keys() & self.readable) - self.updated.keys() | within)
+        within = {self.parent_field} if self.parent_field else set()
+        return frozenset(
+            (self.create_params.keys() & self.readable) - self.update_params.keys() | within
+        )
 
     @cached_property
-    def on_request(self) -> frozenset[str]:
+    def expand_only(self) -> frozenset[str]:
         """Fields that Stripe sends only when they are expanded."""
         entries = generated("_expandable")[self.stream]
         return frozenset(path for path, entry in entries.items() if entry["kind"] == "include")
@@ -228,10 +235,10 @@ class Resource:
 
     def path_of(self, object_id: str, fields: Mapping[str, Any]) -> str:
         """The path of one object."""
-        if not self.one:
+        if not self.item_path:
             return f"{self.path}/{_segment(object_id)}"
         around = {k: _segment(v) for k, v in fields.items() if k != "id" and isinstance(v, str)}
-        return self.one.format(**around, id=_segment(object_id))
+        return self.item_path.format(**around, id=_segment(object_id))
 
 
 def _segment(object_id: str) -> str:
@@ -255,7 +262,7 @@ RESOURCES: Sequence[Resource] = (
         create="ProductCreateParams",
         update="ProductUpdateParams",
         references=_map(default_price="prices"),
-        later=_set("default_price"),
+        deferrable_references=_set("default_price"),
         archive=_map(active="false"),
         deletes=True,
         found_by="id",
@@ -266,12 +273,12 @@ RESOURCES: Sequence[Resource] = (
         create="PriceCreateParams",
         update="PriceUpdateParams",
         references=MappingProxyType({"product": "products", "recurring.meter": NOT_COPIED}),
-        needs=_map(billing_scheme={"tiered": "tiers"}),
-        reading=readings.price,
+        conditional_requirements=_map(billing_scheme={"tiered": "tiers"}),
+        normalize=normalize.price,
         archive=_map(active="false"),
-        lane="product",
+        lock_fields="product",
         found_by="lookup_key",
-        succeeded=True,
+        replaced_on_change=True,
     ),
     Resource(
         "customers",
@@ -289,8 +296,8 @@ RESOURCES: Sequence[Resource] = (
             }
         ),
         own_to_account=_set("next_invoice_sequence", "invoice_prefix"),
-        read_as=_map(tax_ids="tax_id_data"),
-        reading=readings.customer,
+        sub_resources=_map(tax_ids="tax_id_data"),
+        normalize=normalize.customer,
         deletes=True,
     ),
     Resource(
@@ -300,8 +307,8 @@ RESOURCES: Sequence[Resource] = (
         update="PaymentMethodUpdateParams",
         references=_map(customer="customers"),
         deletes=True,
-        attached_to="customer",
-        lane="customer",
+        attach_field="customer",
+        lock_fields="customer",
     ),
     Resource(
         "subscriptions",
@@ -337,8 +344,10 @@ RESOURCES: Sequence[Resource] = (
         ),
         ignored=_set("billing_cycle_anchor", "billing_schedules", "customer_account"),
         own_to_account=_set("billing_mode"),
-        reading=readings.subscription,
-        ended=_map(status=_set("canceled", "incomplete_expired", "incomplete", "paused", "unpaid")),
+        normalize=normalize.subscription,
+        terminal_states=_map(
+            status=_set("canceled", "incomplete_expired", "incomplete", "paused", "unpaid")
+        ),
         deletes=True,
         actions=_map(
             cancel=Action(
@@ -350,15 +359,15 @@ RESOURCES: Sequence[Resource] = (
             pause=Action("pause", _set("active", "trialing"), _set("paused")),
             resume=Action("resume", _set("paused"), _set("active")),
         ),
-        lane="customer",
-        contains="subscription_items",
+        lock_fields="customer",
+        item_stream="subscription_items",
     ),
     Resource(
         "subscription_items",
         "SubscriptionItem",
         create="SubscriptionItemCreateParams",
         update="SubscriptionItemUpdateParams",
-        one="/v1/subscription_items/{id}",
+        item_path="/v1/subscription_items/{id}",
         references=MappingProxyType(
             {
                 "subscription": "subscriptions",
@@ -370,10 +379,10 @@ RESOURCES: Sequence[Resource] = (
             }
         ),
         ignored=_set("plan", "current_trial"),
-        reading=readings.subscription_item,
+        normalize=normalize.subscription_item,
         deletes=True,
-        within="subscription",
-        lane="subscription",
+        parent_field="subscription",
+        lock_fields="subscription",
     ),
     Resource(
         "invoices",
@@ -406,8 +415,8 @@ RESOURCES: Sequence[Resource] = (
             "customer_account",
         ),
         own_to_account=_set("rendering"),
-        reading=readings.invoice,
-        ended=_map(
+        normalize=normalize.invoice,
+        terminal_states=_map(
             status=_set("paid", "void", "uncollectible"),
             billing_reason=_set(
                 "subscription",
@@ -425,14 +434,14 @@ RESOURCES: Sequence[Resource] = (
             void=Action("void", _set("open", "uncollectible"), _set("void")),
             mark_uncollectible=Action("mark_uncollectible", _set("open"), _set("uncollectible")),
         ),
-        lane="customer",
+        lock_fields="customer",
     ),
     Resource(
         "invoice_line_items",
         "InvoiceLineItem",
         create="InvoiceAddLinesParamsLine",
         update="InvoiceLineItemUpdateParams",
-        one="/v1/invoices/{invoice}/lines/{id}",
+        item_path="/v1/invoices/{invoice}/lines/{id}",
         references=MappingProxyType(
             {
                 "invoice": "invoices",
@@ -444,9 +453,9 @@ RESOURCES: Sequence[Resource] = (
             }
         ),
         ignored=_set("tax_amounts", "invoice_item"),
-        reading=readings.invoice_line_item,
-        within="invoice",
-        lane="invoice",
+        normalize=normalize.invoice_line_item,
+        parent_field="invoice",
+        lock_fields="invoice",
     ),
     Resource(
         "payment_intents",
@@ -465,7 +474,7 @@ RESOURCES: Sequence[Resource] = (
             }
         ),
         ignored=_set("customer_account", "payment_details", "hooks"),
-        ended=_map(
+        terminal_states=_map(
             status=_set(
                 "succeeded", "canceled", "processing", "requires_capture", "requires_action"
             )
@@ -488,7 +497,7 @@ RESOURCES: Sequence[Resource] = (
                 _set("canceled"),
             ),
         ),
-        lane="customer",
+        lock_fields="customer",
     ),
     Resource(
         "charges",
@@ -496,7 +505,7 @@ RESOURCES: Sequence[Resource] = (
         why_not="charges come of payment intents; creating them by hand is deprecated",
         update="ChargeUpdateParams",
         references=_map(customer="customers"),
-        lane="customer",
+        lock_fields="customer",
     ),
     Resource(
         "refunds",
@@ -504,11 +513,11 @@ RESOURCES: Sequence[Resource] = (
         create="RefundCreateParams",
         update="RefundUpdateParams",
         references=_map(charge="charges", payment_intent="payment_intents", customer="customers"),
-        reading=readings.refund,
-        ended=_map(status=_set("succeeded", "failed", "canceled")),
-        needs_one_of=("charge", "payment_intent"),
+        normalize=normalize.refund,
+        terminal_states=_map(status=_set("succeeded", "failed", "canceled")),
+        requires_one_of=("charge", "payment_intent"),
         actions=_map(cancel=Action("cancel", _set("requires_action"), _set("canceled"))),
-        lane="charge payment_intent",
+        lock_fields="charge payment_intent",
     ),
     Resource(
         "disputes",
@@ -522,7 +531,7 @@ RESOURCES: Sequence[Resource] = (
                 ".prior_undisputed_transactions.*.charge": "charges",
             }
         ),
-        always=_map(submit="false"),
+        default_update_params=_map(submit="false"),
         adds=_set("submit"),
         shown_by=_map(submit="evidence_details.submission_count"),
         actions=_map(
@@ -535,7 +544,7 @@ RESOURCES: Sequence[Resource] = (
         create="PayoutCreateParams",
         update="PayoutUpdateParams",
         references=_map(destination=NOT_COPIED, payout_method=NOT_COPIED),
-        ended=_map(status=_set("paid", "failed", "canceled", "in_transit")),
+        terminal_states=_map(status=_set("paid", "failed", "canceled", "in_transit")),
         actions=_map(
             cancel=Action("cancel", _set("pending"), _set("canceled")),
             reverse=Action("reverse", _set("paid"), fills="reversed_by"),
@@ -553,7 +562,7 @@ RESOURCES: Sequence[Resource] = (
 
 BY_STREAM: Mapping[str, Resource] = {resource.stream: resource for resource in RESOURCES}
 ORDER: Mapping[str, int] = {resource.stream: n for n, resource in enumerate(RESOURCES)}
-COPIED = frozenset(resource.stream for resource in RESOURCES if resource.create)
+COPYABLE_STREAMS = frozenset(resource.stream for resource in RESOURCES if resource.create)
 
 
 def reference_paths(resource: Resource) -> Mapping[Path, str]:

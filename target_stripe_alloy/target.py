@@ -39,7 +39,7 @@ from target_stripe_alloy.messages import (
     state_of,
     stream_of,
 )
-from target_stripe_alloy.plan.record_keys import RecordKey, UnusableKey
+from target_stripe_alloy.plan.record_keys import RecordKey
 from target_stripe_alloy.rejects import (
     RecordOrigin,
     RejectContext,
@@ -53,11 +53,12 @@ from target_stripe_alloy.sdk_features import SETTINGS, Support, check_inherited
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
 from target_stripe_alloy.write.account import account_id, adopt, identity_of
-from target_stripe_alloy.write.engine import Engine
 from target_stripe_alloy.write.invoice_preview import Previews
 from target_stripe_alloy.write.journal import Journal, Scope
-from target_stripe_alloy.write.object_reader import Objects
-from target_stripe_alloy.write.queued_records import IncomingStream, QueuedRecord
+from target_stripe_alloy.write.object_reader import ObjectReader
+from target_stripe_alloy.write.queued_records import IncomingStream
+from target_stripe_alloy.write.record_queue import RecordQueue
+from target_stripe_alloy.write.record_writer import RecordWriter
 
 _logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class TargetStripeAlloy(Plugin, Target):
         self._lost: OutputLost | None = None
         self._ended = threading.Event()
         self._mapped: dict[str, Sequence[StreamMap]] = {}
-        self._kinds: dict[str, list[IncomingStream | None]] = {}
+        self._incoming: dict[str, list[IncomingStream | None]] = {}
         """What the records of a source stream are, for each of its stream maps."""
         reader = self.message_reader
         assert isinstance(reader, Reader)  # noqa: S101 - the class says so
@@ -161,7 +162,7 @@ class TargetStripeAlloy(Plugin, Target):
         )
 
     @property
-    def transport(self) -> StripeClient:
+    def client(self) -> StripeClient:
         """The way to Stripe; in a dry run it only reads, which a preview does too."""
         return self._connection.transport
 
@@ -189,7 +190,7 @@ class TargetStripeAlloy(Plugin, Target):
     def _account(self) -> str | None:
         """The id of the account that is written to; None if the key may not read it."""
         settings = self.settings
-        return account_id(self.transport, settings.account_id, settings.expected_account_id)
+        return account_id(self.client, settings.account_id, settings.expected_account_id)
 
     @cached_property
     def _journal(self) -> Journal:
@@ -199,42 +200,45 @@ class TargetStripeAlloy(Plugin, Target):
             settings.journal or default_journal(self._account, live=settings.live),
             Scope(identity, settings.live, settings.policy.id_mode),
             pipeline=settings.pipeline or "",
-            clock=self.transport.now,
+            clock=self.client.now,
         )
         try:
-            adopt(journal, identity, Objects(self.transport, settings.account_id))
+            adopt(journal, identity, ObjectReader(self.client, settings.account_id))
         except BaseException:
             journal.close()
             raise
         return journal
 
     @cached_property
-    def engine(self) -> Engine:
-        """Does the work; making it checks the account and finishes what a crash left."""
+    def queue(self) -> RecordQueue:
+        """The queue of records; its first use checks the account and ends what a crash left."""
         settings = self.settings
-        engine = Engine(
-            transport=self.transport,
-            journal=self._journal,
-            report=self.report,
-            policy=settings.policy,
+        writer = RecordWriter(
+            self.client,
+            self._journal,
+            settings.policy,
             account=settings.account_id,
-            workers=settings.connection.max_concurrency,
             dry_run=settings.dry_run,
-            named=bool(settings.pipeline),
+            named_pipeline=bool(settings.pipeline),
             previews=self._previews(),
         )
-        try:
-            engine.recover()
-        except BaseException:
-            engine.close()
-            raise
+        report = self.report
+        writer.recover()
+        queue = RecordQueue(
+            writer,
+            self._journal,
+            report,
+            settings.policy,
+            workers=settings.connection.max_concurrency,
+            dry_run=settings.dry_run,
+        )
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
-        return engine
+        return queue
 
     def _previews(self) -> Previews | None:
         settings = self.settings
         wanted = settings.dry_run and settings.preview
-        return Previews(self.transport, settings.account_id) if wanted else None
+        return Previews(self.client, settings.account_id) if wanted else None
 
     # ------------------------------------------------------------------ messages
 
@@ -262,19 +266,19 @@ class TargetStripeAlloy(Plugin, Target):
 
     def _process_record(self, name: str, source: Message) -> None:
         with self._lock:
-            for stream_map, kind in zip(self._maps_of(name), self._kinds[name], strict=True):
+            for stream_map, incoming in zip(self._maps_of(name), self._incoming[name], strict=True):
                 record: Message | None = source
                 if not isinstance(stream_map, SameRecordTransform):
                     record = transformed(stream_map, copy.copy(source))
-                if record is None or kind is None:
+                if record is None or incoming is None:
                     continue
                 sink = self._sinks_active[stream_map.stream_alias]
                 assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
-                missing = kind.missing_keys(record)
+                missing = incoming.missing_keys(record)
                 if missing:
                     lacking = ", ".join(missing)
                     raise KeyMissing(f"a record of {name!r} lacks its key properties: {lacking}")
-                sink.take(record, kind)
+                sink.take(record, incoming)
                 sink.record_counter_metric.increment()
             self._emit_states()
 
@@ -288,17 +292,17 @@ class TargetStripeAlloy(Plugin, Target):
             name = stream_of(message_dict)
             maps = self._maps_of(name)
             if self._mapped.get(name) is not maps:  # else the SCHEMA says what it said before
-                self._kinds[name] = [self._kind_from(name, each) for each in maps]
+                self._incoming[name] = [self._incoming_from(name, each) for each in maps]
                 self._mapped[name] = maps
 
-    def _kind_from(self, name: str, stream_map: StreamMap) -> IncomingStream | None:
+    def _incoming_from(self, name: str, stream_map: StreamMap) -> IncomingStream | None:
         """What the records of a stream are after a stream map; None if it removes them."""
         if isinstance(stream_map, RemoveRecordTransform):
             return None
         sink = self._sinks_active[stream_map.stream_alias]
         assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
         keys = stream_map.transformed_key_properties or ()
-        return sink.kind_of(name, stream_map.transformed_schema, keys)
+        return sink.declare(name, stream_map.transformed_schema, keys)
 
     @override
     def _process_activate_version_message(self, message_dict: Message) -> None:
@@ -309,7 +313,7 @@ class TargetStripeAlloy(Plugin, Target):
     def _process_state_message(self, message_dict: Message) -> None:
         value = state_of(message_dict)
         with self._lock:
-            number = self.engine.watermark.last
+            number = self.queue.watermark.last
             if self._states and self._states[-1][0] == number:
                 self._states.pop()
             self._states.append((number, value))
@@ -321,7 +325,7 @@ class TargetStripeAlloy(Plugin, Target):
         """Write the newest state all of whose records are settled."""
         if not self._states:
             return
-        mark, newest = self.engine.watermark.mark, None
+        mark, newest = self.queue.watermark.mark, None
         while self._states and self._states[0][0] <= mark:
             newest = self._states.popleft()
         if newest and not self.settings.dry_run:  # whoever kept it would skip what is not written
@@ -376,44 +380,29 @@ class TargetStripeAlloy(Plugin, Target):
         """Write rejected records again, in the order they came; returns which could be."""
         try:
             found = sort_lines(lines, self.reject_context, self._journal.knows_run)
-            kinds: dict[Any, IncomingStream] = {}
-            for place, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
-                name = (entry.stream, entry.source, tuple(entry.key_properties), entry.whole)
-                if name not in kinds:
-                    kinds[name] = self._kind_of(entry)
-                    self.engine.declare(kinds[name])
-                self._replay_record(kinds[name], place, entry)
-                self.engine.check()
+            streams: dict[Any, IncomingStream] = {}
+            for index, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
+                complete = entry.metadata_complete
+                name = (entry.stream, entry.source, tuple(entry.key_properties), complete)
+                if name not in streams:
+                    streams[name] = self._incoming_of(entry)
+                    self.queue.declare(streams[name])
+                queued = self.queue.admit(streams[name], entry.record, index, entry.position)
+                if queued is not None:
+                    self.queue.submit([queued])
+                self.queue.raise_failure()
         except BaseException:
             self._abort()
             raise
         self.process_endofpipe()
         return found
 
-    def _kind_of(self, entry: RejectedRecord) -> IncomingStream:
-        match = self.settings.policy.match_by.get(entry.stream, ())
-        keys = RecordKey(entry.id_mode, entry.key_properties, match)
-        resource = BY_STREAM[entry.stream]
-        return IncomingStream(resource, keys, whole=entry.whole, source=entry.source)
-
-    def _replay_record(self, kind: IncomingStream, place: int, entry: RejectedRecord) -> None:
-        self.report.read(entry.stream)
-        engine, record, why = self.engine, entry.record, "it has no key"
-        try:
-            key = kind.keys.of(record)
-            kind.keys.match_values(record, present=True)
-        except UnusableKey as error:
-            key, why = None, str(error)
-        number = engine.watermark.issue() if key else engine.watermark.last
-        digest, size = engine.fingerprint(record)
-        label = kind.keys.label(record) if key else ""
-        job = QueuedRecord(
-            kind, key or "", record, number, digest, label, size, place, entry.position
-        )
-        if key is None:
-            engine.reject(job, why)
-        else:
-            engine.submit([job])
+    def _incoming_of(self, entry: RejectedRecord) -> IncomingStream:
+        policy = self.settings.policy
+        match = policy.match_by.get(entry.stream, ())
+        keys = RecordKey(policy.id_mode, entry.key_properties, match)
+        resource, complete = BY_STREAM[entry.stream], entry.metadata_complete
+        return IncomingStream(resource, keys, complete, entry.source)
 
     # ------------------------------------------------------------------ the end
 
@@ -422,7 +411,7 @@ class TargetStripeAlloy(Plugin, Target):
         try:
             with self._lock:
                 self._flush_all()
-            self.engine.finish()
+            self.queue.finish()
         except BaseException:
             self._abort()
             raise
@@ -446,8 +435,8 @@ class TargetStripeAlloy(Plugin, Target):
                 closing.callback(self.report.close, self.settings.summary)
             if "_journal" in self.__dict__:
                 closing.callback(self._journal.close)
-            if "engine" in self.__dict__:
-                closing.callback(self.engine.close)
+            if "queue" in self.__dict__:
+                closing.callback(self.queue.close)
                 self._emit_states()
 
     @override

@@ -12,7 +12,7 @@ from typing import Any
 
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import is_empty
-from target_stripe_alloy.resources import COPIED, Resource
+from target_stripe_alloy.resources import COPYABLE_STREAMS, Resource
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ READ_ONLY: Mapping[str, Mapping[str, ReadOnly]] = {
 
 def why_ended(resource: Resource, fields: Mapping[str, Any]) -> str:
     """Return why no object is made of a record whose life is over; empty if it is not."""
-    for name, values in resource.ended.items():
+    for name, values in resource.terminal_states.items():
         if fields.get(name) in values:
             return f"its {name} is {fields[name]}: nothing of it goes on in a copy"
     return ""
@@ -206,7 +206,9 @@ def why_no_change(resource: Resource, changed: Iterable[str], left_out: Iterable
 
 def never_copied(resource: Resource) -> frozenset[str]:
     """Return the paths of parameters that a copy is made without, or not made."""
-    references = {path for path, stream in resource.references.items() if stream not in COPIED}
+    references = {
+        path for path, stream in resource.references.items() if stream not in COPYABLE_STREAMS
+    }
     return frozenset(references | resource.own_to_account | resource.ignored)
 
 

@@ -11,20 +11,20 @@ from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import (
     Path,
     Tree,
-    alike,
-    at,
-    has,
+    accepts_path,
+    get_path,
+    has_path,
     is_empty,
     leaves,
-    put,
-    reaches,
-    same,
+    record_matches_object,
+    set_path,
     tree_of,
+    trees_equal,
 )
 from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, traceless
 from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, IdMode, Policy
 from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of, stands
-from target_stripe_alloy.resources import MODIFIERS, Resource
+from target_stripe_alloy.resources import BEHAVIOR_PARAMS, Resource
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Comparison:
     left: list[str] = field(default_factory=list)
     """Keys of metadata that left the record and stay, since nobody says that they are its own."""
 
-    def leave_theirs(self) -> list[str]:
+    def keep_remote(self) -> list[str]:
         """Give up what conflicts; its names."""
         for path in self.conflicts:
             del self.changed[path]
@@ -46,16 +46,16 @@ class Comparison:
         """What is to be written, leaf by leaf."""
         tree: dict[str, Tree] = {}
         for path, leaf in self.changed.items():
-            put(tree, path, leaf)
+            set_path(tree, path, leaf)
         return tree
 
 
-def is_frozen(resource: Resource, path: Path) -> bool:
+def is_immutable(resource: Resource, path: Path) -> bool:
     """Whether no update takes what stands at a path."""
-    if path[0] in resource.frozen:
+    if path[0] in resource.immutable:
         return True
-    known = path[0] in resource.updated and path[0] != "items"
-    return known and not reaches(resource.updated[path[0]], path[1:])
+    known = path[0] in resource.update_params and path[0] != "items"
+    return known and not accepts_path(resource.update_params[path[0]], path[1:])
 
 
 def compare(wanted: DesiredState, theirs: Tree, base: BaseImage | None) -> Comparison:
@@ -63,16 +63,16 @@ def compare(wanted: DesiredState, theirs: Tree, base: BaseImage | None) -> Compa
     found = Comparison()
     resource = wanted.resource
     effects = traceless(resource)
-    out = (resource.write_only - resource.updated.keys()) | MODIFIERS | effects
+    out = (resource.write_only - resource.update_params.keys()) | BEHAVIOR_PARAMS | effects
     for path, ours in leaves(dict(wanted.tree)):
-        if path[0] in out or alike(ours, at(theirs, path)) or path == ("metadata",):
+        if path[0] in out or trees_equal(ours, get_path(theirs, path)) or path == ("metadata",):
             continue
-        _weigh(found, path, ours, theirs, base)
+        _merge_field(found, path, ours, theirs, base)
     for name in sorted(effects & wanted.tree.keys()):
         if _is_wanted(wanted, name, base):
             found.changed[(name,)] = wanted.tree[name]
     for path in _removed(wanted, theirs, base, found):
-        _weigh(found, path, None, theirs, base)
+        _merge_field(found, path, None, theirs, base)
     return found
 
 
@@ -83,26 +83,31 @@ def _is_wanted(wanted: DesiredState, name: str, base: BaseImage | None) -> bool:
     another one than the last.
     """
     ours = wanted.tree[name]
-    if name in wanted.resource.always and wanted.resource.always[name] == ours:
+    if (
+        name in wanted.resource.default_update_params
+        and wanted.resource.default_update_params[name] == ours
+    ):
         return False
     if name in wanted.resource.adds:
-        before = base is not None and alike(at(base.ours, (name,)), ours)
+        before = base is not None and trees_equal(get_path(base.ours, (name,)), ours)
         done = effect_of(name, ours, wanted.occasion) in wanted.done
         return not (is_empty(ours) or done or (before and not wanted.occasion))
     if base is not None and name in base.ours:
-        return not alike(base.ours[name], ours)
+        return not trees_equal(base.ours[name], ours)
     return not is_empty(ours) and setting_of(name, ours) not in wanted.done
 
 
-def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: BaseImage | None) -> None:
+def _merge_field(
+    found: Comparison, path: Path, ours: Tree, theirs: Tree, base: BaseImage | None
+) -> None:
     """Three ways: what did not change here is theirs; what changed here and there conflicts.
 
     A leaf that the record did not have last time changed, also if it is null now.
     """
     if base is not None and path[0] in base.ours:
-        if has(base.ours, path) and alike(at(base.ours, path), ours):
+        if has_path(base.ours, path) and trees_equal(get_path(base.ours, path), ours):
             return
-        if not alike(at(base.theirs, path), at(theirs, path)):
+        if not trees_equal(get_path(base.theirs, path), get_path(theirs, path)):
             found.conflicts.append(path)
     found.changed[path] = ours
 
@@ -117,8 +122,8 @@ def _removed(
     a key that goes while another one comes may be that of another pipeline: it stays.
     """
     if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
-        there = (at(theirs, ("metadata",)) or {}).keys() - {*RESERVED, *wanted.stamp}
-        if wanted.named and base is not None:
+        there = (get_path(theirs, ("metadata",)) or {}).keys() - {*RESERVED, *wanted.stamp}
+        if wanted.named_pipeline and base is not None:
             there &= (base.ours.get("metadata") or {}).keys()
         yield from (("metadata", key) for key in sorted(there))
     if base is None:
@@ -128,12 +133,12 @@ def _removed(
         if (
             isinstance(ours, dict)
             and isinstance(before, dict)
-            and (wanted.whole or name == "items")
+            and (wanted.metadata_complete or name == "items")
         ):
             kept = {*wanted.ignored, *RESERVED} if name == "metadata" else set()
             absent = before.keys() - ours.keys() - kept
-            gone = {k for k in absent if not is_empty(at(theirs, (name, k)))}
-            if name == "metadata" and not wanted.named and ours.keys() - before.keys():
+            gone = {k for k in absent if not is_empty(get_path(theirs, (name, k)))}
+            if name == "metadata" and not wanted.named_pipeline and ours.keys() - before.keys():
                 found.left += sorted(gone)
             else:
                 yield from ((name, key) for key in sorted(gone))
@@ -145,14 +150,14 @@ def _removed_inside(wanted: DesiredState, theirs: Tree, base: BaseImage) -> Iter
     items = wanted.tree.get("items")
     for key, item in items.items() if isinstance(items, dict) else ():
         path = ("items", key, "metadata")
-        ours, before = at(item, ("metadata",)), at(base.ours, path)
+        ours, before = get_path(item, ("metadata",)), get_path(base.ours, path)
         if isinstance(ours, dict) and isinstance(before, dict):
             for name in before.keys() - ours.keys() - wanted.ignored:
-                if not is_empty(at(theirs, (*path, name))):
+                if not is_empty(get_path(theirs, (*path, name))):
                     yield (*path, name)
 
 
-def not_to_be_changed(
+def immutable_fields_changed(
     wanted: DesiredState, current: JSON, base: BaseImage | None, policy: Policy
 ) -> list[str]:
     """Fields that differ though no parameter takes them; what only came along does not count."""
@@ -162,18 +167,18 @@ def not_to_be_changed(
     names = []
     for place, value in parts_unknown(wanted.resource, wanted.fields):
         name = ".".join(path_of(place))
-        if name in fixed and same(fixed[name], value):
+        if name in fixed and record_matches_object(fixed[name], value):
             continue
         if not stands(value, place, wanted.fields, current):
             names.append(name)
     return names
 
 
-def parts_fixed(wanted: DesiredState) -> Iterator[tuple[Path, Any]]:
+def read_only_values(wanted: DesiredState) -> Iterator[tuple[Path, Any]]:
     """The parts of a record that can only be read, with their paths."""
     for place, value in parts_unknown(wanted.resource, wanted.fields):
         yield path_of(place), value
-    for name in wanted.resource.read_as.keys() & wanted.fields.keys():
+    for name in wanted.resource.sub_resources.keys() & wanted.fields.keys():
         yield (name,), wanted.fields[name]
 
 
@@ -188,12 +193,14 @@ def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[
 
     Raises `Unwritable` where a field has no form that a parameter takes.
     """
-    mended = dict(fields)
-    if resource.reading:
-        resource.reading(mended, now)
+    normalized = dict(fields)
+    if resource.normalize:
+        resource.normalize(normalized, now)
     shapes = resource.shape.fields or {}
     return {
-        name: tree_of(value, shapes[name], name) for name, value in mended.items() if name in shapes
+        name: tree_of(value, shapes[name], name)
+        for name, value in normalized.items()
+        if name in shapes
     }
 
 
@@ -223,7 +230,7 @@ def key_items(
 def _is_item(entry: Tree, held: Tree, price: Any) -> bool:
     if "price_data" in entry and is_empty(entry.get("price")):
         return has_price(entry, price)
-    return alike(held.get("price"), entry.get("price"))
+    return trees_equal(held.get("price"), entry.get("price"))
 
 
 def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
@@ -239,7 +246,7 @@ def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
     known = price
     if isinstance(price.get("product"), dict):
         known = {**price, "product": price["product"].get("id")}
-    return all(_says(at(known, path), leaf) for path, leaf in leaves(data))
+    return all(_says(get_path(known, path), leaf) for path, leaf in leaves(data))
 
 
 def _says(value: Any, leaf: Tree) -> bool:
@@ -251,6 +258,6 @@ def _says(value: Any, leaf: Tree) -> bool:
 
 def inline_price(resource: Resource, tree: dict[str, Tree], current: JSON | None) -> JSON:
     """Return the tree without a `price_data` that says what the object's own price says."""
-    if "price_data" in resource.updated and has_price(tree, (current or {}).get("price")):
+    if "price_data" in resource.update_params and has_price(tree, (current or {}).get("price")):
         return {name: value for name, value in tree.items() if name != "price_data"}
     return tree

@@ -22,7 +22,7 @@ def permissions_of(resource: Resource) -> frozenset[str]:
     if not resource.writable:
         return frozenset()
     names = MONEY[resource.stream].actions | resource.actions.keys()
-    names |= {"replace"} if resource.succeeded else set()
+    names |= {"replace"} if resource.replaced_on_change else set()
     return frozenset(f"{resource.stream}.{name}" for name in names)
 
 
@@ -85,7 +85,7 @@ def _of_new(params: Mapping[str, Tree]) -> Mapping[str, Tree]:
 
 def entry_needs(resource: Resource, kind: str, entry: Mapping[str, Tree]) -> Needs:
     """Return what it needs to add or drop an entry that is an object of its own: `add tax_ids`."""
-    name = resource.read_as[kind.partition(" ")[2]]
+    name = resource.sub_resources[kind.partition(" ")[2]]
     return needs_of(resource, Operation.UPDATE, {name: [dict(entry)] if entry else None})
 
 

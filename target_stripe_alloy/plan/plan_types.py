@@ -123,8 +123,8 @@ class DesiredState:
     """The record's own fields, without what a tap or the SDK adds."""
     tree: Mapping[str, Tree]
     deleted: bool = False
-    whole: bool = True
-    """Whether `metadata`, where there is any, is all of it."""
+    metadata_complete: bool = True
+    """Whether the record has all keys of its `metadata`."""
     ignored: frozenset[str] = frozenset()
     """Metadata keys that are null and to be left as they are."""
     stamp: Mapping[str, str] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class DesiredState:
     """How often the same record came before in this run."""
     done: frozenset[str] = frozenset()
     """Effects on the object that are not to be repeated; see `effects`."""
-    named: bool = True
+    named_pipeline: bool = True
     """Whether the pipeline has a name: then what left the record is its own to unset."""
     left_out: tuple[str, ...] = ()
     """Paths of references that name nothing in this account."""

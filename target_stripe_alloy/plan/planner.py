@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import InvalidRecord, Tree, at, is_empty, leaves
+from target_stripe_alloy.params_tree import InvalidRecord, Tree, get_path, is_empty, leaves
 from target_stripe_alloy.plan.copies import why_ended, why_no_change, why_no_copy
 from target_stripe_alloy.plan.merge import (
     Comparison,
     compare,
-    is_frozen,
+    immutable_fields_changed,
+    is_immutable,
     not_taken,
-    not_to_be_changed,
 )
 from target_stripe_alloy.plan.permissions import (
     Needs,
@@ -41,15 +41,15 @@ from target_stripe_alloy.plan.plan_types import (
 from target_stripe_alloy.plan.recovery import DELETE_POLICY
 from target_stripe_alloy.plan.requests import (
     action_requests,
-    attachment,
+    attach_or_detach_requests,
     changed_params,
     create_request,
-    entry_requests,
     modifiers,
     new_params,
-    refusals,
+    replacement_params,
+    sub_resource_requests,
     update_request,
-    whole_of,
+    validation_errors,
 )
 from target_stripe_alloy.resources import ACTION, Operation, Resource
 
@@ -100,7 +100,7 @@ def _end(wanted: DesiredState, current: JSON | None, policy: Policy) -> Decision
     missing = lacking(needs, policy)
     if missing:
         return Decision(Outcome.BLOCKED, reason=missing)
-    if resource.attached_to:
+    if resource.attach_field:
         return _detach(wanted, current, needs)
     path = resource.path_of(current["id"], current)
     return Decision(
@@ -126,11 +126,11 @@ def _archive(wanted: DesiredState, current: JSON) -> Decision:
 
 def _detach(wanted: DesiredState, current: JSON, needs: Needs) -> Decision:
     resource = wanted.resource
-    held = current.get(resource.attached_to)
+    held = current.get(resource.attach_field)
     if not held:
         return Decision(Outcome.UNCHANGED, reason="it is detached already")
     path = f"{resource.path_of(current['id'], current)}/detach"
-    changes = [FieldChange(resource.attached_to, held, None)]
+    changes = [FieldChange(resource.attach_field, held, None)]
     request = PlannedRequest("detach", "POST", path, needs=frozenset(needs))
     return Decision(Outcome.DELETED, (request,), changes)
 
@@ -154,7 +154,7 @@ def _create(wanted: DesiredState, policy: Policy) -> Decision:
     absent = _absent(wanted, params)
     if absent:
         return Decision(Outcome.REJECTED, reason=f"a new one needs {', '.join(absent)}")
-    wrong = "; ".join(refusals(params, resource))
+    wrong = "; ".join(validation_errors(params, resource))
     if wrong:
         return Decision(Outcome.REJECTED, reason=wrong)
     needs = needs_of(resource, Operation.CREATE, params, parent=wanted.parent)
@@ -177,12 +177,12 @@ def _not_made(wanted: DesiredState, policy: Policy) -> str:
 def _absent(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
     """What a new one lacks that it must have."""
     resource = wanted.resource
-    needed = resource.needed | resource.also_needed(params)
+    needed = resource.required | resource.required_with(params)
     absent = sorted(needed - params.keys())
-    if resource.within and is_empty(wanted.tree.get(resource.within)):
-        absent.append(resource.within)
-    if resource.needs_one_of and not params.keys() & set(resource.needs_one_of):
-        absent.append(" or ".join(resource.needs_one_of))
+    if resource.parent_field and is_empty(wanted.tree.get(resource.parent_field)):
+        absent.append(resource.parent_field)
+    if resource.requires_one_of and not params.keys() & set(resource.requires_one_of):
+        absent.append(" or ".join(resource.requires_one_of))
     return absent
 
 
@@ -191,14 +191,14 @@ def _update(
 ) -> Decision:
     resource = wanted.resource
     found = compare(wanted, theirs, base)
-    stuck = not_to_be_changed(wanted, current, base, policy)
-    frozen = sorted(".".join(path) for path in found.changed if is_frozen(resource, path))
-    if not resource.succeeded:
+    stuck = immutable_fields_changed(wanted, current, base, policy)
+    frozen = sorted(".".join(path) for path in found.changed if is_immutable(resource, path))
+    if not resource.replaced_on_change:
         stuck += frozen
     if stuck:
         names = ", ".join(dict.fromkeys(stuck))
         return Decision(Outcome.BLOCKED, reason=f"Stripe does not let {names} be changed")
-    kept = found.leave_theirs() if policy.on_conflict == OnConflict.MERGE else []
+    kept = found.keep_remote() if policy.on_conflict == OnConflict.MERGE else []
     if found.conflicts and (
         not found.changed or policy.on_conflict not in (OnConflict.OVERWRITE, OnConflict.MERGE)
     ):
@@ -225,7 +225,7 @@ def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
 
 def _conflict(found: Comparison, theirs: Tree, wanted: DesiredState) -> Decision:
     changes = [
-        FieldChange(".".join(path), at(theirs, path), at(wanted.tree, path))
+        FieldChange(".".join(path), get_path(theirs, path), get_path(wanted.tree, path))
         for path in found.conflicts
     ]
     names = ", ".join(change.field for change in changes)
@@ -249,17 +249,17 @@ def _apply(
     policy: Policy,
 ) -> Decision:
     resource = wanted.resource
-    steps = attachment(wanted, current, found)
+    steps = attach_or_detach_requests(wanted, current, found)
     params = changed_params(found.changed, theirs, resource)
     acting = action_requests(wanted, current, base)
-    entries = list(entry_requests(wanted, current, base))
+    entries = list(sub_resource_requests(wanted, current, base))
     if not params and not steps and not acting and not entries:
         return Decision(Outcome.UNCHANGED)
     mine = _mine(resource, found)
     how = modifiers(wanted, Operation.UPDATE) if moves_money(resource, mine) else {}
     if params:
-        params = {**resource.always, **how, **params}
-    wrong = list(refusals({**params, **found.tree()}, resource))
+        params = {**resource.default_update_params, **how, **params}
+    wrong = list(validation_errors({**params, **found.tree()}, resource))
     if wrong:
         return Decision(Outcome.REJECTED, reason="; ".join(wrong))
     path = resource.path_of(current["id"], current)
@@ -278,7 +278,8 @@ def _apply(
         return Decision(Outcome.BLOCKED, reason=why)
     requests = [replace(request, needs=frozenset(needed)) for request, needed in planned]
     changes = [
-        FieldChange(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
+        FieldChange(".".join(p), get_path(theirs, p), after)
+        for p, after in sorted(found.changed.items())
     ]
     changes += [
         FieldChange(kind, None, dict(entry)) if entry else FieldChange(kind, end, None)
@@ -290,7 +291,7 @@ def _apply(
 
 def _mine(resource: Resource, found: Comparison) -> dict[str, Tree]:
     """What changes, without what goes along unchanged in the same hash."""
-    return {name: tree for name, tree in found.tree().items() if name in resource.updated}
+    return {name: tree for name, tree in found.tree().items() if name in resource.update_params}
 
 
 def _entry(
@@ -315,16 +316,20 @@ def _replacement(
     needs = merged(needs_of(resource, Operation.UPDATE, _mine(resource, found), current), replacing)
     missing = lacking(needs, policy)
     if missing:
-        changed = ", ".join(sorted(".".join(p) for p in found.changed if p[0] in resource.frozen))
+        changed = ", ".join(
+            sorted(".".join(p) for p in found.changed if p[0] in resource.immutable)
+        )
         return Decision(Outcome.BLOCKED, reason=f"{changed} cannot be changed, and {missing}")
-    params = whole_of(theirs, found, resource)
+    params = replacement_params(theirs, found, resource)
     if params.get("lookup_key"):
         params["transfer_lookup_key"] = "true"
     stamps = {**wanted.stamp, REPLACES: current["id"]}
     params["metadata"] = {**params.get("metadata", {}), **stamps}
-    wrong = list(refusals(params, resource))
+    wrong = list(validation_errors(params, resource))
     if wrong:
         return Decision(Outcome.REJECTED, reason="; ".join(wrong))
-    changes = [FieldChange(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
+    changes = [
+        FieldChange(".".join(p), get_path(theirs, p), leaf) for p, leaf in found.changed.items()
+    ]
     request = PlannedRequest("replace", "POST", resource.path, params, needs=frozenset(needs))
     return Decision(Outcome.UPDATED, (request,), changes, replaces=current["id"])

@@ -13,27 +13,27 @@ from target_stripe_alloy.params_tree import (
     InvalidRecord,
     Path,
     Tree,
-    at,
-    filled,
+    get_path,
     is_empty,
     leaves,
-    pruned,
-    put,
-    refusal,
+    restrict_to,
+    set_path,
     shape_at,
     tree_of,
+    validation_error,
+    without_empty,
 )
 from target_stripe_alloy.plan.effects import effects_of, marked, of_action, of_replay, settings_of
 from target_stripe_alloy.plan.merge import Comparison
 from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, PlannedRequest
-from target_stripe_alloy.resources import ACTION, MODIFIERS, Action, Operation, Resource
+from target_stripe_alloy.resources import ACTION, BEHAVIOR_PARAMS, Action, Operation, Resource
 
 
 def new_params(wanted: DesiredState) -> dict[str, Tree]:
     """The parameters of a new object, with its stamp."""
-    known = wanted.resource.created
+    known = wanted.resource.create_params
     params = {
-        name: filled(pruned(tree, known[name]))
+        name: without_empty(restrict_to(tree, known[name]))
         for name, tree in wanted.tree.items()
         if name in known and not is_empty(tree)
     }
@@ -66,8 +66,8 @@ def create_request(wanted: DesiredState, params: Mapping[str, Tree]) -> PlannedR
     """The request that makes a new one; a line is added to its invoice."""
     resource = wanted.resource
     effects = _lasting(wanted, params)
-    if resource.within != "invoice":
-        path = resource.one.replace("/{id}", "") or resource.path
+    if resource.parent_field != "invoice":
+        path = resource.item_path.replace("/{id}", "") or resource.path
         return PlannedRequest("create", "POST", path, params, effects)
     path = f"/v1/invoices/{segment(str(wanted.tree['invoice']))}/add_lines"
     return PlannedRequest("create", "POST", path, {"lines": [dict(params)]}, effects)
@@ -78,27 +78,27 @@ def update_request(
 ) -> PlannedRequest:
     """The request that changes an object; what it leaves no trace of is named in its metadata."""
     changed = dict(params)
-    if wanted.resource.within == "subscription":
+    if wanted.resource.parent_field == "subscription":
         quantity = current.get("quantity")
         changed = with_quantity(changed, None if quantity is None else str(quantity))
     marks = marked(wanted.resource, _noted(wanted, changed), current)
     if marks:
         changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
     effects = _lasting(wanted, changed)
-    return PlannedRequest("update", "POST", path, sent(changed, theirs), effects)
+    return PlannedRequest("update", "POST", path, to_request_params(changed, theirs), effects)
 
 
-def entry_requests(
+def sub_resource_requests(
     wanted: DesiredState, current: JSON, base: BaseImage | None
 ) -> Iterator[tuple[str, str, str, Mapping[str, Tree]]]:
     """Kind, method, end of path and parameters for entries that are objects of their own.
 
     Added is what the record has; deleted, what it had last time and no longer does.
     """
-    for name, param in wanted.resource.read_as.items():
+    for name, param in wanted.resource.sub_resources.items():
         if wanted.fields.get(name) is None:
             continue
-        shape = wanted.resource.created[param].items or ParamType()
+        shape = wanted.resource.create_params[param].items or ParamType()
         ours = _by_content(wanted.fields[name], shape)
         theirs = _by_content(current.get(name), shape)
         before = _by_content(base.fixed.get(name), shape) if base else {}
@@ -115,9 +115,11 @@ def _by_content(listed: Any, shape: ParamType) -> dict[tuple[tuple[str, str], ..
     return {tuple(sorted(tree.items())): str(entry.get("id")) for tree, entry in trees}
 
 
-def attachment(wanted: DesiredState, current: JSON, found: Comparison) -> list[PlannedRequest]:
+def attach_or_detach_requests(
+    wanted: DesiredState, current: JSON, found: Comparison
+) -> list[PlannedRequest]:
     """The request that attaches or detaches; raises `InvalidRecord` for what belongs to another."""
-    name = wanted.resource.attached_to
+    name = wanted.resource.attach_field
     if not name or (name,) not in found.changed:
         return []
     owner = found.changed[(name,)]
@@ -133,7 +135,7 @@ def action_requests(
     wanted: DesiredState, current: JSON, base: BaseImage | None
 ) -> list[PlannedRequest]:
     """The request that a record asks for, unless it was made; raises `InvalidRecord`."""
-    if not wanted.action or (base and base.ours.get(ACTION) == asked(wanted)):
+    if not wanted.action or (base and base.ours.get(ACTION) == action_in_image(wanted)):
         return []
     resource = wanted.resource
     action = resource.actions.get(wanted.action)
@@ -151,7 +153,7 @@ def action_requests(
     return [PlannedRequest(wanted.action, action.method, target, effects=(effect,))]
 
 
-def asked(wanted: DesiredState) -> str | None:
+def action_in_image(wanted: DesiredState) -> str | None:
     """Return the action as the base image keeps it: with the occasion, where the record has one."""
     return f"{wanted.action}:{wanted.occasion}" if wanted.occasion else wanted.action
 
@@ -161,7 +163,7 @@ def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
 
     What a status shows may happen again, but not for the sake of a record that comes again.
     """
-    assert wanted.action  # noqa: S101 - asked before
+    assert wanted.action  # noqa: S101 - action_in_image before
     if action.event:
         return of_action(wanted.action, wanted.occasion), True
     return of_replay(wanted.action, wanted.digest, wanted.occurrence), False
@@ -170,10 +172,10 @@ def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
 def modifiers(wanted: DesiredState, operation: Operation) -> dict[str, Tree]:
     """Parameters that say how: they go along with others."""
     resource = wanted.resource
-    known = resource.updated if operation == Operation.UPDATE else resource.created
+    known = resource.update_params if operation == Operation.UPDATE else resource.create_params
     return {
         name: wanted.tree[name]
-        for name in sorted(MODIFIERS & wanted.tree.keys() & known.keys())
+        for name in sorted(BEHAVIOR_PARAMS & wanted.tree.keys() & known.keys())
         if not is_empty(wanted.tree[name])
     }
 
@@ -188,11 +190,13 @@ def changed_params(
     params: dict[str, Tree] = {}
     for path, leaf in sorted(changed.items()):
         name = path[0]
-        if name not in resource.updated:
+        if name not in resource.update_params:
             continue
         if len(path) > 1 and name not in params and not _is_map(resource, name):
-            params[name] = filled(pruned(at(theirs, (name,)) or {}, resource.updated[name]))
-        put(params, path, leaf)
+            params[name] = without_empty(
+                restrict_to(get_path(theirs, (name,)) or {}, resource.update_params[name])
+            )
+        set_path(params, path, leaf)
     return params
 
 
@@ -202,12 +206,12 @@ def _is_map(resource: Resource, name: str) -> bool:
     )
 
 
-def sent(params: Mapping[str, Tree], theirs: Tree) -> dict[str, Tree]:
+def to_request_params(params: Mapping[str, Tree], theirs: Tree) -> dict[str, Tree]:
     """Parameters in the form Stripe takes: items as a list, each kept one with its id."""
     out = dict(params)
     items = out.get("items")
     if isinstance(items, dict):
-        held = at(theirs, ("items",)) or {}
+        held = get_path(theirs, ("items",)) or {}
         out["items"] = [_entry(key, change, held) for key, change in sorted(items.items())]
     return out
 
@@ -216,7 +220,7 @@ def _entry(key: str, change: Tree, held: Mapping[str, Any]) -> Tree:
     if key not in held:
         if not key.startswith(NEW):
             raise InvalidRecord(f"items: {key} is not there any more")
-        return {k: v for k, v in filled(change).items() if k != "id"}
+        return {k: v for k, v in without_empty(change).items() if k != "id"}
     if change is None:
         return {"id": key, "deleted": "true"}
     return {"id": key, **with_quantity(change, held[key].get("quantity"))}
@@ -230,25 +234,29 @@ def with_quantity(change: Mapping[str, Tree], quantity: Tree) -> dict[str, Tree]
     return dict(change)
 
 
-def refusals(params: Mapping[str, Tree], resource: Resource) -> Iterator[str]:
+def validation_errors(params: Mapping[str, Tree], resource: Resource) -> Iterator[str]:
     """Why Stripe would refuse parameters, as far as its types tell."""
     for path, leaf in leaves(dict(params)):
-        why = refusal(leaf, shape_at(resource.shape, path))
-        if why and path[0] != "items" and (leaf is not None or path[0] not in resource.always):
+        why = validation_error(leaf, shape_at(resource.shape, path))
+        if (
+            why
+            and path[0] != "items"
+            and (leaf is not None or path[0] not in resource.default_update_params)
+        ):
             yield f"{'.'.join(path)} {why}"
 
 
-def whole_of(theirs: Tree, found: Comparison, resource: Resource) -> dict[str, Tree]:
+def replacement_params(theirs: Tree, found: Comparison, resource: Resource) -> dict[str, Tree]:
     """All of an object, as it is to be: the parameters of one that takes its place."""
     whole: dict[str, Tree] = copy.deepcopy(dict(theirs))
     for path, leaf in found.changed.items():
-        put(whole, path, leaf)
+        set_path(whole, path, leaf)
         if path[0] in _FORMS and leaf is not None:
             whole.pop(_FORMS[path[0]], None)
     return {
-        name: filled(pruned(tree, resource.created[name]))
+        name: without_empty(restrict_to(tree, resource.create_params[name]))
         for name, tree in whole.items()
-        if name in resource.created and name not in resource.write_only and not is_empty(tree)
+        if name in resource.create_params and name not in resource.write_only and not is_empty(tree)
     }
 
 

@@ -9,7 +9,7 @@ from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError, SettingsError
 from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.journal import Journal
-from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.object_reader import ObjectReader
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def identity_of(found: str | None, api_key: str) -> str:
     return found or KEY + blake2b(api_key.encode(), digest_size=8).hexdigest()
 
 
-def adopt(journal: Journal, identity: str, objects: Objects) -> None:
+def adopt(journal: Journal, identity: str, objects: ObjectReader) -> None:
     """Let the journal work on the account that an identity belongs to.
 
     A key that may not read its account is known by itself. A new one, after a rotation, is
@@ -72,7 +72,7 @@ def _is_readable(account: str) -> bool:
     return not account.startswith(KEY)
 
 
-def _recognised(journal: Journal, accounts: list[str], objects: Objects) -> str | None:
+def _recognised(journal: Journal, accounts: list[str], objects: ObjectReader) -> str | None:
     """The account of which the key sees an object."""
     readable = not journal.scope.account.startswith(KEY)
     for account in accounts:
@@ -83,7 +83,7 @@ def _recognised(journal: Journal, accounts: list[str], objects: Objects) -> str 
     return None
 
 
-def _sees(journal: Journal, account: str, objects: Objects) -> bool:
+def _sees(journal: Journal, account: str, objects: ObjectReader) -> bool:
     asked = refused = 0
     for stream in _PROBED:
         for object_id in journal.sample(account, stream, _PROBES):

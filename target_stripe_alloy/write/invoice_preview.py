@@ -26,7 +26,7 @@ from stripe_alloy.api.errors import (
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import ParamType, param_type
 from stripe_alloy.api.timestamps import DAY
-from target_stripe_alloy.params_tree import Tree, is_empty, pairs_of
+from target_stripe_alloy.params_tree import Tree, form_fields, is_empty
 from target_stripe_alloy.plan.plan_types import Decision, Outcome, PlannedRequest
 from target_stripe_alloy.plan.record_keys import reference_to
 from target_stripe_alloy.write.id_resolver import PLANNED
@@ -496,7 +496,7 @@ class Previews:
                 self._customers[f"{PLANNED}customers:{key}"] = customer_details(request.params)
 
     def _ask(self, asked: Question) -> dict[str, Any] | None:
-        body = urlencode(list(pairs_of(dict(asked.params))))
+        body = urlencode(list(form_fields(dict(asked.params))))
         try:
             answer = self._transport.request("POST", PREVIEW_PATH, body, account=self._account).body
             rows = self._rows(answer["lines"])

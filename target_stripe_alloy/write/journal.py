@@ -59,7 +59,7 @@ class JournalError(AlloyError):
 
 @dataclass(frozen=True)
 class Scope:
-    """Whose objects and keys are meant: of which account and mode, named in which way."""
+    """The account and mode that objects are of, and the way in which records are identified."""
 
     account: str
     live: bool
@@ -107,7 +107,7 @@ class Effect:
     """The pipeline that asked for it; None: the one that notes it."""
 
 
-DOUBTED = b"?"
+NEWER_UNWRITTEN = b"?"
 """Behind a digest: a later record of the key came, and was not written."""
 DIGEST_SIZE = 16
 """Bytes."""
@@ -126,9 +126,9 @@ class JournalEntry:
     base: bytes | None = None
     source: str = ""
     number: int = 0
-    anew: bool = False
+    new_object: bool = False
     """Whether the object is another one than before."""
-    first: bool = False
+    created: bool = False
     """Whether it follows no other one: then no pipeline has an image of it."""
     position: RecordPosition | None = None
     """Of the record that the image is of; only where the journal tells."""
@@ -137,10 +137,10 @@ class JournalEntry:
 
     def is_same(self, digest: bytes) -> bool:
         """Whether a record is the last one that was written."""
-        return self.digest in (digest, digest + DOUBTED)
+        return self.digest in (digest, digest + NEWER_UNWRITTEN)
 
     @property
-    def doubted(self) -> bool:
+    def has_newer_unwritten(self) -> bool:
         """Whether another record came after the last one that was written."""
         return self.digest is not None and len(self.digest) > DIGEST_SIZE
 
@@ -154,7 +154,7 @@ class JournalEntry:
         return self.digest is not None or self.base is not None
 
     @property
-    def ended(self) -> bool:
+    def is_tombstone(self) -> bool:
         """Whether the last record of its pipeline and source was a tombstone."""
         return self.base is None and (self.digest is not None or self.position is not None)
 
@@ -193,17 +193,17 @@ class Journal:
         self._counter = threading.Lock()
         self._nonce = uuid.uuid4().hex
         try:
-            self._lock = _hold(self._lock_engine, url)
+            self._lock = _take_lock(self._lock_engine, url)
             try:
                 with self._engine.begin() as connection:
                     self.run, self._seq, self._known = _prepare(connection)
-                _settle_tables(self._engine)
+                _checkpoint(self._engine)
             except BaseException:
                 self._lock.close()
                 raise
         except sa.exc.SQLAlchemyError as error:
-            raise _trouble(error) from None
-        self._writer = GroupCommit(self._engine, name="journal", trouble=_trouble)
+            raise _journal_error(error) from None
+        self._writer = GroupCommit(self._engine, name="journal", trouble=_journal_error)
 
     def close(self) -> None:
         """Write what is left, and let others in."""
@@ -214,11 +214,11 @@ class Journal:
 
     # ------------------------------------------------------------------ for `journal_keys`
 
-    def do(self, act: Callable[[sa.Connection], T]) -> T:
+    def execute(self, act: Callable[[sa.Connection], T]) -> T:
         """Run something in the journal's transaction, and wait until it is on the disk."""
         return self._writer.do(act)
 
-    def tell(self, act: Callable[[sa.Connection], object]) -> None:
+    def enqueue(self, act: Callable[[sa.Connection], object]) -> None:
         """Run something in the journal's transaction, before whatever is handed in later."""
         self._writer.tell(act)
 
@@ -270,7 +270,7 @@ class Journal:
         def note(connection: sa.Connection) -> None:
             update = operations.update().where(where)
             connection.execute(update.values(answered_at=self._clock(), **values))
-            self._keep(connection, entries)
+            self._save(connection, entries)
             upsert(connection, effects, ("scope", "stream", "object_id", "effect"), done)
 
         self._writer.do(note)
@@ -296,7 +296,7 @@ class Journal:
 
     # ------------------------------------------------------------------ objects
 
-    def recall(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, JournalEntry]:
+    def load(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, JournalEntry]:
         """What is known of these keys; images are those of this pipeline and this source."""
         mine = sa.and_(
             images.c.scope == objects.c.scope,
@@ -322,17 +322,17 @@ class Journal:
 
         def read(connection: sa.Connection) -> dict[str, JournalEntry]:
             rows = connection.execute(query, {"keys": list(keys)})
-            return {row[0]: _known(stream, source, *row) for row in rows}
+            return {row[0]: _entry(stream, source, *row) for row in rows}
 
         return self._writer.do(read)
 
-    def recall_many(
+    def load_many(
         self, stream: str, keys: Sequence[str], source: str = ""
     ) -> dict[str, JournalEntry]:
         """The same for any number of keys."""
         found: dict[str, JournalEntry] = {}
         for start in range(0, len(keys), MOST):
-            found |= self.recall(stream, keys[start : start + MOST], source)
+            found |= self.load(stream, keys[start : start + MOST], source)
         return found
 
     def knows_run(self, run: int) -> bool:
@@ -358,12 +358,14 @@ class Journal:
 
         return self._writer.do(read)
 
-    def keep(self, known: Sequence[JournalEntry]) -> None:
+    def save(self, known: Sequence[JournalEntry]) -> None:
         """Remember; not before `close` or the next call that waits is it on the disk."""
         entries = list(known)
-        self._writer.tell(lambda c: self._keep(c, entries))
+        self._writer.tell(lambda c: self._save(c, entries))
 
-    def doubt(self, stream: str, key: str, object_ids: Iterable[str] = (), *, sent: bool) -> None:
+    def note_unwritten(
+        self, stream: str, key: str, object_ids: Iterable[str] = (), *, sent: bool
+    ) -> None:
         """Note that another record of a key or an object came and was not written.
 
         The next one, of any pipeline and source, notes its position: a replay of the other one is
@@ -381,7 +383,7 @@ class Journal:
                 digests = set(connection.execute(sa.select(table.c.digest).where(mine)).scalars())
                 for digest in digests - {None}:
                     same = table.update().where(mine, table.c.digest == digest)
-                    connection.execute(same.values(digest=digest[:DIGEST_SIZE] + DOUBTED))
+                    connection.execute(same.values(digest=digest[:DIGEST_SIZE] + NEWER_UNWRITTEN))
 
         self._writer.tell(note)
 
@@ -404,28 +406,28 @@ class Journal:
         columns = table.c
         return [columns.scope == self.scope.name, columns.stream == stream, columns.key == key]
 
-    def _keep(self, connection: sa.Connection, entries: Sequence[JournalEntry]) -> None:
+    def _save(self, connection: sa.Connection, entries: Sequence[JournalEntry]) -> None:
         scope = {"scope": self.scope.name}
         for entry in entries:
-            if entry.first:
+            if entry.created:
                 connection.execute(
                     images.delete().where(*self._of(images, entry.stream, entry.key))
                 )
         ids: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-        drawn = []
+        image_rows = []
         for entry in entries:
             row = {**scope, "stream": entry.stream, "key": entry.key}
-            older = {"digest": None, "base": None} if entry.has_image or entry.first else {}
+            older = {"digest": None, "base": None} if entry.has_image or entry.created else {}
             ids[bool(older)].append({**row, "object_id": entry.object_id, **older})
             if entry.has_image:
                 of = self.pipeline if entry.pipeline is None else entry.pipeline
                 place = {"pipeline": of, "source": entry.source}
                 image = {"digest": entry.digest, "base": entry.base}
                 run, number = entry.position or (self.run, entry.number)
-                drawn.append({**row, **place, **image, "run": run, "number": number})
+                image_rows.append({**row, **place, **image, "run": run, "number": number})
         for rows in ids.values():
             upsert(connection, objects, ("scope", "stream", "key"), rows)
-        upsert(connection, images, ("scope", "pipeline", "source", "stream", "key"), drawn)
+        upsert(connection, images, ("scope", "pipeline", "source", "stream", "key"), image_rows)
 
     # ------------------------------------------------------------------ effects
 
@@ -444,13 +446,13 @@ class Journal:
         )
         return self._writer.do(lambda c: frozenset(row[0] for row in c.execute(query)))
 
-    def note(self, done: Sequence[Effect]) -> None:
+    def note_effects(self, done: Sequence[Effect]) -> None:
         """Note effects that no answer brings; some time, as `keep` does."""
         rows = [self._effect_row(effect) for effect in done]
         keys = ("scope", "stream", "object_id", "effect")
         self._writer.tell(lambda c: upsert(c, effects, keys, rows))
 
-    def end_well(self) -> None:
+    def forget_passing_effects(self) -> None:
         """Forget the effects that do not last: this pipeline's records are all settled."""
         columns = effects.c
         mine = [columns.scope == self.scope.world, columns.pipeline == self.pipeline]
@@ -508,26 +510,26 @@ class Journal:
 
     # ------------------------------------------------------------------ the index of stamps
 
-    def indexed_until(self, stream: str) -> float | None:
+    def scanned_until(self, stream: str) -> float | None:
         """Until when (created, Unix seconds) stamped objects are all known."""
         query = sa.select(indexed.c.until).where(
             indexed.c.scope == self.scope.name, indexed.c.stream == stream
         )
         return self._writer.do(lambda c: c.execute(query).scalar())
 
-    def index(self, stream: str, until: float, known: Sequence[JournalEntry]) -> None:
+    def save_scan(self, stream: str, until: float, known: Sequence[JournalEntry]) -> None:
         """Note stamped objects, and until when they are now all known."""
         entries = list(known)
         mark = {"scope": self.scope.name, "stream": stream, "until": until}
 
         def note(connection: sa.Connection) -> None:
-            self._keep(connection, entries)
+            self._save(connection, entries)
             upsert(connection, indexed, ("scope", "stream"), [mark])
 
         self._writer.do(note)
 
 
-def _trouble(error: Exception) -> JournalError:
+def _journal_error(error: Exception) -> JournalError:
     return JournalError(
         f"The journal fails: {cause_of(error)}. Nothing is sent without it. Check `journal`."
     )
@@ -550,7 +552,7 @@ def _engines(url: str) -> tuple[sa.Engine, sa.Engine]:
     return engine, lock
 
 
-def _hold(engine: sa.Engine, url: str) -> sa.Connection:
+def _take_lock(engine: sa.Engine, url: str) -> sa.Connection:
     """Take the lock that ends with this process, however it ends."""
     connection = engine.connect()
     try:
@@ -569,7 +571,7 @@ def _hold(engine: sa.Engine, url: str) -> sa.Connection:
     raise SettingsError(f"Another run is writing with the journal {shown}: wait until it is done")
 
 
-def _settle_tables(engine: sa.Engine) -> None:
+def _checkpoint(engine: sa.Engine) -> None:
     """Move what was just written from SQLite's log into the file: the log starts empty."""
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
@@ -600,7 +602,7 @@ def _prepare(connection: sa.Connection) -> tuple[int, int, tuple[int, int]]:
     return run, int(last or 0), (int(first), int(before))
 
 
-def _known(
+def _entry(
     stream: str,
     source: str,
     key: str,

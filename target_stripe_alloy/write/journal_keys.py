@@ -35,7 +35,8 @@ _BY_KEY = sa.text(
 )
 """Only journals of earlier releases need it."""
 
-_MAKING = ("create", "replace")
+CREATING_KINDS = frozenset({"create", "replace"})
+"""Kinds of requests that create an object."""
 
 
 class JournalKeys:
@@ -67,7 +68,7 @@ class JournalKeys:
             "reference": reference.replace("\0", "\ufffd"),  # PostgreSQL holds no NUL
             "key": key,
         }
-        self._journal.tell(
+        self._journal.enqueue(
             lambda c: c.execute(insert_into(c, _references).on_conflict_do_nothing(), row)
         )
 
@@ -79,7 +80,7 @@ class JournalKeys:
             columns.stream == stream,
             columns.reference == reference.replace("\0", "\ufffd"),
         )
-        return self._journal.do(lambda c: [str(row[0]) for row in c.execute(query)])
+        return self._journal.execute(lambda c: [str(row[0]) for row in c.execute(query)])
 
     # ------------------------------------------------------------------ rows of earlier releases
 
@@ -89,7 +90,7 @@ class JournalKeys:
             return {}
         found: dict[str, str] = {}
         for start in range(0, len(joined), MOST):
-            known = self._journal.recall(stream, joined[start : start + MOST])
+            known = self._journal.load(stream, joined[start : start + MOST])
             found |= {key: row.object_id for key, row in known.items() if row.object_id}
         return found
 
@@ -103,7 +104,7 @@ class JournalKeys:
                 *(columns.key.not_like(f"{begin}%") for begin in ("{", "stamp:", "sha256:")),
             )
             self._old[stream] = (
-                self._journal.do(lambda c: c.execute(query.limit(1)).first()) is not None
+                self._journal.execute(lambda c: c.execute(query.limit(1)).first()) is not None
             )
         return self._old[stream]
 
@@ -117,7 +118,7 @@ class JournalKeys:
             columns.scope == self._journal.scope.name,
             columns.stream == stream,
             columns.status == str(IntentStatus.DONE),
-            columns.kind.in_(_MAKING),
+            columns.kind.in_(CREATING_KINDS),
             columns.key.in_(sa.bindparam("keys", expanding=True)),
         )
 
@@ -132,7 +133,7 @@ class JournalKeys:
 
         return {
             key: metadata_in(body)
-            for key, object_id, body in self._journal.do(read)
+            for key, object_id, body in self._journal.execute(read)
             if objects.get(key) == object_id
         }
 
@@ -150,7 +151,7 @@ class JournalKeys:
                 update = table.update().where(mine, table.c.key == joined)
                 connection.execute(update.values(key=key))
 
-        self._journal.do(move)
+        self._journal.execute(move)
 
 
 def _objects() -> sa.Table:

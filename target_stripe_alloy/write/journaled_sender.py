@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
 from urllib.parse import urlencode
 
 import msgspec
@@ -14,7 +14,7 @@ from stripe_alloy.api import errors
 from stripe_alloy.api.client import Params, Response, StripeClient
 from stripe_alloy.api.errors import InvalidRequestError, NotFoundError, StripeError
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.params_tree import form_fields
 from target_stripe_alloy.plan.base_images import (
     Context,
     DraftImage,
@@ -24,9 +24,12 @@ from target_stripe_alloy.plan.base_images import (
     state_of,
 )
 from target_stripe_alloy.plan.effects import tag_of
-from target_stripe_alloy.plan.plan_types import IdMode, PlannedRequest
+from target_stripe_alloy.plan.form_bodies import tree_from_form
+from target_stripe_alloy.plan.plan_types import IdMode, PlannedRequest, Policy
 from target_stripe_alloy.plan.record_keys import RecordKey, described
+from target_stripe_alloy.plan.recovery import withdrawn
 from target_stripe_alloy.resources import BY_STREAM, Resource
+from target_stripe_alloy.write.id_resolver import IdResolver
 from target_stripe_alloy.write.journal import (
     Effect,
     Intent,
@@ -35,16 +38,15 @@ from target_stripe_alloy.write.journal import (
     Journal,
     JournalEntry,
 )
-from target_stripe_alloy.write.journal_keys import metadata_in
-from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.journal_keys import CREATING_KINDS, metadata_in
+from target_stripe_alloy.write.object_reader import ObjectReader
 from target_stripe_alloy.write.past_effects import ExecutedKeys
 
 _logger = logging.getLogger(__name__)
 
-KEPT = 23 * 3600.0
+IDEMPOTENCY_KEY_TTL = 23 * 3600.0
 """Seconds in which an idempotency key is trusted; Stripe keeps it for at least 24 hours."""
-MAKING = frozenset({"create", "replace"})
-_NOT_DONE = (
+_NOT_EXECUTED = (
     errors.AuthenticationError,
     errors.MissingPermissionError,
     errors.AccountAccessError,
@@ -60,30 +62,14 @@ class UnknownOutcome(Exception):
     """Whether the write worked must be read: Stripe repeats an old failure, or another's answer."""
 
 
-class Listener(Protocol):
-    """What the deliveries of a run ask, and tell."""
-
-    def learned(self, stream: str, key: str, object_id: str) -> None:
-        """An object came to be."""
-
-    def renamed(self, stream: str, key: str) -> str | None:
-        """The id that an item of a record has in Stripe."""
-
-    def lacking(self, resource: Resource, intent: Intent, context: Context | None) -> list[str]:
-        """The permissions that a write needs and that are not given now."""
-
-    def is_there(self, resource: Resource, intent: Intent) -> bool:
-        """Whether Stripe has an object that a new one would be matched with."""
-
-
 @dataclass(frozen=True)
-class Delivered:
+class Sent:
     """A write that worked."""
 
     result: JSON | None
     """The stream's object as it is now, if the answer has it."""
-    remembered: bool
-    """Whether the journal has the record's image already."""
+    image_saved: bool
+    """Whether the journal has the record's base image already."""
 
 
 class JournaledSender:
@@ -91,21 +77,21 @@ class JournaledSender:
 
     def __init__(
         self,
-        transport: StripeClient,
+        client: StripeClient,
         journal: Journal,
-        objects: Objects,
+        objects: ObjectReader,
+        ids: IdResolver,
+        policy: Policy,
         *,
         account: str | None,
-        id_mode: str,
-        listener: Listener,
     ) -> None:
-        self._transport = transport
+        self._client = client
         self._journal = journal
         self._objects = objects
+        self._ids = ids
+        self._policy = policy
         self._account = account
-        self._id_mode = id_mode
-        self._listener = listener
-        self._executed = ExecutedKeys(transport, account)
+        self._executed = ExecutedKeys(client, account)
 
     def send(
         self,
@@ -117,20 +103,20 @@ class JournaledSender:
         draft: DraftImage | None = None,
         expand: Params = (),
         seen: Sequence[ObservedObject] = (),
-    ) -> Delivered:
-        """Write; raises `UnknownOutcome`, or the `StripeError` of the refusal or the outage.
+    ) -> Sent:
+        """Send a request; raises `UnknownOutcome`, or the `StripeError` of a refusal or outage.
 
         `draft` is the image of the record once this request is done, `expand` how it is read,
         `seen` what the request was planned upon.
         """
-        body = urlencode([*pairs_of(dict(request.params)), *expand])
+        body = urlencode([*form_fields(dict(request.params)), *expand])
         pipeline = self._journal.pipeline
         context = Context(sorted(request.needs), request.effects, object_id, draft, seen, pipeline)
         tag = "".join(tag_of(name) for name, lasting in request.effects[:1] if lasting)
         intent = self._journal.intend(
             stream, key, request.kind, request.method, request.path, body, _encode(context), tag
         )
-        return self._deliver(intent, context, again=False)
+        return self._request(intent, context, again=False)
 
     def recover(self) -> None:
         """Find out what became of the writes that were under way when a run ended."""
@@ -140,7 +126,10 @@ class JournaledSender:
     def _recover(self, intent: Intent) -> None:
         what = f"{intent.kind} {intent.stream} {described(intent.key)}"
         context = _decode(intent.context) if intent.context else None
-        lacking = self._listener.lacking(BY_STREAM[intent.stream], intent, context)
+        id_mode = intent.scope.rpartition("/")[2]
+        lacking = withdrawn(
+            BY_STREAM[intent.stream], intent.kind, intent.body, context, self._policy, id_mode
+        )
         if lacking:
             self._abandon(intent, context)
             _logger.warning(
@@ -150,7 +139,7 @@ class JournaledSender:
                 ", ".join(lacking),
             )
             return
-        if self._transport.now() - intent.made_at >= KEPT:
+        if self._client.now() - intent.made_at >= IDEMPOTENCY_KEY_TTL:
             self._abandon(intent, context)
             _logger.info("%s: under way too long ago to send it again; it is looked up", what)
             return
@@ -164,7 +153,7 @@ class JournaledSender:
             )
             return
         try:
-            self._deliver(intent, context or Context(), again=True)
+            self._request(intent, context or Context(), again=True)
         except errors.ConcurrentRequestError:
             raise  # it is still under way: with another key it might be done twice
         except (InvalidRequestError, UnknownOutcome) as error:
@@ -174,7 +163,7 @@ class JournaledSender:
 
     def _may_repeat(self, intent: Intent, context: Context | None) -> bool:
         """Whether a request is the right one still, or was executed, so that Stripe replays it."""
-        if self._stands(intent, context or Context()):
+        if self._is_still_right(intent, context or Context()):
             return True
         if intent.method != "POST":
             return False
@@ -183,9 +172,11 @@ class JournaledSender:
             return intent.kind in BY_STREAM[intent.stream].actions
         return executed
 
-    def _stands(self, intent: Intent, context: Context) -> bool:
+    def _is_still_right(self, intent: Intent, context: Context) -> bool:
         """Whether all that a request was planned upon is as it was."""
-        if intent.kind == "create" and self._listener.is_there(BY_STREAM[intent.stream], intent):
+        if intent.kind == "create" and self._ids.is_matched(
+            BY_STREAM[intent.stream], tree_from_form(intent.body)
+        ):
             return False
         if context.seen is None:  # noted by an earlier release, which did not say
             return intent.kind == "create"
@@ -193,7 +184,7 @@ class JournaledSender:
 
     def _is_as_seen(self, seen: ObservedObject, intent: Intent) -> bool:
         try:
-            found = self._objects.seen(seen)
+            found = self._objects.read_again(seen)
         except InvalidRequestError:
             return False
         if found is None:
@@ -210,10 +201,10 @@ class JournaledSender:
             known = [JournalEntry(intent.stream, intent.key, object_id)]
         self._journal.answer(intent, IntentResult(IntentStatus.ABANDONED), known)
 
-    def _deliver(self, intent: Intent, context: Context, *, again: bool) -> Delivered:
+    def _request(self, intent: Intent, context: Context, *, again: bool) -> Sent:
         post = intent.method == "POST"
         try:
-            answer = self._transport.request(
+            answer = self._client.request(
                 intent.method,
                 intent.path,
                 intent.body,
@@ -221,7 +212,7 @@ class JournaledSender:
                 idempotency_key=intent.idempotency_key if post else None,
             )
         except StripeError as error:
-            return self._not_done(intent, context, error)
+            return self._on_error(intent, context, error)
         if answer.replayed and answer.tries == 1 and not again:
             # Not ours: nothing was sent with this key before. So nothing was done now either.
             self._journal.answer(
@@ -230,21 +221,21 @@ class JournaledSender:
             raise UnknownOutcome(
                 f"Stripe answered a new request with an old answer {answer.request_id}"
             )
-        return self._done(intent, context, answer)
+        return self._on_success(intent, context, answer)
 
-    def _done(self, intent: Intent, context: Context, answer: Response) -> Delivered:
+    def _on_success(self, intent: Intent, context: Context, answer: Response) -> Sent:
         resource = BY_STREAM[intent.stream]
-        result = self._made(resource, answer.body, intent)
-        known, remembered = self._known(resource, intent, context, result)
+        result = self._result_of(resource, answer.body, intent)
+        known, image_saved = self._entries_of(resource, intent, context, result)
         if intent.scope != self._journal.scope.name:
             known = []  # its records are identified in another way than this run's
         self._note(
             intent, context, known, result, IntentResult(IntentStatus.DONE, 200, answer.request_id)
         )
         for entry in known:
-            if entry.anew:
-                self._listener.learned(entry.stream, entry.key, str(entry.object_id))
-        return Delivered(result, remembered)
+            if entry.new_object:
+                self._ids.remember(entry.stream, entry.key, str(entry.object_id))
+        return Sent(result, image_saved)
 
     def _note(
         self,
@@ -263,14 +254,14 @@ class JournaledSender:
         ]
         self._journal.answer(intent, replace(outcome, object_id=object_id), known, effects)
 
-    def _not_done(self, intent: Intent, context: Context, error: StripeError) -> Delivered:
+    def _on_error(self, intent: Intent, context: Context, error: StripeError) -> Sent:
         failure = error.failure
         if isinstance(error, NotFoundError) and intent.method == "DELETE":
             # It worked the first time, or somebody else was faster.
-            known = self._known(BY_STREAM[intent.stream], intent, context, None)[0]
+            known = self._entries_of(BY_STREAM[intent.stream], intent, context, None)[0]
             outcome = IntentResult(IntentStatus.DONE, failure.status, failure.request_id)
             self._note(intent, context, known, None, outcome)
-            return Delivered(None, bool(known))
+            return Sent(None, bool(known))
         if isinstance(error, errors.StripeUnavailable) and failure.replayed:
             self._journal.answer(
                 intent, IntentResult(IntentStatus.ABANDONED, failure.status, failure.request_id)
@@ -279,7 +270,7 @@ class JournaledSender:
         refused = isinstance(error, InvalidRequestError) and not isinstance(
             error, errors.ConcurrentRequestError
         )
-        if refused or isinstance(error, _NOT_DONE):
+        if refused or isinstance(error, _NOT_EXECUTED):
             text = str(failure)[:2000]
             self._journal.answer(
                 intent,
@@ -287,11 +278,11 @@ class JournaledSender:
             )
         raise error  # otherwise the outcome is open, and so is the intent
 
-    def _made(self, resource: Resource, body: JSON, intent: Intent) -> JSON | None:
+    def _result_of(self, resource: Resource, body: JSON, intent: Intent) -> JSON | None:
         """The stream's object in an answer; a new line is looked up by its stamp."""
         if body.get("object") == resource.object_name:
             return body
-        if intent.kind not in MAKING or resource.within != "invoice":
+        if intent.kind not in CREATING_KINDS or resource.parent_field != "invoice":
             return None
         stamp = metadata_in(intent.body).items()
         for entry in self._objects.entries(resource, body["id"]):
@@ -299,34 +290,36 @@ class JournaledSender:
                 return entry
         return None
 
-    def _known(
+    def _entries_of(
         self, resource: Resource, intent: Intent, context: Context, result: JSON | None
     ) -> tuple[list[JournalEntry], bool]:
         """What to keep of a record, and whether its image is in it."""
         draft = context.draft
         deleted = bool(draft) and intent.method == "DELETE"
         known = JournalEntry(intent.stream, intent.key, result["id"] if result else None)
-        drawn = bool(draft and (deleted or (result and is_complete(result))))
-        if draft and drawn:
+        has_image = bool(draft and (deleted or (result and is_complete(result))))
+        if draft and has_image:
             known = image_of(
                 draft,
                 resource,
                 intent.key,
                 None if deleted else result,
-                lambda own: self._listener.renamed(resource.contains, own),
+                partial(self._ids.item_id, resource.item_stream),
             )
         known = replace(known, pipeline=context.pipeline)
-        if result is None or intent.kind not in MAKING:
-            return ([known] if drawn else []), drawn
-        known = replace(known, anew=True, first=intent.kind == "create")
-        return [known, *self._inside(resource, result)], drawn
+        if result is None or intent.kind not in CREATING_KINDS:
+            return ([known] if has_image else []), has_image
+        known = replace(known, new_object=True, created=intent.kind == "create")
+        return [known, *self._item_entries(resource, result)], has_image
 
-    def _inside(self, resource: Resource, result: JSON) -> list[JournalEntry]:
+    def _item_entries(self, resource: Resource, result: JSON) -> list[JournalEntry]:
         """The items that came to be with a copied subscription."""
-        if not resource.contains or self._id_mode != IdMode.COPY:
+        if not resource.item_stream or self._policy.id_mode != IdMode.COPY:
             return []
         keys = RecordKey(IdMode.COPY, ())
         stamped = [(keys.stamp_of(e), e["id"]) for e in result["items"]["data"]]
         return [
-            JournalEntry(resource.contains, key, made, anew=True) for key, made in stamped if key
+            JournalEntry(resource.item_stream, key, made, new_object=True)
+            for key, made in stamped
+            if key
         ]

@@ -19,7 +19,7 @@ from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.plan_types import REPLACES, OnSeveralMatches
 from target_stripe_alloy.plan.record_keys import UnusableKey, at_field
 from target_stripe_alloy.resources import Resource
-from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.object_reader import ObjectReader
 
 _logger = logging.getLogger(__name__)
 
@@ -71,10 +71,10 @@ class _Index:
             self.by_values.setdefault(values, {})[found.id] = found
 
 
-class Matches:
+class MatchFinder:
     """Finds the objects that records mean by `match_by`. Thread-safe."""
 
-    def __init__(self, objects: Objects, several: OnSeveralMatches) -> None:
+    def __init__(self, objects: ObjectReader, several: OnSeveralMatches) -> None:
         self._objects = objects
         self._several = several
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class Matches:
 
         Raises `UnusableKey` where several do and none is to be taken.
         """
-        found = _alive(self._candidates(resource, wanted, tree))
+        found = _not_replaced(self._candidates(resource, wanted, tree))
         if len(found) <= 1:
             return found[0].id if found else None
         if self._several == OnSeveralMatches.REJECT:
@@ -97,14 +97,14 @@ class Matches:
         found.sort(key=lambda one: one.created, reverse=True)  # lists are newest first already
         return found[0 if self._several == OnSeveralMatches.NEWEST else -1].id
 
-    def only(
+    def find_only(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> str | None:
         """The id of the one object that carries `wanted`, as Stripe has it now; None for none.
 
         Raises `UnusableKey` where several do.
         """
-        found = _alive(self._candidates(resource, wanted, tree))
+        found = _not_replaced(self._candidates(resource, wanted, tree))
         if len(found) > 1:
             said = _several(resource, wanted, found)
             raise UnusableKey(f"{said}; a deletion takes none of several: give it the id")
@@ -159,7 +159,7 @@ class Matches:
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> list[str]:
         """The ids of all that carry `wanted`."""
-        return [one.id for one in _alive(self._candidates(resource, wanted, tree))]
+        return [one.id for one in _not_replaced(self._candidates(resource, wanted, tree))]
 
     def observe(self, stream: str, source: JSON) -> None:
         """Note what became of an object: whatever was written changes what it is found by."""
@@ -171,7 +171,7 @@ class Matches:
                     gone = bool(source.get("deleted"))
                     index.put(source, None if gone else _carried(source, fields))
 
-    def look_again(self, stream: str) -> None:
+    def invalidate(self, stream: str) -> None:
         """Trust no list of a stream any longer."""
         with self._lock:
             for key in [key for key in self._indexes if key[0] == stream]:
@@ -190,12 +190,12 @@ class Matches:
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> Iterable[JSON] | None:
         stream = resource.stream
-        parent = resource.within or WITHIN.get(stream)
+        parent = resource.parent_field or WITHIN.get(stream)
         if parent:
             owner = tree.get(parent)
             if not isinstance(owner, str):
                 raise UnusableKey(f"`match_by`: {stream} are matched within their {parent}")
-            if resource.within:
+            if resource.parent_field:
                 return self._objects.entries(resource, owner)
             return self._objects.list(f"/v1/customers/{segment(str(owner))}/payment_methods")
         for name, value in wanted.items():
@@ -237,8 +237,8 @@ def _several(resource: Resource, wanted: Mapping[str, str], found: Sequence[Cand
     return f"{len(found)} {resource.stream} have its {' and '.join(wanted)}: {ids}{more}"
 
 
-def _alive(found: Iterable[Candidate]) -> list[Candidate]:
+def _not_replaced(found: Iterable[Candidate]) -> list[Candidate]:
     """Without what another of them took the place of."""
-    held = list(found)
-    replaced = {one.replaces for one in held}
-    return [one for one in held if one.id not in replaced]
+    candidates = list(found)
+    replaced = {one.replaces for one in candidates}
+    return [one for one in candidates if one.id not in replaced]

@@ -22,7 +22,7 @@ from target_stripe_alloy.plan.record_keys import STAMP, RecordKey, reference_to
 from target_stripe_alloy.resources import Resource
 from target_stripe_alloy.write.journal import Journal, JournalEntry
 from target_stripe_alloy.write.journal_keys import JournalKeys
-from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.object_reader import ObjectReader
 
 _logger = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ class _Stamped:
     replaces: str | None
 
 
-class Stamps:
+class MetadataIndex:
     """The stamped objects of one account. Thread-safe."""
 
     def __init__(
         self,
         journal: Journal,
         names: JournalKeys,
-        objects: Objects,
+        objects: ObjectReader,
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
@@ -68,11 +68,11 @@ class Stamps:
             if mark not in self._fresh:
                 self._bring_up_to_date(resource, keys, mark)
                 self._fresh.add(mark)
-        rows = self._journal.recall(resource.stream, [STAMP + stamp for stamp in stamps])
+        rows = self._journal.load(resource.stream, [STAMP + stamp for stamp in stamps])
         found = (rows.get(STAMP + stamp) for stamp in stamps)
         return [row.object_id for row in found if row and row.object_id]
 
-    def look_again(self, stream: str) -> None:
+    def invalidate(self, stream: str) -> None:
         """Let the next look-up list anew what was created and changed."""
         with self._lock:
             self._fresh = {mark for mark in self._fresh if mark.partition("#")[0] != stream}
@@ -81,26 +81,26 @@ class Stamps:
 
     def _bring_up_to_date(self, resource: Resource, keys: RecordKey, mark: str) -> None:
         until = self._clock()
-        since = self._journal.indexed_until(mark)
+        since = self._journal.scanned_until(mark)
         changed = self._changed(resource, keys, since, until)
         params = list(BY_NAME[resource.stream].list_params)
         if since is not None and changed is not None:
             params.append(("created[gte]", str(int(since - OVERLAP))))
         listed = self._objects.list(resource.path, params)
-        found = _meant([*_stamped(listed, keys), *_stamped(changed or (), keys)], resource)
-        self._journal.index(mark, until, self._new(resource, keys, found))
+        found = _object_of_each([*_stamped(listed, keys), *_stamped(changed or (), keys)], resource)
+        self._journal.save_scan(mark, until, self._new(resource, keys, found))
 
     def _new(
         self, resource: Resource, keys: RecordKey, found: Mapping[str, _Stamped]
     ) -> list[JournalEntry]:
         """What the index does not have yet, or no longer rightly."""
-        held = self._journal.recall_many(resource.stream, [STAMP + key for key in found])
+        known = self._journal.load_many(resource.stream, [STAMP + key for key in found])
         new = []
         for key, entry in found.items():
-            row = held.get(STAMP + key)
+            row = known.get(STAMP + key)
             before = row.object_id if row else None
-            if before and before != entry.id and not self._moved(resource, keys, before, entry):
-                _say_both(resource, before, entry)
+            if before and before != entry.id and not self._is_free(resource, keys, before, entry):
+                _warn_of_both(resource, before, entry)
                 continue
             if before != entry.id:
                 new.append(JournalEntry(resource.stream, STAMP + key, entry.id))
@@ -108,12 +108,12 @@ class Stamps:
                     self._names.note(resource.stream, reference_to(key), STAMP + key)
         return new
 
-    def _moved(self, resource: Resource, keys: RecordKey, before: str, entry: _Stamped) -> bool:
+    def _is_free(self, resource: Resource, keys: RecordKey, before: str, entry: _Stamped) -> bool:
         """Whether the object that carried a stamp until now is another's, gone, or replaced."""
         if entry.replaces == before:
             return True
-        held = self._objects.get(resource.path_of(before, {}))
-        return held is None or keys.stamp_of(held) != entry.key
+        known = self._objects.get(resource.path_of(before, {}))
+        return known is None or keys.stamp_of(known) != entry.key
 
     # ------------------------------------------------------------------ what was changed
 
@@ -138,9 +138,9 @@ class Stamps:
         except MissingPermissionError:
             return None
         snapshots = [event["data"]["object"] for event in events]
-        return list(self._now(resource, keys, snapshots))
+        return list(self._changed_objects(resource, keys, snapshots))
 
-    def _now(
+    def _changed_objects(
         self, resource: Resource, keys: RecordKey, snapshots: Iterable[dict[str, Any]]
     ) -> Iterator[JSON]:
         stamped = {
@@ -148,11 +148,11 @@ class Stamps:
             for one in snapshots
             if one.get("object") == resource.object_name and (key := keys.stamp_of(one))
         }
-        held = self._journal.recall_many(resource.stream, [STAMP + key for _, key in stamped])
+        known = self._journal.load_many(resource.stream, [STAMP + key for _, key in stamped])
         ids = {
             object_id
             for object_id, key in stamped
-            if (row := held.get(STAMP + key)) is None or row.object_id != object_id
+            if (row := known.get(STAMP + key)) is None or row.object_id != object_id
         }
         for object_id in sorted(ids):
             found = self._objects.get(resource.path_of(object_id, {}))
@@ -173,7 +173,7 @@ def _stamped(listed: Iterable[JSON], keys: RecordKey) -> Iterator[_Stamped]:
             yield _Stamped(str(entry["id"]), key, (entry.get("metadata") or {}).get(REPLACES))
 
 
-def _meant(entries: Sequence[_Stamped], resource: Resource) -> dict[str, _Stamped]:
+def _object_of_each(entries: Sequence[_Stamped], resource: Resource) -> dict[str, _Stamped]:
     """The object of each stamp: of several the older one, and none that another replaced."""
     replaced = {(entry.key, entry.replaces) for entry in entries}
     found: dict[str, _Stamped] = {}
@@ -181,26 +181,26 @@ def _meant(entries: Sequence[_Stamped], resource: Resource) -> dict[str, _Stampe
         if (entry.key, entry.id) in replaced:
             continue
         if entry.key in found and found[entry.key].id != entry.id:
-            _say_both(resource, entry.id, found[entry.key])
+            _warn_of_both(resource, entry.id, found[entry.key])
         found[entry.key] = entry
     return found
 
 
-def _say_both(resource: Resource, older: str, entry: _Stamped) -> None:
+def _warn_of_both(resource: Resource, older: str, entry: _Stamped) -> None:
     _logger.warning(
         "%s %s and %s both carry the key %s: the older one is meant",
         resource.stream, older, entry.id, entry.key,
     )  # fmt: skip
 
 
-def successor_of(objects: Objects, resource: Resource, price: JSON) -> JSON | None:
+def newest_price(objects: ObjectReader, resource: Resource, price: JSON) -> JSON | None:
     """The price that took an archived one's place, however often; None if none did."""
-    if not resource.succeeded or price.get("active", True):
+    if not resource.replaced_on_change or price.get("active", True):
         return None
     listed = list(objects.list(resource.path, [("product", str(price["product"]))]))
     by_replaced = {(one.get("metadata") or {}).get(REPLACES): one for one in reversed(listed)}
     found, seen = None, {str(price["id"])}
-    while (heir := by_replaced.get(str((found or price)["id"]))) and heir["id"] not in seen:
-        found = heir
-        seen.add(str(heir["id"]))
+    while (newer := by_replaced.get(str((found or price)["id"]))) and newer["id"] not in seen:
+        found = newer
+        seen.add(str(newer["id"]))
     return found

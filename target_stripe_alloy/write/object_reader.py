@@ -27,7 +27,7 @@ _DECIDING = ("currency", "collection_method")
 _VARIANTS = {stream.path: stream.list_variants for stream in OBJECT_TYPES if stream.list_variants}
 
 
-class Objects:
+class ObjectReader:
     """The objects of one account."""
 
     def __init__(self, transport: StripeClient, account: str | None) -> None:
@@ -42,7 +42,7 @@ class Objects:
             return None
         return None if body.get("deleted") else body
 
-    def seen(self, seen: ObservedObject) -> JSON | None:
+    def read_again(self, seen: ObservedObject) -> JSON | None:
         """What a request was planned upon, as it is now; None where it is gone."""
         if seen.entry:
             return next((e for e in self.list(seen.path) if e["id"] == seen.entry), None)
@@ -55,7 +55,7 @@ class Objects:
 
     def entries(self, resource: Resource, parent: str) -> Iterator[JSON]:
         """The lines of an invoice, the items of a subscription."""
-        if resource.within == "invoice":
+        if resource.parent_field == "invoice":
             return self.list(f"/v1/invoices/{segment(parent)}/lines")
         return self.list("/v1/subscription_items", [("subscription", parent)])
 
@@ -67,34 +67,34 @@ class Objects:
         fields: Mapping[str, Any],
     ) -> JSON | None:
         """The object that a record with these fields means."""
-        if resource.within == "invoice":  # Stripe lists lines, and retrieves none
+        if resource.parent_field == "invoice":  # Stripe lists lines, and retrieves none
             invoice = str(tree.get("invoice") or fields.get("invoice") or "")
             if not invoice:
                 return None
             entries = self.entries(resource, invoice)
             return next((entry for entry in entries if entry["id"] == object_id), None)
         found = self.get(resource.path_of(object_id, fields), expansions(resource, fields))
-        return self.whole(resource, found) if found else None
+        return self.complete(resource, found) if found else None
 
-    def whole(self, resource: Resource, source: JSON) -> JSON:
+    def complete(self, resource: Resource, source: JSON) -> JSON:
         """Return the object with the lists inside it complete."""
         lists = NestedLists(_listed(resource), self._account)
         run(lists.complete([source]), lambda request: request.send(self._transport))
         return source
 
 
-def theirs_of(wanted: DesiredState, current: JSON | None) -> dict[str, Tree]:
+def object_tree(wanted: DesiredState, current: JSON | None) -> dict[str, Tree]:
     """Return an object as a tree: what the record speaks of, its items by their ids."""
     if current is None:
         return {}
     resource = wanted.resource
     names = {*wanted.fields, *wanted.tree, *resource.archive, *_DECIDING}
-    if resource.succeeded:
+    if resource.replaced_on_change:
         names |= current.keys()  # a successor takes over all of it
     return trees_of(resource, sorted(names), current)
 
 
-def seen_as(
+def observed_objects(
     resource: Resource,
     current: JSON | None,
     fields: Mapping[str, Any] = MappingProxyType({}),
@@ -110,7 +110,7 @@ def seen_as(
         seen.append(ObservedObject(path, state_of(parent)))
     if current is None:
         return seen
-    if resource.within == "invoice":
+    if resource.parent_field == "invoice":
         path = f"/v1/invoices/{segment(str(current['invoice']))}/lines"
         return [*seen, ObservedObject(path, state_of(current), entry=str(current["id"]))]
     path = resource.path_of(current["id"], current)
@@ -124,15 +124,15 @@ def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str,
     Both alike: what only one of them shows would look like somebody else's change.
     """
     # Whatever takes this one's place must have all of it.
-    wanted = resource.on_request
-    if not resource.succeeded:
+    wanted = resource.expand_only
+    if not resource.replaced_on_change:
         wanted &= fields.keys()
     expand = [("expand[]", name) for name in sorted(wanted)]
     if _holds_objects(fields.get("discounts")):
         expand.append(("expand[]", "discounts"))
     items = fields.get("items")
     entries = items.get("data") if isinstance(items, dict) else items
-    if resource.contains and any(
+    if resource.item_stream and any(
         isinstance(entry, dict) and _holds_objects(entry.get("discounts"))
         for entry in entries or ()
     ):

@@ -22,7 +22,7 @@ MOST_EVENTS = 10_000
 """Events of a kind that are read to find one; what is not found among them is not known."""
 
 
-class Traces:
+class PastActions:
     """Events of some types that were caused by requests of this target, newest first. Thread-safe.
 
     Stripe lists events of the last 30 days. Each type is listed once a run, no further back than
@@ -35,7 +35,7 @@ class Traces:
         self._lock = threading.Lock()
         self._lists: dict[str, _Listed] = {}
 
-    def look_again(self) -> None:
+    def invalidate(self) -> None:
         """Forget what was listed: more may have happened since."""
         with self._lock:
             self._lists.clear()
@@ -59,7 +59,7 @@ class Traces:
                 )
                 listed = self._lists[action.event] = _Listed(events)
             try:
-                listed.reach(since)
+                listed.read_back_to(since)
             except MissingPermissionError as error:
                 raise SettingsError(
                     f"Whether `{wanted.action}` was done before is read from events, and the key "
@@ -107,21 +107,21 @@ class _Listed:
 
     def __init__(self, events: Iterator[dict[str, Any]]) -> None:
         self._events = events
-        self._reached: float = float("inf")
+        self._read_back_to: float = float("inf")
         self.ours: set[tuple[str, str]] = set()
         """Ids of the objects of events that our requests caused, and tags of their keys.
 
         Keys of earlier releases have no tag, and of two occasions one.
         """
 
-    def reach(self, since: float) -> None:
+    def read_back_to(self, since: float) -> None:
         """Read back to a time, Unix seconds."""
-        while self._reached >= since:
+        while self._read_back_to >= since:
             event = next(self._events, None)
             if event is None:
-                self._reached = float("-inf")
+                self._read_back_to = float("-inf")
                 return
-            self._reached = event["created"]
+            self._read_back_to = event["created"]
             key = str((event.get("request") or {}).get("idempotency_key") or "")
             if key.startswith(KEY_PREFIX):
                 tag = key.removeprefix(KEY_PREFIX)[40:]

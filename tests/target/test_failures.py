@@ -282,10 +282,10 @@ def test_one_bad_record_among_a_thousand_is_set_aside(empty: Emulator, command: 
     assert places(empty) == [place for place in range(1_000) if place != 500]
     assert ended.states[-1] == {"up_to": 999}
     (reject,) = lines_of(command.folder / "rejects.jsonl")
-    refusal = next(post for post in posts(empty) if post.status == 400)
+    validation_error = next(post for post in posts(empty) if post.status == 400)
     assert reject["record"] == messages[1 + 2 * 500]["record"]
     assert (reject["stream"], reject["key"], reject["status"]) == ("customers", "c500", 400)
-    assert (reject["param"], reject["request_id"]) == ("tax_exempt", refusal.request_id)
+    assert (reject["param"], reject["request_id"]) == ("tax_exempt", validation_error.request_id)
     assert reject["code"]
 
 

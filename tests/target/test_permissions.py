@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import ParamType
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.params_tree import form_fields
 from target_stripe_alloy.plan import parameter_classes as money
 from target_stripe_alloy.plan.copies import LEFT_OUT, READ_ONLY, never_copied
 from target_stripe_alloy.plan.form_bodies import tree_from_form
@@ -32,8 +32,8 @@ from target_stripe_alloy.plan.permissions import (
 from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import (
     ACTION,
+    BEHAVIOR_PARAMS,
     BY_STREAM,
-    MODIFIERS,
     RESOURCES,
     Operation,
     Resource,
@@ -592,7 +592,7 @@ def test_all_that_is_needed_can_be_allowed(resource: Resource) -> None:
 
 @pytest.mark.parametrize("resource", WRITABLE, ids=lambda resource: resource.stream)
 def test_what_says_how_is_not_free(resource: Resource) -> None:
-    for name in MODIFIERS & (resource.shape.fields or {}).keys():
+    for name in BEHAVIOR_PARAMS & (resource.shape.fields or {}).keys():
         rule = _rule(resource.stream, (name,))
         assert rule
         assert rule.action
@@ -613,7 +613,7 @@ trees = st.recursive(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, trees, max_size=4))
 def test_a_body_is_read_as_it_was_written(tree: JSON) -> None:
-    assert tree_from_form(urlencode(list(pairs_of(tree)))) == tree
+    assert tree_from_form(urlencode(list(form_fields(tree)))) == tree
 
 
 # ---------------------------------------------------------------------- copies
@@ -631,7 +631,7 @@ def test_what_a_copy_is_without_has_a_reason(resource: Resource) -> None:
 def test_what_a_copy_needs_is_read(stream: str) -> None:
     resource = BY_STREAM[stream]
     unwritable = resource.readable - (resource.shape.fields or {}).keys()
-    assert READ_ONLY[stream].keys() <= unwritable | resource.on_request
+    assert READ_ONLY[stream].keys() <= unwritable | resource.expand_only
 
 
 def _subscription(**more: Any) -> JSON:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import InvalidRecord, Tree, is_empty, pairs_of
+from target_stripe_alloy.params_tree import InvalidRecord, Tree, form_fields, is_empty
 from target_stripe_alloy.plan.merge import key_items, tree_for
 from target_stripe_alloy.plan.permissions import permissions_of
 from target_stripe_alloy.plan.plan_types import (
@@ -25,7 +25,7 @@ from target_stripe_alloy.plan.plan_types import (
 )
 from target_stripe_alloy.plan.planner import plan
 from target_stripe_alloy.resources import ACTION, BY_STREAM, RESOURCES
-from target_stripe_alloy.write.object_reader import theirs_of
+from target_stripe_alloy.write.object_reader import object_tree
 
 WRITABLE = tuple(resource.stream for resource in RESOURCES if resource.writable)
 ON_CONFLICT = ("fail", "skip", "overwrite", "merge")
@@ -79,8 +79,8 @@ def wanted_of(
     wanted = DesiredState(
         resource, fields, tree_for(resource, fields, 0.0), action=record.get(ACTION), **more
     )
-    if resource.contains and isinstance(wanted.tree.get("items"), list):
-        held = theirs_of(wanted, current).get("items") or {}
+    if resource.item_stream and isinstance(wanted.tree.get("items"), list):
+        held = object_tree(wanted, current).get("items") or {}
         wanted = replace(wanted, tree=key_items(wanted.tree, held, lambda own: own))
     return wanted
 
@@ -88,7 +88,7 @@ def wanted_of(
 def base_of(stream: str, record: Mapping[str, Any], current: JSON) -> BaseImage:
     """What is remembered once a record and an object agree."""
     wanted = wanted_of(stream, record, current)
-    theirs = theirs_of(wanted, current)
+    theirs = object_tree(wanted, current)
     return BaseImage(wanted.tree, {name: theirs[name] for name in theirs if name in wanted.tree})
 
 
@@ -104,7 +104,7 @@ def decide(
 ) -> Decision:
     made = wanted_of(stream, record, current, **(wanted or {}))
     rules = Policy(allowed=frozenset(allow), **policy)
-    return plan(made, current, theirs_of(made, current), base, rules)
+    return plan(made, current, object_tree(made, current), base, rules)
 
 
 def sent_by(decision: Decision) -> dict[str, Tree]:
@@ -319,7 +319,7 @@ def test_a_key_that_left_metadata_of_named_keys_stays() -> None:
     current = with_metadata(a="1", b="2")
     base = base_of("customers", {"metadata": {"a": "1", "b": "2"}}, current)
     record = {"metadata": {"a": "1"}}
-    assert decide("customers", record, current, base, wanted={"whole": False}) == Decision(
+    assert decide("customers", record, current, base, wanted={"metadata_complete": False}) == Decision(
         Outcome.UNCHANGED
     )
 
@@ -343,7 +343,7 @@ def test_null_metadata_clears_all_but_whose_object_it_is() -> None:
 
 def test_a_key_that_is_null_is_cleared() -> None:
     decision = decide("customers", {"metadata": {"a": None}}, with_metadata(a="1", b="2"))
-    assert list(pairs_of(sent_by(decision))) == [("metadata[a]", "")]
+    assert list(form_fields(sent_by(decision))) == [("metadata[a]", "")]
 
 
 # ---------------------------------------------------------------------- clearing
@@ -351,7 +351,7 @@ def test_a_key_that_is_null_is_cleared() -> None:
 
 def test_null_clears() -> None:
     decision = decide("customers", {"name": None}, CUSTOMER)
-    assert list(pairs_of(sent_by(decision))) == [("name", "")]
+    assert list(form_fields(sent_by(decision))) == [("name", "")]
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_no_discounts_clear_the_discounts() -> None:
     decision = decide(
         "subscriptions", {"discounts": []}, current, allow=["subscriptions.discounts"]
     )
-    assert list(pairs_of(sent_by(decision))) == [("discounts", "")]
+    assert list(form_fields(sent_by(decision))) == [("discounts", "")]
 
 
 def test_a_value_of_the_wrong_type_is_rejected() -> None:
@@ -733,7 +733,7 @@ def test_what_cannot_be_created_says_why(stream: str, id_mode: str) -> None:
 @given(records)
 def test_a_new_object_is_sent_nothing_empty(record: JSON) -> None:
     decision = decide("customers", record, None, id_mode="copy", allow=["customers.balance"])
-    assert all(text for _, text in pairs_of(sent_by(decision)))
+    assert all(text for _, text in form_fields(sent_by(decision)))
 
 
 def test_a_new_object_is_stamped() -> None:

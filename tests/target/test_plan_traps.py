@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from target_stripe_alloy.params_tree import InvalidRecord, same
+from target_stripe_alloy.params_tree import InvalidRecord, record_matches_object
 from target_stripe_alloy.plan.plan_types import REPLACES, BaseImage, Outcome
 from tests.target.test_plan import (
     CUSTOMER,
@@ -182,7 +182,7 @@ def test_a_detached_payment_method_is_not_updated() -> None:
 
 
 def test_a_hash_is_not_nothing() -> None:
-    assert not same({"type": "x"}, None)
+    assert not record_matches_object({"type": "x"}, None)
 
 
 def test_a_key_that_left_an_items_metadata_is_cleared() -> None:
