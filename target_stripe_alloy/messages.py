@@ -1,6 +1,6 @@
 """Reads Singer messages and BATCH files.
 
-What is malformed is refused in one line that names its place and shows nothing of its contents.
+Errors of malformed input name its place in one line, and show nothing of its contents.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def decoded(line: str | bytes) -> Message:
     try:
         found = _decode(line)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        raise MessageError("it is not JSON, or not all of it") from None
+        raise MessageError("it is not JSON, or incomplete") from None
     if not isinstance(found, dict):
         raise MessageError(f"it must be a JSON object, and is {_kind(found)}")
     return found

@@ -1,4 +1,4 @@
-"""Lines of the rejects file: a record that was not written, and all that writing it again needs."""
+"""Lines of the rejects file: records that were not written, with what a replay needs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.journal import RecordPosition
 
 OF_ANOTHER_JOURNAL = (
-    "of a run that this journal does not know, so nobody can tell whether newer records were "
+    "of a run that this journal does not know, so newer records may have been "
     "written since: replay them with that run's journal, or let the tap send their records again"
 )
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _NAMES = frozenset({"stream", "key_properties", "verdict", "reason", "record"})
-"""What the lines of all releases hold."""
+"""The keys of a line in any release."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RecordOrigin:
 
 
 class RejectContext(msgspec.Struct, frozen=True):
-    """What the records of a run were meant for."""
+    """The account, mode and id mode for which a record is meant."""
 
     account: str = ""
     mode: str = ""
@@ -62,16 +62,16 @@ class RejectedRecord(msgspec.Struct, frozen=True):
 
     @property
     def context(self) -> RejectContext:
-        """What the record was meant for."""
+        """The account, mode and id mode for which the record is meant."""
         return RejectContext(self.account, self.mode, self.id_mode)
 
 
 @dataclass
-class Sorted:
-    """The lines of a file: what can be replayed in a context, and why the others cannot."""
+class SortedLines:
+    """The lines of a file: those that can be replayed, and why the others cannot."""
 
     entries: dict[int, RejectedRecord] = field(default_factory=dict)
-    """By their place in the file."""
+    """By the number of their line, from 0."""
     refused: dict[str, int] = field(default_factory=dict)
     """Reason → number of lines."""
 
@@ -110,10 +110,10 @@ def reject_line(
 
 def sort_lines(
     lines: list[bytes], context: RejectContext, knows_run: Callable[[int], bool]
-) -> Sorted:
+) -> SortedLines:
     """Find the lines whose records can be written in a context, with a journal that knows a run."""
-    found = Sorted()
-    for place, line in enumerate(lines):
+    found = SortedLines()
+    for index, line in enumerate(lines):
         entry = _entry_of(line)
         why = entry if isinstance(entry, str) else _misfit(entry.context, context)
         if isinstance(entry, RejectedRecord) and not why and not knows_run(entry.position[0]):
@@ -121,7 +121,7 @@ def sort_lines(
         if why:
             found.refused[why] = found.refused.get(why, 0) + 1
         elif isinstance(entry, RejectedRecord):
-            found.entries[place] = entry
+            found.entries[index] = entry
     return found
 
 

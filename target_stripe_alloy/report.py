@@ -1,4 +1,4 @@
-"""What a run tells: a diff for eyes, plan and rejects as JSON lines, counts at the end."""
+"""Reports a run: a readable diff, plan and rejects as JSON lines, counts at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READ = "read"
 
 _SIGNS = {"created": "+", "deleted": "-", "archived": "-", "updated": "~", "skipped": "="}
 MAX_LOGGED = 20
-"""Records of a stream and verdict that are logged one by one; the files hold all."""
+"""Records of a stream and outcome that are logged one by one; the files have all."""
 
 
 class Report:
@@ -64,7 +64,7 @@ class Report:
         return self._rejected
 
     def count_read(self, stream: str, number: int = 1) -> None:
-        """Count records that came."""
+        """Count records of the input."""
         self.counts[stream][READ] += number
 
     def count_unchanged(self, stream: str, number: int) -> None:
@@ -81,24 +81,24 @@ class Report:
         origin: RecordOrigin,
         error: StripeError | None = None,
     ) -> None:
-        """Count a record, and write it down where somebody must look at it."""
-        verdict = decision.outcome
+        """Count a record; log it, and append it to the plan and to the rejects file."""
+        outcome = decision.outcome
         with self._lock:
-            self.counts[stream][verdict] += 1
-            self._rejected += verdict == Outcome.REJECTED
+            self.counts[stream][outcome] += 1
+            self._rejected += outcome == Outcome.REJECTED
             name = f"{stream} {key}"
-            self._totals.add(decision.preview, blocked=verdict == Outcome.BLOCKED, record=name)
-            self._logged[stream, verdict] += 1
-            logged = self._logged[stream, verdict]
-        if self._plan and verdict != Outcome.UNCHANGED:
+            self._totals.add(decision.preview, blocked=outcome == Outcome.BLOCKED, record=name)
+            self._logged[stream, outcome] += 1
+            logged = self._logged[stream, outcome]
+        if self._plan and outcome != Outcome.UNCHANGED:
             self._plan.add(_planned(stream, key, decision))
-        if verdict in (Outcome.REJECTED, Outcome.BLOCKED, Outcome.CONFLICT):
+        if outcome in (Outcome.REJECTED, Outcome.BLOCKED, Outcome.CONFLICT):
             if not self._dry_run:
                 self._reject(stream, key, decision, record, error, origin)
             self._log(stream, key, decision, logged, logging.WARNING)
-        elif verdict != Outcome.UNCHANGED and self._dry_run:
+        elif outcome != Outcome.UNCHANGED and self._dry_run:
             self._log(stream, key, decision, logged, logging.INFO)
-        if verdict == Outcome.REJECTED and self._max is not None and self._rejected > self._max:
+        if outcome == Outcome.REJECTED and self._max is not None and self._rejected > self._max:
             raise AlloyError(
                 f"{self._rejected} records were rejected, `max_rejects` is {self._max}: the run "
                 f"stops. What was rejected is in {self._rejects_path}"
@@ -132,20 +132,20 @@ class Report:
         self._rejects.add(line)
 
     def summary(self) -> dict[str, dict[str, int]]:
-        """Counts by stream: read, and what became of it."""
+        """Return the counts of each stream: records read, and their outcomes."""
         return {
             stream: {name: counts[name] for name in (READ, *map(str, Outcome))}
             for stream, counts in sorted(self.counts.items())
         }
 
     def progress(self) -> None:
-        """Say how far it is."""
+        """Log the counts so far."""
         for stream, of in self.summary().items():
             logged = ", ".join(f"{name} {n}" for name, n in of.items() if n)
             _logger.info("%s so far: %s", stream, logged)
 
     def close(self, summary: str | None) -> None:
-        """Tell the counts, and close the files."""
+        """Log the counts, write them to `summary`, and close the files."""
         counts = self.summary()
         for stream, of in counts.items():
             logged = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
@@ -202,7 +202,7 @@ def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
 
 
 def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
-    """A decision as a diff: what is there, what comes."""
+    """Return a decision as a readable diff."""
     sign = _SIGNS.get(decision.outcome, "!")
     reason = f": {without_secrets(decision.reason)}" if decision.reason else ""
     yield f"{sign} {stream} {key}{_matched(decision)} {decision.outcome}{reason}"

@@ -1,4 +1,4 @@
-"""What can be written of each kind of object: data, upon the parameter types of `stripe.params`."""
+"""Declares how each type of object is written, on top of the parameter types of `stripe.params`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Operation(str, Enum):
 ACTION = "_action"
 """The field of a record that asks for an action, such as `finalize`; a status never does."""
 OCCASION = "_action_id"
-"""The field that tells an action from the same one before: May's reminder from June's."""
+"""The field that makes an action another one: June's reminder is not May's."""
 
 NOT_COPIED = ""
 """In `references`: ids of things that no record can bring into another account."""
@@ -54,7 +54,7 @@ BEHAVIOR_PARAMS = frozenset(
         "validate",
     }
 )
-"""Parameters that say how something is written, not what: they go along with what is not free."""
+"""Parameters that control how an update is applied: sent only with a change that is not free."""
 
 
 INTEGERS = "integer_parameters.json"
@@ -88,16 +88,16 @@ class Action:
     done: frozenset[str] = frozenset()
     method: str = "POST"
     event: str = ""
-    """The type of the event that alone tells that it happened, where no status does."""
+    """The type of the event that shows that it happened, where no status does."""
     includes: Mapping[str, str] = field(default_factory=_map)
     """Status → the action that this one does first then."""
     fills: str = ""
-    """The field that is filled once it happened, where no status tells."""
+    """The field that has a value once it happened, where no status shows it."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """How one stream's objects are written."""
+    """How the objects of a stream are written."""
 
     stream: str
     params: str
@@ -111,43 +111,44 @@ class Resource:
     references: Mapping[str, str] = field(default_factory=_map)
     """Parameter (`a.b`, `items.*.price`) → stream of the object it names."""
     conditional_requirements: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
-    """Parameter → value → what else a new one needs then; a tap may have to `expand` it."""
+    """Parameter → value → what creation then requires, too; a tap may have to `expand` it."""
     requires_one_of: tuple[str, ...] = ()
     """Parameters of which a new one must have one."""
     deferrable_references: frozenset[str] = frozenset()
-    """References that may be set once the object exists: the other needs this one first."""
+    """References that may be set after creation: the other object needs this one first."""
     ignored: frozenset[str] = frozenset()
     """Parameters that are never derived from what is read."""
     own_to_account: frozenset[str] = frozenset()
-    """Parameters whose values do not travel to another account."""
+    """Parameters whose values make no sense in another account."""
     normalize: Callable[[JSON, float], None] | None = None
-    """Mends a copy of an object, or of a record, before it becomes parameters."""
+    """Turns a copy of an object, or of a record, into the shape of request parameters."""
     terminal_states: Mapping[str, frozenset[str]] = field(default_factory=_map)
     """Field → values with which no copy is made."""
     default_update_params: Mapping[str, str] = field(default_factory=_map)
     """Sent with each update unless the record says otherwise."""
     sub_resources: Mapping[str, str] = field(default_factory=_map)
-    """Lists whose entries are parameters of a new object, under another name, and objects of their
-    own afterwards, created and deleted below the field's own name: `tax_ids`."""
+    """List → parameter that creates its entries with the object (`tax_ids` → `tax_id_data`). Later
+    they are created and deleted at an endpoint of the list's name."""
     archive: Mapping[str, str] = field(default_factory=_map)
     deletes: bool = False
     actions: Mapping[str, Action] = field(default_factory=_map)
     adds: frozenset[str] = frozenset()
-    """Parameters that add something each time they are sent, and cannot be read again."""
+    """Parameters that add something each time they are sent, and cannot be read back."""
     shown_by: Mapping[str, str] = field(default_factory=_map)
     """Parameter that is `true` or not → path of the count of how often it was."""
     lock_fields: str = ""
-    """Fields, with spaces between them, that name whose writes must not meet: Stripe locks it."""
+    """Fields, separated by spaces, that name an object that Stripe locks during a write: writes
+    with the same value are sent one after another."""
     parent_field: str = ""
-    """The field that names the object this one is inside of."""
+    """The field that names the object that contains this one."""
     replaced_on_change: bool = False
-    """Whether a change of what is frozen makes a new one that takes this one's place."""
+    """Whether a change of an immutable field creates an object that replaces this one (prices)."""
     found_by: str = ""
-    """In another account found again by this field: `id`, `lookup_key`; else by a stamp."""
+    """The field by which a copy is found again: `id`, `lookup_key`; empty: by its stamp."""
     attach_field: str = ""
-    """The field that is set by attaching and emptied by detaching."""
+    """The field that an attach request sets and a detach request clears."""
     item_stream: str = ""
-    """The stream whose objects come to be with this one, in the list `items`."""
+    """The stream of the objects in the list `items`, which are created with this one."""
     writable: bool = True
 
     @property
@@ -211,12 +212,12 @@ class Resource:
 
     @cached_property
     def write_only(self) -> frozenset[str]:
-        """Parameters that cannot be read again: `source`, `proration_behavior`."""
+        """Parameters that cannot be read back: `source`, `proration_behavior`."""
         return frozenset((self.create_params.keys() | self.update_params.keys()) - self.readable)
 
     @cached_property
     def immutable(self) -> frozenset[str]:
-        """Parameters of a new one that no update takes, and what it is inside of."""
+        """Parameters that only creation accepts, and the parent."""
         within = {self.parent_field} if self.parent_field else set()
         return frozenset(
             (self.create_params.keys() & self.readable) - self.update_params.keys() | within
@@ -224,7 +225,7 @@ class Resource:
 
     @cached_property
     def expand_only(self) -> frozenset[str]:
-        """Fields that Stripe sends only when they are expanded."""
+        """Fields that Stripe returns only if they are expanded."""
         entries = generated("_expandable")[self.stream]
         return frozenset(path for path, entry in entries.items() if entry["kind"] == "include")
 

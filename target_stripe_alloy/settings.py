@@ -278,7 +278,7 @@ def _match_by(rules: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     for stream, fields in rules.items():
         if stream not in BY_STREAM or not BY_STREAM[stream].writable:
             raise SettingsError(
-                f"`match_by` names no stream that can be written{shown_value(stream)}"
+                f"`match_by` names a stream that cannot be written{shown_value(stream)}"
             )
         if not fields or isinstance(fields, str):
             raise SettingsError(f"`match_by`: {stream} needs a list of fields")
@@ -316,7 +316,9 @@ def _check_matching(policy: Policy) -> None:
 def _account(config: Mapping[str, Any], name: str) -> str | None:
     value = config.get(name) or None
     if value is not None and not re.fullmatch(r"acct_\w+", str(value), re.ASCII):
-        raise SettingsError(f"`{name}` is no account{shown_value(str(value))}, expected 'acct_…'")
+        raise SettingsError(
+            f"`{name}` is not an account ID{shown_value(str(value))}, expected 'acct_…'"
+        )
     return value
 
 
@@ -335,7 +337,7 @@ def _check_mode(settings: TargetSettings) -> None:
             "`api_key` is a live key, and `mode` is `test`: set `mode` to `live` if you mean it"
         )
     if settings.live and not live_key:
-        raise SettingsError("`mode` is `live`, and `api_key` is no live key")
+        raise SettingsError("`mode` is `live`, and `api_key` is not a live key")
     if settings.live and not settings.expected_account_id:
         raise SettingsError(
             "`mode` is `live`: name the account that is meant in `expected_account_id`"

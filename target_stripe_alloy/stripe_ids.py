@@ -1,4 +1,4 @@
-"""What Stripe's ids look like, by the stream of their objects: data, reviewed by hand."""
+"""Prefixes of Stripe's ids by stream: data, reviewed by hand."""
 
 from __future__ import annotations
 

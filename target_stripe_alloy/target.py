@@ -1,4 +1,4 @@
-"""target-stripe-alloy: the Singer target that writes records back to Stripe."""
+"""target-stripe-alloy: the Singer target that writes records to Stripe."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from target_stripe_alloy.rejects import (
     RecordOrigin,
     RejectContext,
     RejectedRecord,
-    Sorted,
+    SortedLines,
     sort_lines,
 )
 from target_stripe_alloy.report import Report
@@ -63,19 +63,19 @@ from target_stripe_alloy.write.record_writer import RecordWriter
 _logger = logging.getLogger(__name__)
 
 REJECTED_EXIT = 3
-"""The exit code of a run that went through and had to reject records."""
+"""The exit code of a complete run that rejected records."""
 MAX_STATES = 64
-"""States that wait for their records: each may be as large as a tap likes."""
+"""States that wait for their records: each may be large."""
 PULSE = 1.0
-"""Seconds after which held records go on, and states that are covered go out."""
+"""Seconds between flushes of batched records and settled states."""
 
 
 class OutputLost(AlloyError):
-    """Nobody takes STATE any more."""
+    """STATE cannot be written to stdout."""
 
 
 class TargetStripeAlloy(Plugin, Target):
-    """Brings records into Stripe: planned, journaled, exactly once."""
+    """Writes records to Stripe: planned, journaled, exactly once."""
 
     name = "target-stripe-alloy"
     package_name = "stripe-alloy"
@@ -88,25 +88,25 @@ class TargetStripeAlloy(Plugin, Target):
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
-    needs_output = False  # a plan does without, and what writes STATE looks for it itself
+    needs_output = False  # a plan needs none, and for STATE it is checked later
     exit_code: ClassVar[int] = 0
-    """Of the last run that went through."""
+    """That of the last complete run."""
 
     collect: Callable[[RecordOrigin, Mapping[str, Any]], None] | None = None
-    """Takes what is rejected, in place of the file."""
+    """Takes the lines of rejected records, in place of the file."""
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
         metrics_at_debug(self.metrics_logger)
         if named.get("validate_config", True):
-            _ = self.settings  # what is wrong is said before the first line is read
+            _ = self.settings  # errors are raised before the first line is read
         self._lock = threading.RLock()
         self._states: deque[tuple[int, dict[str, Any]]] = deque()
         self._lost: OutputLost | None = None
         self._ended = threading.Event()
         self._mapped: dict[str, Sequence[StreamMap]] = {}
         self._incoming: dict[str, list[IncomingStream | None]] = {}
-        """What the records of a source stream are, for each of its stream maps."""
+        """Source stream → what its records are after each of its stream maps."""
         reader = self.message_reader
         assert isinstance(reader, Reader)  # noqa: S101 - the class says so
         reader.begins, reader.failed = self._check_output, self._abort
@@ -142,7 +142,7 @@ class TargetStripeAlloy(Plugin, Target):
             if setting.support != Support.WORKS:
                 config_jsonschema["properties"].pop(name, None)
 
-    # ------------------------------------------------------------------ what it works with
+    # ------------------------------------------------------------------ parts
 
     @cached_property
     def settings(self) -> TargetSettings:
@@ -163,12 +163,12 @@ class TargetStripeAlloy(Plugin, Target):
 
     @property
     def client(self) -> StripeClient:
-        """The way to Stripe; in a dry run it only reads, which a preview does too."""
+        """The client of Stripe; in a dry run it can only read, and preview."""
         return self._connection.transport
 
     @cached_property
     def report(self) -> Report:
-        """What the run tells."""
+        """The report of the run."""
         settings = self.settings
         return Report(
             rejects=settings.rejects or default_rejects(self._account, live=settings.live),
@@ -182,7 +182,7 @@ class TargetStripeAlloy(Plugin, Target):
 
     @property
     def reject_context(self) -> RejectContext:
-        """What the records of this run are meant for."""
+        """The account, mode and id mode of this run's records."""
         scope = self._journal.scope
         return RejectContext(scope.account, "live" if scope.live else "test", scope.id_mode)
 
@@ -243,9 +243,11 @@ class TargetStripeAlloy(Plugin, Target):
     # ------------------------------------------------------------------ messages
 
     def _check_output(self) -> None:
-        # Python has no stdout where whoever started the process closed it.
+        # Python has no stdout if the parent process closed it.
         if sys.stdout is None and not self.settings.dry_run:
-            raise OutputLost("stdout is closed, where STATE goes: open it, or use /dev/null")
+            raise OutputLost(
+                "stdout is closed, and STATE cannot be written: open it, or use /dev/null"
+            )
 
     @override
     def _process_record_message(self, message_dict: Message) -> None:
@@ -291,7 +293,7 @@ class TargetStripeAlloy(Plugin, Target):
                 self._flush(sink)
             name = stream_of(message_dict)
             maps = self._maps_of(name)
-            if self._mapped.get(name) is not maps:  # else the SCHEMA says what it said before
+            if self._mapped.get(name) is not maps:  # else the SCHEMA is unchanged
                 self._incoming[name] = [self._incoming_from(name, each) for each in maps]
                 self._mapped[name] = maps
 
@@ -306,8 +308,8 @@ class TargetStripeAlloy(Plugin, Target):
 
     @override
     def _process_activate_version_message(self, message_dict: Message) -> None:
-        # What a listing no longer holds may be anything: only a tombstone deletes.
-        self.logger.debug("ACTIVATE_VERSION is passed over")
+        # A record may be missing in a version for any reason: only a tombstone deletes.
+        self.logger.debug("ACTIVATE_VERSION is ignored")
 
     @override
     def _process_state_message(self, message_dict: Message) -> None:
@@ -328,7 +330,7 @@ class TargetStripeAlloy(Plugin, Target):
         mark, newest = self.queue.watermark.mark, None
         while self._states and self._states[0][0] <= mark:
             newest = self._states.popleft()
-        if newest and not self.settings.dry_run:  # whoever kept it would skip what is not written
+        if newest and not self.settings.dry_run:  # it would make the tap skip unwritten records
             try:
                 self._write_state_message(newest[1])
             except OutputLost:
@@ -343,8 +345,8 @@ class TargetStripeAlloy(Plugin, Target):
             super()._write_state_message(state)
         except OSError as error:
             self._lost = OutputLost(
-                f"STATE cannot be written to stdout: {error.strerror}. What was done is in the "
-                "journal: run again, and keep open what reads STATE"
+                f"STATE cannot be written to stdout: {error.strerror}. All writes are in the "
+                "journal: run again, and keep the reader of stdout open"
             )
             forget_output()
             raise self._lost from None
@@ -358,26 +360,24 @@ class TargetStripeAlloy(Plugin, Target):
             self._flush(sink, older_than)
 
     def _pulse(self) -> None:
-        """Let a slow tap's records go on, and long writes' states out, in time."""
-        told = time.monotonic()
+        """Flush batches and emit settled states once a second, also while the tap sends nothing."""
+        logged_at = time.monotonic()
         while not self._ended.wait(PULSE):
             with self._lock:
                 if self._ended.is_set():
                     return
-                with contextlib.suppress(
-                    Exception
-                ):  # the main thread meets it with its next record
+                with contextlib.suppress(Exception):  # raised again with the next record
                     self._flush_all(older_than=PULSE)
                 with contextlib.suppress(OutputLost):
                     self._emit_states()
-            if time.monotonic() - told > 30:
-                told = time.monotonic()
+            if time.monotonic() - logged_at > 30:
+                logged_at = time.monotonic()
                 self.report.progress()
 
     # ------------------------------------------------------------------ a replay
 
-    def replay(self, lines: list[bytes]) -> Sorted:
-        """Write rejected records again, in the order they came; returns which could be."""
+    def replay(self, lines: list[bytes]) -> SortedLines:
+        """Write rejected records again, in their first order; return which lines could be."""
         try:
             found = sort_lines(lines, self.reject_context, self._journal.knows_run)
             streams: dict[Any, IncomingStream] = {}
@@ -420,10 +420,10 @@ class TargetStripeAlloy(Plugin, Target):
         type(self).exit_code = REJECTED_EXIT if self.report.rejected else 0
 
     def _abort(self) -> None:
-        """Let what is under way end, and tell what is known."""
+        """Finish the requests in flight, and write states and counts."""
         if "_connection" in self.__dict__:
             self._connection.transport.close()  # retries give up; their writes are journaled
-        with contextlib.suppress(OutputLost):  # what ends the run is said by whoever raised it
+        with contextlib.suppress(OutputLost):  # the error that ends the run is raised by the caller
             self._finish()
 
     def _finish(self) -> None:
@@ -441,7 +441,7 @@ class TargetStripeAlloy(Plugin, Target):
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
-        _logger.warning("Signal %d: what is under way ends, nothing more begins", signum)
+        _logger.warning("Signal %d: finishing the requests in flight, starting no others", signum)
         raise SystemExit(128 + signum)
 
 

@@ -165,10 +165,10 @@ READ_ONLY: Mapping[str, Mapping[str, ReadOnly]] = {
 
 
 def why_ended(resource: Resource, fields: Mapping[str, Any]) -> str:
-    """Return why no object is made of a record whose life is over; empty if it is not."""
+    """Return why a record creates no object if it is in a final state; empty if it is not."""
     for name, values in resource.terminal_states.items():
         if fields.get(name) in values:
-            return f"its {name} is {fields[name]}: nothing of it goes on in a copy"
+            return f"its {name} is {fields[name]}: it has ended, and is not created anew"
     return ""
 
 

@@ -1,8 +1,8 @@
-"""Pure: effects, what a request does to an object that no field of the object shows.
+"""Pure: effects, which a request has on an object and no field of the object shows.
 
-A mail that was sent, a fee that was added: read again, the object looks as before. So an effect is
-noted, in the journal together with the answer, and, where the request takes metadata, on the object
-itself under `MARK`. An effect that is noted is not repeated.
+Such as an email that was sent, or a fee that was added. An effect is noted in the journal, together
+with the response, and in the object's metadata, under `MARK`, if the request takes metadata. An
+effect that is noted is not repeated.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ MARK_LENGTH = 500
 
 
 RESERVED = frozenset({MARK, REPLACES, KEY_TYPES, COPY_OF})
-"""Metadata keys of this target: what a record says of them, as a tap read it, is not its own."""
+"""Metadata keys of this target: their values in a record are ignored."""
 
 
 def traceless(resource: Resource) -> frozenset[str]:
-    """Return the parameters of an update that cannot be read again: `add_invoice_items`."""
+    """Return the parameters of an update that cannot be read back: `add_invoice_items`."""
     return (resource.write_only & resource.update_params.keys()) - BEHAVIOR_PARAMS
 
 
@@ -50,7 +50,7 @@ def effect_of(name: str, tree: Tree, occasion: str = "") -> str:
 
 
 def setting_of(name: str, tree: Tree) -> str:
-    """Return what names the last value of a parameter that sets something and cannot be read."""
+    """Return the name of a setting: a parameter's last value that cannot be read back."""
     return f"{name}={digest_of(without_empty(tree))}"
 
 

@@ -1,4 +1,4 @@
-"""Pure: where a record and an object differ, three ways, leaf by leaf."""
+"""Pure: three-way merge of record, object and base image, leaf by leaf."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from target_stripe_alloy.resources import BEHAVIOR_PARAMS, Resource
 
 @dataclass
 class Comparison:
-    """Where a record differs from the object."""
+    """The differences between a record and its object."""
 
     changed: dict[Path, Tree] = field(default_factory=dict)
     conflicts: list[Path] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    """Keys of metadata that left the record and stay, since nobody says that they are its own."""
+    """Metadata keys that left the record and are kept: another pipeline may have set them."""
 
     def keep_remote(self) -> list[str]:
-        """Give up what conflicts; its names."""
+        """Keep Stripe's value of each field in conflict; return their names."""
         for path in self.conflicts:
             del self.changed[path]
         return [".".join(path) for path in self.conflicts]
 
     def tree(self) -> dict[str, Tree]:
-        """What is to be written, leaf by leaf."""
+        """Return the changes as a tree."""
         tree: dict[str, Tree] = {}
         for path, leaf in self.changed.items():
             set_path(tree, path, leaf)
@@ -51,7 +51,7 @@ class Comparison:
 
 
 def is_immutable(resource: Resource, path: Path) -> bool:
-    """Whether no update takes what stands at a path."""
+    """Whether no update accepts the parameter at a path."""
     if path[0] in resource.immutable:
         return True
     known = path[0] in resource.update_params and path[0] != "items"
@@ -59,7 +59,7 @@ def is_immutable(resource: Resource, path: Path) -> bool:
 
 
 def compare(wanted: DesiredState, theirs: Tree, base: BaseImage | None) -> Comparison:
-    """Where a record differs from the object, by its own doing."""
+    """Find the fields that the record changed relative to the base image."""
     found = Comparison()
     resource = wanted.resource
     effects = traceless(resource)
@@ -77,7 +77,7 @@ def compare(wanted: DesiredState, theirs: Tree, base: BaseImage | None) -> Compa
 
 
 def _is_wanted(wanted: DesiredState, name: str, base: BaseImage | None) -> bool:
-    """Whether a parameter that cannot be read again is to be sent.
+    """Whether a parameter that cannot be read back is to be sent.
 
     What adds something is sent once for each value. What sets something is sent when the value is
     another one than the last.
@@ -100,9 +100,9 @@ def _is_wanted(wanted: DesiredState, name: str, base: BaseImage | None) -> bool:
 def _merge_field(
     found: Comparison, path: Path, ours: Tree, theirs: Tree, base: BaseImage | None
 ) -> None:
-    """Three ways: what did not change here is theirs; what changed here and there conflicts.
+    """Merge one field three ways: a conflict if both sides changed it.
 
-    A leaf that the record did not have last time changed, also if it is null now.
+    A leaf that the record did not have last time is a change, even if it is null.
     """
     if base is not None and path[0] in base.ours:
         if has_path(base.ours, path) and trees_equal(get_path(base.ours, path), ours):
@@ -115,11 +115,11 @@ def _merge_field(
 def _removed(
     wanted: DesiredState, theirs: Tree, base: BaseImage | None, found: Comparison
 ) -> Iterator[Path]:
-    """Keys that the record held last time and no longer does: of whole metadata, of items.
+    """Yield metadata keys and items that the record had last time and has no longer.
 
-    Metadata that is null goes whole, but for what identifies the object and, where a pipeline with
-    a name wrote the object before, for keys that it did not write. Where the pipeline has no name,
-    a key that goes while another one comes may be that of another pipeline: it stays.
+    Null metadata removes all keys, except those that identify the object and, if a pipeline with a
+    name wrote the object before, those that it did not write. If the pipeline has no name, a key
+    that another one replaces may be another pipeline's: it is kept.
     """
     if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
         there = (get_path(theirs, ("metadata",)) or {}).keys() - {*RESERVED, *wanted.stamp}
@@ -146,7 +146,7 @@ def _removed(
 
 
 def _removed_inside(wanted: DesiredState, theirs: Tree, base: BaseImage) -> Iterator[Path]:
-    """Keys that the metadata of an item no longer has."""
+    """Yield the keys that left the metadata of an item."""
     items = wanted.tree.get("items")
     for key, item in items.items() if isinstance(items, dict) else ():
         path = ("items", key, "metadata")
@@ -160,7 +160,7 @@ def _removed_inside(wanted: DesiredState, theirs: Tree, base: BaseImage) -> Iter
 def immutable_fields_changed(
     wanted: DesiredState, current: JSON, base: BaseImage | None, policy: Policy
 ) -> list[str]:
-    """Fields that differ though no parameter takes them; what only came along does not count."""
+    """Return the read-only fields that a record changes, without those that only came along."""
     if policy.id_mode == IdMode.COPY:
         return []
     fixed = base.fixed if base else {}
@@ -175,7 +175,7 @@ def immutable_fields_changed(
 
 
 def read_only_values(wanted: DesiredState) -> Iterator[tuple[Path, Any]]:
-    """The parts of a record that can only be read, with their paths."""
+    """Yield the read-only values of a record, with their paths."""
     for place, value in parts_unknown(wanted.resource, wanted.fields):
         yield path_of(place), value
     for name in wanted.resource.sub_resources.keys() & wanted.fields.keys():
@@ -183,15 +183,15 @@ def read_only_values(wanted: DesiredState) -> Iterator[tuple[Path, Any]]:
 
 
 def not_taken(wanted: DesiredState) -> list[str]:
-    """Names of what no parameter takes of a record, but for nulls."""
+    """Return the names of a record's fields that no parameter accepts, without nulls."""
     parts = parts_unknown(wanted.resource, wanted.fields)
     return [".".join(path_of(place)) for place, value in parts if value is not None]
 
 
 def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[str, Tree]:
-    """The tree of an object or of a record: the parameters that its fields speak of.
+    """Return the tree of an object or of a record: its fields as parameters.
 
-    Raises `Unwritable` where a field has no form that a parameter takes.
+    Raises `InvalidRecord` where a field has no form that a parameter accepts.
     """
     normalized = dict(fields)
     if resource.normalize:
@@ -206,35 +206,37 @@ def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[
 
 def key_items(
     tree: Mapping[str, Tree],
-    held: Mapping[str, Any],
+    current_items: Mapping[str, Any],
     rename: Callable[[str], str | None],
     prices: Mapping[str, Any] | None = None,
 ) -> dict[str, Tree]:
-    """Return the tree with its items by their ids: their own here, or those of the same price.
+    """Return the tree with its items by their ids here, or by the ids of items of the same price.
 
-    `prices` are the prices of the items that are held. An item that brings a price of its own
-    (`price_data`) is the one whose price says the same; then it brings none.
+    `prices` are the prices of `current_items`. An item with a price of its own (`price_data`) is
+    the item whose price is equal; then its `price_data` is dropped.
     """
     entries = list(enumerate(tree["items"]))
     keyed: dict[str, Tree] = {}
     for number, entry in sorted(entries, key=lambda one: not one[1].get("id")):
         own = rename(entry["id"]) if entry.get("id") else None
         if own is None:
-            fits = [k for k, old in held.items() if _is_item(entry, old, (prices or {}).get(k))]
+            fits = [
+                k for k, old in current_items.items() if _is_item(entry, old, (prices or {}).get(k))
+            ]
             own = next((k for k in fits if k not in keyed), None)
         out = {"id", "price_data"} if has_price(entry, (prices or {}).get(own or "")) else {"id"}
         keyed[own or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k not in out}
     return {**tree, "items": keyed}
 
 
-def _is_item(entry: Tree, held: Tree, price: Any) -> bool:
+def _is_item(entry: Tree, item: Tree, price: Any) -> bool:
     if "price_data" in entry and is_empty(entry.get("price")):
         return has_price(entry, price)
-    return trees_equal(held.get("price"), entry.get("price"))
+    return trees_equal(item.get("price"), entry.get("price"))
 
 
 def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
-    """Whether the price that an item brings (`price_data`) says what this one says.
+    """Whether an item's own price (`price_data`) is equal to a price.
 
     >>> price = {"currency": "usd", "product": "prod_1", "unit_amount": 900}
     >>> has_price({"price_data": {"currency": "usd", "unit_amount": "900"}}, price)
@@ -257,7 +259,7 @@ def _says(value: Any, leaf: Tree) -> bool:
 
 
 def inline_price(resource: Resource, tree: dict[str, Tree], current: JSON | None) -> JSON:
-    """Return the tree without a `price_data` that says what the object's own price says."""
+    """Return the tree without a `price_data` that is equal to the object's price."""
     if "price_data" in resource.update_params and has_price(tree, (current or {}).get("price")):
         return {name: value for name, value in tree.items() if name != "price_data"}
     return tree

@@ -11,7 +11,7 @@ from target_stripe_alloy.plan.plan_types import DesiredState, Policy
 from target_stripe_alloy.resources import RESOURCES, Operation, Resource
 
 UNCLASSED = "unclassed:"
-"""Begins the name of what no setting allows: a parameter that money.py does not know."""
+"""Begins the name of what no setting allows: a parameter that `parameter_classes` does not know."""
 
 Needs = dict[str, list[str]]
 """Permission → the parameters that need it, for people; none: the operation itself does."""
@@ -173,7 +173,7 @@ def _bills_nobody(invoice: JSON | None) -> bool:
     )
 
 
-# ---------------------------------------------------------------------- what a record is told
+# ---------------------------------------------------------------------- reasons
 
 
 def missing_permission(
@@ -192,8 +192,8 @@ def merged(*several: Needs) -> Needs:
     found: Needs = {}
     for needs in several:
         for name, places in needs.items():
-            held = found.setdefault(name, [])
-            held += [place for place in places if place not in held]
+            known = found.setdefault(name, [])
+            known += [place for place in places if place not in known]
     return found
 
 

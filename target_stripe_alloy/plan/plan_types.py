@@ -98,7 +98,7 @@ class Policy:
     allowed: frozenset[str] = frozenset()
     """Permissions: `invoices.finalize`."""
     match_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Stream → the fields by which its records' objects are found."""
+    """Stream → the fields by which its records find their objects."""
     on_missing: OnMissing | None = None
     """What becomes of a record without an object; None: what `id_mode` says."""
     on_several_matches: OnSeveralMatches = OnSeveralMatches.REJECT
@@ -106,17 +106,17 @@ class Policy:
 
 @dataclass(frozen=True)
 class BaseImage:
-    """What record and object held when they were last brought together."""
+    """Base image: the values of record and object when they last agreed."""
 
     ours: Mapping[str, Tree]
     theirs: Mapping[str, Tree]
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """What the record held that cannot be written."""
+    """The record's values of fields that can only be read."""
 
 
 @dataclass(frozen=True)
 class DesiredState:
-    """A record, made ready: its references resolved, its parameters as trees."""
+    """A record, ready to be planned: its references resolved, its parameters as trees."""
 
     resource: Resource
     fields: Mapping[str, Any]
@@ -130,10 +130,10 @@ class DesiredState:
     stamp: Mapping[str, str] = field(default_factory=dict)
     """Metadata by which a new object is found again."""
     object_id: str | None = None
-    """For a new object that brings its own id."""
+    """The id that a new object is to have (products)."""
     action: str | None = None
     occasion: str = ""
-    """Tells an action from the same one before, where a record asks for it again."""
+    """Makes an action another one, where a record asks for the same one again."""
     digest: bytes = b""
     """Of the record."""
     occurrence: int = 0
@@ -141,32 +141,32 @@ class DesiredState:
     done: frozenset[str] = frozenset()
     """Effects on the object that are not to be repeated; see `effects`."""
     named_pipeline: bool = True
-    """Whether the pipeline has a name: then what left the record is its own to unset."""
+    """Whether the pipeline has a name: then it may unset keys that left its records."""
     left_out: tuple[str, ...] = ()
-    """Paths of references that name nothing in this account."""
+    """Paths of references to objects that this account does not have."""
     parent: dict[str, Any] | None = None
     """Of an invoice's line: the invoice as it is."""
     creatable: bool = False
-    """Whether a new one may be created in `same_account`: it is found again by `match_by`."""
+    """Whether an object may be created in `same_account`: it is found again by `match_by`."""
 
 
 @dataclass(frozen=True)
 class PlannedRequest:
-    """One write."""
+    """A request to be sent."""
 
     kind: str
     method: str
     path: str
     params: Mapping[str, Tree] = field(default_factory=dict)
     effects: Sequence[tuple[str, bool]] = ()
-    """Effects that no field will show, and whether each lasts; see `effects`."""
+    """Effects that cannot be read back, and whether each lasts; see `effects`."""
     needs: frozenset[str] = frozenset()
     """The names of `allow_actions` without which it is not sent."""
 
 
 @dataclass(frozen=True)
 class FieldChange:
-    """A parameter as it is and as it is to be."""
+    """A parameter before and after the write."""
 
     field: str
     before: Tree
@@ -184,8 +184,8 @@ class Decision:
     replaces: str | None = None
     """The price that ends with this decision."""
     withheld: Sequence[PlannedRequest] = ()
-    """What a blocked record would send if `allow_actions` held everything; only in a plan."""
+    """What a blocked record would send if `allow_actions` named everything; only in a plan."""
     preview: Mapping[str, Any] | None = None
-    """What Stripe says that it will invoice; only in a plan, see `preview.py`."""
+    """What Stripe will invoice; only in a plan, see `invoice_preview`."""
     matched: Mapping[str, str] | None = None
     """How the record's object was found: `{"by": "email", "object": "cus_…"}`."""

@@ -57,7 +57,10 @@ from target_stripe_alloy.resources import ACTION, Operation, Resource
 def plan(
     wanted: DesiredState, current: JSON | None, theirs: Tree, base: BaseImage | None, policy: Policy
 ) -> Decision:
-    """Decide. `theirs` is `current` as a tree; `current` is None where nothing is there."""
+    """Decide what to do for a record.
+
+    `current` is its object as Stripe has it, None if there is none, and `theirs` that as a tree.
+    """
     decision = _plan(wanted, current, theirs, base, policy)
     if not wanted.deleted:
         return decision
@@ -65,7 +68,7 @@ def plan(
 
 
 def _by_policy(request: PlannedRequest) -> PlannedRequest:
-    """A tombstone's request: before it is sent a second time `delete_policy` is asked again."""
+    """Let a tombstone's request need its `delete_policy`, which recovery checks again."""
     policy = DeletePolicy.ARCHIVE if request.kind == "archive" else DeletePolicy.DELETE
     return replace(request, needs=request.needs | {f"{DELETE_POLICY}{policy}"})
 
@@ -86,7 +89,7 @@ def _plan(
 def _end(wanted: DesiredState, current: JSON | None, policy: Policy) -> Decision:
     resource = wanted.resource
     if current is None:
-        return Decision(Outcome.UNCHANGED, reason="it is gone already")
+        return Decision(Outcome.UNCHANGED, reason="it is deleted already")
     if policy.delete_policy == DeletePolicy.IGNORE:
         return Decision(Outcome.UNCHANGED, reason="`delete_policy` is `ignore`")
     cancel = resource.actions.get("cancel")
@@ -126,11 +129,11 @@ def _archive(wanted: DesiredState, current: JSON) -> Decision:
 
 def _detach(wanted: DesiredState, current: JSON, needs: Needs) -> Decision:
     resource = wanted.resource
-    held = current.get(resource.attach_field)
-    if not held:
+    parent = current.get(resource.attach_field)
+    if not parent:
         return Decision(Outcome.UNCHANGED, reason="it is detached already")
     path = f"{resource.path_of(current['id'], current)}/detach"
-    changes = [FieldChange(resource.attach_field, held, None)]
+    changes = [FieldChange(resource.attach_field, parent, None)]
     request = PlannedRequest("detach", "POST", path, needs=frozenset(needs))
     return Decision(Outcome.DELETED, (request,), changes)
 
@@ -167,7 +170,7 @@ def _create(wanted: DesiredState, policy: Policy) -> Decision:
 
 
 def _not_made(wanted: DesiredState, policy: Policy) -> str:
-    """Why no object is made of a record, whatever is allowed; empty if one is."""
+    """Return why a record creates no object, whatever is allowed; empty if it does."""
     resource = wanted.resource
     if policy.id_mode == IdMode.COPY:
         return why_no_copy(resource, dict(wanted.fields), wanted.left_out)
@@ -175,7 +178,7 @@ def _not_made(wanted: DesiredState, policy: Policy) -> str:
 
 
 def _absent(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
-    """What a new one lacks that it must have."""
+    """Return the required parameters that a new object lacks."""
     resource = wanted.resource
     needed = resource.required | resource.required_with(params)
     absent = sorted(needed - params.keys())
@@ -191,12 +194,12 @@ def _update(
 ) -> Decision:
     resource = wanted.resource
     found = compare(wanted, theirs, base)
-    stuck = immutable_fields_changed(wanted, current, base, policy)
+    immutable = immutable_fields_changed(wanted, current, base, policy)
     frozen = sorted(".".join(path) for path in found.changed if is_immutable(resource, path))
     if not resource.replaced_on_change:
-        stuck += frozen
-    if stuck:
-        names = ", ".join(dict.fromkeys(stuck))
+        immutable += frozen
+    if immutable:
+        names = ", ".join(dict.fromkeys(immutable))
         return Decision(Outcome.BLOCKED, reason=f"Stripe does not let {names} be changed")
     kept = found.keep_remote() if policy.on_conflict == OnConflict.MERGE else []
     if found.conflicts and (
@@ -215,8 +218,8 @@ def _update(
 
 
 def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
-    """What is not written though the record says so; empty if all is."""
-    notes = [f"{', '.join(kept)} stays as it is in Stripe"] if kept else []
+    """Return a note on values of the record that are not written; empty if there are none."""
+    notes = [f"{', '.join(kept)} keeps Stripe's value"] if kept else []
     if left:
         names = ", ".join(f"metadata.{name}" for name in left)
         notes.append(f"{names} left the record and stays: `pipeline` would say that it is its own")
@@ -233,7 +236,7 @@ def _conflict(found: Comparison, theirs: Tree, wanted: DesiredState) -> Decision
 
 
 def _unknown(wanted: DesiredState, policy: Policy) -> str:
-    """What to say of fields of a user's own record that Stripe does not know; empty if none."""
+    """Return a note on fields of a user's record that Stripe does not know; empty if none."""
     if policy.id_mode != IdMode.EXTERNAL and not wanted.creatable:
         return ""
     names = not_taken(wanted)
@@ -290,7 +293,7 @@ def _apply(
 
 
 def _mine(resource: Resource, found: Comparison) -> dict[str, Tree]:
-    """What changes, without what goes along unchanged in the same hash."""
+    """Return the changes alone, without the unchanged parameters of the same hash."""
     return {name: tree for name, tree in found.tree().items() if name in resource.update_params}
 
 
@@ -310,7 +313,7 @@ def _needs_of_step(resource: Resource, step: PlannedRequest) -> Needs:
 def _replacement(
     wanted: DesiredState, current: JSON, theirs: Tree, found: Comparison, policy: Policy
 ) -> Decision:
-    """A changed amount is a new price that takes over the lookup key."""
+    """Plan a new price with the changed amount, which takes over the lookup key."""
     resource = wanted.resource
     replacing: Needs = {f"{resource.stream}.replace": []}
     needs = merged(needs_of(resource, Operation.UPDATE, _mine(resource, found), current), replacing)

@@ -1,4 +1,4 @@
-"""Pure: what a request that was under way when a run ended needs before it is sent again."""
+"""Pure: what a request of an earlier run, without a response, needs before it is sent again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def withdrawn(
 ) -> list[str]:
     """Return what a request needs that the settings do not allow now.
 
-    A journal of version 1 did not keep what was needed: then the request itself tells, and what
+    A journal of version 1 did not keep what was needed: then it follows from the request, and what
     depends on the object counts as needed. `id_mode` is that of the run that noted the request.
     """
     if context is not None:
@@ -42,7 +42,7 @@ def withdrawn(
 
 
 def _creates(policy: Policy, id_mode: str) -> bool:
-    """Whether an object is made where none is found; see `on_missing`."""
+    """Whether a record without an object creates one; see `on_missing`."""
     return policy.on_missing == OnMissing.CREATE or (
         not policy.on_missing and id_mode != IdMode.SAME_ACCOUNT
     )

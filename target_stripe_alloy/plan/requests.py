@@ -1,4 +1,4 @@
-"""Pure: from what is to change to what is sent."""
+"""Pure: turns changes into requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from target_stripe_alloy.resources import ACTION, BEHAVIOR_PARAMS, Action, Opera
 
 
 def new_params(wanted: DesiredState) -> dict[str, Tree]:
-    """The parameters of a new object, with its stamp."""
+    """Return the parameters of a new object, with its stamp."""
     known = wanted.resource.create_params
     params = {
         name: without_empty(restrict_to(tree, known[name]))
@@ -51,7 +51,7 @@ def new_params(wanted: DesiredState) -> dict[str, Tree]:
 
 
 def _noted(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
-    """What the object itself is to name of these parameters, since it does not show them."""
+    """Return the effects of parameters that are to be named in the object's metadata."""
     resource = wanted.resource
     effects = effects_of(resource, params, wanted.occasion)
     return [*effects, *settings_of(resource, params)]
@@ -63,7 +63,7 @@ def _lasting(wanted: DesiredState, params: Mapping[str, Tree]) -> tuple[tuple[st
 
 
 def create_request(wanted: DesiredState, params: Mapping[str, Tree]) -> PlannedRequest:
-    """The request that makes a new one; a line is added to its invoice."""
+    """Return the request that creates an object; a line is added to its invoice."""
     resource = wanted.resource
     effects = _lasting(wanted, params)
     if resource.parent_field != "invoice":
@@ -76,7 +76,7 @@ def create_request(wanted: DesiredState, params: Mapping[str, Tree]) -> PlannedR
 def update_request(
     wanted: DesiredState, path: str, params: Mapping[str, Tree], current: JSON, theirs: Tree
 ) -> PlannedRequest:
-    """The request that changes an object; what it leaves no trace of is named in its metadata."""
+    """Return the request that updates an object, with its effects named in the metadata."""
     changed = dict(params)
     if wanted.resource.parent_field == "subscription":
         quantity = current.get("quantity")
@@ -91,9 +91,9 @@ def update_request(
 def sub_resource_requests(
     wanted: DesiredState, current: JSON, base: BaseImage | None
 ) -> Iterator[tuple[str, str, str, Mapping[str, Tree]]]:
-    """Kind, method, end of path and parameters for entries that are objects of their own.
+    """Yield kind, method, end of path and parameters for entries that are objects of their own.
 
-    Added is what the record has; deleted, what it had last time and no longer does.
+    Entries that the record has are added; those that left it since last time are deleted.
     """
     for name, param in wanted.resource.sub_resources.items():
         if wanted.fields.get(name) is None:
@@ -109,7 +109,7 @@ def sub_resource_requests(
 
 
 def _by_content(listed: Any, shape: ParamType) -> dict[tuple[tuple[str, str], ...], str]:
-    """The ids of a list's entries by what they hold."""
+    """Return the ids of a list's entries by their contents."""
     entries = listed.get("data") if isinstance(listed, dict) else listed
     trees = [(tree_of(entry, shape), entry) for entry in entries or () if isinstance(entry, dict)]
     return {tuple(sorted(tree.items())): str(entry.get("id")) for tree, entry in trees}
@@ -118,7 +118,10 @@ def _by_content(listed: Any, shape: ParamType) -> dict[tuple[tuple[str, str], ..
 def attach_or_detach_requests(
     wanted: DesiredState, current: JSON, found: Comparison
 ) -> list[PlannedRequest]:
-    """The request that attaches or detaches; raises `InvalidRecord` for what belongs to another."""
+    """Return the request that attaches or detaches, if any.
+
+    Raises `InvalidRecord` for an object that is attached already.
+    """
     name = wanted.resource.attach_field
     if not name or (name,) not in found.changed:
         return []
@@ -134,14 +137,16 @@ def attach_or_detach_requests(
 def action_requests(
     wanted: DesiredState, current: JSON, base: BaseImage | None
 ) -> list[PlannedRequest]:
-    """The request that a record asks for, unless it was made; raises `InvalidRecord`."""
+    """Return the request of a record's action, unless it was sent; raises `InvalidRecord`."""
     if not wanted.action or (base and base.ours.get(ACTION) == action_in_image(wanted)):
         return []
     resource = wanted.resource
     action = resource.actions.get(wanted.action)
     if action is None:
         known = ", ".join(resource.actions) or "none"
-        raise InvalidRecord(f"{ACTION}: {resource.stream} know no {wanted.action!r}, but: {known}")
+        raise InvalidRecord(
+            f"{ACTION}: {resource.stream} have no action {wanted.action!r}, only: {known}"
+        )
     status = current.get("status")
     effect = _effect(wanted, action)
     if status in action.done or current.get(action.fills) or effect[0] in wanted.done:
@@ -154,14 +159,14 @@ def action_requests(
 
 
 def action_in_image(wanted: DesiredState) -> str | None:
-    """Return the action as the base image keeps it: with the occasion, where the record has one."""
+    """Return the action as the base image has it: with the occasion, where the record has one."""
     return f"{wanted.action}:{wanted.occasion}" if wanted.occasion else wanted.action
 
 
 def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
     """Return the name of an action's effect, and whether it lasts.
 
-    What a status shows may happen again, but not for the sake of a record that comes again.
+    An action that a status shows may be asked for again, but not by a record that is replayed.
     """
     assert wanted.action  # noqa: S101 - action_in_image before
     if action.event:
@@ -170,7 +175,7 @@ def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
 
 
 def modifiers(wanted: DesiredState, operation: Operation) -> dict[str, Tree]:
-    """Parameters that say how: they go along with others."""
+    """Return the parameters of a record that control how a write is applied."""
     resource = wanted.resource
     known = resource.update_params if operation == Operation.UPDATE else resource.create_params
     return {
@@ -183,9 +188,9 @@ def modifiers(wanted: DesiredState, operation: Operation) -> dict[str, Tree]:
 def changed_params(
     changed: Mapping[Path, Tree], theirs: Tree, resource: Resource
 ) -> dict[str, Tree]:
-    """Changed parameters: of a map its changed keys, of another hash all of it.
+    """Return the changed parameters: of a map the changed keys, of another hash all of it.
 
-    Nobody documents whether Stripe merges a hash or replaces it: sent whole, both end the same.
+    Stripe does not document whether it merges or replaces a hash: a complete one is safe.
     """
     params: dict[str, Tree] = {}
     for path, leaf in sorted(changed.items()):
@@ -207,27 +212,27 @@ def _is_map(resource: Resource, name: str) -> bool:
 
 
 def to_request_params(params: Mapping[str, Tree], theirs: Tree) -> dict[str, Tree]:
-    """Parameters in the form Stripe takes: items as a list, each kept one with its id."""
+    """Return parameters in the form of a request: items as a list, existing ones with their ids."""
     out = dict(params)
     items = out.get("items")
     if isinstance(items, dict):
-        held = get_path(theirs, ("items",)) or {}
-        out["items"] = [_entry(key, change, held) for key, change in sorted(items.items())]
+        current = get_path(theirs, ("items",)) or {}
+        out["items"] = [_entry(key, change, current) for key, change in sorted(items.items())]
     return out
 
 
-def _entry(key: str, change: Tree, held: Mapping[str, Any]) -> Tree:
-    if key not in held:
+def _entry(key: str, change: Tree, current: Mapping[str, Any]) -> Tree:
+    if key not in current:
         if not key.startswith(NEW):
-            raise InvalidRecord(f"items: {key} is not there any more")
+            raise InvalidRecord(f"items: {key} no longer exists")
         return {k: v for k, v in without_empty(change).items() if k != "id"}
     if change is None:
         return {"id": key, "deleted": "true"}
-    return {"id": key, **with_quantity(change, held[key].get("quantity"))}
+    return {"id": key, **with_quantity(change, current[key].get("quantity"))}
 
 
 def with_quantity(change: Mapping[str, Tree], quantity: Tree) -> dict[str, Tree]:
-    """Return an item's change with its quantity: at another price Stripe resets it to 1."""
+    """Add the quantity to an item's change of price: Stripe would reset it to 1."""
     anew = not change.keys().isdisjoint(("price", "price_data"))
     if anew and "quantity" not in change and quantity is not None:
         return {**change, "quantity": quantity}
@@ -235,7 +240,7 @@ def with_quantity(change: Mapping[str, Tree], quantity: Tree) -> dict[str, Tree]
 
 
 def validation_errors(params: Mapping[str, Tree], resource: Resource) -> Iterator[str]:
-    """Why Stripe would refuse parameters, as far as its types tell."""
+    """Yield why Stripe would refuse parameters, according to its types."""
     for path, leaf in leaves(dict(params)):
         why = validation_error(leaf, shape_at(resource.shape, path))
         if (
@@ -247,15 +252,15 @@ def validation_errors(params: Mapping[str, Tree], resource: Resource) -> Iterato
 
 
 def replacement_params(theirs: Tree, found: Comparison, resource: Resource) -> dict[str, Tree]:
-    """All of an object, as it is to be: the parameters of one that takes its place."""
-    whole: dict[str, Tree] = copy.deepcopy(dict(theirs))
+    """Return the parameters of an object that replaces this one: its own, with the changes."""
+    params: dict[str, Tree] = copy.deepcopy(dict(theirs))
     for path, leaf in found.changed.items():
-        set_path(whole, path, leaf)
+        set_path(params, path, leaf)
         if path[0] in _FORMS and leaf is not None:
-            whole.pop(_FORMS[path[0]], None)
+            params.pop(_FORMS[path[0]], None)
     return {
         name: without_empty(restrict_to(tree, resource.create_params[name]))
-        for name, tree in whole.items()
+        for name, tree in params.items()
         if name in resource.create_params and name not in resource.write_only and not is_empty(tree)
     }
 

@@ -1,7 +1,7 @@
-"""The plan of money: what Stripe says that a planned change of a subscription will invoice.
+"""Previews of what a planned change of a subscription will invoice.
 
-All but `Previews`, which asks Stripe, is pure: from a planned request to the parameters of a
-preview, and from Stripe's answer to what the plan shows.
+All but `Previews`, which asks Stripe, is pure: it turns a planned request into the parameters of a
+preview, and Stripe's response into what the plan shows.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ def money(amount: int, currency: str) -> str:
     ('-19.99 USD', '500 JPY', '0.005 KWD')
     """
     places = decimals_of(currency)
-    whole, part = divmod(abs(amount), 10**places)
+    units, part = divmod(abs(amount), 10**places)
     sign = "-" if amount < 0 else ""
     decimals = f".{part:0{places}d}" if places else ""
-    return f"{sign}{whole}{decimals} {currency.upper()}"
+    return f"{sign}{units}{decimals} {currency.upper()}"
 
 
 # ---------------------------------------------------------------------- what is asked
@@ -259,9 +259,9 @@ def _without_planned(asked: Question, customers: Mapping[str, Tree]) -> Question
     params = dict(asked.params)
     note = ""
     if _is_planned(params.get("customer")):
-        held = customers.get(params.pop("customer"))
-        if held:
-            params["customer_details"] = held
+        details = customers.get(params.pop("customer"))
+        if details:
+            params["customer_details"] = details
         note = "without the customer, who does not exist yet"
     planned = sorted(_planned(params))
     if planned:
@@ -461,8 +461,8 @@ class Previews:
     ) -> Decision:
         """Return a planned decision with its preview, if it invoices something.
 
-        `allowed` decides anew as if `allow_actions` held everything: its requests are what a
-        blocked record would do. Raises `KeyRejected`.
+        `allowed` decides anew as if `allow_actions` named everything: its requests are what a
+        blocked record would do. Raises `AuthenticationError`.
         """
         if stream == "customers":
             self._note_customer(key, decision)

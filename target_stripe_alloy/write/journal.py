@@ -1,10 +1,10 @@
-"""The journal: requests about to be sent, their answers, the object of each record.
+"""The journal: requests about to be sent, their results, the object of each record.
 
-What several workers hand it at a time goes into one transaction: `stripe_alloy.database`.
+What several workers write at the same time goes into one transaction: `stripe_alloy.database`.
 
 Version 2 keeps the *image* of a record (digest and base) apart from the object's id, for each
-pipeline and each stream as it came, so that two pipelines do not undo each other's work. It notes
-*effects*, what a request did that no field of the object shows, in the transaction of the answer.
+pipeline and each stream before stream maps, so that pipelines do not undo each other's work. It
+notes *effects*, which no field of an object shows, in the transaction of the result.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class IntentStatus(str, Enum):
 
 
 class JournalError(AlloyError):
-    """The journal cannot be read or written: nothing was sent that it does not know of."""
+    """The journal cannot be read or written. No request was sent without it."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,18 @@ class Scope:
 
     @property
     def name(self) -> str:
-        """As the journal's rows hold it."""
+        """As in the journal's rows."""
         return f"{self.world}/{self.id_mode}"
 
     @property
     def world(self) -> str:
-        """Account and mode: what is done there is done, however records are identified."""
+        """Account and mode: effects count there, however records are identified."""
         return f"{self.account}/{'live' if self.live else 'test'}"
 
 
 @dataclass(frozen=True)
 class Intent:
-    """A write, as it is sent, to the byte."""
+    """A request, exactly as it is sent."""
 
     seq: int
     stream: str
@@ -90,34 +90,34 @@ class Intent:
     idempotency_key: str
     made_at: float
     context: bytes | None = None
-    """What completes the record once the answer is there; see `images.Context`."""
+    """What saves the record once the response is there; see `base_images.Context`."""
     scope: str = ""
-    """The journal's scope when it was noted."""
+    """The journal's scope at the time."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a request did to an object that no field of it shows, such as a mail that was sent."""
+    """An effect of a request that no field of the object shows, such as an email that was sent."""
 
     stream: str
     object_id: str
     name: str
     lasting: bool
     pipeline: str | None = None
-    """The pipeline that asked for it; None: the one that notes it."""
+    """The pipeline that asked for it; None: that of the journal."""
 
 
 NEWER_UNWRITTEN = b"?"
-"""Behind a digest: a later record of the key came, and was not written."""
+"""After a digest: a later record of the key was not written."""
 DIGEST_SIZE = 16
 """Bytes."""
 RecordPosition = tuple[int, int]
-"""(run, number) of a record: the order in which records came."""
+"""(run, number) of a record: positions are in the order of the input."""
 
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """What the journal knows of a record: its object, and the image that a pipeline has of it."""
+    """A row of the journal: a record's object, and the base image that a pipeline has of it."""
 
     stream: str
     key: str
@@ -127,13 +127,13 @@ class JournalEntry:
     source: str = ""
     number: int = 0
     new_object: bool = False
-    """Whether the object is another one than before."""
+    """Whether the key had no object before, or another one."""
     created: bool = False
-    """Whether it follows no other one: then no pipeline has an image of it."""
+    """Whether the object is new, and replaces no other: then no pipeline has an image of it."""
     position: RecordPosition | None = None
-    """Of the record that the image is of; only where the journal tells."""
+    """That of the record of the image; None: not noted."""
     pipeline: str | None = None
-    """The pipeline that the image is of; None: the one that notes it."""
+    """The pipeline of the image; None: that of the journal."""
 
     def is_same(self, digest: bytes) -> bool:
         """Whether a record is the last one that was written."""
@@ -141,7 +141,7 @@ class JournalEntry:
 
     @property
     def has_newer_unwritten(self) -> bool:
-        """Whether another record came after the last one that was written."""
+        """Whether a later record of the key was not written."""
         return self.digest is not None and len(self.digest) > DIGEST_SIZE
 
     def image(self) -> BaseImage | None:
@@ -150,7 +150,7 @@ class JournalEntry:
 
     @property
     def has_image(self) -> bool:
-        """Whether there is more than an id."""
+        """Whether the row has more than an id."""
         return self.digest is not None or self.base is not None
 
     @property
@@ -171,12 +171,12 @@ class IntentResult:
 
 
 def encode(base: BaseImage) -> bytes:
-    """A base image, as the journal keeps it."""
+    """Return a base image as the journal has it."""
     return msgspec.json.encode(base)
 
 
 class Journal:
-    """Open it once a run: it refuses a second one."""
+    """The journal of a run. Two runs cannot have it open at the same time."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class Journal:
         self._writer = GroupCommit(self._engine, name="journal", trouble=_journal_error)
 
     def close(self) -> None:
-        """Write what is left, and let others in."""
+        """Write what is left, and release the lock."""
         self._writer.close()
         self._lock.close()
         self._engine.dispose()
@@ -215,11 +215,11 @@ class Journal:
     # ------------------------------------------------------------------ for `journal_keys`
 
     def execute(self, act: Callable[[sa.Connection], T]) -> T:
-        """Run something in the journal's transaction, and wait until it is on the disk."""
+        """Run a function in the journal's transaction; return when it is on the disk."""
         return self._writer.do(act)
 
     def enqueue(self, act: Callable[[sa.Connection], object]) -> None:
-        """Run something in the journal's transaction, before whatever is handed in later."""
+        """Run a function in the journal's transaction later, before the next one that waits."""
         self._writer.tell(act)
 
     # ------------------------------------------------------------------ intents
@@ -235,12 +235,12 @@ class Journal:
         context: bytes | None = None,
         tag: str = "",
     ) -> Intent:
-        """Note what is about to be sent; it is on the disk when this returns.
+        """Save a request that is about to be sent; return when it is on the disk.
 
-        `tag` ends the idempotency key: an event of Stripe's names the key, and so the effect.
+        `tag` ends the idempotency key: a Stripe event names the key, and so the effect.
 
-        The idempotency key holds a random part of this run: a journal that was put back from a copy
-        counts from where it was, and must not make a key that Stripe has an answer to.
+        The idempotency key has a random part of this run: a journal that is restored from a copy
+        repeats sequence numbers, and must not make a key for which Stripe has a response.
         """
         with self._counter:
             self._seq += 1
@@ -262,7 +262,7 @@ class Journal:
         known: Iterable[JournalEntry] = (),
         effects_done: Iterable[Effect] = (),
     ) -> None:
-        """Note what came of it, together with what is known by it."""
+        """Save the result of a request, with the entries and effects that follow from it."""
         where = operations.c.seq == intent.seq
         values = {**vars(result), "status": str(result.status)}
         entries, done = list(known), [self._effect_row(effect) for effect in effects_done]
@@ -276,13 +276,13 @@ class Journal:
         self._writer.do(note)
 
     def unanswered(self) -> list[Intent]:
-        """Intents of which nobody knows what came, oldest first."""
+        """Return the intents of this scope without a result, oldest first."""
         return self._unanswered(operations.c.scope == self.scope.name)
 
     def unanswered_anywhere(self) -> list[Intent]:
-        """The same for the account and mode, however records were identified.
+        """Return the intents of the account and mode without a result, whatever their id mode.
 
-        What one run began, the next one ends, or it would be done when something newer is written.
+        A later run must resolve them, or Stripe might execute them after newer writes.
         """
         return self._unanswered(
             operations.c.scope.startswith(f"{self.scope.world}/", autoescape=True)
@@ -297,7 +297,7 @@ class Journal:
     # ------------------------------------------------------------------ objects
 
     def load(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, JournalEntry]:
-        """What is known of these keys; images are those of this pipeline and this source."""
+        """Return the entries of these keys, with the images of this pipeline and source."""
         mine = sa.and_(
             images.c.scope == objects.c.scope,
             images.c.stream == objects.c.stream,
@@ -329,14 +329,14 @@ class Journal:
     def load_many(
         self, stream: str, keys: Sequence[str], source: str = ""
     ) -> dict[str, JournalEntry]:
-        """The same for any number of keys."""
+        """Return the same for any number of keys."""
         found: dict[str, JournalEntry] = {}
         for start in range(0, len(keys), MOST):
             found |= self.load(stream, keys[start : start + MOST], source)
         return found
 
     def knows_run(self, run: int) -> bool:
-        """Return whether the records of an earlier run are noted here, if any were written."""
+        """Whether this journal has the entries of an earlier run."""
         first, last = self._known
         return first <= run <= last
 
@@ -359,17 +359,17 @@ class Journal:
         return self._writer.do(read)
 
     def save(self, known: Sequence[JournalEntry]) -> None:
-        """Remember; not before `close` or the next call that waits is it on the disk."""
+        """Save entries; they are on the disk after the next call that waits, or `close`."""
         entries = list(known)
         self._writer.tell(lambda c: self._save(c, entries))
 
     def note_unwritten(
         self, stream: str, key: str, object_ids: Iterable[str] = (), *, sent: bool
     ) -> None:
-        """Note that another record of a key or an object came and was not written.
+        """Note that a later record of a key or an object was not written.
 
-        The next one, of any pipeline and source, notes its position: a replay of the other one is
-        older than it. It is looked at as well if requests for the other one were `sent`.
+        The next record, of any pipeline and source, saves its position, so that a replay of the
+        other one is older. If requests for the other one were `sent`, its object is read as well.
         """
         named = list(object_ids)
 
@@ -390,15 +390,15 @@ class Journal:
     def _of_any(
         self, table: sa.Table, stream: str, key: str, object_ids: Iterable[str]
     ) -> sa.ColumnElement[bool]:
-        """Rows of a key here, and of all keys of its object and these ones in the same account."""
+        """Select the rows of a key, and of all keys of its object and of these in the account."""
         mine = sa.and_(table.c.scope == self.scope.name, table.c.key == key)
         known = objects.alias()
-        held = sa.select(known.c.object_id).where(*self._of(known, stream, key))
+        object_id = sa.select(known.c.object_id).where(*self._of(known, stream, key))
         other = objects.alias()
         keys = sa.select(other.c.scope, other.c.key).where(
             other.c.scope.in_([f"{self.scope.world}/{mode}" for mode in IdMode]),
             other.c.stream == stream,
-            sa.or_(other.c.object_id.in_(list(object_ids)), other.c.object_id.in_(held)),
+            sa.or_(other.c.object_id.in_(list(object_ids)), other.c.object_id.in_(object_id)),
         )
         return sa.or_(mine, sa.tuple_(table.c.scope, table.c.key).in_(keys))
 
@@ -432,10 +432,10 @@ class Journal:
     # ------------------------------------------------------------------ effects
 
     def effects_of(self, stream: str, object_id: str) -> frozenset[str]:
-        """Effects on an object that are not to be repeated.
+        """Return the effects on an object that are not to be repeated.
 
-        One that is not lasting counts only if an earlier run noted it, which did not end well: then
-        the record that asked for it comes again.
+        A passing effect counts only if an earlier run noted it and failed: then the record that
+        asked for it comes again.
         """
         columns = effects.c
         query = sa.select(columns.effect).where(
@@ -447,13 +447,13 @@ class Journal:
         return self._writer.do(lambda c: frozenset(row[0] for row in c.execute(query)))
 
     def note_effects(self, done: Sequence[Effect]) -> None:
-        """Note effects that no answer brings; some time, as `keep` does."""
+        """Save effects that follow from no response; on the disk later, as with `save`."""
         rows = [self._effect_row(effect) for effect in done]
         keys = ("scope", "stream", "object_id", "effect")
         self._writer.tell(lambda c: upsert(c, effects, keys, rows))
 
     def forget_passing_effects(self) -> None:
-        """Forget the effects that do not last: this pipeline's records are all settled."""
+        """Forget effects that do not last, since all records of this pipeline are settled."""
         columns = effects.c
         mine = [columns.scope == self.scope.world, columns.pipeline == self.pipeline]
         self._writer.do(
@@ -475,18 +475,18 @@ class Journal:
     # ------------------------------------------------------------------ accounts
 
     def account_of(self, identity: str) -> str | None:
-        """The account of the scopes that an identity was found to belong to."""
+        """Return the account to which an identity was found to belong."""
         query = sa.select(identities.c.account).where(identities.c.identity == identity)
         return self._writer.do(lambda c: c.execute(query).scalar())
 
     def identify(self, identity: str, account: str) -> None:
-        """Note to which account of the scopes an identity belongs, and work on it from now on."""
+        """Save the account to which an identity belongs, and work on it from now on."""
         row = {"identity": identity, "account": account}
         self._writer.do(lambda c: upsert(c, identities, ("identity",), [row]))
         self.scope = replace(self.scope, account=account)
 
     def accounts(self) -> list[str]:
-        """The accounts that the journal has objects of, in this mode."""
+        """Return the accounts of the journal's objects, in this mode."""
         mode = "live" if self.scope.live else "test"
         query = sa.select(objects.c.scope).distinct()
 
@@ -497,7 +497,7 @@ class Journal:
         return self._writer.do(read)
 
     def sample(self, account: str, stream: str, number: int) -> list[str]:
-        """Ids of some objects of an account."""
+        """Return the ids of some objects of an account."""
         scope = replace(self.scope, account=account).world
         query = (
             sa.select(objects.c.object_id)
@@ -508,17 +508,17 @@ class Journal:
         )
         return self._writer.do(lambda c: [str(row[0]) for row in c.execute(query)])
 
-    # ------------------------------------------------------------------ the index of stamps
+    # ------------------------------------------------------------------ scans for stamps
 
     def scanned_until(self, stream: str) -> float | None:
-        """Until when (created, Unix seconds) stamped objects are all known."""
+        """Return the time (Unix seconds) up to which all stamped objects are known."""
         query = sa.select(indexed.c.until).where(
             indexed.c.scope == self.scope.name, indexed.c.stream == stream
         )
         return self._writer.do(lambda c: c.execute(query).scalar())
 
     def save_scan(self, stream: str, until: float, known: Sequence[JournalEntry]) -> None:
-        """Note stamped objects, and until when they are now all known."""
+        """Save stamped objects, and the time up to which all are known."""
         entries = list(known)
         mark = {"scope": self.scope.name, "stream": stream, "until": until}
 
@@ -531,7 +531,8 @@ class Journal:
 
 def _journal_error(error: Exception) -> JournalError:
     return JournalError(
-        f"The journal fails: {cause_of(error)}. Nothing is sent without it. Check `journal`."
+        f"The journal cannot be used: {cause_of(error)}. Nothing is sent without it. "
+        "Check `journal`."
     )
 
 
@@ -539,7 +540,7 @@ def _journal_error(error: Exception) -> JournalError:
 
 
 def _engines(url: str) -> tuple[sa.Engine, sa.Engine]:
-    """The journal's database, and that which holds the lock: for SQLite a file beside it."""
+    """Return the engines of the journal and of its lock: for SQLite a file beside it."""
     parsed = checked_url(url, "journal")
     engine = open_engine(parsed, "journal")
     if parsed.get_backend_name() != "sqlite":
@@ -572,7 +573,7 @@ def _take_lock(engine: sa.Engine, url: str) -> sa.Connection:
 
 
 def _checkpoint(engine: sa.Engine) -> None:
-    """Move what was just written from SQLite's log into the file: the log starts empty."""
+    """Move SQLite's log into the database file: the log starts empty."""
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")

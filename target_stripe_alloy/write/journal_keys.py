@@ -1,7 +1,7 @@
-"""What the journal knows of keys: how other records name them, and rows of earlier releases.
+"""Keys in the journal: how other records refer to them, and rows of earlier releases.
 
-Releases up to cb5f45d kept the values of a key, joined by `|`, without names and types. Such a row
-goes over to a key only if the same properties are proven to be meant.
+Releases up to cb5f45d saved the values of a key, joined by `|`, without names and types. Such a row
+becomes that of a key only if it is proven to be of the same properties.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ class JournalKeys:
     # ------------------------------------------------------------------ references
 
     def note_names(self, stream: str, names: Sequence[str]) -> None:
-        """Note that a stream has keys with these properties."""
+        """Save that a stream has keys with these properties."""
         entry = (stream, json.dumps(sorted(names)))
         if entry not in self._noted and len(entry[1]) <= 500:
             self.note(stream, "", entry[1])
             self._noted.add(entry)
 
     def names(self, stream: str) -> set[tuple[str, ...]]:
-        """The properties that keys of a stream have."""
+        """Return the properties of a stream's keys."""
         return {tuple(json.loads(entry)) for entry in self.named(stream, "")}
 
     def note(self, stream: str, reference: str, key: str) -> None:
-        """Note how other records name a key: before anything else that is noted of it later."""
+        """Save how other records refer to a key, before any later entry of the key."""
         row = {
             "scope": self._journal.scope.name,
             "stream": stream,
@@ -73,7 +73,7 @@ class JournalKeys:
         )
 
     def named(self, stream: str, reference: str) -> list[str]:
-        """The keys that a reference may mean."""
+        """Return the keys that a reference may mean."""
         columns = _references.c
         query = sa.select(columns.key).where(
             columns.scope == self._journal.scope.name,
@@ -85,7 +85,7 @@ class JournalKeys:
     # ------------------------------------------------------------------ rows of earlier releases
 
     def older(self, stream: str, joined: Sequence[str]) -> dict[str, str]:
-        """Rows of an earlier release: joined values → id of the object."""
+        """Return rows of an earlier release: joined values → id of the object."""
         if not joined or not self._has_old(stream):
             return {}
         found: dict[str, str] = {}
@@ -95,7 +95,7 @@ class JournalKeys:
         return found
 
     def _has_old(self, stream: str) -> bool:
-        """Whether the journal has any such row of a stream; none is ever added."""
+        """Whether the journal has such rows of a stream; none is ever added."""
         if stream not in self._old:
             columns = _objects().c
             query = sa.select(columns.key).where(
@@ -109,7 +109,7 @@ class JournalKeys:
         return self._old[stream]
 
     def stamps_of(self, stream: str, objects: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """The metadata with which objects were created: joined values → metadata.
+        """Return the metadata with which objects were created: joined values → metadata.
 
         `objects` are the ids, by joined values; one that another request made has none.
         """
@@ -138,7 +138,7 @@ class JournalKeys:
         }
 
     def take_over(self, stream: str, joined: str, key: str) -> None:
-        """Make a row of an earlier release that of a key."""
+        """Turn a row of an earlier release into that of a key."""
         table = _objects()
         mine = sa.and_(
             table.c.scope == self._journal.scope.name,
@@ -159,7 +159,7 @@ def _objects() -> sa.Table:
 
 
 def metadata_in(body: str) -> dict[str, str]:
-    """The metadata of a form: `metadata[name]`, or `lines[0][metadata][name]`."""
+    """Return the metadata of a request body: `metadata[name]`, `lines[0][metadata][name]`."""
     found = {}
     for field, value in parse_qsl(body, keep_blank_values=True):
         _, inside, name = field.replace("][", "[").partition("metadata[")

@@ -1,4 +1,4 @@
-"""Sends writes exactly once: into the journal, to Stripe, and what came of it into the journal."""
+"""Sends requests exactly once: intent to the journal, request to Stripe, result to the journal."""
 
 from __future__ import annotations
 
@@ -52,28 +52,31 @@ _NOT_EXECUTED = (
     errors.AccountAccessError,
     errors.RateLimited,
 )
-"""Refused before anything was done."""
+"""Errors that Stripe returns before it executes anything."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Context).decode
 
 
 class UnknownOutcome(Exception):
-    """Whether the write worked must be read: Stripe repeats an old failure, or another's answer."""
+    """It must be read whether Stripe executed a request.
+
+    For this idempotency key Stripe replayed an earlier failure, or the response to another request.
+    """
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A write that worked."""
+    """A request that Stripe executed."""
 
     result: JSON | None
-    """The stream's object as it is now, if the answer has it."""
+    """The stream's object as it is now, if the response has it."""
     image_saved: bool
     """Whether the journal has the record's base image already."""
 
 
 class JournaledSender:
-    """Writes of one account."""
+    """Sends the requests to one account. Thread-safe."""
 
     def __init__(
         self,
@@ -106,8 +109,8 @@ class JournaledSender:
     ) -> Sent:
         """Send a request; raises `UnknownOutcome`, or the `StripeError` of a refusal or outage.
 
-        `draft` is the image of the record once this request is done, `expand` how it is read,
-        `seen` what the request was planned upon.
+        `draft` is the base image of the record after this request, `expand` what the response
+        expands, `seen` the objects on which the plan is based.
         """
         body = urlencode([*form_fields(dict(request.params)), *expand])
         pipeline = self._journal.pipeline
@@ -119,7 +122,7 @@ class JournaledSender:
         return self._request(intent, context, again=False)
 
     def recover(self) -> None:
-        """Find out what became of the writes that were under way when a run ended."""
+        """Resolve the requests of earlier runs whose responses were never journaled."""
         for intent in self._journal.unanswered_anywhere():
             self._recover(intent)
 
@@ -133,21 +136,24 @@ class JournaledSender:
         if lacking:
             self._abandon(intent, context)
             _logger.warning(
-                "%s: blocked. It was under way when a run ended, and is not sent again: "
-                "%s is not allowed any more. Whether Stripe did it is read when its record comes",
+                "%s: blocked, not sent again. A run ended before its response came, and %s is not "
+                "allowed any more. Whether Stripe executed it is read when its record comes",
                 what,
                 ", ".join(lacking),
             )
             return
         if self._client.now() - intent.made_at >= IDEMPOTENCY_KEY_TTL:
             self._abandon(intent, context)
-            _logger.info("%s: under way too long ago to send it again; it is looked up", what)
+            _logger.info(
+                "%s: not sent again, since it is too old. Its object is read when its record comes",
+                what,
+            )
             return
         if not self._may_repeat(intent, context):
             self._abandon(intent, context)
             _logger.warning(
-                "%s: not sent again. It was under way when a run ended, nothing shows that Stripe "
-                "did it, and what it writes to has changed since. It is planned anew when its "
+                "%s: not sent again. A run ended before its response came, no event shows that "
+                "Stripe executed it, and its object has changed since. It is planned anew when its "
                 "record comes",
                 what,
             )
@@ -155,56 +161,56 @@ class JournaledSender:
         try:
             self._request(intent, context or Context(), again=True)
         except errors.ConcurrentRequestError:
-            raise  # it is still under way: with another key it might be done twice
+            raise  # it is still in progress: with another key it might be executed twice
         except (InvalidRequestError, UnknownOutcome) as error:
-            _logger.warning("%s: sent again after a stop, and refused: %s", what, error)
+            _logger.warning("%s: sent again after an interrupted run, and refused: %s", what, error)
         else:
-            _logger.info("%s: sent again after a stop", what)
+            _logger.info("%s: sent again after an interrupted run", what)
 
     def _may_repeat(self, intent: Intent, context: Context | None) -> bool:
-        """Whether a request is the right one still, or was executed, so that Stripe replays it."""
+        """Whether a request is still right, or was executed: then Stripe replays its response."""
         if self._is_still_right(intent, context or Context()):
             return True
         if intent.method != "POST":
             return False
         executed = self._executed.has(intent.idempotency_key, intent.path, intent.made_at)
-        if executed is None:  # an action may have been undone since: anew it would be a second one
+        if executed is None:  # a new request for an action that was undone since would repeat it
             return intent.kind in BY_STREAM[intent.stream].actions
         return executed
 
     def _is_still_right(self, intent: Intent, context: Context) -> bool:
-        """Whether all that a request was planned upon is as it was."""
+        """Whether all objects on which the plan of a request is based are unchanged."""
         if intent.kind == "create" and self._ids.is_matched(
             BY_STREAM[intent.stream], tree_from_form(intent.body)
         ):
             return False
-        if context.seen is None:  # noted by an earlier release, which did not say
+        if context.seen is None:  # an intent of an earlier release
             return intent.kind == "create"
-        return all(self._is_as_seen(seen, intent) for seen in context.seen)
+        return all(self._is_unchanged(seen, intent) for seen in context.seen)
 
-    def _is_as_seen(self, seen: ObservedObject, intent: Intent) -> bool:
+    def _is_unchanged(self, seen: ObservedObject, intent: Intent) -> bool:
         try:
             found = self._objects.read_again(seen)
         except InvalidRequestError:
             return False
         if found is None:
-            return intent.method == "DELETE"  # done, or superfluous: Stripe says the same
+            return intent.method == "DELETE"  # done, or superfluous: the response is the same
         return state_of(found) == seen.state
 
     def _abandon(self, intent: Intent, context: Context | None) -> None:
-        """Close an intent of which nobody will ask any more what became of it."""
+        """Close an intent that will not be sent again."""
         object_id = context.object_id if context else None
         ends = context is not None and context.draft is not None and context.draft.ours is None
         known = []
         if ends and object_id and intent.scope == self._journal.scope.name:
-            # Its tombstone means this object and no other, also if it is gone when it comes.
+            # Its tombstone means this object and no other, even if it is deleted by then.
             known = [JournalEntry(intent.stream, intent.key, object_id)]
         self._journal.answer(intent, IntentResult(IntentStatus.ABANDONED), known)
 
     def _request(self, intent: Intent, context: Context, *, again: bool) -> Sent:
         post = intent.method == "POST"
         try:
-            answer = self._client.request(
+            response = self._client.request(
                 intent.method,
                 intent.path,
                 intent.body,
@@ -213,24 +219,28 @@ class JournaledSender:
             )
         except StripeError as error:
             return self._on_error(intent, context, error)
-        if answer.replayed and answer.tries == 1 and not again:
-            # Not ours: nothing was sent with this key before. So nothing was done now either.
+        if response.replayed and response.tries == 1 and not again:
+            # This key was never sent before: the response is of another request.
             self._journal.answer(
-                intent, IntentResult(IntentStatus.ABANDONED, 200, answer.request_id)
+                intent, IntentResult(IntentStatus.ABANDONED, 200, response.request_id)
             )
             raise UnknownOutcome(
-                f"Stripe answered a new request with an old answer {answer.request_id}"
+                f"Stripe answered a new request with an old response {response.request_id}"
             )
-        return self._on_success(intent, context, answer)
+        return self._on_success(intent, context, response)
 
-    def _on_success(self, intent: Intent, context: Context, answer: Response) -> Sent:
+    def _on_success(self, intent: Intent, context: Context, response: Response) -> Sent:
         resource = BY_STREAM[intent.stream]
-        result = self._result_of(resource, answer.body, intent)
+        result = self._result_of(resource, response.body, intent)
         known, image_saved = self._entries_of(resource, intent, context, result)
         if intent.scope != self._journal.scope.name:
             known = []  # its records are identified in another way than this run's
         self._note(
-            intent, context, known, result, IntentResult(IntentStatus.DONE, 200, answer.request_id)
+            intent,
+            context,
+            known,
+            result,
+            IntentResult(IntentStatus.DONE, 200, response.request_id),
         )
         for entry in known:
             if entry.new_object:
@@ -245,7 +255,7 @@ class JournaledSender:
         result: JSON | None,
         outcome: IntentResult,
     ) -> None:
-        """Note the answer, and all that it means, in one transaction."""
+        """Save the result of a request, with its entries and effects, in one transaction."""
         object_id = result["id"] if result else context.object_id
         effects = [
             Effect(intent.stream, object_id, name, lasting, context.pipeline)
@@ -257,7 +267,7 @@ class JournaledSender:
     def _on_error(self, intent: Intent, context: Context, error: StripeError) -> Sent:
         failure = error.failure
         if isinstance(error, NotFoundError) and intent.method == "DELETE":
-            # It worked the first time, or somebody else was faster.
+            # It is deleted already: by the first try, or by others.
             known = self._entries_of(BY_STREAM[intent.stream], intent, context, None)[0]
             outcome = IntentResult(IntentStatus.DONE, failure.status, failure.request_id)
             self._note(intent, context, known, None, outcome)
@@ -276,10 +286,10 @@ class JournaledSender:
                 intent,
                 IntentResult(IntentStatus.FAILED, failure.status, failure.request_id, error=text),
             )
-        raise error  # otherwise the outcome is open, and so is the intent
+        raise error  # otherwise the outcome is unknown, and the intent stays open
 
     def _result_of(self, resource: Resource, body: JSON, intent: Intent) -> JSON | None:
-        """The stream's object in an answer; a new line is looked up by its stamp."""
+        """Return the stream's object in a response; a new line is found by its stamp."""
         if body.get("object") == resource.object_name:
             return body
         if intent.kind not in CREATING_KINDS or resource.parent_field != "invoice":
@@ -293,7 +303,7 @@ class JournaledSender:
     def _entries_of(
         self, resource: Resource, intent: Intent, context: Context, result: JSON | None
     ) -> tuple[list[JournalEntry], bool]:
-        """What to keep of a record, and whether its image is in it."""
+        """Return what to save of a record, and whether its base image is among it."""
         draft = context.draft
         deleted = bool(draft) and intent.method == "DELETE"
         known = JournalEntry(intent.stream, intent.key, result["id"] if result else None)
@@ -313,13 +323,13 @@ class JournaledSender:
         return [known, *self._item_entries(resource, result)], has_image
 
     def _item_entries(self, resource: Resource, result: JSON) -> list[JournalEntry]:
-        """The items that came to be with a copied subscription."""
+        """Return the entries of the items that were created with a copied subscription."""
         if not resource.item_stream or self._policy.id_mode != IdMode.COPY:
             return []
         keys = RecordKey(IdMode.COPY, ())
         stamped = [(keys.stamp_of(e), e["id"]) for e in result["items"]["data"]]
         return [
-            JournalEntry(resource.item_stream, key, made, new_object=True)
-            for key, made in stamped
+            JournalEntry(resource.item_stream, key, item_id, new_object=True)
+            for key, item_id in stamped
             if key
         ]

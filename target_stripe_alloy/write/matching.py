@@ -1,7 +1,7 @@
-"""Objects by what people have, `match_by`: an email, a lookup key, a metadata key.
+"""Finds objects by `match_by`: an email, a lookup key, a metadata key.
 
-Looked up in lists that are exact at once, or in a whole list of the account, read once a run and
-kept up to date with what the run writes; never in Search, which lags.
+By a filtered list, which is exact at once, or in a full list of the account, read once a run and
+kept up to date with the run's writes; never by Search, which lags.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 """Fields that `match_by` may name, beside metadata keys."""
 WITHIN: Mapping[str, str] = {"payment_methods": "customer"}
-"""Streams whose whole list Stripe may refuse: they are looked for in that of this field."""
+"""Stream whose full list Stripe may refuse → the field whose object has a list to search."""
 _SHOWN = 10
 
 _Deleted = dict[tuple[str, ...], set[str]]
-"""What deleted objects carried → their ids."""
+"""Values of deleted objects → their ids."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Index:
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def put(self, source: JSON, values: tuple[str, ...] | None) -> None:
-        """Note what an object carries now; None: nothing, or it is gone."""
+        """Note the values that an object has now; None: none, or it is deleted."""
         before = self.values.pop(str(source["id"]), None)
         if before is not None:
             del self.by_values[before][str(source["id"])]
@@ -72,7 +72,7 @@ class _Index:
 
 
 class MatchFinder:
-    """Finds the objects that records mean by `match_by`. Thread-safe."""
+    """Finds the objects of records by `match_by`. Thread-safe."""
 
     def __init__(self, objects: ObjectReader, several: OnSeveralMatches) -> None:
         self._objects = objects
@@ -84,39 +84,39 @@ class MatchFinder:
     def find(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> str | None:
-        """The id of the object that carries `wanted`; None if none does.
+        """Return the id of the object with these values; None if there is none.
 
-        Raises `UnusableKey` where several do and none is to be taken.
+        Raises `UnusableKey` for several, if `on_several_matches` takes none.
         """
         found = _not_replaced(self._candidates(resource, wanted, tree))
         if len(found) <= 1:
             return found[0].id if found else None
         if self._several == OnSeveralMatches.REJECT:
-            said = _several(resource, wanted, found)
-            raise UnusableKey(f"{said}; `on_several_matches` can take the oldest or the newest")
+            several = _several(resource, wanted, found)
+            raise UnusableKey(f"{several}; `on_several_matches` can take the oldest or the newest")
         found.sort(key=lambda one: one.created, reverse=True)  # lists are newest first already
         return found[0 if self._several == OnSeveralMatches.NEWEST else -1].id
 
     def find_only(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> str | None:
-        """The id of the one object that carries `wanted`, as Stripe has it now; None for none.
+        """Return the id of the only object with these values; None if there is none.
 
-        Raises `UnusableKey` where several do.
+        Raises `UnusableKey` for several.
         """
         found = _not_replaced(self._candidates(resource, wanted, tree))
         if len(found) > 1:
-            said = _several(resource, wanted, found)
-            raise UnusableKey(f"{said}; a deletion takes none of several: give it the id")
+            several = _several(resource, wanted, found)
+            raise UnusableKey(f"{several}; a deletion needs exactly one: give its id")
         return found[0].id if found else None
 
     def was_deleted(
         self, resource: Resource, wanted: Mapping[str, str], besides: Iterable[str]
     ) -> bool:
-        """Whether another object that carried `wanted` was deleted, by anybody, in 30 days.
+        """Whether another object with these values was deleted, by anybody, in the last 30 days.
 
-        Stripe finds no deleted object by what it carried, but its events show it. A key that may
-        not read them knows only what this run deleted.
+        Only Stripe's events show deleted objects. With a key that may not read them, only what
+        this run deleted is known.
         """
         fields = tuple(wanted)
         with self._lock:
@@ -129,7 +129,7 @@ class MatchFinder:
             return not ids <= set(besides)
 
     def note_deletion(self, resource: Resource, wanted: Mapping[str, str], object_id: str) -> None:
-        """Note that this run deleted an object that carried `wanted`."""
+        """Note that this run deleted an object with these values."""
         with self._lock:
             known = self._deleted.get((resource.stream, tuple(wanted)))
             if known is not None:
@@ -238,7 +238,7 @@ def _several(resource: Resource, wanted: Mapping[str, str], found: Sequence[Cand
 
 
 def _not_replaced(found: Iterable[Candidate]) -> list[Candidate]:
-    """Without what another of them took the place of."""
+    """Return the candidates without those that another one replaced."""
     candidates = list(found)
     replaced = {one.replaces for one in candidates}
     return [one for one in candidates if one.id not in replaced]

@@ -1,7 +1,7 @@
 """Objects by the stamp in their metadata: an index in the journal, brought up to date once a run.
 
-A stamp can be set at any time, by anybody. So the index takes in what was created since the last
-time, and what was changed since, as far as Stripe's events tell; where they do not, the whole list.
+A stamp can be set at any time, by anybody. So the index adds the objects created since the last run
+and, by Stripe's events, those updated since; where events do not show that, it reads the full list.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class MetadataIndex:
         self._fresh: set[str] = set()
 
     def of(self, resource: Resource, keys: RecordKey, stamps: Sequence[str]) -> list[str]:
-        """Ids of the objects that carry one of these stamps, the likeliest first."""
+        """Return the ids of the objects with one of these stamps, the likeliest first."""
         mark = _mark(resource, keys)
         with self._lock:
             lock = self._locks.setdefault(mark, threading.Lock())
@@ -73,7 +73,7 @@ class MetadataIndex:
         return [row.object_id for row in found if row and row.object_id]
 
     def invalidate(self, stream: str) -> None:
-        """Let the next look-up list anew what was created and changed."""
+        """Let the next search list again what was created and updated."""
         with self._lock:
             self._fresh = {mark for mark in self._fresh if mark.partition("#")[0] != stream}
 
@@ -93,7 +93,7 @@ class MetadataIndex:
     def _new(
         self, resource: Resource, keys: RecordKey, found: Mapping[str, _Stamped]
     ) -> list[JournalEntry]:
-        """What the index does not have yet, or no longer rightly."""
+        """Return the entries that the index lacks, or has with another object."""
         known = self._journal.load_many(resource.stream, [STAMP + key for key in found])
         new = []
         for key, entry in found.items():
@@ -109,7 +109,7 @@ class MetadataIndex:
         return new
 
     def _is_free(self, resource: Resource, keys: RecordKey, before: str, entry: _Stamped) -> bool:
-        """Whether the object that carried a stamp until now is another's, gone, or replaced."""
+        """Whether the object that had a stamp has another one now, is deleted, or replaced."""
         if entry.replaces == before:
             return True
         known = self._objects.get(resource.path_of(before, {}))
@@ -120,10 +120,10 @@ class MetadataIndex:
     def _changed(
         self, resource: Resource, keys: RecordKey, since: float | None, until: float
     ) -> list[JSON] | None:
-        """The objects changed since the index's mark that carry a stamp now.
+        """Return the objects updated since the last scan that have a stamp now.
 
-        None where no events tell: the first time, after a month, without the permission, and for
-        what Stripe changes without an event.
+        None if events do not show that: the first time, after a month, without the permission, and
+        for objects that Stripe updates without an event.
         """
         stream = BY_NAME[resource.stream]
         silent = stream.has_silent_updates or not stream.event_prefixes
@@ -161,7 +161,7 @@ class MetadataIndex:
 
 
 def _mark(resource: Resource, keys: RecordKey) -> str:
-    """The name of an index: that of a stream and of key properties."""
+    """Return the name of an index, by stream and key properties."""
     names = "\n".join(sorted(keys.properties)) if keys.external else ""
     return f"{resource.stream}#{sha256(names.encode()).hexdigest()[:16]}"
 
@@ -174,7 +174,7 @@ def _stamped(listed: Iterable[JSON], keys: RecordKey) -> Iterator[_Stamped]:
 
 
 def _object_of_each(entries: Sequence[_Stamped], resource: Resource) -> dict[str, _Stamped]:
-    """The object of each stamp: of several the older one, and none that another replaced."""
+    """Return the object of each stamp: the oldest of several, and none that is replaced."""
     replaced = {(entry.key, entry.replaces) for entry in entries}
     found: dict[str, _Stamped] = {}
     for entry in entries:
@@ -194,7 +194,7 @@ def _warn_of_both(resource: Resource, older: str, entry: _Stamped) -> None:
 
 
 def newest_price(objects: ObjectReader, resource: Resource, price: JSON) -> JSON | None:
-    """The price that took an archived one's place, however often; None if none did."""
+    """Return the last price of the chain that replaced an archived one; None if none did."""
     if not resource.replaced_on_change or price.get("active", True):
         return None
     listed = list(objects.list(resource.path, [("product", str(price["product"]))]))

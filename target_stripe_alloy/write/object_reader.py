@@ -1,4 +1,4 @@
-"""Reads the objects that records are about, whole, and as trees."""
+"""Reads the objects of records, with complete lists, and as trees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import Resource
 
 _DECIDING = ("currency", "collection_method")
-"""Fields that readings and guards look at, whatever the record holds."""
+"""Fields that `normalize` and `permissions` need, whatever the record has."""
 
 _VARIANTS = {stream.path: stream.list_variants for stream in OBJECT_TYPES if stream.list_variants}
 
@@ -35,7 +35,7 @@ class ObjectReader:
         self._account = account
 
     def get(self, path: str, params: Params = ()) -> JSON | None:
-        """One object; None where there is none, or only its tombstone."""
+        """Return an object; None if it does not exist, or is deleted."""
         try:
             body: JSON = self._transport.get(path, params, account=self._account).body
         except NotFoundError:
@@ -43,18 +43,18 @@ class ObjectReader:
         return None if body.get("deleted") else body
 
     def read_again(self, seen: ObservedObject) -> JSON | None:
-        """What a request was planned upon, as it is now; None where it is gone."""
+        """Return an object on which a plan is based as it is now; None if it no longer exists."""
         if seen.entry:
             return next((e for e in self.list(seen.path) if e["id"] == seen.entry), None)
         return self.get(seen.path, [("expand[]", name) for name in seen.expand])
 
     def list(self, path: str, params: Params = ()) -> Iterator[JSON]:
-        """The objects of a list, those that it shows only when asked for among them."""
+        """Yield the objects of a list, including those that it shows only on request."""
         for variant in _VARIANTS.get(path, ((),)):
             yield from self._transport.walk(path, [*params, *variant], account=self._account)
 
     def entries(self, resource: Resource, parent: str) -> Iterator[JSON]:
-        """The lines of an invoice, the items of a subscription."""
+        """Yield the lines of an invoice, or the items of a subscription."""
         if resource.parent_field == "invoice":
             return self.list(f"/v1/invoices/{segment(parent)}/lines")
         return self.list("/v1/subscription_items", [("subscription", parent)])
@@ -66,7 +66,7 @@ class ObjectReader:
         tree: Mapping[str, Tree],
         fields: Mapping[str, Any],
     ) -> JSON | None:
-        """The object that a record with these fields means."""
+        """Return the object of a record with these fields; None if it does not exist."""
         if resource.parent_field == "invoice":  # Stripe lists lines, and retrieves none
             invoice = str(tree.get("invoice") or fields.get("invoice") or "")
             if not invoice:
@@ -77,20 +77,20 @@ class ObjectReader:
         return self.complete(resource, found) if found else None
 
     def complete(self, resource: Resource, source: JSON) -> JSON:
-        """Return the object with the lists inside it complete."""
+        """Return the object with the lists inside it completed, in place."""
         lists = NestedLists(_listed(resource), self._account)
         run(lists.complete([source]), lambda request: request.send(self._transport))
         return source
 
 
 def object_tree(wanted: DesiredState, current: JSON | None) -> dict[str, Tree]:
-    """Return an object as a tree: what the record speaks of, its items by their ids."""
+    """Return an object as a tree: the fields that the record has, items by their ids."""
     if current is None:
         return {}
     resource = wanted.resource
     names = {*wanted.fields, *wanted.tree, *resource.archive, *_DECIDING}
     if resource.replaced_on_change:
-        names |= current.keys()  # a successor takes over all of it
+        names |= current.keys()  # a replacement has all fields
     return trees_of(resource, sorted(names), current)
 
 
@@ -100,7 +100,7 @@ def observed_objects(
     fields: Mapping[str, Any] = MappingProxyType({}),
     parent: JSON | None = None,
 ) -> list[ObservedObject]:
-    """Return what a request on an object is planned upon, to be looked at before a repeat.
+    """Return the objects on which the plan of a request is based, for a check before a repeat.
 
     `fields` are the record's, `parent` is the invoice of a line, where it decides.
     """
@@ -121,9 +121,9 @@ def observed_objects(
 def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the expansions with which an object is read, before and after it is written.
 
-    Both alike: what only one of them shows would look like somebody else's change.
+    The same both times: a field shown only once would look like a change by others.
     """
-    # Whatever takes this one's place must have all of it.
+    # A replacement needs all fields.
     wanted = resource.expand_only
     if not resource.replaced_on_change:
         wanted &= fields.keys()

@@ -1,4 +1,4 @@
-"""Records that wait for others: some in memory, the rest in a temporary file without a name."""
+"""Keeps the contents of records that wait: some in memory, the rest in a temporary file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads from Stripe's events what no field of an object shows: that we did something already."""
+"""Reads from Stripe's events what no field of an object shows: that a request was executed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from target_stripe_alloy.resources import Action
 SLACK = 60
 """Seconds by which an event may be dated before its object."""
 MOST_EVENTS = 10_000
-"""Events of a kind that are read to find one; what is not found among them is not known."""
+"""Events of a type that are read to find one."""
 
 
 class PastActions:
@@ -36,16 +36,16 @@ class PastActions:
         self._lists: dict[str, _Listed] = {}
 
     def invalidate(self) -> None:
-        """Forget what was listed: more may have happened since."""
+        """Forget the listed events: there may be more."""
         with self._lock:
             self._lists.clear()
 
     def of(
         self, action: Action, wanted: DesiredState, current: JSON, done: frozenset[str]
     ) -> frozenset[str]:
-        """Return the effect of an action that only an event shows, if it was ours and was had.
+        """Return the effect of an action that only an event shows, if this target had it.
 
-        Raises `SettingsError` for a key that may not read events: nobody could tell then.
+        Raises `SettingsError` for a key that may not read events: then the effect is unknown.
         """
         effect = of_action(str(wanted.action), wanted.occasion)
         if not action.event or effect in done:
@@ -71,14 +71,14 @@ class PastActions:
 
 
 class ExecutedKeys:
-    """Tells whether Stripe executed a request, by the events that name its idempotency key."""
+    """Finds whether Stripe executed a request, by the events that name its idempotency key."""
 
     def __init__(self, transport: StripeClient, account: str | None) -> None:
         self._transport = transport
         self._account = account
 
     def has(self, key: str, path: str, since: float) -> bool | None:
-        """Return whether an event since then names a key; None for a key that reads no events.
+        """Return whether an event since then names a key; None if events may not be read.
 
         `path` is that of the request. A request that changed nothing has no event either.
         """
@@ -97,7 +97,7 @@ class ExecutedKeys:
 
 
 def _subjects_of(path: str) -> tuple[str, ...]:
-    """What the types of the events of a request begin with; an empty one: any."""
+    """Return the prefixes of the types of a request's events; an empty one is any."""
     found = next((s for s in BY_NAME.values() if f"{path}/".startswith(f"{s.path}/")), None)
     return (found.event_prefixes if found else ()) or ("",)
 

@@ -1,6 +1,6 @@
-"""Prices whose amount changes: a new one takes the old one's place.
+"""Replaces prices whose amount changes by new ones.
 
-Each step looks at what is there, so that a run that was stopped between two of them goes on.
+Each step reads the current state first, so that a run continues one that was stopped in between.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ STREAM = "prices"
 
 
 class PriceReplacement:
-    """What follows from a new price, and what precedes the end of one."""
+    """The steps after the creation of a new price, and before the end of an old one."""
 
     def __init__(self, objects: ObjectReader, sender: JournaledSender) -> None:
         self._objects = objects
         self._sender = sender
 
     def find_new(self, old_id: str, current: JSON | None) -> JSON | None:
-        """The price that already took a price's place, if a run made it and could not note it."""
+        """Return the price that already replaced a price, if a run could not note that."""
         product = (current or {}).get("product")
         prices = self._objects.list("/v1/prices", [("product", str(product))])
         return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == old_id), None)
@@ -35,7 +35,7 @@ class PriceReplacement:
     def has_all(
         self, resource: Resource, new: JSON, names: Collection[str], request: PlannedRequest
     ) -> bool:
-        """Whether a price that took another one's place has what the record changes of that."""
+        """Whether a new price has the values that the record changes of the old one."""
         complete = (
             self._objects.get(f"/v1/prices/{segment(new['id'])}", expansions(resource, new)) or new
         )
@@ -44,11 +44,11 @@ class PriceReplacement:
         return all(trees_equal(leaf, get_path(theirs, path)) for path, leaf in leaves(wanted))
 
     def release_default(self, key: str, price: JSON, archiving: PlannedRequest) -> None:
-        """Stripe archives no default price: its product has none from now on."""
+        """Remove a price as its product's default, since Stripe archives no default price."""
         self._move_default(key, price, None, archiving.needs)
 
     def end(self, key: str, old_id: str, new: JSON) -> None:
-        """Archive the price that has a successor; as a default price it is replaced first."""
+        """Archive a replaced price; as a default price it is replaced first."""
         old = self._objects.get(f"/v1/prices/{segment(old_id)}")
         if old is None or not old["active"]:
             return

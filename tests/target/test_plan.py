@@ -319,9 +319,9 @@ def test_a_key_that_left_metadata_of_named_keys_stays() -> None:
     current = with_metadata(a="1", b="2")
     base = base_of("customers", {"metadata": {"a": "1", "b": "2"}}, current)
     record = {"metadata": {"a": "1"}}
-    assert decide("customers", record, current, base, wanted={"metadata_complete": False}) == Decision(
-        Outcome.UNCHANGED
-    )
+    assert decide(
+        "customers", record, current, base, wanted={"metadata_complete": False}
+    ) == Decision(Outcome.UNCHANGED)
 
 
 def test_a_key_that_left_and_that_they_changed_conflicts() -> None:
