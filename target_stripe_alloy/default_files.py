@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from stripe_alloy.api.errors import SettingsError
@@ -12,44 +11,39 @@ UNKNOWN = "unknown-account"
 """In place of the id of an account that the key may not read."""
 
 
-@dataclass(frozen=True)
-class _Kind:
-    setting: str
-    end: str
-
-
-_JOURNAL, _REJECTS = _Kind("journal", ".db"), _Kind("rejects", "-rejects.jsonl")
+_SUFFIXES = {"journal": ".db", "rejects": "-rejects.jsonl"}
+"""By the name of the setting."""
 
 
 def default_journal(account: str | None, *, live: bool) -> str:
     """Return the URL of an account's journal; `account` is None if the key may not read it."""
-    return f"sqlite:///{_file(_JOURNAL, account, live=live)}"
+    return f"sqlite:///{_file('journal', account, live=live)}"
 
 
 def default_rejects(account: str | None, *, live: bool) -> str:
     """Return the path of an account's rejects file; `account` is None if it is unknown."""
-    return _file(_REJECTS, account, live=live)
+    return _file("rejects", account, live=live)
 
 
-def _file(kind: _Kind, account: str | None, *, live: bool) -> str:
+def _file(setting: str, account: str | None, *, live: bool) -> str:
     """Return the existing file, under any name that it may have, or else a new one.
 
     A journal under another name that is ignored would let requests be sent twice.
     """
-    end = f"-{'live' if live else 'test'}{kind.end}"
-    unknown, older = f"{_BEGIN}-{UNKNOWN}{end}", f"{_BEGIN}{kind.end}"
+    end = f"-{'live' if live else 'test'}{_SUFFIXES[setting]}"
+    unknown, older = f"{_BEGIN}-{UNKNOWN}{end}", f"{_BEGIN}{_SUFFIXES[setting]}"
     current = f"{_BEGIN}-{account}{end}" if account else unknown
-    others = [] if account else _of_accounts(kind, end)
+    others = [] if account else _of_accounts(setting, end)
     names: list[str] = [current, *others, unknown, older]
     return next((name for name in names if Path(name).exists()), current)
 
 
-def _of_accounts(kind: _Kind, end: str) -> list[str]:
+def _of_accounts(setting: str, end: str) -> list[str]:
     """Return the file of a time when the key could read its account, if there is one."""
     found = sorted(path.name for path in Path().glob(f"{_BEGIN}-acct_*{end}"))
     if len(found) > 1:
         raise SettingsError(
             f"The key may not read its account, and there are files of several: "
-            f"{', '.join(found)}. Set `{kind.setting}`"
+            f"{', '.join(found)}. Set `{setting}`"
         )
     return found

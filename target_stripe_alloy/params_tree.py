@@ -333,13 +333,15 @@ def accepts_path(shape: ParamType, path: Path) -> bool:
     return True
 
 
-def restrict_to(tree: Tree, shape: ParamType) -> Tree:
-    """Return a tree without what a parameter of this type does not accept."""
+def accepted(tree: Tree, shape: ParamType) -> Tree:
+    """Return the part of a tree that a parameter of this type accepts, without empty values."""
+    return without_empty(_restricted(tree, shape))
+
+
+def _restricted(tree: Tree, shape: ParamType) -> Tree:
     if isinstance(tree, dict) and shape.fields is not None:
-        known = shape.fields
-        return {
-            name: restrict_to(inner, known[name]) for name, inner in tree.items() if name in known
-        }
+        known = shape.fields.keys() & tree.keys()
+        return {k: _restricted(v, shape.fields[k]) for k, v in tree.items() if k in known}
     return tree
 
 

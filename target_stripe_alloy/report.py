@@ -13,9 +13,10 @@ from typing import Any
 
 from stripe_alloy.api.errors import AlloyError, StripeError, without_secrets
 from target_stripe_alloy.json_lines import JsonLines, check_writable, replace_file
-from target_stripe_alloy.plan.plan_types import Decision, FieldChange, Outcome
+from target_stripe_alloy.plan.plan_types import Decision, FieldChange, Outcome, PlannedRequest
 from target_stripe_alloy.rejects import RecordOrigin, RejectContext, reject_line
 from target_stripe_alloy.write import invoice_preview as preview
+from target_stripe_alloy.write.queued_records import QueuedRecord
 
 _logger = logging.getLogger(__name__)
 
@@ -74,15 +75,13 @@ class Report:
 
     def record_outcome(
         self,
-        stream: str,
-        key: str,
+        queued: QueuedRecord,
         decision: Decision,
-        record: Mapping[str, Any],
         origin: RecordOrigin,
         error: StripeError | None = None,
     ) -> None:
         """Count a record; log it, and append it to the plan and to the rejects file."""
-        outcome = decision.outcome
+        stream, key, outcome = queued.stream, queued.label, decision.outcome
         with self._lock:
             self.counts[stream][outcome] += 1
             self._rejected += outcome == Outcome.REJECTED
@@ -94,7 +93,7 @@ class Report:
             self._plan.add(_planned(stream, key, decision))
         if outcome in (Outcome.REJECTED, Outcome.BLOCKED, Outcome.CONFLICT):
             if not self._dry_run:
-                self._reject(stream, key, decision, record, error, origin)
+                self._reject(queued, decision, error, origin)
             self._log(stream, key, decision, logged, logging.WARNING)
         elif outcome != Outcome.UNCHANGED and self._dry_run:
             self._log(stream, key, decision, logged, logging.INFO)
@@ -114,15 +113,15 @@ class Report:
 
     def _reject(
         self,
-        stream: str,
-        key: str,
+        queued: QueuedRecord,
         decision: Decision,
-        record: Mapping[str, Any],
         error: StripeError | None,
         origin: RecordOrigin,
     ) -> None:
         context = self._context() if self._context else RejectContext()
-        line = reject_line(stream, key, decision, record, error, origin, context)
+        line = reject_line(
+            queued.stream, queued.label, decision, queued.record, error, origin, context
+        )
         if self._collect:
             self._collect(origin, line)
             return
@@ -188,17 +187,17 @@ def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
             {"field": change.field, "before": change.before, "after": change.after}
             for change in decision.changes
         ],
-        "requests": [
-            {"method": request.method, "path": request.path} for request in decision.requests
-        ],
+        "requests": [_target_of(request) for request in decision.requests],
     }
     if decision.withheld:
-        planned["withheld"] = [
-            {"method": request.method, "path": request.path} for request in decision.withheld
-        ]
+        planned["withheld"] = [_target_of(request) for request in decision.withheld]
     if decision.preview:
         planned["preview"] = decision.preview
     return planned
+
+
+def _target_of(request: PlannedRequest) -> dict[str, str]:
+    return {"method": request.method, "path": request.path}
 
 
 def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:

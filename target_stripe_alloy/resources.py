@@ -110,7 +110,7 @@ class Resource:
     """The path of one, if not `{path}/{id}`; `{invoice}` stands for that field."""
     references: Mapping[str, str] = field(default_factory=_map)
     """Parameter (`a.b`, `items.*.price`) → stream of the object it names."""
-    conditional_requirements: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
+    requires_with: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
     """Parameter → value → what creation then requires, too; a tap may have to `expand` it."""
     requires_one_of: tuple[str, ...] = ()
     """Parameters of which a new one must have one."""
@@ -124,7 +124,7 @@ class Resource:
     """Turns a copy of an object, or of a record, into the shape of request parameters."""
     terminal_states: Mapping[str, frozenset[str]] = field(default_factory=_map)
     """Field → values with which no copy is made."""
-    default_update_params: Mapping[str, str] = field(default_factory=_map)
+    update_defaults: Mapping[str, str] = field(default_factory=_map)
     """Sent with each update unless the record says otherwise."""
     sub_resources: Mapping[str, str] = field(default_factory=_map)
     """List → parameter that creates its entries with the object (`tax_ids` → `tax_id_data`). Later
@@ -185,7 +185,7 @@ class Resource:
         """Parameters that a new one with these ones must have as well."""
         return frozenset(
             more[params[name]]
-            for name, more in self.conditional_requirements.items()
+            for name, more in self.requires_with.items()
             if params.get(name) in more
         )
 
@@ -253,6 +253,12 @@ def _set(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def discount_paths(*parents: str) -> list[str]:
+    """Return the paths of references to discounts of an account, below these paths."""
+    names = ("promotion_code", "discount")
+    return [f"{parent}discounts.*.{name}" for parent in parents for name in names]
+
+
 _DRAFTS = _map(draft="finalize")
 """docs.stripe.com/api/invoices/finalize: Stripe finalizes drafts before it sends or charges."""
 
@@ -273,8 +279,8 @@ RESOURCES: Sequence[Resource] = (
         "Price",
         create="PriceCreateParams",
         update="PriceUpdateParams",
-        references=MappingProxyType({"product": "products", "recurring.meter": NOT_COPIED}),
-        conditional_requirements=_map(billing_scheme={"tiered": "tiers"}),
+        references={"product": "products", "recurring.meter": NOT_COPIED},
+        requires_with=_map(billing_scheme={"tiered": "tiers"}),
         normalize=normalize.price,
         archive=_map(active="false"),
         lock_fields="product",
@@ -287,15 +293,13 @@ RESOURCES: Sequence[Resource] = (
         create="CustomerCreateParams",
         update="CustomerUpdateParams",
         adds=_set("source"),
-        references=MappingProxyType(
-            {
-                "invoice_settings.default_payment_method": "payment_methods",
-                "invoice_settings.rendering_options.template": NOT_COPIED,
-                "payment_method": "payment_methods",
-                "default_source": NOT_COPIED,
-                "test_clock": NOT_COPIED,
-            }
-        ),
+        references={
+            "invoice_settings.default_payment_method": "payment_methods",
+            "invoice_settings.rendering_options.template": NOT_COPIED,
+            "payment_method": "payment_methods",
+            "default_source": NOT_COPIED,
+            "test_clock": NOT_COPIED,
+        },
         own_to_account=_set("next_invoice_sequence", "invoice_prefix"),
         sub_resources=_map(tax_ids="tax_id_data"),
         normalize=normalize.customer,
@@ -317,32 +321,25 @@ RESOURCES: Sequence[Resource] = (
         create="SubscriptionCreateParams",
         update="SubscriptionUpdateParams",
         adds=_set("add_invoice_items"),
-        references=MappingProxyType(
-            {
-                "customer": "customers",
-                "items.*.price": "prices",
-                "items.*.tax_rates": NOT_COPIED,
-                "items.*.price_data.product": "products",
-                "items.*.discounts.*.promotion_code": NOT_COPIED,
-                "items.*.discounts.*.discount": NOT_COPIED,
-                "items.*.current_trial.trial_offer": NOT_COPIED,
-                "default_payment_method": "payment_methods",
-                "default_source": NOT_COPIED,
-                "default_tax_rates": NOT_COPIED,
-                "add_invoice_items.*.price": "prices",
-                "add_invoice_items.*.price_data.product": "products",
-                "add_invoice_items.*.tax_rates": NOT_COPIED,
-                "add_invoice_items.*.discounts.*.promotion_code": NOT_COPIED,
-                "add_invoice_items.*.discounts.*.discount": NOT_COPIED,
-                "discounts.*.promotion_code": NOT_COPIED,
-                "discounts.*.discount": NOT_COPIED,
-                "on_behalf_of": NOT_COPIED,
-                "transfer_data": NOT_COPIED,
-                "automatic_tax.liability.account": NOT_COPIED,
-                "invoice_settings.issuer.account": NOT_COPIED,
-                "invoice_settings.account_tax_ids": NOT_COPIED,
-            }
-        ),
+        references={
+            "customer": "customers",
+            "items.*.price": "prices",
+            "items.*.tax_rates": NOT_COPIED,
+            "items.*.price_data.product": "products",
+            **dict.fromkeys(discount_paths("items.*.", "add_invoice_items.*.", ""), NOT_COPIED),
+            "items.*.current_trial.trial_offer": NOT_COPIED,
+            "default_payment_method": "payment_methods",
+            "default_source": NOT_COPIED,
+            "default_tax_rates": NOT_COPIED,
+            "add_invoice_items.*.price": "prices",
+            "add_invoice_items.*.price_data.product": "products",
+            "add_invoice_items.*.tax_rates": NOT_COPIED,
+            "on_behalf_of": NOT_COPIED,
+            "transfer_data": NOT_COPIED,
+            "automatic_tax.liability.account": NOT_COPIED,
+            "invoice_settings.issuer.account": NOT_COPIED,
+            "invoice_settings.account_tax_ids": NOT_COPIED,
+        },
         ignored=_set("billing_cycle_anchor", "billing_schedules", "customer_account"),
         own_to_account=_set("billing_mode"),
         normalize=normalize.subscription,
@@ -369,16 +366,13 @@ RESOURCES: Sequence[Resource] = (
         create="SubscriptionItemCreateParams",
         update="SubscriptionItemUpdateParams",
         item_path="/v1/subscription_items/{id}",
-        references=MappingProxyType(
-            {
-                "subscription": "subscriptions",
-                "price": "prices",
-                "price_data.product": "products",
-                "tax_rates": NOT_COPIED,
-                "discounts.*.promotion_code": NOT_COPIED,
-                "discounts.*.discount": NOT_COPIED,
-            }
-        ),
+        references={
+            "subscription": "subscriptions",
+            "price": "prices",
+            "price_data.product": "products",
+            "tax_rates": NOT_COPIED,
+            **dict.fromkeys(discount_paths(""), NOT_COPIED),
+        },
         ignored=_set("plan", "current_trial"),
         normalize=normalize.subscription_item,
         deletes=True,
@@ -390,24 +384,21 @@ RESOURCES: Sequence[Resource] = (
         "Invoice",
         create="InvoiceCreateParams",
         update="InvoiceUpdateParams",
-        references=MappingProxyType(
-            {
-                "customer": "customers",
-                "subscription": "subscriptions",
-                "default_payment_method": "payment_methods",
-                "payment_settings.default_mandate": NOT_COPIED,
-                "default_source": NOT_COPIED,
-                "default_tax_rates": NOT_COPIED,
-                "account_tax_ids": NOT_COPIED,
-                "discounts.*.promotion_code": NOT_COPIED,
-                "discounts.*.discount": NOT_COPIED,
-                "on_behalf_of": NOT_COPIED,
-                "transfer_data": NOT_COPIED,
-                "issuer.account": NOT_COPIED,
-                "automatic_tax.liability.account": NOT_COPIED,
-                "shipping_cost": NOT_COPIED,
-            }
-        ),
+        references={
+            "customer": "customers",
+            "subscription": "subscriptions",
+            "default_payment_method": "payment_methods",
+            "payment_settings.default_mandate": NOT_COPIED,
+            "default_source": NOT_COPIED,
+            "default_tax_rates": NOT_COPIED,
+            "account_tax_ids": NOT_COPIED,
+            **dict.fromkeys(discount_paths(""), NOT_COPIED),
+            "on_behalf_of": NOT_COPIED,
+            "transfer_data": NOT_COPIED,
+            "issuer.account": NOT_COPIED,
+            "automatic_tax.liability.account": NOT_COPIED,
+            "shipping_cost": NOT_COPIED,
+        },
         ignored=_set(
             "from_invoice",
             "number",
@@ -443,16 +434,13 @@ RESOURCES: Sequence[Resource] = (
         create="InvoiceAddLinesParamsLine",
         update="InvoiceLineItemUpdateParams",
         item_path="/v1/invoices/{invoice}/lines/{id}",
-        references=MappingProxyType(
-            {
-                "invoice": "invoices",
-                "pricing.price": "prices",
-                "price_data.product": "products",
-                "tax_rates": NOT_COPIED,
-                "discounts.*.promotion_code": NOT_COPIED,
-                "discounts.*.discount": NOT_COPIED,
-            }
-        ),
+        references={
+            "invoice": "invoices",
+            "pricing.price": "prices",
+            "price_data.product": "products",
+            "tax_rates": NOT_COPIED,
+            **dict.fromkeys(discount_paths(""), NOT_COPIED),
+        },
         ignored=_set("tax_amounts", "invoice_item"),
         normalize=normalize.invoice_line_item,
         parent_field="invoice",
@@ -463,17 +451,15 @@ RESOURCES: Sequence[Resource] = (
         "PaymentIntent",
         create="PaymentIntentCreateParams",
         update="PaymentIntentUpdateParams",
-        references=MappingProxyType(
-            {
-                "customer": "customers",
-                "payment_method": "payment_methods",
-                "payment_method_configuration": NOT_COPIED,
-                "confirmation_token": NOT_COPIED,
-                "mandate": NOT_COPIED,
-                "on_behalf_of": NOT_COPIED,
-                "transfer_data": NOT_COPIED,
-            }
-        ),
+        references={
+            "customer": "customers",
+            "payment_method": "payment_methods",
+            "payment_method_configuration": NOT_COPIED,
+            "confirmation_token": NOT_COPIED,
+            "mandate": NOT_COPIED,
+            "on_behalf_of": NOT_COPIED,
+            "transfer_data": NOT_COPIED,
+        },
         ignored=_set("customer_account", "payment_details", "hooks"),
         terminal_states=_map(
             status=_set(
@@ -525,14 +511,12 @@ RESOURCES: Sequence[Resource] = (
         "Dispute",
         why_not="disputes are opened by the customer's bank",
         update="DisputeUpdateParams",
-        references=MappingProxyType(
-            {
-                "evidence.duplicate_charge_id": "charges",
-                "evidence.enhanced_evidence.visa_compelling_evidence_3"
-                ".prior_undisputed_transactions.*.charge": "charges",
-            }
-        ),
-        default_update_params=_map(submit="false"),
+        references={
+            "evidence.duplicate_charge_id": "charges",
+            "evidence.enhanced_evidence.visa_compelling_evidence_3"
+            ".prior_undisputed_transactions.*.charge": "charges",
+        },
+        update_defaults=_map(submit="false"),
         adds=_set("submit"),
         shown_by=_map(submit="evidence_details.submission_count"),
         actions=_map(

@@ -1,7 +1,6 @@
-"""What the Singer SDK offers every target, and what becomes of it here.
+"""Settings of the Singer SDK for every target: which work here, which do not, and why.
 
-A test compares these tables with the installed SDK: it fails on what a later one adds, until that
-is decided.
+A test compares them with the installed SDK: it fails on a new one until that is decided.
 """
 
 from __future__ import annotations
@@ -63,39 +62,6 @@ SETTINGS: Mapping[str, Setting] = {
     "use_singer_decimal": Setting(Support.IGNORED, "it is a setting of taps"),
     "validate_records": Setting(Support.IGNORED, "records are checked against Stripe's parameters"),
 }
-
-MESSAGES: Mapping[str, Support] = {
-    "SCHEMA": Support.WORKS,
-    "RECORD": Support.WORKS,
-    "BATCH": Support.WORKS,
-    "STATE": Support.WORKS,
-    "ACTIVATE_VERSION": Support.IGNORED,  # what a listing no longer holds may be anything
-}
-"""Message types; any other is refused."""
-
-CAPABILITIES: Mapping[str, Support] = {
-    "about": Support.WORKS,
-    "batch": Support.WORKS,
-    "stream-maps": Support.WORKS,
-    "structured-logging": Support.WORKS,
-    "activate-version": Support.REFUSED,
-    "datatype-failsafe": Support.REFUSED,
-    "hard-delete": Support.REFUSED,
-    "schema-flattening": Support.REFUSED,
-    "soft-delete": Support.REFUSED,
-    "target-schema": Support.REFUSED,
-    "validate-records": Support.REFUSED,
-}
-"""Capabilities; what is refused is not offered in --about."""
-
-OPTIONS: Mapping[str, Support] = {
-    "--version": Support.WORKS,
-    "--about": Support.WORKS,
-    "--format": Support.WORKS,
-    "--config": Support.WORKS,
-    "--input": Support.WORKS,
-}
-"""Options of the command."""
 
 
 def check_inherited(config: Mapping[str, Any]) -> None:

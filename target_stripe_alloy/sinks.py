@@ -29,11 +29,8 @@ BATCH_BYTES = 8 << 20
 class SinkOwner(Protocol):
     """What a sink needs of its target, beside what the SDK asks of one."""
 
-    @property
-    def queue(self) -> RecordQueue:
-        """The queue that takes the records."""
-
     settings: TargetSettings
+    queue: RecordQueue
 
 
 class StripeSink(RecordSink):

@@ -57,7 +57,7 @@ def setting_of(name: str, tree: Tree) -> str:
 def effects_of(resource: Resource, params: Mapping[str, Tree], occasion: str) -> Iterator[str]:
     """Yield the effects of parameters that add something."""
     for name in sorted(resource.adds & params.keys()):
-        if not is_empty(params[name]) and resource.default_update_params.get(name) != params[name]:
+        if not is_empty(params[name]) and resource.update_defaults.get(name) != params[name]:
             yield effect_of(name, params[name], occasion)
 
 

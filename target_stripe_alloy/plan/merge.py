@@ -83,10 +83,7 @@ def _is_wanted(wanted: DesiredState, name: str, base: BaseImage | None) -> bool:
     another one than the last.
     """
     ours = wanted.tree[name]
-    if (
-        name in wanted.resource.default_update_params
-        and wanted.resource.default_update_params[name] == ours
-    ):
+    if name in wanted.resource.update_defaults and wanted.resource.update_defaults[name] == ours:
         return False
     if name in wanted.resource.adds:
         before = base is not None and trees_equal(get_path(base.ours, (name,)), ours)
@@ -157,7 +154,7 @@ def _removed_inside(wanted: DesiredState, theirs: Tree, base: BaseImage) -> Iter
                     yield (*path, name)
 
 
-def immutable_fields_changed(
+def immutable_changes(
     wanted: DesiredState, current: JSON, base: BaseImage | None, policy: Policy
 ) -> list[str]:
     """Return the read-only fields that a record changes, without those that only came along."""

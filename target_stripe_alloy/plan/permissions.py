@@ -30,22 +30,6 @@ ALLOWED = tuple(sorted(name for resource in RESOURCES for name in permissions_of
 """What `allow_actions` may contain."""
 
 
-def permissions_needed(
-    resource: Resource,
-    operation: Operation,
-    params: Mapping[str, Tree],
-    current: JSON | None = None,
-    parent: JSON | None = None,
-) -> frozenset[str]:
-    """Return the names of `allow_actions` that a request with these parameters needs.
-
-    `operation` is `create`, `update` or `delete`. `current` is the object as it is; `parent`, for
-    an invoice's line, the invoice. Where they are unknown, more is needed rather than less.
-    A name that begins with `UNCLASSED` can never be allowed.
-    """
-    return frozenset(needs_of(resource, operation, params, current, parent))
-
-
 def needed_by_request(
     resource: Resource,
     kind: str,
@@ -53,7 +37,7 @@ def needed_by_request(
     current: JSON | None = None,
     parent: JSON | None = None,
 ) -> frozenset[str]:
-    """Return what `permissions_needed` says of a request as the journal holds it.
+    """Return the names of `allow_actions` that a request needs, as it is in the journal.
 
     `kind` is that of the request: `create`, `attach`, `add tax_ids`, an action's name.
     """
@@ -61,15 +45,15 @@ def needed_by_request(
     if kind in resource.actions:
         return frozenset({f"{stream}.{kind}"})
     if kind in ("delete", "detach"):
-        return permissions_needed(resource, Operation.DELETE, {})
+        return frozenset(needs_of(resource, Operation.DELETE, {}))
     if kind in ("create", "replace"):
-        needed = permissions_needed(resource, Operation.CREATE, _of_new(params), parent=parent)
+        needed = frozenset(needs_of(resource, Operation.CREATE, _of_new(params), parent=parent))
         return needed | ({f"{stream}.replace"} if kind == "replace" else set())
     if kind in _FOLLOWING:
         return frozenset({f"{stream}.replace"} if params.get("default_price") else ())
     if " " in kind:
         return frozenset(entry_needs(resource, kind, params))
-    return permissions_needed(resource, Operation.UPDATE, params, current, parent)
+    return frozenset(needs_of(resource, Operation.UPDATE, params, current, parent))
 
 
 _FOLLOWING = ("archive", "default_price")
@@ -96,7 +80,11 @@ def needs_of(
     current: JSON | None = None,
     parent: JSON | None = None,
 ) -> Needs:
-    """Return `permissions_needed`, with the parameters that need them."""
+    """Return the names of `allow_actions` that a request needs, and the parameters that need them.
+
+    `current` is the object as it is, and `parent` the invoice of a line. Where they are unknown,
+    more is needed rather than less. A name that begins with `UNCLASSED` can never be allowed.
+    """
     classes = MONEY[resource.stream]
     if operation == Operation.DELETE:
         return {f"{resource.stream}.{classes.delete}": []} if classes.delete else {}
@@ -171,20 +159,6 @@ def _bills_nobody(invoice: JSON | None) -> bool:
         and invoice.get("auto_advance") is False
         and not invoice.get("automatically_finalizes_at")
     )
-
-
-# ---------------------------------------------------------------------- reasons
-
-
-def missing_permission(
-    resource: Resource,
-    operation: Operation,
-    params: Mapping[str, Tree],
-    current: JSON,
-    policy: Policy,
-) -> str:
-    """The permissions that lack; empty if none does."""
-    return lacking(needs_of(resource, operation, params, current or None), policy)
 
 
 def merged(*several: Needs) -> Needs:

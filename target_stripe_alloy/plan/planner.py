@@ -12,7 +12,7 @@ from target_stripe_alloy.plan.copies import why_ended, why_no_change, why_no_cop
 from target_stripe_alloy.plan.merge import (
     Comparison,
     compare,
-    immutable_fields_changed,
+    immutable_changes,
     is_immutable,
     not_taken,
 )
@@ -41,7 +41,7 @@ from target_stripe_alloy.plan.plan_types import (
 from target_stripe_alloy.plan.recovery import DELETE_POLICY
 from target_stripe_alloy.plan.requests import (
     action_requests,
-    attach_or_detach_requests,
+    attachment_requests,
     changed_params,
     create_request,
     modifiers,
@@ -57,10 +57,7 @@ from target_stripe_alloy.resources import ACTION, Operation, Resource
 def plan(
     wanted: DesiredState, current: JSON | None, theirs: Tree, base: BaseImage | None, policy: Policy
 ) -> Decision:
-    """Decide what to do for a record.
-
-    `current` is its object as Stripe has it, None if there is none, and `theirs` that as a tree.
-    """
+    """Decide on a record. `current` is its object, if there is one, and `theirs` that as a tree."""
     decision = _plan(wanted, current, theirs, base, policy)
     if not wanted.deleted:
         return decision
@@ -194,7 +191,7 @@ def _update(
 ) -> Decision:
     resource = wanted.resource
     found = compare(wanted, theirs, base)
-    immutable = immutable_fields_changed(wanted, current, base, policy)
+    immutable = immutable_changes(wanted, current, base, policy)
     frozen = sorted(".".join(path) for path in found.changed if is_immutable(resource, path))
     if not resource.replaced_on_change:
         immutable += frozen
@@ -252,7 +249,7 @@ def _apply(
     policy: Policy,
 ) -> Decision:
     resource = wanted.resource
-    steps = attach_or_detach_requests(wanted, current, found)
+    steps = attachment_requests(wanted, current, found)
     params = changed_params(found.changed, theirs, resource)
     acting = action_requests(wanted, current, base)
     entries = list(sub_resource_requests(wanted, current, base))
@@ -261,7 +258,7 @@ def _apply(
     mine = _mine(resource, found)
     how = modifiers(wanted, Operation.UPDATE) if moves_money(resource, mine) else {}
     if params:
-        params = {**resource.default_update_params, **how, **params}
+        params = {**resource.update_defaults, **how, **params}
     wrong = list(validation_errors({**params, **found.tree()}, resource))
     if wrong:
         return Decision(Outcome.REJECTED, reason="; ".join(wrong))

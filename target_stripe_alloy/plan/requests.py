@@ -13,10 +13,10 @@ from target_stripe_alloy.params_tree import (
     InvalidRecord,
     Path,
     Tree,
+    accepted,
     get_path,
     is_empty,
     leaves,
-    restrict_to,
     set_path,
     shape_at,
     tree_of,
@@ -33,7 +33,7 @@ def new_params(wanted: DesiredState) -> dict[str, Tree]:
     """Return the parameters of a new object, with its stamp."""
     known = wanted.resource.create_params
     params = {
-        name: without_empty(restrict_to(tree, known[name]))
+        name: accepted(tree, known[name])
         for name, tree in wanted.tree.items()
         if name in known and not is_empty(tree)
     }
@@ -115,13 +115,10 @@ def _by_content(listed: Any, shape: ParamType) -> dict[tuple[tuple[str, str], ..
     return {tuple(sorted(tree.items())): str(entry.get("id")) for tree, entry in trees}
 
 
-def attach_or_detach_requests(
+def attachment_requests(
     wanted: DesiredState, current: JSON, found: Comparison
 ) -> list[PlannedRequest]:
-    """Return the request that attaches or detaches, if any.
-
-    Raises `InvalidRecord` for an object that is attached already.
-    """
+    """Return the request that attaches or detaches; raises `InvalidRecord` if attached already."""
     name = wanted.resource.attach_field
     if not name or (name,) not in found.changed:
         return []
@@ -198,9 +195,7 @@ def changed_params(
         if name not in resource.update_params:
             continue
         if len(path) > 1 and name not in params and not _is_map(resource, name):
-            params[name] = without_empty(
-                restrict_to(get_path(theirs, (name,)) or {}, resource.update_params[name])
-            )
+            params[name] = accepted(get_path(theirs, (name,)) or {}, resource.update_params[name])
         set_path(params, path, leaf)
     return params
 
@@ -246,7 +241,7 @@ def validation_errors(params: Mapping[str, Tree], resource: Resource) -> Iterato
         if (
             why
             and path[0] != "items"
-            and (leaf is not None or path[0] not in resource.default_update_params)
+            and (leaf is not None or path[0] not in resource.update_defaults)
         ):
             yield f"{'.'.join(path)} {why}"
 
@@ -259,7 +254,7 @@ def replacement_params(theirs: Tree, found: Comparison, resource: Resource) -> d
         if path[0] in _FORMS and leaf is not None:
             params.pop(_FORMS[path[0]], None)
     return {
-        name: without_empty(restrict_to(tree, resource.create_params[name]))
+        name: accepted(tree, resource.create_params[name])
         for name, tree in params.items()
         if name in resource.create_params and name not in resource.write_only and not is_empty(tree)
     }

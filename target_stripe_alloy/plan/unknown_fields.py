@@ -123,9 +123,6 @@ def _fields_of(kind: str) -> frozenset[str]:
         return frozenset()
 
 
-# ---------------------------------------------------------------------- where it stands
-
-
 def path_of(place: FieldPlace) -> tuple[str, ...]:
     """Return a place as a path of names.
 

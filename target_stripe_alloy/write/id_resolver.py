@@ -1,4 +1,4 @@
-"""Which object a record means: by its id, by the journal, by a stamp, by `match_by`."""
+"""Resolves records and references to Stripe ids: by id, journal, stamp, or `match_by`."""
 
 from __future__ import annotations
 
@@ -40,33 +40,62 @@ from target_stripe_alloy.write.queued_records import QueuedRecord, is_deleted
 _logger = logging.getLogger(__name__)
 
 PLANNED = "planned:"
-"""Begins the ids of objects that a dry run would create."""
+"""Prefix of the ids of objects that a dry run would create."""
 _TRIES = 3
-"""Times that a match is looked up again because the object no longer carries it."""
+"""How often a match is searched again because the object no longer has its values."""
 
 RecordRef = tuple[str, str]
-"""(stream, key) of a record that has not been seen yet; in `external` as others refer to it."""
+"""(stream, key) of a record; in `external` the key as others refer to it."""
 
 
 @dataclass(frozen=True)
 class ResolvedObject:
-    """A record's object."""
+    """The object of a record."""
 
     object_id: str | None = None
     by: str = ""
     """`id`, `journal`, `stamp`, `lookup_key`, or the fields of `match_by`."""
     current: JSON | None = None
-    """The object as it is now; None where it is gone, or only planned."""
+    """The object as it is now; None if it is deleted, or only planned."""
 
     @property
     def matched(self) -> dict[str, str] | None:
-        """For plan and log."""
+        """The id, and how it was found, for plan and log."""
         known = self.object_id and not self.object_id.startswith(PLANNED)
         return {"by": self.by, "object": str(self.object_id)} if known else None
 
 
+@dataclass(frozen=True)
+class _Search:
+    """A record whose object is to be found: with its tree, and its fields."""
+
+    queued: QueuedRecord
+    tree: Mapping[str, Tree]
+    fields: Mapping[str, Any]
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the record is a tombstone."""
+        return is_deleted(self.queued.record)
+
+
+@dataclass
+class References:
+    """References of a record that could not be replaced by ids."""
+
+    missing: list[RecordRef] = field(default_factory=list)
+    deferred: list[RecordRef] = field(default_factory=list)
+    """Missing as well, but the object can be written before it has them."""
+    left_out: list[str] = field(default_factory=list)
+    """Paths of references to objects that are not copied."""
+    ambiguous: dict[RecordRef, str] = field(default_factory=dict)
+    """Reference that may mean several objects → why."""
+    refused: list[RecordRef] = field(default_factory=list)
+    """Those of `ambiguous` that no later record can resolve."""
+
+
 class IdResolver:
-    """Ids of records and of what they refer to. Thread-safe."""
+    """Finds the objects of records, and of their references. Thread-safe."""
 
     def __init__(
         self, journal: Journal, objects: ObjectReader, clock: Callable[[], float], policy: Policy
@@ -86,7 +115,7 @@ class IdResolver:
         self.on_object: Callable[[RecordRef], None] = lambda _: None
         """Called when a key gets its object; `RecordQueue` wakes the records that wait for it."""
 
-    # ------------------------------------------------------------------ what is known
+    # ------------------------------------------------------------------ known ids
 
     def declare(self, stream: str, keys: RecordKey) -> None:
         """Note the key properties that a stream has in this run."""
@@ -99,23 +128,23 @@ class IdResolver:
         self.on_object(self.reference_to(stream, key))
 
     def find_id(self, stream: str, key: str) -> str | None:
-        """The object of a key, as far as this run or the journal know it."""
+        """Return the id of a key's object, if this run or the journal know it."""
         found = self._ids.get((stream, key))
         if found is None:
-            row = self._journal.load(stream, [key]).get(key)
+            row = self._journal.load_one(stream, key)
             found = row.object_id if row else None
             if found:
                 self._ids[stream, key] = found
         return found
 
     def invalidate(self, stream: str) -> None:
-        """Trust nothing that was found absent: a write may have worked unseen."""
+        """Forget which objects were not found: a request may have created one."""
         self._index.invalidate(stream)
         self._matches.invalidate(stream)
         self._absent = {entry for entry in self._absent if entry[0] != stream}
 
     def observe(self, stream: str, source: JSON) -> None:
-        """Note an object as a write left it."""
+        """Note an object as it is after a write."""
         self._matches.observe(stream, source)
 
     def reference_to(self, stream: str, key: str) -> RecordRef:
@@ -129,249 +158,198 @@ class IdResolver:
     def find(
         self, queued: QueuedRecord, tree: Mapping[str, Tree], fields: Mapping[str, Any]
     ) -> ResolvedObject:
-        """A record's object, read right now. Raises `UnusableKey` where several are meant."""
-        keys = queued.incoming.keys
+        """Find and read a record's object. Raises `UnusableKey` where it may be one of several."""
+        keys, search = queued.keys, _Search(queued, tree, fields)
         if keys.by_match(queued.record):
-            return self._find_match(queued, tree, fields)
+            return self._find_match(search)
         if self._mode == IdMode.SAME_ACCOUNT:
-            return ResolvedObject(queued.key, "id", self._read(queued, queued.key, tree, fields))
+            return self._resolved(search, queued.key, "id")
         if self._mode == IdMode.EXTERNAL:
             self._note_reference(queued)
-        if is_deleted(queued.record) and self._is_deleted_in_journal(queued):
+        if search.deleted and self._is_deleted_in_journal(queued):
             return ResolvedObject()
-        found = self._by_journal(queued, tree, fields) or self._find_anew(queued, tree, fields, ())
-        if keys.match and found.current is None and not self._lacks_match_values(queued):
-            return self._find_match(queued, tree, fields, fallback=found)
+        found = self._by_journal(search) or self._find_anew(search)
+        if keys.match and found.current is None and not _lacks_match_values(queued):
+            return self._find_match(search, fallback=found)
         return found
+
+    def _read(self, search: _Search, object_id: str) -> JSON | None:
+        if object_id.startswith(PLANNED):
+            return None
+        resource = search.queued.resource
+        return self._objects.current(resource, object_id, search.tree, search.fields)
+
+    def _resolved(self, search: _Search, object_id: str, by: str) -> ResolvedObject:
+        return ResolvedObject(object_id, by, self._read(search, object_id))
 
     def _is_deleted_in_journal(self, queued: QueuedRecord) -> bool:
         """Whether the journal has a key's object as deleted, and no live record since."""
-        row = self._journal.load(queued.stream, [queued.key]).get(queued.key)
+        row = self._journal.load_one(queued.stream, queued.key)
         planned = self._ids.get((queued.stream, queued.key), "").startswith(PLANNED)
         return row is not None and row.object_id is None and not planned
 
     def _note_reference(self, queued: QueuedRecord) -> None:
-        values = queued.incoming.keys.values(queued.record) or {}
+        values = queued.keys.values(queued.record) or {}
         self._names.note_names(queued.stream, list(values))
         if len(values) > 1:
             form = form_of("|".join(map(text_of, values.values())))
             self._forms[queued.stream, queued.key] = form
             self._names.note(queued.stream, form, queued.key)
-        elif reference_to(queued.key) == queued.key:  # a hash tells nothing
+        elif reference_to(queued.key) == queued.key:  # a hash, from which no value follows
             self._forms[queued.stream, queued.key] = form_of(*map(text_of, values.values()))
 
-    def _lacks_match_values(self, queued: QueuedRecord) -> bool:
-        """Whether a tombstone does not say what its object could be matched by."""
-        keys = queued.incoming.keys
-        said = keys.match_values(queued.record, present=True)
-        return is_deleted(queued.record) and len(said) < len(keys.match)
-
-    def _read(
-        self,
-        queued: QueuedRecord,
-        object_id: str,
-        tree: Mapping[str, Tree],
-        fields: Mapping[str, Any],
-    ) -> JSON | None:
-        if object_id.startswith(PLANNED):
+    def _by_journal(self, search: _Search) -> ResolvedObject | None:
+        """Find the object that the journal has for a key, unless it has another key's stamp."""
+        queued, keys = search.queued, search.queued.keys
+        object_id = self.find_id(queued.stream, queued.key)
+        if object_id is None:
             return None
-        return self._objects.current(queued.incoming.resource, object_id, tree, fields)
-
-    def _by_journal(
-        self, queued: QueuedRecord, tree: Mapping[str, Tree], fields: Mapping[str, Any]
-    ) -> ResolvedObject | None:
-        """The object that the journal has for a key, unless it carries another one's stamp."""
-        resource, keys = queued.incoming.resource, queued.incoming.keys
-        found = self.find_id(queued.stream, queued.key)
-        if found is None:
-            return None
-        current = self._read(queued, found, tree, fields)
-        if current is None:
-            return ResolvedObject(found, "journal")
-        fits = keys.fits(queued.record, current)
-        if fits is False and not self._may_be_shared(resource, tree):
+        found = self._resolved(search, object_id, "journal")
+        if found.current is None:
+            return found
+        fits = keys.fits(queued.record, found.current)
+        if fits is False and not self._may_be_shared(search):
             self._ids.pop((queued.stream, queued.key), None)
-            return self._find_anew(queued, tree, fields, (found,))
-        if fits is None and keys.match and not self._still_matches(queued, current):
-            return self._find_match(
-                queued, tree, fields, fallback=ResolvedObject(found, "journal", current)
-            )
-        newer = newest_price(self._objects, resource, current)
+            return self._find_anew(search, excluded=object_id)
+        if fits is None and keys.match and not self._still_matches(queued, found.current):
+            return self._find_match(search, fallback=found)
+        newer = newest_price(self._objects, queued.resource, found.current)
         if newer is not None and keys.fits(queued.record, newer) is not False:
-            return ResolvedObject(
-                newer["id"], "journal", self._read(queued, newer["id"], tree, fields)
-            )
-        return ResolvedObject(found, "journal", current)
+            return self._resolved(search, newer["id"], "journal")
+        return found
 
-    def _may_be_shared(self, resource: Resource, tree: Mapping[str, Tree]) -> bool:
+    def _may_be_shared(self, search: _Search) -> bool:
         """Whether an object may be that of several records: prices by their lookup key."""
-        return self._mode == IdMode.COPY and (
-            resource.found_by == "id"
-            or (resource.found_by == "lookup_key" and bool(tree.get("lookup_key")))
-        )
+        by_id = self._mode == IdMode.COPY and search.queued.resource.found_by == "id"
+        return by_id or self._is_by_lookup_key(search)
+
+    def _is_by_lookup_key(self, search: _Search) -> bool:
+        found_by = search.queued.resource.found_by
+        by_lookup_key = self._mode == IdMode.COPY and found_by == "lookup_key"
+        return by_lookup_key and bool(search.tree.get("lookup_key"))
 
     def _still_matches(self, queued: QueuedRecord, current: JSON) -> bool:
-        """Whether an object that was matched carries what it was matched by, now or then."""
-        wanted = queued.incoming.keys.match_values(queued.record, present=True)
+        """Whether an object has the `match_by` values of the record, or of the base image."""
+        wanted = queued.keys.match_values(queued.record, present=True)
         if carries(current, wanted):
             return True
-        known = self._journal.load(queued.stream, [queued.key]).get(queued.key)
+        known = self._journal.load_one(queued.stream, queued.key)
         base = known.image() if known else None
         if base is None:
             return False
         then = {name: get_path(base.theirs, tuple(name.split(".", 1))) for name in wanted}
         return all(then.values()) and carries(current, then)
 
-    def _find_anew(
-        self,
-        queued: QueuedRecord,
-        tree: Mapping[str, Tree],
-        fields: Mapping[str, Any],
-        excluded: tuple[str, ...],
-    ) -> ResolvedObject:
-        """The object of a key that the journal does not have, or has the wrong one for."""
-        resource, key = queued.incoming.resource, queued.key
-        if self._mode == IdMode.COPY and resource.found_by == "id":
-            current = self._read(queued, key, tree, fields)
-            return ResolvedObject(key, "id", current) if current else ResolvedObject()
-        if (
-            self._mode == IdMode.COPY
-            and resource.found_by == "lookup_key"
-            and tree.get("lookup_key")
-        ):
-            asked = [("lookup_keys[]", str(tree["lookup_key"]))]
-            for price in self._objects.list(resource.path, asked):
-                if (
-                    is_deleted(queued.record)
-                    and queued.incoming.keys.fits(queued.record, price) is False
-                ):
-                    break  # the key passed on to the copy of another one
-                return ResolvedObject(
-                    price["id"], "lookup_key", self._read(queued, price["id"], tree, fields)
-                )
-            return ResolvedObject()
-        for found in self._stamped(queued, tree):
-            current = None if found in excluded else self._read(queued, found, tree, fields)
-            if (
-                current
-                and queued.incoming.keys.fits(queued.record, current)
-                and not self._belongs_to_rival(queued, current)
-            ):
-                return ResolvedObject(found, "stamp", current)
+    def _find_anew(self, search: _Search, excluded: str | None = None) -> ResolvedObject:
+        """Find the object of a key that the journal lacks, or has with the `excluded` object."""
+        queued, keys = search.queued, search.queued.keys
+        if self._mode == IdMode.COPY and queued.resource.found_by == "id":
+            found = self._resolved(search, queued.key, "id")
+            return found if found.current else ResolvedObject()
+        if self._is_by_lookup_key(search):
+            wanted = [("lookup_keys[]", str(search.tree["lookup_key"]))]
+            price = next(self._objects.list(queued.resource.path, wanted), None)
+            if price is None or (search.deleted and keys.fits(queued.record, price) is False):
+                return ResolvedObject()  # none, or the copy of another price has the key now
+            return self._resolved(search, price["id"], "lookup_key")
+        for object_id in self._stamped(search):
+            current = None if object_id == excluded else self._read(search, object_id)
+            fits = current and keys.fits(queued.record, current)
+            if current and fits and not self._belongs_to_rival(queued, current):
+                return ResolvedObject(object_id, "stamp", current)
         return ResolvedObject()
 
-    def _stamped(self, queued: QueuedRecord, tree: Mapping[str, Tree]) -> Iterable[str]:
-        resource, keys = queued.incoming.resource, queued.incoming.keys
+    def _stamped(self, search: _Search) -> Iterable[str]:
+        queued, resource = search.queued, search.queued.resource
         if not resource.create:
             return ()
         if resource.parent_field:
-            parent = tree.get(resource.parent_field)
+            parent = search.tree.get(resource.parent_field)
             entries = self._objects.entries(resource, str(parent)) if parent else iter(())
-            return [e["id"] for e in entries if keys.fits(queued.record, e)]
-        return self._index.of(resource, keys, keys.stamps_for(queued.record, queued.key))
+            return [e["id"] for e in entries if queued.keys.fits(queued.record, e)]
+        stamps = queued.keys.stamps_for(queued.record, queued.key)
+        return self._index.of(resource, queued.keys, stamps)
 
     def _belongs_to_rival(self, queued: QueuedRecord, current: JSON) -> bool:
-        """Whether an object is known to be that of another key that its stamp may mean as well."""
-        others = [key for key in queued.incoming.keys.rivals(current) if key != queued.key]
+        """Whether an object is known as that of another key that its stamp may mean as well."""
+        others = [key for key in queued.keys.rivals(current) if key != queued.key]
         return any(self.find_id(queued.stream, key) == current["id"] for key in others)
-
-    def _same_id(self, resource: Resource, key: str) -> str | None:
-        """The id itself, if it is there; asked once a run for all that refer to it."""
-        if (resource.stream, key) in self._absent:
-            return None
-        if self._objects.get(resource.path_of(key, {})) is None:
-            self._absent.add((resource.stream, key))
-            return None
-        return key
 
     # ------------------------------------------------------------------ matches
 
     def _find_match(
-        self,
-        queued: QueuedRecord,
-        tree: Mapping[str, Tree],
-        fields: Mapping[str, Any],
-        fallback: ResolvedObject | None = None,
+        self, search: _Search, fallback: ResolvedObject | None = None
     ) -> ResolvedObject:
-        """The object that carries what a record is matched by; `fallback` where none does."""
+        """Find the object with a record's `match_by` values; `fallback` if there is none."""
+        queued = search.queued
         planned = self._ids.get((queued.stream, queued.key), "")
         if planned.startswith(PLANNED):
             return ResolvedObject(planned)
-        wanted = queued.incoming.keys.match_values(queued.record)
-        if is_deleted(queued.record):
-            return self._find_to_delete(queued, wanted, tree, fields, fallback)
+        wanted = queued.keys.match_values(queued.record)
+        if search.deleted:
+            return self._find_to_delete(search, wanted, fallback)
         by = ", ".join(wanted)
         for _ in range(_TRIES):
             if fallback and fallback.current is not None:
-                ids = self._matches.candidates(queued.incoming.resource, wanted, tree)
+                ids = self._matches.candidates(queued.resource, wanted, search.tree)
                 if fallback.object_id in ids:
                     return fallback
-            found = self._matches.find(queued.incoming.resource, wanted, tree)
-            if found is None:
+            object_id = self._matches.find(queued.resource, wanted, search.tree)
+            if object_id is None:
                 return fallback or ResolvedObject()
-            current = self._read(queued, found, tree, fields)
-            if current is not None and carries(current, wanted):
-                return ResolvedObject(found, by, current)
+            found = self._resolved(search, object_id, by)
+            if found.current is not None and carries(found.current, wanted):
+                return found
             self._matches.invalidate(queued.stream)
-        raise UnusableKey(f"`match_by`: what has its {by} changes again and again: try later")
+        raise UnusableKey(f"`match_by`: the object with its {by} keeps changing: try later")
 
     def _find_to_delete(
-        self,
-        queued: QueuedRecord,
-        wanted: Mapping[str, str],
-        tree: Mapping[str, Tree],
-        fields: Mapping[str, Any],
-        fallback: ResolvedObject | None,
+        self, search: _Search, wanted: Mapping[str, str], fallback: ResolvedObject | None
     ) -> ResolvedObject:
-        """The object that a tombstone means by what it is matched by.
+        """Find the object of a tombstone by its `match_by` values.
 
-        A deletion cannot be undone: it is never a guess. Raises `UnusableKey` where more than one
+        A deletion cannot be undone: it is never a guess. Raises `UnusableKey` if more than one
         object may be meant, whatever `on_several_matches` says.
         """
-        row = self._journal.load(queued.stream, [queued.key], queued.incoming.source).get(
-            queued.key
-        )
+        queued = search.queued
+        row = self._journal.load_one(queued.stream, queued.key, queued.incoming.source)
         known = row.object_id if row else None
         if row and known is None:
             return ResolvedObject()
-        current = self._read(queued, known, tree, fields) if known else None
+        current = self._read(search, known) if known else None
         if known and (current is None or (row and row.is_tombstone)):
-            is_it = current is not None and (fallback or carries(current, wanted))
-            return ResolvedObject(known, "journal", current if is_it else None)
-        found = self._matches.find_only(queued.incoming.resource, wanted, tree)
+            meant = current is not None and (fallback or carries(current, wanted))
+            return ResolvedObject(known, "journal", current if meant else None)
+        found = self._matches.find_only(queued.resource, wanted, search.tree)
         if found is None:
             return fallback or ResolvedObject()
         if known is not None and found != known:
             raise UnusableKey(
                 f"`match_by`: {found} has its {' and '.join(wanted)} now, and {known} was written "
-                "before: which one the deletion means cannot be told"
+                "before: it is unknown which one the deletion means"
             )
-        current = current or self._read(queued, found, tree, fields)
+        current = current or self._read(search, found)
         self._check_match(queued, wanted, current, known=known is not None)
         return ResolvedObject(found, ", ".join(wanted), current)
 
     def _check_match(
         self, queued: QueuedRecord, wanted: Mapping[str, str], current: JSON | None, *, known: bool
     ) -> None:
-        """Raise `UnusableKey` if there is a sign that another object is to be deleted."""
+        """Raise `UnusableKey` if another object may be meant by a deletion."""
         if current is None:
             return
         if not carries(current, wanted):
-            raise UnusableKey("`match_by`: what has its values changes meanwhile: try later")
-        if (
-            queued.incoming.keys.external
-            and queued.incoming.keys.fits(queued.record, current) is False
-        ):
+            raise UnusableKey("`match_by`: the object with its values is changing: try later")
+        if queued.keys.external and queued.keys.fits(queued.record, current) is False:
             raise UnusableKey(
-                f"`match_by`: {current['id']} carries another key: whether the deletion means it "
-                "cannot be told"
+                f"`match_by`: {current['id']} has another key: it is unknown whether the deletion "
+                "means it"
             )
-        if not known and self._matches.was_deleted(
-            queued.incoming.resource, wanted, besides=[current["id"]]
-        ):
+        others = [current["id"]]
+        if not known and self._matches.was_deleted(queued.resource, wanted, besides=others):
             raise UnusableKey(
-                f"`match_by`: another one with its {' and '.join(wanted)} was deleted before: "
-                f"whether the deletion means that one or {current['id']} cannot be told"
+                f"`match_by`: another one with its {' and '.join(wanted)} was deleted before: it "
+                f"is unknown whether the deletion means that one or {current['id']}"
             )
 
     def is_matched(self, resource: Resource, params: Mapping[str, Tree]) -> bool:
@@ -383,25 +361,25 @@ class IdResolver:
         wanted = {name: str(value) for name, value in values.items()}
         try:
             return bool(self._matches.candidates(resource, wanted, params))
-        except UnusableKey:  # within what cannot be told
+        except UnusableKey:  # the list to search is unknown
             return False
 
     def note_deletion(self, queued: QueuedRecord) -> None:
-        """Note that the object was deleted that had what a record is matched by."""
-        if queued.matched and not self._lacks_match_values(queued):
-            values = queued.incoming.keys.match_values(queued.record)
-            self._matches.note_deletion(queued.incoming.resource, values, queued.matched["object"])
+        """Note that this run deleted the object with a record's `match_by` values."""
+        if queued.matched and not _lacks_match_values(queued):
+            values = queued.keys.match_values(queued.record)
+            self._matches.note_deletion(queued.resource, values, queued.matched["object"])
 
     # ------------------------------------------------------------------ rows of earlier releases
 
     def adopt_older_rows(self, stream: str, records: Iterable[QueuedRecord]) -> bool:
-        """Give keys the rows that an earlier release kept of them, where that is proven.
+        """Assign rows of an earlier release to keys, if they are proven to be of the same object.
 
         Returns whether there were any.
         """
         if self._mode != IdMode.EXTERNAL:
             return False
-        mine = {queued.key: queued for queued in records if queued.incoming.keys.properties}
+        mine = {queued.key: queued for queued in records if queued.keys.properties}
         joined = {text for queued in mine.values() for text in _joined_before(queued)}
         rows = self._names.older(stream, sorted(joined))
         stamps = self._names.stamps_of(stream, rows) if rows else {}
@@ -418,8 +396,8 @@ class IdResolver:
     def _is_proven(
         self, queued: QueuedRecord, object_id: str, stamp: Mapping[str, str] | None
     ) -> bool:
-        """Whether a row is of the same properties: by what created the object, or by its stamp."""
-        keys, resource = queued.incoming.keys, queued.incoming.resource
+        """Whether a row is of the same properties: by the object's first metadata, or its stamp."""
+        keys, resource = queued.keys, queued.resource
         if stamp is not None and keys.fits(queued.record, {"metadata": stamp}):
             return True
         current = self._retrieved(resource, object_id)
@@ -433,23 +411,30 @@ class IdResolver:
     # ------------------------------------------------------------------ references
 
     def resolve(self, resource: Resource, tree: dict[str, Tree]) -> References:
-        """Put in the place of each reference the id it has here, in place."""
+        """Replace each reference by its id in this account (modifies `tree`)."""
         references = References()
         if self._mode == IdMode.SAME_ACCOUNT:
             return references
         for path, stream in reference_paths(resource).items():
-            later = ".".join(path) in resource.deferrable_references
+            deferrable = ".".join(path) in resource.deferrable_references
             for holder, name in list(_places(tree, path)):
-                self._resolve_one(holder, name, stream, ".".join(path), references, later=later)
+                reference = (stream, ".".join(path))
+                self._resolve_one(holder, name, reference, references, deferrable=deferrable)
         for name in [n for n, value in tree.items() if isinstance(value, list)]:
             if tree[name] and all(entry == {} for entry in tree[name]):
                 del tree[name]
         return references
 
     def _resolve_one(
-        self, holder: Any, name: Any, stream: str, path: str, references: References, *, later: bool
+        self,
+        holder: Any,
+        name: Any,
+        reference: tuple[str, str],
+        references: References,
+        *,
+        deferrable: bool,
     ) -> None:
-        text = holder[name]
+        text, (stream, path) = holder[name], reference
         if is_empty(text) or (stream and not isinstance(text, str)):
             return
         meant = self._objects_meant(stream, text) if stream else {}
@@ -459,22 +444,22 @@ class IdResolver:
             references.ambiguous[missing] = f"its {path} may mean {stream} {keys}"
             if stream in self._declared:
                 references.refused.append(missing)
-        elif (
-            self._mode == IdMode.EXTERNAL
-            and not meant
-            and (not stream or is_stripe_id(stream, text))
-        ):
+        elif self._is_foreign_id(stream, text) and not meant:
             return
         if len(meant) == 1:
             holder[name] = next(iter(meant))
         elif self._mode == IdMode.COPY and (stream == NOT_COPIED or stream not in COPYABLE_STREAMS):
             del holder[name]
             references.left_out.append(path)
-        elif later:
+        elif deferrable:
             del holder[name]
             references.deferred.append(missing)
         else:
             references.missing.append(missing)
+
+    def _is_foreign_id(self, stream: str, text: str) -> bool:
+        """Whether a reference is an id of Stripe's in the place of a user's key."""
+        return self._mode == IdMode.EXTERNAL and (not stream or is_stripe_id(stream, text))
 
     def item_id(self, stream: str, key: str) -> str:
         """Return the id that an item of a record has in Stripe; the key itself if none is known."""
@@ -484,7 +469,7 @@ class IdResolver:
         return next(iter(meant)) if len(meant) == 1 else key
 
     def _objects_meant(self, stream: str, text: str) -> dict[str, str]:
-        """The objects that a reference may mean: id → the key, for a message."""
+        """Return the objects that a reference may mean: id → key, for a message."""
         if self._mode != IdMode.EXTERNAL:
             found = self.find_id(stream, text)
             if found is None and self._mode == IdMode.COPY and BY_STREAM[stream].found_by == "id":
@@ -500,8 +485,17 @@ class IdResolver:
             found_by_id.setdefault(older, f"{text} (of an earlier release)")
         return found_by_id
 
+    def _same_id(self, resource: Resource, key: str) -> str | None:
+        """Return a key that is an object's id; None if there is none. Read once a run."""
+        if (resource.stream, key) in self._absent:
+            return None
+        if self._objects.get(resource.path_of(key, {})) is None:
+            self._absent.add((resource.stream, key))
+            return None
+        return key
+
     def _candidates(self, stream: str, text: str) -> Iterator[str]:
-        """The keys that a reference may mean, those with the key properties of this run."""
+        """Yield the keys that a reference may mean, with the key properties of this run."""
         known = self._declared.get(stream) or self._names.names(stream)
         for names in known:
             if len(names) == 1:
@@ -514,7 +508,7 @@ class IdResolver:
                 yield key
 
     def _older_object(self, stream: str, text: str) -> str | None:
-        """The object that an earlier release knew by this text, if the same property is meant."""
+        """Return the object that an earlier release had for a reference, if it is still meant."""
         found = self._names.older(stream, [text]).get(text)
         declared = self._declared.get(stream)
         if found is None or declared is None:
@@ -534,34 +528,26 @@ class IdResolver:
         yield (current or {}).get("metadata") or {}
 
 
-@dataclass
-class References:
-    """What became of a record's references."""
-
-    missing: list[RecordRef] = field(default_factory=list)
-    deferred: list[RecordRef] = field(default_factory=list)
-    """Missing as well, but the object can be written before it has them."""
-    left_out: list[str] = field(default_factory=list)
-    ambiguous: dict[RecordRef, str] = field(default_factory=dict)
-    """What may mean several: why."""
-    refused: list[RecordRef] = field(default_factory=list)
-    """Those of `ambiguous` that no record to come can settle."""
+def _lacks_match_values(queued: QueuedRecord) -> bool:
+    """Whether a record is a tombstone without all of the `match_by` values."""
+    present = queued.keys.match_values(queued.record, present=True)
+    return is_deleted(queued.record) and len(present) < len(queued.keys.match)
 
 
 def _joined_before(queued: QueuedRecord) -> list[str]:
-    """A record's key as releases up to cb5f45d had it: as it came, or as equal numbers are now."""
-    values = queued.incoming.keys.values(queued.record) or {}
-    came = "|".join(str(queued.record[name]) for name in values)
-    return list(dict.fromkeys([came, "|".join(map(text_of, values.values()))]))
+    """Return the forms in which releases up to cb5f45d may have a record's key."""
+    values = queued.keys.values(queued.record) or {}
+    verbatim = "|".join(str(queued.record[name]) for name in values)
+    return list(dict.fromkeys([verbatim, "|".join(map(text_of, values.values()))]))
 
 
 def _carries_values(stamp: Mapping[str, str], names: Sequence[str], text: str) -> bool:
-    current = [stamp.get(name) for name in names]
-    return all(current) and sorted(map(str, current)) == sorted(text.split("|"))
+    values = [stamp.get(name) for name in names]
+    return all(values) and sorted(map(str, values)) == sorted(text.split("|"))
 
 
 def _places(tree: Tree, path: Path) -> Iterator[tuple[Any, Any]]:
-    """Where a path leads, as (holder, key); `*` goes through all entries."""
+    """Yield the places of a path in a tree, as (holder, key); `*` is every entry."""
     if not path:
         return
     name, rest = path[0], path[1:]

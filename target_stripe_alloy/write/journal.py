@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -299,19 +300,14 @@ class Journal:
     def load(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, JournalEntry]:
         """Return the entries of these keys, with the images of this pipeline and source."""
         mine = sa.and_(
-            images.c.scope == objects.c.scope,
-            images.c.stream == objects.c.stream,
-            images.c.key == objects.c.key,
+            *(images.c[name] == objects.c[name] for name in ("scope", "stream", "key")),
             images.c.pipeline == self.pipeline,
             images.c.source == source,
         )
+        older = (objects.c.digest, objects.c.base)
+        image = (images.c.digest, images.c.base, images.c.run, images.c.number)
         query = (
-            sa.select(
-                objects.c.key,
-                objects.c.object_id,
-                *(objects.c.digest, objects.c.base),
-                *(images.c.digest, images.c.base, images.c.run, images.c.number),
-            )
+            sa.select(objects.c.key, objects.c.object_id, *older, *image)
             .select_from(objects.outerjoin(images, mine))
             .where(
                 objects.c.scope == self.scope.name,
@@ -320,20 +316,18 @@ class Journal:
             )
         )
 
-        def read(connection: sa.Connection) -> dict[str, JournalEntry]:
-            rows = connection.execute(query, {"keys": list(keys)})
-            return {row[0]: _entry(stream, source, *row) for row in rows}
+        def read(part: Sequence[str], connection: sa.Connection) -> dict[str, JournalEntry]:
+            rows = connection.execute(query, {"keys": list(part)})
+            return {row[0]: _entry(stream, source, row) for row in rows}
 
-        return self._writer.do(read)
-
-    def load_many(
-        self, stream: str, keys: Sequence[str], source: str = ""
-    ) -> dict[str, JournalEntry]:
-        """Return the same for any number of keys."""
         found: dict[str, JournalEntry] = {}
         for start in range(0, len(keys), MOST):
-            found |= self.load(stream, keys[start : start + MOST], source)
+            found |= self._writer.do(partial(read, keys[start : start + MOST]))
         return found
+
+    def load_one(self, stream: str, key: str, source: str = "") -> JournalEntry | None:
+        """Return the entry of a key; None if there is none."""
+        return self.load(stream, [key], source).get(key)
 
     def knows_run(self, run: int) -> bool:
         """Whether this journal has the entries of an earlier run."""
@@ -603,18 +597,8 @@ def _prepare(connection: sa.Connection) -> tuple[int, int, tuple[int, int]]:
     return run, int(last or 0), (int(first), int(before))
 
 
-def _entry(
-    stream: str,
-    source: str,
-    key: str,
-    object_id: str | None,
-    older_digest: bytes | None,
-    older_base: bytes | None,
-    digest: bytes | None,
-    base: bytes | None,
-    run: int | None,
-    number: int | None,
-) -> JournalEntry:
+def _entry(stream: str, source: str, row: sa.Row[Any]) -> JournalEntry:
+    key, object_id, older_digest, older_base, digest, base, run, number = row
     if run is None or number is None:
         return JournalEntry(stream, key, object_id, older_digest, older_base, source)
     return JournalEntry(stream, key, object_id, digest, base, source, position=(run, number))

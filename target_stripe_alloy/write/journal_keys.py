@@ -47,8 +47,6 @@ class JournalKeys:
         self._old: dict[str, bool] = {}
         self._noted: set[tuple[str, str]] = set()
 
-    # ------------------------------------------------------------------ references
-
     def note_names(self, stream: str, names: Sequence[str]) -> None:
         """Save that a stream has keys with these properties."""
         entry = (stream, json.dumps(sorted(names)))
@@ -82,17 +80,12 @@ class JournalKeys:
         )
         return self._journal.execute(lambda c: [str(row[0]) for row in c.execute(query)])
 
-    # ------------------------------------------------------------------ rows of earlier releases
-
     def older(self, stream: str, joined: Sequence[str]) -> dict[str, str]:
         """Return rows of an earlier release: joined values → id of the object."""
         if not joined or not self._has_old(stream):
             return {}
-        found: dict[str, str] = {}
-        for start in range(0, len(joined), MOST):
-            known = self._journal.load(stream, joined[start : start + MOST])
-            found |= {key: row.object_id for key, row in known.items() if row.object_id}
-        return found
+        known = self._journal.load(stream, joined)
+        return {key: row.object_id for key, row in known.items() if row.object_id}
 
     def _has_old(self, stream: str) -> bool:
         """Whether the journal has such rows of a stream; none is ever added."""

@@ -59,10 +59,7 @@ _decode = msgspec.json.Decoder(Context).decode
 
 
 class UnknownOutcome(Exception):
-    """It must be read whether Stripe executed a request.
-
-    For this idempotency key Stripe replayed an earlier failure, or the response to another request.
-    """
+    """Stripe replayed an earlier response: whether it executed the request must be read."""
 
 
 @dataclass(frozen=True)
@@ -129,33 +126,14 @@ class JournaledSender:
     def _recover(self, intent: Intent) -> None:
         what = f"{intent.kind} {intent.stream} {described(intent.key)}"
         context = _decode(intent.context) if intent.context else None
-        id_mode = intent.scope.rpartition("/")[2]
-        lacking = withdrawn(
-            BY_STREAM[intent.stream], intent.kind, intent.body, context, self._policy, id_mode
-        )
-        if lacking:
+        why = self._why_not_again(intent, context)
+        if why:
             self._abandon(intent, context)
             _logger.warning(
-                "%s: blocked, not sent again. A run ended before its response came, and %s is not "
-                "allowed any more. Whether Stripe executed it is read when its record comes",
+                "%s: not sent again. A run ended before its response came, and %s. Whether Stripe "
+                "executed it is read when its record comes",
                 what,
-                ", ".join(lacking),
-            )
-            return
-        if self._client.now() - intent.made_at >= IDEMPOTENCY_KEY_TTL:
-            self._abandon(intent, context)
-            _logger.info(
-                "%s: not sent again, since it is too old. Its object is read when its record comes",
-                what,
-            )
-            return
-        if not self._may_repeat(intent, context):
-            self._abandon(intent, context)
-            _logger.warning(
-                "%s: not sent again. A run ended before its response came, no event shows that "
-                "Stripe executed it, and its object has changed since. It is planned anew when its "
-                "record comes",
-                what,
+                why,
             )
             return
         try:
@@ -166,6 +144,18 @@ class JournaledSender:
             _logger.warning("%s: sent again after an interrupted run, and refused: %s", what, error)
         else:
             _logger.info("%s: sent again after an interrupted run", what)
+
+    def _why_not_again(self, intent: Intent, context: Context | None) -> str:
+        """Return why a request is not to be sent again; empty if it is."""
+        resource, id_mode = BY_STREAM[intent.stream], intent.scope.rpartition("/")[2]
+        lacking = withdrawn(resource, intent.kind, intent.body, context, self._policy, id_mode)
+        if lacking:
+            return f"{', '.join(lacking)} is not allowed any more"
+        if self._client.now() - intent.made_at >= IDEMPOTENCY_KEY_TTL:
+            return "that is too long ago"
+        if self._may_repeat(intent, context):
+            return ""
+        return "its object has changed since, without an event that shows that Stripe executed it"
 
     def _may_repeat(self, intent: Intent, context: Context | None) -> bool:
         """Whether a request is still right, or was executed: then Stripe replays its response."""
@@ -277,15 +267,9 @@ class JournaledSender:
                 intent, IntentResult(IntentStatus.ABANDONED, failure.status, failure.request_id)
             )
             raise UnknownOutcome(str(failure)) from None
-        refused = isinstance(error, InvalidRequestError) and not isinstance(
-            error, errors.ConcurrentRequestError
-        )
-        if refused or isinstance(error, _NOT_EXECUTED):
-            text = str(failure)[:2000]
-            self._journal.answer(
-                intent,
-                IntentResult(IntentStatus.FAILED, failure.status, failure.request_id, error=text),
-            )
+        if _is_refusal(error):
+            ended = (IntentStatus.FAILED, failure.status, failure.request_id)
+            self._journal.answer(intent, IntentResult(*ended, error=str(failure)[:2000]))
         raise error  # otherwise the outcome is unknown, and the intent stays open
 
     def _result_of(self, resource: Resource, body: JSON, intent: Intent) -> JSON | None:
@@ -333,3 +317,10 @@ class JournaledSender:
             for key, item_id in stamped
             if key
         ]
+
+
+def _is_refusal(error: StripeError) -> bool:
+    """Whether Stripe did not, and will not, execute the request."""
+    if isinstance(error, errors.ConcurrentRequestError):
+        return False
+    return isinstance(error, (InvalidRequestError, *_NOT_EXECUTED))

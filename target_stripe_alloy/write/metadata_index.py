@@ -77,8 +77,6 @@ class MetadataIndex:
         with self._lock:
             self._fresh = {mark for mark in self._fresh if mark.partition("#")[0] != stream}
 
-    # ------------------------------------------------------------------ the index
-
     def _bring_up_to_date(self, resource: Resource, keys: RecordKey, mark: str) -> None:
         until = self._clock()
         since = self._journal.scanned_until(mark)
@@ -94,7 +92,7 @@ class MetadataIndex:
         self, resource: Resource, keys: RecordKey, found: Mapping[str, _Stamped]
     ) -> list[JournalEntry]:
         """Return the entries that the index lacks, or has with another object."""
-        known = self._journal.load_many(resource.stream, [STAMP + key for key in found])
+        known = self._journal.load(resource.stream, [STAMP + key for key in found])
         new = []
         for key, entry in found.items():
             row = known.get(STAMP + key)
@@ -114,8 +112,6 @@ class MetadataIndex:
             return True
         known = self._objects.get(resource.path_of(before, {}))
         return known is None or keys.stamp_of(known) != entry.key
-
-    # ------------------------------------------------------------------ what was changed
 
     def _changed(
         self, resource: Resource, keys: RecordKey, since: float | None, until: float
@@ -148,7 +144,7 @@ class MetadataIndex:
             for one in snapshots
             if one.get("object") == resource.object_name and (key := keys.stamp_of(one))
         }
-        known = self._journal.load_many(resource.stream, [STAMP + key for _, key in stamped])
+        known = self._journal.load(resource.stream, [STAMP + key for _, key in stamped])
         ids = {
             object_id
             for object_id, key in stamped

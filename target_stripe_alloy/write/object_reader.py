@@ -19,7 +19,7 @@ from stripe_alloy.api.schemas import generated, nested_lists
 from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.base_images import ObservedObject, state_of, trees_of
 from target_stripe_alloy.plan.plan_types import DesiredState
-from target_stripe_alloy.resources import Resource
+from target_stripe_alloy.resources import BY_STREAM, Resource
 
 _DECIDING = ("currency", "collection_method")
 """Fields that `normalize` and `permissions` need, whatever the record has."""
@@ -78,7 +78,7 @@ class ObjectReader:
 
     def complete(self, resource: Resource, source: JSON) -> JSON:
         """Return the object with the lists inside it completed, in place."""
-        lists = NestedLists(_listed(resource), self._account)
+        lists = NestedLists(_list_of(resource.stream), self._account)
         run(lists.complete([source]), lambda request: request.send(self._transport))
         return source
 
@@ -141,12 +141,8 @@ def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str,
 
 
 @cache
-def _of_stream(stream: str, path: str) -> ListEndpoint:
-    return ListEndpoint(path, nested=nested_lists(generated(stream)))
-
-
-def _listed(resource: Resource) -> ListEndpoint:
-    return _of_stream(resource.stream, resource.path)
+def _list_of(stream: str) -> ListEndpoint:
+    return ListEndpoint(BY_STREAM[stream].path, nested=nested_lists(generated(stream)))
 
 
 def _holds_objects(value: Any) -> bool:

@@ -89,11 +89,21 @@ class QueuedRecord:
         """The stream's name."""
         return self.incoming.resource.stream
 
+    @property
+    def resource(self) -> Resource:
+        """The type of its object."""
+        return self.incoming.resource
+
+    @property
+    def keys(self) -> RecordKey:
+        """How it is identified."""
+        return self.incoming.keys
+
     def origin(self, run: int) -> RecordOrigin:
         """Return where the record comes from; `run` is the number of this run."""
         return RecordOrigin(
             self.incoming.source,
-            self.incoming.keys.properties,
+            self.keys.properties,
             self.incoming.metadata_complete,
             self.position or (run, self.number),
             self.reject_index,
@@ -107,7 +117,7 @@ class QueuedRecord:
     def locks(self) -> list[str]:
         """Return names of what Stripe locks during a write: the object, and its parent."""
         names = [self.key, f"{self.stream} {self.label}"]  # text "7" and number 7 look trees_equal
-        for name in self.incoming.resource.lock_fields.split():
+        for name in self.resource.lock_fields.split():
             parent = self.record.get(name)
             if isinstance(parent, dict):
                 parent = parent.get("id")
@@ -118,7 +128,7 @@ class QueuedRecord:
     @property
     def match_key(self) -> str:
         """What records with the same `match_by` values share: they mean one object."""
-        values = self.incoming.keys.match_values(self.record, present=True)
+        values = self.keys.match_values(self.record, present=True)
         return canonical(values) if values else ""
 
     def fields_to_write(self) -> dict[str, Any]:
@@ -127,7 +137,7 @@ class QueuedRecord:
         Key properties that Stripe takes as parameters stay: a refund's `charge`. Warehouse tables
         have columns for expand-only fields: a null there means that the field was not expanded.
         """
-        resource, keys = self.incoming.resource, self.incoming.keys
+        resource, keys = self.resource, self.keys
         params = resource.shape.fields or {}
         key_fields: set[str] = set()
         if keys.by_match(self.record):

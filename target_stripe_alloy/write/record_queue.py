@@ -146,9 +146,9 @@ class RecordQueue:
         # Before the journal is read: a record that is settled in between is newer than its rows.
         busy = {queued.order_key for queued in records if self._pool.busy(queued.order_key)}
         keys = list({queued.key for queued in records})
-        known = self._journal.load_many(stream, keys, source)
+        known = self._journal.load(stream, keys, source)
         if self._ids.adopt_older_rows(stream, [q for q in records if q.key not in known]):
-            known = self._journal.load_many(stream, keys, source)
+            known = self._journal.load(stream, keys, source)
         queued_keys: set[str] = set()
         unchanged = 0
         for queued in records:
@@ -180,14 +180,9 @@ class RecordQueue:
             seen = (queued.order_key, queued.digest)
             queued.occurrence = self._occurrences[seen]
             self._occurrences[seen] += 1
-        ticket = Ticket(
-            queued.order_key,
-            queued.locks(),
-            partial(self._process, queued),
-            partial(self._overflow.put, queued),
-            queued.stream,
-            queued.size,
-        )
+        work, put_aside = partial(self._process, queued), partial(self._overflow.put, queued)
+        key, stream, size = queued.order_key, queued.stream, queued.size
+        ticket = Ticket(key, queued.locks(), work, put_aside, stream, size)
         with self._lock:
             self._tickets[queued.number] = ticket
         self._pool.submit(ticket)
@@ -224,8 +219,7 @@ class RecordQueue:
     def _report_outcome(
         self, queued: QueuedRecord, decision: Decision, error: StripeError | None = None
     ) -> None:
-        origin, label = queued.origin(self._journal.run), queued.label
-        self._report.record_outcome(queued.stream, label, decision, queued.record, origin, error)
+        self._report.record_outcome(queued, decision, queued.origin(self._journal.run), error)
 
     # ------------------------------------------------------------------ records that wait
 

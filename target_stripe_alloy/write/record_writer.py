@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -165,7 +165,7 @@ class RecordWriter:
         except InvalidRecord as error:
             return _rejected(str(error))
         except MissingPermissionError as error:
-            needed = f"Writing {queued.stream} needs {queued.incoming.resource.permission!r}. "
+            needed = f"Writing {queued.stream} needs {queued.resource.permission!r}. "
             message = needed + error.failure.message
             raise MissingPermissionError(replace(error.failure, message=message)) from None
         except InvalidRequestError as error:
@@ -178,7 +178,7 @@ class RecordWriter:
             except UnknownOutcome as error:
                 self.ids.invalidate(queued.stream)
                 self._past_actions.invalidate()
-                reason = f"Stripe keeps failing with it, {_TRIES} times: {error}"
+                reason = f"Stripe failed {_TRIES} times to write it: {error}"
         return _rejected(reason)
 
     def _write(self, queued: QueuedRecord) -> Settled | Waiting:
@@ -200,7 +200,7 @@ class RecordWriter:
 
     def _read(self, queued: QueuedRecord) -> _Attempt | Settled | Waiting:
         """Resolve a record's references, find its object, and read it."""
-        resource = queued.incoming.resource
+        resource = queued.resource
         fields, tree, ignored = self._fields_and_tree(queued)
         references = self.ids.resolve(resource, tree)
         deleted = is_deleted(queued.record)
@@ -212,7 +212,7 @@ class RecordWriter:
         in_planned = str(tree.get(resource.parent_field)).startswith(PLANNED)  # which is empty yet
         found = ResolvedObject() if in_planned else self.ids.find(queued, tree, fields)
         queued.matched = found.matched
-        by_match = queued.incoming.keys.by_match(queued.record)
+        by_match = queued.keys.by_match(queued.record)
         wanted = DesiredState(
             resource,
             fields,
@@ -239,7 +239,7 @@ class RecordWriter:
         self, queued: QueuedRecord
     ) -> tuple[dict[str, Any], dict[str, Tree], frozenset[str]]:
         """Return a record's fields, their tree, and the metadata keys whose null is ignored."""
-        resource, fields = queued.incoming.resource, queued.fields_to_write()
+        resource, fields = queued.resource, queued.fields_to_write()
         tree = without_reserved(tree_for(resource, fields, self._now()))
         ignored: frozenset[str] = frozenset()
         if self._policy.null_policy == NullPolicy.IGNORE:
@@ -258,7 +258,7 @@ class RecordWriter:
         if not references.missing:
             return None
         if self._policy.id_mode == IdMode.COPY:
-            over = why_no_copy(queued.incoming.resource, fields, references.left_out)
+            over = why_no_copy(queued.resource, fields, references.left_out)
             if over and self.ids.find_id(queued.stream, queued.key) is None:
                 return Settled(Decision(Outcome.BLOCKED, reason=over))
         return Waiting(references.missing)
@@ -266,11 +266,11 @@ class RecordWriter:
     def give_up(self, queued: QueuedRecord, failed: Collection[RecordRef]) -> Decision:
         """Decide on a record whose references never got an object; `failed` were not written."""
         _, tree, _ = self._fields_and_tree(queued)
-        references = self.ids.resolve(queued.incoming.resource, tree)
+        references = self.ids.resolve(queued.resource, tree)
         missing = list(dict.fromkeys([*references.missing, *references.deferred]))
         names = ", ".join(f"{stream} {key}" for stream, key in missing)
         blocked = all(each in failed for each in missing) and not queued.outcome
-        why = "was not written" if blocked else "is not known and did not come"
+        why = "was not written" if blocked else "is unknown and was not in the input"
         rest = "; the rest of it is written" if queued.outcome else ""
         several = next(iter(references.ambiguous.values()), "")
         reason = several or f"it refers to {names}, which {why}{rest}"
@@ -287,19 +287,16 @@ class RecordWriter:
         return self._objects.get(BY_STREAM["invoices"].path_of(str(name), {}))
 
     def _stamp(self, queued: QueuedRecord) -> dict[str, str]:
-        resource, mode = queued.incoming.resource, self._policy.id_mode
-        copied_by_id = mode == IdMode.COPY and resource.found_by == "id"
-        if mode == IdMode.SAME_ACCOUNT or copied_by_id:
+        mode, found_by = self._policy.id_mode, queued.resource.found_by
+        if mode == IdMode.SAME_ACCOUNT or (mode == IdMode.COPY and found_by == "id"):
             return {}
-        return queued.incoming.keys.stamp(queued.record)
+        return queued.keys.stamp(queued.record)
 
     def _log_left_out(self, stream: str, paths: Iterable[str]) -> None:
         for path in paths:
             if (stream, path) not in self._left_out:
                 self._left_out.add((stream, path))
-                _logger.warning(
-                    "%s: %s is left out: the object that it refers to is not copied", stream, path
-                )
+                _logger.warning("%s: %s is left out: what it refers to is not copied", stream, path)
 
     # ------------------------------------------------------------------ plan
 
@@ -316,14 +313,14 @@ class RecordWriter:
         wanted = replace(wanted, done=self._past_effects_of(wanted, current))
         theirs = object_tree(wanted, current)
         wanted = self._with_keyed_items(wanted, theirs, current)
-        decide = partial(plan, wanted, current, theirs, base)
-        decision = decide(self._policy)
+        decide = partial(plan, current=current, theirs=theirs, base=base)
+        decision = decide(wanted, policy=self._policy)
         if self._previews:
             everything = replace(self._policy, allowed=frozenset(ALLOWED))
-            allowed = partial(decide, everything)
+            allowed = partial(decide, wanted, policy=everything)
             decision = self._previews.of(queued.stream, queued.key, decision, current, allowed)
         if decision.replaces:
-            decision = self._unless_replaced(queued, decision, wanted, current, theirs, base)
+            decision = self._unless_replaced(attempt, wanted, decision, decide)
         return _Plan(wanted, self._unless_superseded(attempt, decision))
 
     def _base_image(self, attempt: _Attempt) -> BaseImage | None:
@@ -332,8 +329,7 @@ class RecordWriter:
         A key may have moved to another object.
         """
         queued = attempt.queued
-        row = self._journal.load(queued.stream, [queued.key], queued.incoming.source)
-        known = row.get(queued.key)
+        known = self._journal.load_one(queued.stream, queued.key, queued.incoming.source)
         if known is None:
             return None
         same = self._is_by_id(queued) or attempt.object_id in (None, known.object_id)
@@ -341,7 +337,7 @@ class RecordWriter:
 
     def _is_by_id(self, queued: QueuedRecord) -> bool:
         """Whether a record's key is the id of its object."""
-        by_match = queued.incoming.keys.by_match(queued.record)
+        by_match = queued.keys.by_match(queued.record)
         return self._policy.id_mode == IdMode.SAME_ACCOUNT and not by_match
 
     def _without_object(self, queued: QueuedRecord, *, gone: bool) -> Decision | None:
@@ -352,7 +348,7 @@ class RecordWriter:
         same_account = self._policy.id_mode == IdMode.SAME_ACCOUNT
         if gone and not same_account and self._policy.on_conflict != OnConflict.OVERWRITE:
             return Decision(Outcome.CONFLICT, reason="it was deleted in Stripe")
-        match, chosen = queued.incoming.keys.match, self._policy.on_missing
+        match, chosen = queued.keys.match, self._policy.on_missing
         if not chosen and same_account and match:
             chosen = OnMissing.REJECT
         if chosen in (None, OnMissing.CREATE):
@@ -390,43 +386,37 @@ class RecordWriter:
 
     def _unless_replaced(
         self,
-        queued: QueuedRecord,
-        decision: Decision,
+        attempt: _Attempt,
         wanted: DesiredState,
-        current: JSON | None,
-        theirs: Mapping[str, Tree],
-        base: BaseImage | None,
+        decision: Decision,
+        decide: Callable[..., Decision],
     ) -> Decision:
         """Return the decision on a price that is to be replaced, unless an earlier run did that.
 
         Then the old price ends, and what can be changed is written to the one the record names.
         """
         old_id = str(decision.replaces)
-        new = self._replacement.find_new(old_id, current)
+        new = self._replacement.find_new(old_id, attempt.current)
         if new is None:
             return decision
         names = {change.field.partition(".")[0] for change in decision.changes}
         frozen = names & wanted.resource.immutable
         if not self._replacement.has_all(wanted.resource, new, frozen, decision.requests[0]):
-            reason = f"{new['id']} took its place: write to that one"
-            return Decision(Outcome.BLOCKED, reason=reason)
+            return Decision(Outcome.BLOCKED, reason=f"{new['id']} replaced it: write to that one")
         if not self._dry_run:
-            self._end_replaced(queued, old_id, new)
+            self._end_replaced(attempt.queued, old_id, new)
         rest = {name: tree for name, tree in wanted.tree.items() if name not in frozen}
         fields = {name: value for name, value in wanted.fields.items() if name not in frozen}
-        return plan(replace(wanted, tree=rest, fields=fields), current, theirs, base, self._policy)
+        return decide(replace(wanted, tree=rest, fields=fields), policy=self._policy)
 
     def _unless_superseded(self, attempt: _Attempt, decision: Decision) -> Decision:
         """Return the decision, unless a newer record was written since the one replayed came."""
         queued = attempt.queued
-        if queued.position is None or not (
-            decision.requests or decision.outcome == Outcome.CONFLICT
-        ):
+        writes = decision.requests or decision.outcome == Outcome.CONFLICT
+        if queued.position is None or not writes:
             return decision
-        ids = (attempt.object_id, (attempt.current or {}).get("id"))
-        newest = self._journal.position_of(
-            queued.stream, queued.key, {str(found) for found in ids if found}
-        )
+        ids = {attempt.object_id, (attempt.current or {}).get("id")} - {None}
+        newest = self._journal.position_of(queued.stream, queued.key, map(str, ids))
         if newest is None or newest <= queued.position:
             return decision
         return Decision(Outcome.REJECTED, reason=SUPERSEDED)
@@ -494,15 +484,13 @@ class RecordWriter:
             )
             sent = Sent(answer.result or sent.result, answer.image_saved)
         result, old_id = sent.result, decision.replaces
-        if replaceable and result and not wanted.deleted and self._may_replace(queued):
+        # Anybody can write metadata that names a replaced price: ending it takes a permission.
+        may_replace = f"{queued.stream}.replace" in self._policy.allowed
+        if replaceable and result and not wanted.deleted and may_replace:
             old_id = old_id or (result.get("metadata") or {}).get(REPLACES)
             if old_id and old_id != result["id"]:
                 self._end_replaced(queued, str(old_id), result)
         return sent
-
-    def _may_replace(self, queued: QueuedRecord) -> bool:
-        """Whether metadata that names a replaced price may end it: anybody can write metadata."""
-        return f"{queued.stream}.replace" in self._policy.allowed
 
     def _end_replaced(self, queued: QueuedRecord, old_id: str, new: JSON) -> None:
         """End a replaced price, once: whoever makes it active again later wants it so."""
@@ -537,16 +525,14 @@ class RecordWriter:
             ours["items"] = items
         if ours is not None and wanted.action and complete:
             ours[ACTION] = action_in_image(wanted)
-        fixed = {}
-        if self._policy.id_mode != IdMode.COPY:
-            fixed = {".".join(path): value for path, value in read_only_values(wanted)}
+        values = () if self._policy.id_mode == IdMode.COPY else read_only_values(wanted)
         return DraftImage(
             source=queued.incoming.source,
             number=queued.number,
             position=queued.position or (self._journal.run, queued.number),
             names=sorted({*wanted.fields, *wanted.tree}),
             ours=ours,
-            fixed=fixed,
+            fixed={".".join(path): value for path, value in values},
             digest=queued.digest if complete else None,
         )
 

@@ -152,7 +152,6 @@ class KeyedWorkerPool:
             self._bytes -= ticket.size
 
     def _queue_for_locks(self, ticket: Ticket) -> None:
-        """Queue a job for its locks."""
         for name in ticket.locks:
             self._locks.setdefault(name, deque()).append(ticket)
         self._start_if_first(ticket)
@@ -163,7 +162,6 @@ class KeyedWorkerPool:
             self._change.notify()
 
     def _release_locks(self, ticket: Ticket) -> None:
-        """Give a job's locks to the next jobs."""
         following = []
         for name in ticket.locks:
             queue = self._locks[name]

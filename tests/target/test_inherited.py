@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,43 @@ from singer_sdk.io_base import SingerMessageType
 
 from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.sdk_features import (
-    CAPABILITIES,
-    MESSAGES,
-    OPTIONS,
-    SETTINGS,
-    Support,
-)
+from target_stripe_alloy.sdk_features import SETTINGS, Support
 from target_stripe_alloy.settings import DECLARED
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.target.helpers import record, schema, state, write
+
+MESSAGES: Mapping[str, Support] = {
+    "SCHEMA": Support.WORKS,
+    "RECORD": Support.WORKS,
+    "BATCH": Support.WORKS,
+    "STATE": Support.WORKS,
+    "ACTIVATE_VERSION": Support.IGNORED,  # what a listing no longer holds may be anything
+}
+"""Message types; any other is refused."""
+
+CAPABILITIES: Mapping[str, Support] = {
+    "about": Support.WORKS,
+    "batch": Support.WORKS,
+    "stream-maps": Support.WORKS,
+    "structured-logging": Support.WORKS,
+    "activate-version": Support.REFUSED,
+    "datatype-failsafe": Support.REFUSED,
+    "hard-delete": Support.REFUSED,
+    "schema-flattening": Support.REFUSED,
+    "soft-delete": Support.REFUSED,
+    "target-schema": Support.REFUSED,
+    "validate-records": Support.REFUSED,
+}
+"""Capabilities; what is refused is not offered in --about."""
+
+OPTIONS: Mapping[str, Support] = {
+    "--version": Support.WORKS,
+    "--about": Support.WORKS,
+    "--format": Support.WORKS,
+    "--config": Support.WORKS,
+    "--input": Support.WORKS,
+}
+"""Options of the command."""
 
 
 def about() -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_it_keeps_intents_answers_and_images(url: str) -> None:
 
     journal = Journal(url, SCOPE)
     assert journal.unanswered() == [second]
-    held = journal.load_many("customers", ["k1", "k2", "k3"])
+    held = journal.load("customers", ["k1", "k2", "k3"])
     assert {key: row.object_id for key, row in held.items()} == {"k1": "cus_1", "k3": "cus_3"}
     assert held["k1"].digest == b"e"
     assert held["k1"].image() == base
