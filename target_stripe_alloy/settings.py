@@ -36,7 +36,7 @@ from target_stripe_alloy.write.matching import FIELDS
 
 
 class Mode(str, Enum):
-    """Whose objects are written: those of test mode, or live ones."""
+    """Whether the objects of the test mode are written, or live ones."""
 
     TEST = "test"
     LIVE = "live"

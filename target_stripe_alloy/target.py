@@ -49,7 +49,7 @@ from target_stripe_alloy.rejects import (
 )
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import BY_STREAM
-from target_stripe_alloy.sdk_features import SETTINGS, Support, check_inherited
+from target_stripe_alloy.sdk_features import IGNORED, REFUSED, check_inherited
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
 from target_stripe_alloy.write.account import account_id, adopt, identity_of
@@ -138,9 +138,8 @@ class TargetStripeAlloy(Plugin, Target):
     @override
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
         super().append_builtin_config(config_jsonschema)
-        for name, setting in SETTINGS.items():
-            if setting.support != Support.WORKS:
-                config_jsonschema["properties"].pop(name, None)
+        for name in (*REFUSED, *IGNORED):
+            config_jsonschema["properties"].pop(name, None)
 
     # ------------------------------------------------------------------ parts
 

@@ -43,13 +43,13 @@ from target_stripe_alloy.plan.requests import (
     action_requests,
     attachment_requests,
     changed_params,
+    check_params,
     create_request,
     modifiers,
     new_params,
     replacement_params,
     sub_resource_requests,
     update_request,
-    validation_errors,
 )
 from target_stripe_alloy.resources import ACTION, Operation, Resource
 
@@ -154,9 +154,7 @@ def _create(wanted: DesiredState, policy: Policy) -> Decision:
     absent = _absent(wanted, params)
     if absent:
         return Decision(Outcome.REJECTED, reason=f"a new one needs {', '.join(absent)}")
-    wrong = "; ".join(validation_errors(params, resource))
-    if wrong:
-        return Decision(Outcome.REJECTED, reason=wrong)
+    check_params(params, resource)
     needs = needs_of(resource, Operation.CREATE, params, parent=wanted.parent)
     missing = lacking(merged(needs, action_needs(wanted)), policy)
     if missing:
@@ -259,9 +257,7 @@ def _apply(
     how = modifiers(wanted, Operation.UPDATE) if moves_money(resource, mine) else {}
     if params:
         params = {**resource.update_defaults, **how, **params}
-    wrong = list(validation_errors({**params, **found.tree()}, resource))
-    if wrong:
-        return Decision(Outcome.REJECTED, reason="; ".join(wrong))
+    check_params({**params, **found.tree()}, resource)
     path = resource.path_of(current["id"], current)
     needs = needs_of(resource, Operation.UPDATE, {**how, **mine}, current, wanted.parent)
     updates = [(update_request(wanted, path, params, current, theirs), needs)] if params else []
@@ -325,9 +321,7 @@ def _replacement(
         params["transfer_lookup_key"] = "true"
     stamps = {**wanted.stamp, REPLACES: current["id"]}
     params["metadata"] = {**params.get("metadata", {}), **stamps}
-    wrong = list(validation_errors(params, resource))
-    if wrong:
-        return Decision(Outcome.REJECTED, reason="; ".join(wrong))
+    check_params(params, resource)
     changes = [
         FieldChange(".".join(p), get_path(theirs, p), leaf) for p, leaf in found.changed.items()
     ]

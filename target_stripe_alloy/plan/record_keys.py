@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from itertools import product
@@ -197,7 +197,6 @@ class RecordKey:
         self.external = id_mode == IdMode.EXTERNAL
         self.properties = tuple(properties) if self.external else ("id",)
         self.match = tuple(match)
-        self._join: Callable[[list[str]], str] = "|".join
 
     def values(self, record: Mapping[str, Any]) -> dict[str, Value] | None:
         """A record's key properties; None if one is missing. Raises `UnusableKey`."""
@@ -228,8 +227,8 @@ class RecordKey:
     def label(self, record: Mapping[str, Any]) -> str:
         """Return a record's key for messages: its values, joined by `|`, shortened if long."""
         if self.by_match(record):
-            return shortened(self._join(list(self.match_values(record).values())))
-        return shortened(self._join([str(record.get(name)) for name in self.properties]))
+            return shortened("|".join(list(self.match_values(record).values())))
+        return shortened("|".join([str(record.get(name)) for name in self.properties]))
 
     def match_values(self, record: Mapping[str, Any], *, present: bool = False) -> dict[str, str]:
         """Return the `match_by` values of a record, as Stripe has them. Raises `UnusableKey`.

@@ -234,8 +234,9 @@ def with_quantity(change: Mapping[str, Tree], quantity: Tree) -> dict[str, Tree]
     return dict(change)
 
 
-def validation_errors(params: Mapping[str, Tree], resource: Resource) -> Iterator[str]:
-    """Yield why Stripe would refuse parameters, according to its types."""
+def check_params(params: Mapping[str, Tree], resource: Resource) -> None:
+    """Raise `InvalidRecord` for parameters that Stripe would refuse, according to its types."""
+    errors = []
     for path, leaf in leaves(dict(params)):
         why = validation_error(leaf, shape_at(resource.shape, path))
         if (
@@ -243,7 +244,9 @@ def validation_errors(params: Mapping[str, Tree], resource: Resource) -> Iterato
             and path[0] != "items"
             and (leaf is not None or path[0] not in resource.update_defaults)
         ):
-            yield f"{'.'.join(path)} {why}"
+            errors.append(f"{'.'.join(path)} {why}")
+    if errors:
+        raise InvalidRecord("; ".join(errors))
 
 
 def replacement_params(theirs: Tree, found: Comparison, resource: Resource) -> dict[str, Tree]:

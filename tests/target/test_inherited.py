@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +14,30 @@ from singer_sdk.io_base import SingerMessageType
 
 from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.sdk_features import SETTINGS, Support
+from target_stripe_alloy.sdk_features import IGNORED, REFUSED, WORKING
 from target_stripe_alloy.settings import DECLARED
 from target_stripe_alloy.target import TargetStripeAlloy
 from tests.target.helpers import record, schema, state, write
 
-MESSAGES: Mapping[str, Support] = {
-    "SCHEMA": Support.WORKS,
-    "RECORD": Support.WORKS,
-    "BATCH": Support.WORKS,
-    "STATE": Support.WORKS,
-    "ACTIVATE_VERSION": Support.IGNORED,  # what a listing no longer holds may be anything
-}
+MESSAGES = {"SCHEMA", "RECORD", "BATCH", "STATE", "ACTIVATE_VERSION"}
 """Message types; any other is refused."""
 
-CAPABILITIES: Mapping[str, Support] = {
-    "about": Support.WORKS,
-    "batch": Support.WORKS,
-    "stream-maps": Support.WORKS,
-    "structured-logging": Support.WORKS,
-    "activate-version": Support.REFUSED,
-    "datatype-failsafe": Support.REFUSED,
-    "hard-delete": Support.REFUSED,
-    "schema-flattening": Support.REFUSED,
-    "soft-delete": Support.REFUSED,
-    "target-schema": Support.REFUSED,
-    "validate-records": Support.REFUSED,
+OFFERED = {"about", "batch", "stream-maps", "structured-logging"}
+"""Capabilities of the SDK in --about."""
+NOT_OFFERED = {
+    "activate-version",
+    "datatype-failsafe",
+    "hard-delete",
+    "schema-flattening",
+    "soft-delete",
+    "target-schema",
+    "validate-records",
 }
-"""Capabilities; what is refused is not offered in --about."""
 
-OPTIONS: Mapping[str, Support] = {
-    "--version": Support.WORKS,
-    "--about": Support.WORKS,
-    "--format": Support.WORKS,
-    "--config": Support.WORKS,
-    "--input": Support.WORKS,
-}
+OPTIONS = {"--version", "--about", "--format", "--config", "--input"}
 """Options of the command."""
+
+SETTINGS = {*WORKING, *REFUSED, *IGNORED}
 
 
 def about() -> dict[str, Any]:
@@ -67,32 +53,29 @@ def sdk_settings() -> set[str]:
 
 
 def test_every_message_type_is_decided() -> None:
-    assert {kind.value for kind in SingerMessageType} == set(MESSAGES)
+    assert {kind.value for kind in SingerMessageType} == MESSAGES
 
 
 def test_every_setting_of_the_sdk_is_decided() -> None:
-    assert sdk_settings() == set(SETTINGS)
+    assert sdk_settings() == SETTINGS
 
 
 def test_every_capability_of_the_sdk_is_decided() -> None:
     known = {c.value for c in (*sdk.PluginCapabilities, *sdk.TargetCapabilities)}
-    assert known == set(CAPABILITIES)
+    assert known == OFFERED | NOT_OFFERED
 
 
 def test_every_option_of_the_command_is_decided() -> None:
     command = TargetStripeAlloy.get_singer_command()
     assert isinstance(command, click.Command)
-    assert {parameter.opts[0] for parameter in command.params} == set(OPTIONS)
+    assert {parameter.opts[0] for parameter in command.params} == OPTIONS
 
 
 def test_only_what_works_is_offered() -> None:
     offered = about()
     own = {setting for setting in DECLARED.to_dict()["properties"] if setting not in SETTINGS}
-    works = {name for name, setting in SETTINGS.items() if setting.support == Support.WORKS}
-    assert set(offered["settings"]["properties"]) == own | works
-    assert set(offered["capabilities"]) == {
-        n for n, how in CAPABILITIES.items() if how == Support.WORKS
-    }
+    assert set(offered["settings"]["properties"]) == own | WORKING
+    assert set(offered["capabilities"]) == OFFERED
 
 
 ASKS: dict[str, Any] = {
@@ -103,18 +86,14 @@ ASKS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, how in SETTINGS.items() if how.support == Support.REFUSED]
-)
+@pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_stops_the_run(account: Emulator, tmp_path: Path, name: str) -> None:
     asked: dict[str, Any] = {name: ASKS[name]}
     with pytest.raises(SettingsError, match=f"^`{name}` is not offered by this target: "):
         write(account, tmp_path, [schema("customers")], **asked)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, how in SETTINGS.items() if how.support == Support.IGNORED]
-)
+@pytest.mark.parametrize("name", IGNORED)
 def test_what_has_no_effect_is_named(
     account: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:

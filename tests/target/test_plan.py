@@ -635,7 +635,7 @@ def test_an_item_that_is_gone_is_not_added_again() -> None:
     decision = decide_items(items, SUBSCRIPTION, None)
     assert (decision.outcome, decision.reason) == (
         Outcome.REJECTED,
-        "items: si_9 is not there any more",
+        "items: si_9 no longer exists",
     )
 
 
