@@ -1,4 +1,4 @@
-"""Pure: what `allow_actions` would have to contain."""
+"""Pure: the names of `allow_actions` that requests need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the parts of a record that no parameter takes, at any depth, and what stands there now."""
+"""Pure: the parts of a record that no parameter accepts, at any depth, and their values now."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PRICING = ParamType(
     }
 )
 _READ: Mapping[str, ParamType] = {"pricing": _PRICING}
-"""Field → its form as it is read, which readings.py turns into the parameter."""
+"""Field → its form as it is read, which `normalize` turns into the parameter."""
 
 
 def parts_unknown(

@@ -21,13 +21,13 @@ _PROBES = 3
 """Objects of a stream that are tried."""
 
 
-def account_id(transport: StripeClient, account: str | None, expected: str | None) -> str | None:
+def account_id(client: StripeClient, account: str | None, expected: str | None) -> str | None:
     """Return the id of the account that is written to; None if the key may not read it.
 
     Raises `SettingsError` if it is not the expected one, or if that cannot be known.
     """
     try:
-        found = str(transport.get("/v1/account", account=account).body["id"])
+        found = str(client.get("/v1/account", account=account).body["id"])
     except MissingPermissionError as error:
         if expected:
             raise SettingsError(

@@ -443,8 +443,8 @@ class Totals:
 class Previews:
     """Asks Stripe what the records of a plan will invoice, one request a record. Thread-safe."""
 
-    def __init__(self, transport: StripeClient, account: str | None) -> None:
-        self._transport = transport
+    def __init__(self, client: StripeClient, account: str | None) -> None:
+        self._client = client
         self._account = account
         self._off = False
         self._lock = threading.Lock()
@@ -471,7 +471,7 @@ class Previews:
         if decision.outcome == Outcome.BLOCKED:
             decision = replace(decision, withheld=allowed().requests)
         requests = decision.requests or decision.withheld
-        asked = question(stream, requests, current, self._transport.now(), self._customers)
+        asked = question(stream, requests, current, self._client.now(), self._customers)
         if asked is None:
             return decision
         if isinstance(asked, NoQuestion):
@@ -498,21 +498,21 @@ class Previews:
     def _ask(self, asked: Question) -> dict[str, Any] | None:
         body = urlencode(list(form_fields(dict(asked.params))))
         try:
-            answer = self._transport.request("POST", PREVIEW_PATH, body, account=self._account).body
+            answer = self._client.request("POST", PREVIEW_PATH, body, account=self._account).body
             rows = self._rows(answer["lines"])
         except InvalidRequestError as error:
             return unavailable(str(error.failure))
         except (MissingPermissionError, RateLimited, StripeUnavailable) as error:
             self._turn_off(error)
             return None
-        return shown(asked, answer, rows, self._transport.now())
+        return shown(asked, answer, rows, self._client.now())
 
     def _rows(self, listed: JSON) -> Sequence[JSON]:
         """All lines: the preview itself holds the first ten."""
         if not listed.get("has_more"):
             found: list[JSON] = listed["data"]
             return found
-        return list(self._transport.walk(listed["url"], account=self._account))
+        return list(self._client.walk(listed["url"], account=self._account))
 
     def _turn_off(self, error: StripeError) -> None:
         with self._lock:

@@ -30,14 +30,14 @@ _VARIANTS = {stream.path: stream.list_variants for stream in OBJECT_TYPES if str
 class ObjectReader:
     """The objects of one account."""
 
-    def __init__(self, transport: StripeClient, account: str | None) -> None:
-        self._transport = transport
+    def __init__(self, client: StripeClient, account: str | None) -> None:
+        self._client = client
         self._account = account
 
     def get(self, path: str, params: Params = ()) -> JSON | None:
         """Return an object; None if it does not exist, or is deleted."""
         try:
-            body: JSON = self._transport.get(path, params, account=self._account).body
+            body: JSON = self._client.get(path, params, account=self._account).body
         except NotFoundError:
             return None
         return None if body.get("deleted") else body
@@ -51,7 +51,7 @@ class ObjectReader:
     def list(self, path: str, params: Params = ()) -> Iterator[JSON]:
         """Yield the objects of a list, including those that it shows only on request."""
         for variant in _VARIANTS.get(path, ((),)):
-            yield from self._transport.walk(path, [*params, *variant], account=self._account)
+            yield from self._client.walk(path, [*params, *variant], account=self._account)
 
     def entries(self, resource: Resource, parent: str) -> Iterator[JSON]:
         """Yield the lines of an invoice, or the items of a subscription."""
@@ -79,7 +79,7 @@ class ObjectReader:
     def complete(self, resource: Resource, source: JSON) -> JSON:
         """Return the object with the lists inside it completed, in place."""
         lists = NestedLists(_list_of(resource.stream), self._account)
-        run(lists.complete([source]), lambda request: request.send(self._transport))
+        run(lists.complete([source]), lambda request: request.send(self._client))
         return source
 
 

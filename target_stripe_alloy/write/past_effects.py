@@ -29,8 +29,8 @@ class PastActions:
     the oldest object that was asked about.
     """
 
-    def __init__(self, transport: StripeClient, account: str | None) -> None:
-        self._transport = transport
+    def __init__(self, client: StripeClient, account: str | None) -> None:
+        self._client = client
         self._account = account
         self._lock = threading.Lock()
         self._lists: dict[str, _Listed] = {}
@@ -54,7 +54,7 @@ class PastActions:
         with self._lock:
             listed = self._lists.get(action.event)
             if listed is None:
-                events = self._transport.walk(
+                events = self._client.walk(
                     "/v1/events", [("type", action.event)], account=self._account
                 )
                 listed = self._lists[action.event] = _Listed(events)
@@ -73,8 +73,8 @@ class PastActions:
 class ExecutedKeys:
     """Finds whether Stripe executed a request, by the events that name its idempotency key."""
 
-    def __init__(self, transport: StripeClient, account: str | None) -> None:
-        self._transport = transport
+    def __init__(self, client: StripeClient, account: str | None) -> None:
+        self._client = client
         self._account = account
 
     def has(self, key: str, path: str, since: float) -> bool | None:
@@ -91,7 +91,7 @@ class ExecutedKeys:
         begin = ("created[gte]", str(int(since) - SLACK))
         for subject in _subjects_of(path):
             params = [begin, *([("type", f"{subject}.*")] if subject else [])]
-            events = self._transport.walk("/v1/events", params, account=self._account)
+            events = self._client.walk("/v1/events", params, account=self._account)
             for event in islice(events, MOST_EVENTS):
                 yield str((event.get("request") or {}).get("idempotency_key") or "")
 

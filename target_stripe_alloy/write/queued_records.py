@@ -116,7 +116,7 @@ class QueuedRecord:
 
     def locks(self) -> list[str]:
         """Return names of what Stripe locks during a write: the object, and its parent."""
-        names = [self.key, f"{self.stream} {self.label}"]  # text "7" and number 7 look trees_equal
+        names = [self.key, f"{self.stream} {self.label}"]  # text "7" and number 7 look alike
         for name in self.resource.lock_fields.split():
             parent = self.record.get(name)
             if isinstance(parent, dict):
