@@ -1,4 +1,4 @@
-"""What `stripe-alloy plan` and `stripe-alloy rejects replay` do: the target, run in other ways."""
+"""The commands `stripe-alloy plan` and `stripe-alloy rejects replay`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import IO, Any
 from stripe_alloy.configs import merged
 from stripe_alloy.singer_main import log_discreetly, run
 from target_stripe_alloy.json_lines import encoded, lines_in, rewrite_lines
-from target_stripe_alloy.rejects import RecordOrigin, Sorted
+from target_stripe_alloy.rejects import RecordOrigin, SortedLines
 from target_stripe_alloy.target import TargetStripeAlloy
 
 _logger = logging.getLogger(__name__)
 
 ASIDE = ".replaying"
-"""Ends the name of the file in which earlier releases kept what they replayed."""
+"""Suffix of the file into which earlier releases moved the lines that they replayed."""
 _MAPPING = frozenset({"stream_maps", "stream_map_config", "faker_config"})
-"""Settings that a replay does without: records are in the file as mapped."""
+"""Settings that a replay ignores: the records in the file are mapped already."""
 
 
 def plan(configs: Sequence[str], messages: IO[str], output: str | None) -> int:
-    """Run the target dry; returns the exit code."""
+    """Run the target as a dry run; return the exit code."""
     more: dict[str, Any] = {"dry_run": True}
     if output:
         more["plan"] = output
@@ -31,10 +31,10 @@ def plan(configs: Sequence[str], messages: IO[str], output: str | None) -> int:
 
 
 def replay(configs: Sequence[str], file: str) -> int:
-    """Write rejected records again; returns the exit code.
+    """Write rejected records again; return the exit code.
 
-    Only the lines of records that are written now leave the file. Stopped on its way, it changes
-    nothing: the next replay finds what is written already unchanged.
+    Only lines whose records are written now leave the file. A replay that is stopped changes
+    nothing: the next one finds the records that are written already unchanged.
     """
     path, codes = Path(file), [0]
 
@@ -51,8 +51,8 @@ def _replay(configs: Sequence[str], path: Path) -> int:
     again: dict[int, Mapping[str, Any]] = {}
 
     def collect(origin: RecordOrigin, line: Mapping[str, Any]) -> None:
-        if origin.place is not None:
-            again[origin.place] = {k: v for k, v in line.items() if k != "record"}
+        if origin.reject_index is not None:
+            again[origin.reject_index] = {k: v for k, v in line.items() if k != "record"}
 
     target.collect = collect
     lines = lines_in(path)
@@ -65,17 +65,17 @@ def _replay(configs: Sequence[str], path: Path) -> int:
 
 
 def _settle(
-    path: Path, lines: list[bytes], found: Sorted, again: Mapping[int, Mapping[str, Any]]
+    path: Path, lines: list[bytes], found: SortedLines, again: Mapping[int, Mapping[str, Any]]
 ) -> None:
-    """Take out the lines that are written; give the others their new reason.
+    """Remove the lines whose records are written; give the others their new reason.
 
-    What was appended or edited meanwhile is another line, and stays.
+    Lines that were appended or edited in the meantime stay.
     """
     outcomes: dict[bytes, deque[bytes | None]] = defaultdict(deque)
-    for place, entry in found.entries.items():
-        told = again.get(place)
-        left = encoded({**told, "record": entry.record}) if told else None
-        outcomes[lines[place]].append(left)
+    for index, entry in found.entries.items():
+        line = again.get(index)
+        kept = encoded({**line, "record": entry.record}) if line else None
+        outcomes[lines[index]].append(kept)
 
     def changed(now: list[bytes]) -> list[bytes]:
         left = (outcomes[line].popleft() if outcomes.get(line) else line for line in now)
@@ -85,7 +85,7 @@ def _settle(
 
 
 def _take_back(path: Path) -> None:
-    """Put the lines that an earlier release left aside when it was stopped into the file again."""
+    """Move the lines that a stopped replay of an earlier release left aside back into the file."""
     aside = path.with_name(path.name + ASIDE)
     if aside.exists():
         older = lines_in(aside)
@@ -102,7 +102,7 @@ def _run(configs: Sequence[str], more: dict[str, Any], messages: IO[str]) -> int
 
 
 def _guarded(work: Callable[[], None]) -> int:
-    """Do something; returns the exit code of what it did, or of its error."""
+    """Call a function; return the exit code of the run, or of its error."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("singer_sdk").setLevel(logging.WARNING)
     log_discreetly()

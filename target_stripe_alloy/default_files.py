@@ -1,55 +1,49 @@
-"""Names of the journal and the rejects file where the settings give none: by account and mode."""
+"""Default names of the journal and the rejects file: by account and mode."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from stripe_alloy.api.errors import SettingsError
 
 _BEGIN = "target-stripe-alloy"
 UNKNOWN = "unknown-account"
-"""In place of the id of an account that the key may not read: a new key does not change it."""
+"""In place of the id of an account that the key may not read."""
 
 
-@dataclass(frozen=True)
-class _Kind:
-    setting: str
-    end: str
-
-
-_JOURNAL, _REJECTS = _Kind("journal", ".db"), _Kind("rejects", "-rejects.jsonl")
+_SUFFIXES = {"journal": ".db", "rejects": "-rejects.jsonl"}
+"""By the name of the setting."""
 
 
 def default_journal(account: str | None, *, live: bool) -> str:
     """Return the URL of an account's journal; `account` is None if the key may not read it."""
-    return f"sqlite:///{_file(_JOURNAL, account, live=live)}"
+    return f"sqlite:///{_file('journal', account, live=live)}"
 
 
 def default_rejects(account: str | None, *, live: bool) -> str:
-    """Return the path of an account's rejects file; `account` is None if nobody can tell."""
-    return _file(_REJECTS, account, live=live)
+    """Return the path of an account's rejects file; `account` is None if it is unknown."""
+    return _file("rejects", account, live=live)
 
 
-def _file(kind: _Kind, account: str | None, *, live: bool) -> str:
-    """The file that is there already, under a name it may have had, or a new one.
+def _file(setting: str, account: str | None, *, live: bool) -> str:
+    """Return the existing file, under any name that it may have, or else a new one.
 
-    A journal that is left behind under another name would let things be done twice.
+    A journal under another name that is ignored would let requests be sent twice.
     """
-    end = f"-{'live' if live else 'test'}{kind.end}"
-    unknown, older = f"{_BEGIN}-{UNKNOWN}{end}", f"{_BEGIN}{kind.end}"
-    own = f"{_BEGIN}-{account}{end}" if account else unknown
-    others = [] if account else _of_accounts(kind, end)
-    names: list[str] = [own, *others, unknown, older]
-    return next((name for name in names if Path(name).exists()), own)
+    end = f"-{'live' if live else 'test'}{_SUFFIXES[setting]}"
+    unknown, older = f"{_BEGIN}-{UNKNOWN}{end}", f"{_BEGIN}{_SUFFIXES[setting]}"
+    current = f"{_BEGIN}-{account}{end}" if account else unknown
+    others = [] if account else _of_accounts(setting, end)
+    names: list[str] = [current, *others, unknown, older]
+    return next((name for name in names if Path(name).exists()), current)
 
 
-def _of_accounts(kind: _Kind, end: str) -> list[str]:
-    """The file of the account, from a time when the key could read it."""
+def _of_accounts(setting: str, end: str) -> list[str]:
+    """Return the file of a time when the key could read its account, if there is one."""
     found = sorted(path.name for path in Path().glob(f"{_BEGIN}-acct_*{end}"))
     if len(found) > 1:
         raise SettingsError(
             f"The key may not read its account, and there are files of several: "
-            f"{', '.join(found)}. Set `{kind.setting}`"
+            f"{', '.join(found)}. Set `{setting}`"
         )
     return found

@@ -1,4 +1,4 @@
-"""Files that several processes may append to and rewrite: a line is there whole, or not at all."""
+"""Files that several processes may append to and rewrite: no line is ever incomplete."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class JsonLines:
                     if self._is_current():
                         self._append(text)
                         return
-                os.close(self._descriptor)  # somebody replaced the file
+                os.close(self._descriptor)  # another process replaced the file
                 self._descriptor = _opened(self._path)
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class JsonLines:
     def _append(self, text: bytes) -> None:
         size = os.fstat(self._descriptor).st_size if _is_regular(self._descriptor) else 0
         if size and not _ends_a_line(self._path, size):
-            _logger.warning("%s ends amid a line, which stays as it is", self._path)
+            _logger.warning("%s ends in the middle of a line, which is kept", self._path)
             text = b"\n" + text
         try:
             _write(self._descriptor, text)
@@ -157,7 +157,7 @@ def _locked(descriptor: int) -> Iterator[None]:
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Put a file in the place of another at once: nobody sees a part of it. Raises OSError."""
+    """Replace a file atomically. Raises OSError."""
     mark = zlib.crc32(os.fsencode(path.name))  # as long a name as may be is not made longer
     beside = path.with_name(f".{mark:08x}.{os.getpid()}.new")
     try:
@@ -173,9 +173,9 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 
 def rewrite_lines(path: Path, changed: Callable[[list[bytes]], list[bytes]]) -> None:
-    """Replace the lines of a file while nobody appends to it. Raises OSError.
+    """Replace the lines of a file while no process can append to it. Raises OSError.
 
-    `changed` gets all lines that are there now, without their ends.
+    `changed` gets all its lines, without their ends.
     """
     path = path.resolve()
     while True:

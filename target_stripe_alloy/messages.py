@@ -1,6 +1,6 @@
 """Reads Singer messages and BATCH files.
 
-What is malformed is refused in one line that names its place and shows nothing of its contents.
+Errors of malformed input name its place in one line, and show nothing of its contents.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def decoded(line: str | bytes) -> Message:
     try:
         found = _decode(line)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        raise MessageError("it is not JSON, or not all of it") from None
+        raise MessageError("it is not JSON, or incomplete") from None
     if not isinstance(found, dict):
         raise MessageError(f"it must be a JSON object, and is {_kind(found)}")
     return found
@@ -107,18 +107,19 @@ def stream_of(message: Message) -> str:
 
 def record_of(message: Message) -> Message:
     """Get the record of a RECORD; raises `MessageError`."""
-    record = message.get("record")
-    if not isinstance(record, dict):
-        raise MessageError(f"RECORD: `record` must be an object, and is {_kind(record)}")
-    return record
+    return _object_in(message, "RECORD", "record")
 
 
 def state_of(message: Message) -> Message:
     """Get the value of a STATE; raises `MessageError`."""
-    value = message.get("value")
-    if not isinstance(value, dict):
-        raise MessageError(f"STATE: `value` must be an object, and is {_kind(value)}")
-    return value
+    return _object_in(message, "STATE", "value")
+
+
+def _object_in(message: Message, kind: str, name: str) -> Message:
+    found = message.get(name)
+    if not isinstance(found, dict):
+        raise MessageError(f"{kind}: `{name}` must be an object, and is {_kind(found)}")
+    return found
 
 
 def check_schema(message: Message) -> None:
@@ -147,9 +148,6 @@ def _kind(value: Any) -> str:
         return "null or missing" if value is None else "a boolean"
     names: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
     return names.get(type(value), "a number")
-
-
-# ---------------------------------------------------------------------- BATCH
 
 
 def batch_records(message: Message) -> Iterator[Message]:

@@ -1,7 +1,6 @@
-"""Where the shape that is read is not the shape that is written: one function a kind of object.
+"""Turns objects and records into the shape of request parameters: one function per object type.
 
-Each mends a shallow copy in place, of a record or of an object alike. The second argument is the
-time in Unix seconds.
+Each changes a shallow copy in place. The second argument is the time in Unix seconds.
 """
 
 from __future__ import annotations
@@ -51,18 +50,18 @@ def _option(option: Any) -> Any:
 
 
 def _one_form(source: JSON, name: str) -> None:
-    """A number as an integer where it is whole, else as its decimal; never both."""
+    """Keep the integer form of a number if it is an integer, else its decimal form."""
     exact = f"{name}_decimal"
-    whole = _whole(source.get(exact))
-    if source.get(name) is None and whole is not None:
-        source[name] = whole
+    integer = _integer(source.get(exact))
+    if source.get(name) is None and integer is not None:
+        source[name] = integer
     if source.get(name) is not None:
         source.pop(exact, None)
     elif source.get(exact) is not None:
         source.pop(name, None)
 
 
-def _whole(value: Any) -> int | None:
+def _integer(value: Any) -> int | None:
     try:
         number = Decimal(str(value))
     except InvalidOperation:
@@ -72,7 +71,7 @@ def _whole(value: Any) -> int | None:
 
 
 def customer(source: JSON, _: float) -> None:
-    """Tax ids are data when a customer is created, objects of their own afterwards."""
+    """Turn tax ids into the data of a new customer; later they are objects of their own."""
     tax_ids = source.pop("tax_ids", None)
     if isinstance(tax_ids, dict):
         tax_ids = tax_ids.get("data")
@@ -81,7 +80,7 @@ def customer(source: JSON, _: float) -> None:
 
 
 def subscription(source: JSON, now: float) -> None:
-    """What is past is not sent; an end at the period's end has no date of its own."""
+    """Drop past dates; `cancel_at_period_end` implies `cancel_at`."""
     for name in ("trial_end", "cancel_at"):
         if _is_past(source.get(name), now):
             del source[name]
@@ -103,19 +102,19 @@ def _item(entry: Any) -> Any:
 
 
 def subscription_item(source: JSON, _: float) -> None:
-    """Discounts are named, not repeated."""
+    """Refer to discounts by coupon, promotion code or id."""
     _discounts(source)
 
 
 def invoice(source: JSON, _: float) -> None:
-    """A due date belongs to invoices that are sent."""
+    """Drop the due date of an invoice that is charged automatically."""
     if source.get("collection_method") != "send_invoice" and source.get("due_date") is None:
         source.pop("due_date", None)
     _discounts(source)
 
 
 def invoice_line_item(source: JSON, _: float) -> None:
-    """A price is named by its id, and then says the amount."""
+    """Refer to a price by its id, in place of the amount."""
     pricing = source.get("pricing")
     if isinstance(pricing, dict) and "price_details" in pricing:
         details = pricing["price_details"] or {}
@@ -130,7 +129,7 @@ def invoice_line_item(source: JSON, _: float) -> None:
 
 
 def refund(source: JSON, _: float) -> None:
-    """Of charge and payment intent the charge decides."""
+    """Prefer `charge` to `payment_intent`."""
     if source.get("charge"):
         source.pop("payment_intent", None)
     source.pop("currency", None)
@@ -138,9 +137,9 @@ def refund(source: JSON, _: float) -> None:
 
 
 def _discounts(source: JSON) -> None:
-    held = source.get("discounts")
-    if isinstance(held, list):
-        source["discounts"] = [_discount(entry) for entry in held]
+    discounts = source.get("discounts")
+    if isinstance(discounts, list):
+        source["discounts"] = [_discount(entry) for entry in discounts]
 
 
 def _discount(entry: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Pure: from what Stripe gives, or a record holds, to what Stripe takes.
+"""Pure: turns objects and records into trees of request parameters.
 
-A *tree* is a parameter's value with its leaves as they are sent: text, or None for what is to be
-empty. An object and a record become trees the same way, so trees compare leaf by leaf.
+A *tree* is a parameter's value with its leaves as they are sent: text, or None for an empty value.
+Objects and records become trees in the same way, so that they can be compared leaf by leaf.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _LARGEST = 2**63 - 1
 
 
 class InvalidRecord(ValueError):
-    """A record holds what no parameter of Stripe's can take; the text says what and where."""
+    """A record has a value that no parameter accepts; the message says which and where."""
 
 
 # ---------------------------------------------------------------------- making trees
 
 
 def tree_of(value: Any, shape: ParamType, path: str = "") -> Tree:
-    """The tree of a value; fields that are only read are left out. Raises `InvalidRecord`."""
+    """Return the tree of a value, without read-only fields; raises `InvalidRecord`."""
     if value is None or value == "":
         return None
     if isinstance(value, dict):
@@ -89,7 +89,7 @@ def _of_entry(value: Any, shape: ParamType, path: str) -> Tree:
 
 
 def _text(value: Any, shape: ParamType, path: str) -> str:
-    """A scalar as it is sent: exactly what the value says, or `InvalidRecord`."""
+    """Return a scalar as it is sent: exactly the value; raises `InvalidRecord`."""
     if not (shape.scalars or shape.literals):
         raise InvalidRecord(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
     if isinstance(value, str):
@@ -97,14 +97,16 @@ def _text(value: Any, shape: ParamType, path: str) -> str:
     if isinstance(value, bool):
         return _of_truth(value, shape, path)
     if type(value) is int and not shape.is_time and abs(value) <= _LARGEST:
-        return str(value)  # the most frequent, and exact; `refusal` finds what does not fit
+        return str(
+            value
+        )  # the most frequent, and exact; `validation_error` finds what does not fit
     if isinstance(value, (int, float, Decimal)):
         return _of_number(Decimal(str(value)), shape, path)
     raise InvalidRecord(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
 
 
 def _of_text(value: str, shape: ParamType, path: str) -> str:
-    """Text, or what it says where another type is meant; `refusal` finds what does not fit."""
+    """Text, or the number or time that it says; what does not fit, `validation_error` finds."""
     if value in shape.literals:
         return value
     if shape.is_time:
@@ -154,7 +156,7 @@ def unix_seconds_of(value: Any, *, exact: bool = False) -> int:
         if not _TIME.fullmatch(value):
             raise ValueError(_TIME_WANTED)
         if exact and _NOT_WHOLE.search(value):
-            raise ValueError("whole seconds are wanted")
+            raise ValueError("expected whole seconds")
         return unix_seconds(_FRACTION.sub("", value).replace("z", "Z"))
     text = "" if isinstance(value, bool) else str(value)
     if not isinstance(value, (str, int, float, Decimal)) or not text:
@@ -163,7 +165,7 @@ def unix_seconds_of(value: Any, *, exact: bool = False) -> int:
     if not number.is_finite() or not any(low <= number < high for low, high in _SECONDS):
         raise ValueError("a number must be Unix seconds, not milliseconds, days or a date")
     if exact and number != number.to_integral_value():
-        raise ValueError("whole seconds are wanted")
+        raise ValueError("expected whole seconds")
     return int(number)
 
 
@@ -184,7 +186,7 @@ def _kind(value: Any) -> str:
 
 
 def digits(number: float | Decimal) -> str:
-    """Plain digits: no exponent, no zeros that say nothing.
+    """Return plain digits: no exponent, no superfluous zeros.
 
     >>> digits(Decimal("1E-7")), digits(100.0), digits(Decimal("1.50"))
     ('0.0000001', '100', '1.5')
@@ -206,9 +208,9 @@ def _expected(shape: ParamType) -> str:
 
 
 def leaves(tree: Tree, path: Path = ()) -> Iterator[tuple[Path, Tree]]:
-    """Each leaf with its path; a list is one leaf, for Stripe replaces it whole.
+    """Yield each leaf with its path. A list is one leaf, since Stripe replaces it as a whole.
 
-    An empty hash has none: it speaks of nothing.
+    An empty hash has none.
     """
     if isinstance(tree, dict):
         for name, inner in tree.items():
@@ -217,8 +219,8 @@ def leaves(tree: Tree, path: Path = ()) -> Iterator[tuple[Path, Tree]]:
         yield path, tree
 
 
-def at(tree: Tree, path: Path) -> Tree:
-    """What stands at a path; None where nothing does."""
+def get_path(tree: Tree, path: Path) -> Tree:
+    """Return the tree at a path; None if there is none."""
     for name in path:
         if not isinstance(tree, dict):
             return None
@@ -226,15 +228,15 @@ def at(tree: Tree, path: Path) -> Tree:
     return tree
 
 
-def has(tree: Tree, path: Path) -> bool:
-    """Whether anything stands at a path, be it nothing."""
+def has_path(tree: Tree, path: Path) -> bool:
+    """Whether a tree has a value at a path, even None."""
     *above, last = path
-    holder = at(tree, tuple(above))
+    holder = get_path(tree, tuple(above))
     return isinstance(holder, dict) and last in holder
 
 
-def put(tree: dict[str, Tree], path: Path, leaf: Tree) -> None:
-    """Set what stands at a path."""
+def set_path(tree: dict[str, Tree], path: Path, leaf: Tree) -> None:
+    """Set the leaf at a path."""
     for name in path[:-1]:
         below = tree.get(name)
         if not isinstance(below, dict):
@@ -244,7 +246,7 @@ def put(tree: dict[str, Tree], path: Path, leaf: Tree) -> None:
 
 
 def is_empty(tree: Any) -> bool:
-    """Whether nothing is in it: no text anywhere."""
+    """Whether a tree has no text anywhere."""
     if isinstance(tree, dict):
         return all(is_empty(inner) for inner in tree.values())
     if isinstance(tree, list):
@@ -274,28 +276,30 @@ def null_metadata(value: Any, *, inside: bool = False) -> Iterator[str]:
             yield from null_metadata(inner, inside=name == "metadata")
 
 
-def alike(one: Tree, other: Tree) -> bool:
-    """Whether two trees say the same; an empty hash, an empty list and nothing do."""
+def trees_equal(one: Tree, other: Tree) -> bool:
+    """Whether two trees are equal; {}, [] and None are."""
     if is_empty(one) or is_empty(other):
         return is_empty(one) and is_empty(other)
     if isinstance(one, dict) and isinstance(other, dict):
-        return all(alike(one.get(name), other.get(name)) for name in one.keys() | other.keys())
+        return all(
+            trees_equal(one.get(name), other.get(name)) for name in one.keys() | other.keys()
+        )
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(alike, one, other))
+        return len(one) == len(other) and all(map(trees_equal, one, other))
     return bool(one == other)
 
 
-def filled(tree: Tree) -> Tree:
-    """The tree without what is empty: for creating, where nothing needs to be cleared."""
+def without_empty(tree: Tree) -> Tree:
+    """Return a tree without empty values: for creation, where nothing has to be cleared."""
     if isinstance(tree, dict):
-        return {name: filled(inner) for name, inner in tree.items() if not is_empty(inner)}
+        return {name: without_empty(inner) for name, inner in tree.items() if not is_empty(inner)}
     if isinstance(tree, list):
-        return [filled(entry) for entry in tree]
+        return [without_empty(entry) for entry in tree]
     return tree
 
 
 def shape_at(shape: ParamType, path: Path) -> ParamType:
-    """The shape of what stands at a path of a tree of `shape`; that of text if unknown."""
+    """Return the type of the parameter at a path; that of text if unknown."""
     for name in path:
         inner = shape.items if shape.items is not None and shape.fields is None else None
         inner = inner or (shape.fields or {}).get(name) or shape.values
@@ -319,8 +323,8 @@ def with_time(shape: ParamType, path: Path) -> ParamType:
     return replace(shape, values=with_time(shape.values, rest))
 
 
-def reaches(shape: ParamType, path: Path) -> bool:
-    """Whether a parameter of this shape stands at a path."""
+def accepts_path(shape: ParamType, path: Path) -> bool:
+    """Whether a parameter of this type has a part at a path."""
     for name in path:
         inner = (shape.fields or {}).get(name) or shape.values
         if inner is None:
@@ -329,16 +333,20 @@ def reaches(shape: ParamType, path: Path) -> bool:
     return True
 
 
-def pruned(tree: Tree, shape: ParamType) -> Tree:
-    """The tree without what a parameter of this shape does not take."""
+def accepted(tree: Tree, shape: ParamType) -> Tree:
+    """Return the part of a tree that a parameter of this type accepts, without empty values."""
+    return without_empty(_restricted(tree, shape))
+
+
+def _restricted(tree: Tree, shape: ParamType) -> Tree:
     if isinstance(tree, dict) and shape.fields is not None:
-        known = shape.fields
-        return {name: pruned(inner, known[name]) for name, inner in tree.items() if name in known}
+        known = shape.fields.keys() & tree.keys()
+        return {k: _restricted(v, shape.fields[k]) for k, v in tree.items() if k in known}
     return tree
 
 
-def refusal(leaf: Tree, shape: ParamType) -> str | None:
-    """Why Stripe would not take a leaf, as far as its types tell."""
+def validation_error(leaf: Tree, shape: ParamType) -> str | None:
+    """Return why Stripe would not accept a leaf, according to its types; None if it would."""
     if is_empty(leaf):
         text = "string" in shape.scalars and not shape.literals
         can = shape.clearable or text or shape.items is not None or shape.values is not None
@@ -363,12 +371,12 @@ def _fits(leaf: str, scalars: set[str]) -> bool:
 # ---------------------------------------------------------------------- what can only be read
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether a record's value says what an object's does, as far as it speaks of it."""
+def record_matches_object(one: Any, other: Any) -> bool:
+    """Whether an object has every value of a record's; its other fields are ignored."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return all(same(inner, other.get(name)) for name, inner in one.items())
+        return all(record_matches_object(inner, other.get(name)) for name, inner in one.items())
     if isinstance(one, (list, tuple)) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(record_matches_object, one, other))
     if isinstance(one, dict) != isinstance(other, dict):
         return _named(one, other)
     if isinstance(one, str) and type(other) is int:
@@ -399,17 +407,17 @@ def _integer_of(text: str) -> int | None:
 # ---------------------------------------------------------------------- sending
 
 
-def pairs_of(tree: Tree, name: str = "") -> Iterator[tuple[str, str]]:
+def form_fields(tree: Tree, name: str = "") -> Iterator[tuple[str, str]]:
     """Form fields, in a stable order; what is empty clears.
 
-    >>> list(pairs_of({"items": [{"price": "p"}], "metadata": {"k": None}, "images": []}))
+    >>> list(form_fields({"items": [{"price": "p"}], "metadata": {"k": None}, "images": []}))
     [('items[0][price]', 'p'), ('metadata[k]', ''), ('images', '')]
     """
     if isinstance(tree, dict) and (tree or not name):
         for key, inner in tree.items():
-            yield from pairs_of(inner, f"{name}[{key}]" if name else key)
+            yield from form_fields(inner, f"{name}[{key}]" if name else key)
     elif isinstance(tree, list) and tree:
         for index, entry in enumerate(tree):
-            yield from pairs_of(entry, f"{name}[{index}]")
+            yield from form_fields(entry, f"{name}[{index}]")
     else:
         yield name, tree or ""

@@ -1,4 +1,4 @@
-"""Lines of the rejects file: a record that was not written, and all that writing it again needs."""
+"""Lines of the rejects file: records that were not written, with what a replay needs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.journal import RecordPosition
 
 OF_ANOTHER_JOURNAL = (
-    "of a run that this journal does not know, so nobody can tell whether newer records were "
+    "of a run that this journal does not know, so newer records may have been "
     "written since: replay them with that run's journal, or let the tap send their records again"
 )
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _NAMES = frozenset({"stream", "key_properties", "verdict", "reason", "record"})
-"""What the lines of all releases hold."""
+"""The keys of a line in any release."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class RecordOrigin:
     source: str = ""
     """The stream's name before stream maps."""
     key_properties: tuple[str, ...] = ("id",)
-    whole: bool = True
-    """Whether its metadata came whole."""
+    metadata_complete: bool = True
+    """Whether it has all keys of its metadata."""
     position: RecordPosition = (0, 0)
-    place: int | None = None
-    """Of a record that is replayed, its place in the file."""
+    reject_index: int | None = None
+    """Of a replayed record: the number of its line in the rejects file, from 0."""
 
 
 class RejectContext(msgspec.Struct, frozen=True):
-    """What the records of a run were meant for."""
+    """The account, mode and id mode for which a record is meant."""
 
     account: str = ""
     mode: str = ""
@@ -56,22 +56,22 @@ class RejectedRecord(msgspec.Struct, frozen=True):
     account: str
     mode: str
     id_mode: str
-    whole: bool
+    metadata_complete: bool = msgspec.field(name="whole")
     position: RecordPosition
     record: dict[str, Any]
 
     @property
     def context(self) -> RejectContext:
-        """What the record was meant for."""
+        """The account, mode and id mode for which the record is meant."""
         return RejectContext(self.account, self.mode, self.id_mode)
 
 
 @dataclass
-class Sorted:
-    """The lines of a file: what can be replayed in a context, and why the others cannot."""
+class SortedLines:
+    """The lines of a file: those that can be replayed, and why the others cannot."""
 
     entries: dict[int, RejectedRecord] = field(default_factory=dict)
-    """By their place in the file."""
+    """By the number of their line, from 0."""
     refused: dict[str, int] = field(default_factory=dict)
     """Reason → number of lines."""
 
@@ -91,7 +91,7 @@ def reject_line(
         "stream": stream,
         "key": key,
         "key_properties": list(origin.key_properties),
-        "verdict": decision.verdict,
+        "verdict": decision.outcome,
         "reason": without_secrets(decision.reason),
         "status": failure.status if failure else None,
         "code": (failure.code or failure.type) if failure else None,
@@ -102,7 +102,7 @@ def reject_line(
         "mode": context.mode,
         "id_mode": context.id_mode,
         "source": origin.source,
-        "whole": origin.whole,
+        "whole": origin.metadata_complete,
         "position": list(origin.position),
         "record": record,
     }
@@ -110,10 +110,10 @@ def reject_line(
 
 def sort_lines(
     lines: list[bytes], context: RejectContext, knows_run: Callable[[int], bool]
-) -> Sorted:
+) -> SortedLines:
     """Find the lines whose records can be written in a context, with a journal that knows a run."""
-    found = Sorted()
-    for place, line in enumerate(lines):
+    found = SortedLines()
+    for index, line in enumerate(lines):
         entry = _entry_of(line)
         why = entry if isinstance(entry, str) else _misfit(entry.context, context)
         if isinstance(entry, RejectedRecord) and not why and not knows_run(entry.position[0]):
@@ -121,7 +121,7 @@ def sort_lines(
         if why:
             found.refused[why] = found.refused.get(why, 0) + 1
         elif isinstance(entry, RejectedRecord):
-            found.entries[place] = entry
+            found.entries[index] = entry
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a run tells: a diff for eyes, plan and rejects as JSON lines, counts at the end."""
+"""Reports a run: a readable diff, plan and rejects as JSON lines, counts at the end."""
 
 from __future__ import annotations
 
@@ -13,24 +13,19 @@ from typing import Any
 
 from stripe_alloy.api.errors import AlloyError, StripeError, without_secrets
 from target_stripe_alloy.json_lines import JsonLines, check_writable, replace_file
-from target_stripe_alloy.plan.plan_types import (
-    BLOCKED,
-    CONFLICT,
-    READ,
-    REJECTED,
-    UNCHANGED,
-    VERDICTS,
-    Decision,
-    FieldChange,
-)
+from target_stripe_alloy.plan.plan_types import Decision, FieldChange, Outcome, PlannedRequest
 from target_stripe_alloy.rejects import RecordOrigin, RejectContext, reject_line
 from target_stripe_alloy.write import invoice_preview as preview
+from target_stripe_alloy.write.queued_records import QueuedRecord
 
 _logger = logging.getLogger(__name__)
 
+READ = "read"
+"""Counted of each stream beside the outcomes of its records."""
+
 _SIGNS = {"created": "+", "deleted": "-", "archived": "-", "updated": "~", "skipped": "="}
-TOLD = 20
-"""Records of a stream and verdict that are logged one by one; the files hold all."""
+MAX_LOGGED = 20
+"""Records of a stream and outcome that are logged one by one; the files have all."""
 
 
 class Report:
@@ -56,7 +51,7 @@ class Report:
         self._max = max_rejects
         self._rejected = 0
         self._dry_run = dry_run
-        self._told: Counter[tuple[str, str]] = Counter()
+        self._logged: Counter[tuple[str, str]] = Counter()
         self._rejects_path = rejects
         self._rejects: JsonLines | None = None
         self._context = context
@@ -69,67 +64,64 @@ class Report:
         """Records that were rejected."""
         return self._rejected
 
-    def read(self, stream: str, number: int = 1) -> None:
-        """Count records that came."""
+    def count_read(self, stream: str, number: int = 1) -> None:
+        """Count records of the input."""
         self.counts[stream][READ] += number
 
-    def unchanged(self, stream: str, number: int) -> None:
+    def count_unchanged(self, stream: str, number: int) -> None:
         """Count records that the journal proves to be unchanged."""
         with self._lock:
-            self.counts[stream][UNCHANGED] += number
+            self.counts[stream][Outcome.UNCHANGED] += number
 
-    def settled(
+    def record_outcome(
         self,
-        stream: str,
-        key: str,
+        queued: QueuedRecord,
         decision: Decision,
-        record: Mapping[str, Any],
+        origin: RecordOrigin,
         error: StripeError | None = None,
-        *,
-        origin: RecordOrigin | None = None,
     ) -> None:
-        """Count a record, and write it down where somebody must look at it."""
-        verdict = decision.verdict
+        """Count a record; log it, and append it to the plan and to the rejects file."""
+        stream, key, outcome = queued.stream, queued.label, decision.outcome
         with self._lock:
-            self.counts[stream][verdict] += 1
-            self._rejected += verdict == REJECTED
+            self.counts[stream][outcome] += 1
+            self._rejected += outcome == Outcome.REJECTED
             name = f"{stream} {key}"
-            self._totals.add(decision.preview, blocked=verdict == BLOCKED, record=name)
-            self._told[stream, verdict] += 1
-            told = self._told[stream, verdict]
-        if self._plan and verdict != UNCHANGED:
+            self._totals.add(decision.preview, blocked=outcome == Outcome.BLOCKED, record=name)
+            self._logged[stream, outcome] += 1
+            logged = self._logged[stream, outcome]
+        if self._plan and outcome != Outcome.UNCHANGED:
             self._plan.add(_planned(stream, key, decision))
-        if verdict in (REJECTED, BLOCKED, CONFLICT):
+        if outcome in (Outcome.REJECTED, Outcome.BLOCKED, Outcome.CONFLICT):
             if not self._dry_run:
-                self._reject(stream, key, decision, record, error, origin or RecordOrigin())
-            self._tell(stream, key, decision, told, logging.WARNING)
-        elif verdict != UNCHANGED and self._dry_run:
-            self._tell(stream, key, decision, told, logging.INFO)
-        if verdict == REJECTED and self._max is not None and self._rejected > self._max:
+                self._reject(queued, decision, error, origin)
+            self._log(stream, key, decision, logged, logging.WARNING)
+        elif outcome != Outcome.UNCHANGED and self._dry_run:
+            self._log(stream, key, decision, logged, logging.INFO)
+        if outcome == Outcome.REJECTED and self._max is not None and self._rejected > self._max:
             raise AlloyError(
                 f"{self._rejected} records were rejected, `max_rejects` is {self._max}: the run "
                 f"stops. What was rejected is in {self._rejects_path}"
             )
 
-    def _tell(self, stream: str, key: str, decision: Decision, told: int, level: int) -> None:
-        if told <= TOLD:
+    def _log(self, stream: str, key: str, decision: Decision, logged: int, level: int) -> None:
+        if logged <= MAX_LOGGED:
             with self._lock:  # the lines of a record stay together
                 for line in lines_of(stream, key, decision):
                     _logger.log(level, "%s", line)
-        elif told == TOLD + 1:
-            _logger.log(level, "%s: more %s records are not logged", stream, decision.verdict)
+        elif logged == MAX_LOGGED + 1:
+            _logger.log(level, "%s: more %s records are not logged", stream, decision.outcome)
 
     def _reject(
         self,
-        stream: str,
-        key: str,
+        queued: QueuedRecord,
         decision: Decision,
-        record: Mapping[str, Any],
         error: StripeError | None,
         origin: RecordOrigin,
     ) -> None:
         context = self._context() if self._context else RejectContext()
-        line = reject_line(stream, key, decision, record, error, origin, context)
+        line = reject_line(
+            queued.stream, queued.label, decision, queued.record, error, origin, context
+        )
         if self._collect:
             self._collect(origin, line)
             return
@@ -139,24 +131,24 @@ class Report:
         self._rejects.add(line)
 
     def summary(self) -> dict[str, dict[str, int]]:
-        """Counts by stream: read, and what became of it."""
+        """Return the counts of each stream: records read, and their outcomes."""
         return {
-            stream: {name: counts[name] for name in (READ, *VERDICTS)}
+            stream: {name: counts[name] for name in (READ, *map(str, Outcome))}
             for stream, counts in sorted(self.counts.items())
         }
 
     def progress(self) -> None:
-        """Say how far it is."""
+        """Log the counts so far."""
         for stream, of in self.summary().items():
-            told = ", ".join(f"{name} {n}" for name, n in of.items() if n)
-            _logger.info("%s so far: %s", stream, told)
+            logged = ", ".join(f"{name} {n}" for name, n in of.items() if n)
+            _logger.info("%s so far: %s", stream, logged)
 
     def close(self, summary: str | None) -> None:
-        """Tell the counts, and close the files."""
+        """Log the counts, write them to `summary`, and close the files."""
         counts = self.summary()
         for stream, of in counts.items():
-            told = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
-            _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, told)
+            logged = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
+            _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, logged)
         for line in self._totals.lines():
             _logger.info("plan: %s", line)
         for file in (self._rejects, self._plan):
@@ -188,31 +180,31 @@ def _planned(stream: str, key: str, decision: Decision) -> dict[str, Any]:
     planned: dict[str, Any] = {
         "stream": stream,
         "key": key,
-        "verdict": decision.verdict,
+        "verdict": decision.outcome,
         "matched": decision.matched,
         "reason": decision.reason,
         "changes": [
             {"field": change.field, "before": change.before, "after": change.after}
             for change in decision.changes
         ],
-        "requests": [
-            {"method": request.method, "path": request.path} for request in decision.requests
-        ],
+        "requests": [_target_of(request) for request in decision.requests],
     }
     if decision.withheld:
-        planned["withheld"] = [
-            {"method": request.method, "path": request.path} for request in decision.withheld
-        ]
+        planned["withheld"] = [_target_of(request) for request in decision.withheld]
     if decision.preview:
         planned["preview"] = decision.preview
     return planned
 
 
+def _target_of(request: PlannedRequest) -> dict[str, str]:
+    return {"method": request.method, "path": request.path}
+
+
 def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
-    """A decision as a diff: what is there, what comes."""
-    sign = _SIGNS.get(decision.verdict, "!")
+    """Return a decision as a readable diff."""
+    sign = _SIGNS.get(decision.outcome, "!")
     reason = f": {without_secrets(decision.reason)}" if decision.reason else ""
-    yield f"{sign} {stream} {key}{_matched(decision)} {decision.verdict}{reason}"
+    yield f"{sign} {stream} {key}{_matched(decision)} {decision.outcome}{reason}"
     for change in decision.changes:
         yield f"    {_line(change)}"
     for line in preview.lines_of(decision.preview) if decision.preview else ():

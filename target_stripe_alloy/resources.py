@@ -1,9 +1,10 @@
-"""What can be written of each kind of object: data, upon the parameter types of `stripe.params`."""
+"""Declares how each type of object is written, on top of the parameter types of `stripe.params`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cache, cached_property
 from importlib import resources as files
 from types import MappingProxyType
@@ -16,19 +17,28 @@ from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.params import ParamType, param_type, union
 from stripe_alloy.api.paths import segment
 from stripe_alloy.api.schemas import generated
-from target_stripe_alloy import normalize as readings
+from target_stripe_alloy import normalize
 from target_stripe_alloy.params_tree import InvalidRecord, Path, with_time
 
-CREATE, UPDATE, DELETE = "create", "update", "delete"
+
+class Operation(str, Enum):
+    """What a request does to an object."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    __str__ = str.__str__
+
+
 ACTION = "_action"
 """The field of a record that asks for an action, such as `finalize`; a status never does."""
 OCCASION = "_action_id"
-"""The field that tells an action from the same one before: May's reminder from June's."""
+"""The field that makes an action another one: June's reminder is not May's."""
 
 NOT_COPIED = ""
 """In `references`: ids of things that no record can bring into another account."""
 _NOT_PARAMETERS = frozenset({"expand"})
-MODIFIERS = frozenset(
+BEHAVIOR_PARAMS = frozenset(
     {
         "error_on_requires_action",
         "off_session",
@@ -44,7 +54,7 @@ MODIFIERS = frozenset(
         "validate",
     }
 )
-"""Parameters that say how something is written, not what: they go along with what is not free."""
+"""Parameters that control how an update is applied: sent only with a change that is not free."""
 
 
 INTEGERS = "integer_parameters.json"
@@ -78,16 +88,16 @@ class Action:
     done: frozenset[str] = frozenset()
     method: str = "POST"
     event: str = ""
-    """The type of the event that alone tells that it happened, where no status does."""
+    """The type of the event that shows that it happened, where no status does."""
     includes: Mapping[str, str] = field(default_factory=_map)
     """Status → the action that this one does first then."""
     fills: str = ""
-    """The field that is filled once it happened, where no status tells."""
+    """The field that has a value once it happened, where no status shows it."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """How one stream's objects are written."""
+    """How the objects of a stream are written."""
 
     stream: str
     params: str
@@ -96,48 +106,49 @@ class Resource:
     """The class of `stripe.params` for a new one; empty: it cannot be created, see `why_not`."""
     why_not: str = ""
     update: str = ""
-    one: str = ""
+    item_path: str = ""
     """The path of one, if not `{path}/{id}`; `{invoice}` stands for that field."""
     references: Mapping[str, str] = field(default_factory=_map)
     """Parameter (`a.b`, `items.*.price`) → stream of the object it names."""
-    needs: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
-    """Parameter → value → what else a new one needs then; a tap may have to `expand` it."""
-    needs_one_of: tuple[str, ...] = ()
+    requires_with: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
+    """Parameter → value → what creation then requires, too; a tap may have to `expand` it."""
+    requires_one_of: tuple[str, ...] = ()
     """Parameters of which a new one must have one."""
-    later: frozenset[str] = frozenset()
-    """References that may be set once the object exists: the other needs this one first."""
+    deferrable_references: frozenset[str] = frozenset()
+    """References that may be set after creation: the other object needs this one first."""
     ignored: frozenset[str] = frozenset()
     """Parameters that are never derived from what is read."""
     own_to_account: frozenset[str] = frozenset()
-    """Parameters whose values do not travel to another account."""
-    reading: Callable[[JSON, float], None] | None = None
-    """Mends a copy of an object, or of a record, before it becomes parameters."""
-    ended: Mapping[str, frozenset[str]] = field(default_factory=_map)
+    """Parameters whose values make no sense in another account."""
+    normalize: Callable[[JSON, float], None] | None = None
+    """Turns a copy of an object, or of a record, into the shape of request parameters."""
+    terminal_states: Mapping[str, frozenset[str]] = field(default_factory=_map)
     """Field → values with which no copy is made."""
-    always: Mapping[str, str] = field(default_factory=_map)
+    update_defaults: Mapping[str, str] = field(default_factory=_map)
     """Sent with each update unless the record says otherwise."""
-    read_as: Mapping[str, str] = field(default_factory=_map)
-    """Lists whose entries are parameters of a new object, under another name, and objects of their
-    own afterwards, created and deleted below the field's own name: `tax_ids`."""
+    sub_resources: Mapping[str, str] = field(default_factory=_map)
+    """List → parameter that creates its entries with the object (`tax_ids` → `tax_id_data`). Later
+    they are created and deleted at an endpoint of the list's name."""
     archive: Mapping[str, str] = field(default_factory=_map)
     deletes: bool = False
     actions: Mapping[str, Action] = field(default_factory=_map)
     adds: frozenset[str] = frozenset()
-    """Parameters that add something each time they are sent, and cannot be read again."""
+    """Parameters that add something each time they are sent, and cannot be read back."""
     shown_by: Mapping[str, str] = field(default_factory=_map)
     """Parameter that is `true` or not → path of the count of how often it was."""
-    lane: str = ""
-    """Fields, with spaces between them, that name whose writes must not meet: Stripe locks it."""
-    within: str = ""
-    """The field that names the object this one is inside of."""
-    succeeded: bool = False
-    """Whether a change of what is frozen makes a new one that takes this one's place."""
+    lock_fields: str = ""
+    """Fields, separated by spaces, that name an object that Stripe locks during a write: writes
+    with the same value are sent one after another."""
+    parent_field: str = ""
+    """The field that names the object that contains this one."""
+    replaced_on_change: bool = False
+    """Whether a change of an immutable field creates an object that replaces this one (prices)."""
     found_by: str = ""
-    """In another account found again by this field: `id`, `lookup_key`; else by a stamp."""
-    attached_to: str = ""
-    """The field that is set by attaching and emptied by detaching."""
-    contains: str = ""
-    """The stream whose objects come to be with this one, in the list `items`."""
+    """The field by which a copy is found again: `id`, `lookup_key`; empty: by its stamp."""
+    attach_field: str = ""
+    """The field that an attach request sets and a detach request clears."""
+    item_stream: str = ""
+    """The stream of the objects in the list `items`, which are created with this one."""
     writable: bool = True
 
     @property
@@ -156,34 +167,39 @@ class Resource:
         return BY_NAME[self.stream].permission.replace(": read", ": write")
 
     @cached_property
-    def created(self) -> Mapping[str, ParamType]:
+    def create_params(self) -> Mapping[str, ParamType]:
         """Parameters of a new one."""
         return self._fields(self.create)
 
     @cached_property
-    def updated(self) -> Mapping[str, ParamType]:
+    def update_params(self) -> Mapping[str, ParamType]:
         """Parameters of an update."""
         return self._fields(self.update)
 
     @cached_property
-    def needed(self) -> frozenset[str]:
+    def required(self) -> frozenset[str]:
         """Parameters that a new one must have."""
         return frozenset(param_type(self.create).needed) if self.create else frozenset()
 
-    def also_needed(self, params: Mapping[str, Any]) -> frozenset[str]:
+    def required_with(self, params: Mapping[str, Any]) -> frozenset[str]:
         """Parameters that a new one with these ones must have as well."""
         return frozenset(
-            more[params[name]] for name, more in self.needs.items() if params.get(name) in more
+            more[params[name]]
+            for name, more in self.requires_with.items()
+            if params.get(name) in more
         )
 
     @cached_property
     def shape(self) -> ParamType:
         """All parameters, those of an update where both have one."""
         more = {
-            name: ParamType(scalars={"string"}) for name in (self.attached_to, self.within) if name
+            name: ParamType(scalars={"string"})
+            for name in (self.attach_field, self.parent_field)
+            if name
         }
         shape = union(
-            ParamType(fields={**more, **self.created}), ParamType(fields=dict(self.updated))
+            ParamType(fields={**more, **self.create_params}),
+            ParamType(fields=dict(self.update_params)),
         )
         for path in _times_of(self.stream):
             shape = with_time(shape, path)
@@ -196,18 +212,20 @@ class Resource:
 
     @cached_property
     def write_only(self) -> frozenset[str]:
-        """Parameters that cannot be read again: `source`, `proration_behavior`."""
-        return frozenset((self.created.keys() | self.updated.keys()) - self.readable)
+        """Parameters that cannot be read back: `source`, `proration_behavior`."""
+        return frozenset((self.create_params.keys() | self.update_params.keys()) - self.readable)
 
     @cached_property
-    def frozen(self) -> frozenset[str]:
-        """Parameters of a new one that no update takes, and what it is inside of."""
-        within = {self.within} if self.within else set()
-        return frozenset((self.created.keys() & self.readable) - self.updated.keys() | within)
+    def immutable(self) -> frozenset[str]:
+        """Parameters that only creation accepts, and the parent."""
+        within = {self.parent_field} if self.parent_field else set()
+        return frozenset(
+            (self.create_params.keys() & self.readable) - self.update_params.keys() | within
+        )
 
     @cached_property
-    def on_request(self) -> frozenset[str]:
-        """Fields that Stripe sends only when they are expanded."""
+    def expand_only(self) -> frozenset[str]:
+        """Fields that Stripe returns only if they are expanded."""
         entries = generated("_expandable")[self.stream]
         return frozenset(path for path, entry in entries.items() if entry["kind"] == "include")
 
@@ -218,10 +236,10 @@ class Resource:
 
     def path_of(self, object_id: str, fields: Mapping[str, Any]) -> str:
         """The path of one object."""
-        if not self.one:
+        if not self.item_path:
             return f"{self.path}/{_segment(object_id)}"
         around = {k: _segment(v) for k, v in fields.items() if k != "id" and isinstance(v, str)}
-        return self.one.format(**around, id=_segment(object_id))
+        return self.item_path.format(**around, id=_segment(object_id))
 
 
 def _segment(object_id: str) -> str:
@@ -235,6 +253,12 @@ def _set(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def discount_paths(*parents: str) -> list[str]:
+    """Return the paths of references to discounts of an account, below these paths."""
+    names = ("promotion_code", "discount")
+    return [f"{parent}discounts.*.{name}" for parent in parents for name in names]
+
+
 _DRAFTS = _map(draft="finalize")
 """docs.stripe.com/api/invoices/finalize: Stripe finalizes drafts before it sends or charges."""
 
@@ -245,7 +269,7 @@ RESOURCES: Sequence[Resource] = (
         create="ProductCreateParams",
         update="ProductUpdateParams",
         references=_map(default_price="prices"),
-        later=_set("default_price"),
+        deferrable_references=_set("default_price"),
         archive=_map(active="false"),
         deletes=True,
         found_by="id",
@@ -255,13 +279,13 @@ RESOURCES: Sequence[Resource] = (
         "Price",
         create="PriceCreateParams",
         update="PriceUpdateParams",
-        references=MappingProxyType({"product": "products", "recurring.meter": NOT_COPIED}),
-        needs=_map(billing_scheme={"tiered": "tiers"}),
-        reading=readings.price,
+        references={"product": "products", "recurring.meter": NOT_COPIED},
+        requires_with=_map(billing_scheme={"tiered": "tiers"}),
+        normalize=normalize.price,
         archive=_map(active="false"),
-        lane="product",
+        lock_fields="product",
         found_by="lookup_key",
-        succeeded=True,
+        replaced_on_change=True,
     ),
     Resource(
         "customers",
@@ -269,18 +293,16 @@ RESOURCES: Sequence[Resource] = (
         create="CustomerCreateParams",
         update="CustomerUpdateParams",
         adds=_set("source"),
-        references=MappingProxyType(
-            {
-                "invoice_settings.default_payment_method": "payment_methods",
-                "invoice_settings.rendering_options.template": NOT_COPIED,
-                "payment_method": "payment_methods",
-                "default_source": NOT_COPIED,
-                "test_clock": NOT_COPIED,
-            }
-        ),
+        references={
+            "invoice_settings.default_payment_method": "payment_methods",
+            "invoice_settings.rendering_options.template": NOT_COPIED,
+            "payment_method": "payment_methods",
+            "default_source": NOT_COPIED,
+            "test_clock": NOT_COPIED,
+        },
         own_to_account=_set("next_invoice_sequence", "invoice_prefix"),
-        read_as=_map(tax_ids="tax_id_data"),
-        reading=readings.customer,
+        sub_resources=_map(tax_ids="tax_id_data"),
+        normalize=normalize.customer,
         deletes=True,
     ),
     Resource(
@@ -290,8 +312,8 @@ RESOURCES: Sequence[Resource] = (
         update="PaymentMethodUpdateParams",
         references=_map(customer="customers"),
         deletes=True,
-        attached_to="customer",
-        lane="customer",
+        attach_field="customer",
+        lock_fields="customer",
     ),
     Resource(
         "subscriptions",
@@ -299,36 +321,31 @@ RESOURCES: Sequence[Resource] = (
         create="SubscriptionCreateParams",
         update="SubscriptionUpdateParams",
         adds=_set("add_invoice_items"),
-        references=MappingProxyType(
-            {
-                "customer": "customers",
-                "items.*.price": "prices",
-                "items.*.tax_rates": NOT_COPIED,
-                "items.*.price_data.product": "products",
-                "items.*.discounts.*.promotion_code": NOT_COPIED,
-                "items.*.discounts.*.discount": NOT_COPIED,
-                "items.*.current_trial.trial_offer": NOT_COPIED,
-                "default_payment_method": "payment_methods",
-                "default_source": NOT_COPIED,
-                "default_tax_rates": NOT_COPIED,
-                "add_invoice_items.*.price": "prices",
-                "add_invoice_items.*.price_data.product": "products",
-                "add_invoice_items.*.tax_rates": NOT_COPIED,
-                "add_invoice_items.*.discounts.*.promotion_code": NOT_COPIED,
-                "add_invoice_items.*.discounts.*.discount": NOT_COPIED,
-                "discounts.*.promotion_code": NOT_COPIED,
-                "discounts.*.discount": NOT_COPIED,
-                "on_behalf_of": NOT_COPIED,
-                "transfer_data": NOT_COPIED,
-                "automatic_tax.liability.account": NOT_COPIED,
-                "invoice_settings.issuer.account": NOT_COPIED,
-                "invoice_settings.account_tax_ids": NOT_COPIED,
-            }
-        ),
+        references={
+            "customer": "customers",
+            "items.*.price": "prices",
+            "items.*.tax_rates": NOT_COPIED,
+            "items.*.price_data.product": "products",
+            **dict.fromkeys(discount_paths("items.*.", "add_invoice_items.*.", ""), NOT_COPIED),
+            "items.*.current_trial.trial_offer": NOT_COPIED,
+            "default_payment_method": "payment_methods",
+            "default_source": NOT_COPIED,
+            "default_tax_rates": NOT_COPIED,
+            "add_invoice_items.*.price": "prices",
+            "add_invoice_items.*.price_data.product": "products",
+            "add_invoice_items.*.tax_rates": NOT_COPIED,
+            "on_behalf_of": NOT_COPIED,
+            "transfer_data": NOT_COPIED,
+            "automatic_tax.liability.account": NOT_COPIED,
+            "invoice_settings.issuer.account": NOT_COPIED,
+            "invoice_settings.account_tax_ids": NOT_COPIED,
+        },
         ignored=_set("billing_cycle_anchor", "billing_schedules", "customer_account"),
         own_to_account=_set("billing_mode"),
-        reading=readings.subscription,
-        ended=_map(status=_set("canceled", "incomplete_expired", "incomplete", "paused", "unpaid")),
+        normalize=normalize.subscription,
+        terminal_states=_map(
+            status=_set("canceled", "incomplete_expired", "incomplete", "paused", "unpaid")
+        ),
         deletes=True,
         actions=_map(
             cancel=Action(
@@ -340,54 +357,48 @@ RESOURCES: Sequence[Resource] = (
             pause=Action("pause", _set("active", "trialing"), _set("paused")),
             resume=Action("resume", _set("paused"), _set("active")),
         ),
-        lane="customer",
-        contains="subscription_items",
+        lock_fields="customer",
+        item_stream="subscription_items",
     ),
     Resource(
         "subscription_items",
         "SubscriptionItem",
         create="SubscriptionItemCreateParams",
         update="SubscriptionItemUpdateParams",
-        one="/v1/subscription_items/{id}",
-        references=MappingProxyType(
-            {
-                "subscription": "subscriptions",
-                "price": "prices",
-                "price_data.product": "products",
-                "tax_rates": NOT_COPIED,
-                "discounts.*.promotion_code": NOT_COPIED,
-                "discounts.*.discount": NOT_COPIED,
-            }
-        ),
+        item_path="/v1/subscription_items/{id}",
+        references={
+            "subscription": "subscriptions",
+            "price": "prices",
+            "price_data.product": "products",
+            "tax_rates": NOT_COPIED,
+            **dict.fromkeys(discount_paths(""), NOT_COPIED),
+        },
         ignored=_set("plan", "current_trial"),
-        reading=readings.subscription_item,
+        normalize=normalize.subscription_item,
         deletes=True,
-        within="subscription",
-        lane="subscription",
+        parent_field="subscription",
+        lock_fields="subscription",
     ),
     Resource(
         "invoices",
         "Invoice",
         create="InvoiceCreateParams",
         update="InvoiceUpdateParams",
-        references=MappingProxyType(
-            {
-                "customer": "customers",
-                "subscription": "subscriptions",
-                "default_payment_method": "payment_methods",
-                "payment_settings.default_mandate": NOT_COPIED,
-                "default_source": NOT_COPIED,
-                "default_tax_rates": NOT_COPIED,
-                "account_tax_ids": NOT_COPIED,
-                "discounts.*.promotion_code": NOT_COPIED,
-                "discounts.*.discount": NOT_COPIED,
-                "on_behalf_of": NOT_COPIED,
-                "transfer_data": NOT_COPIED,
-                "issuer.account": NOT_COPIED,
-                "automatic_tax.liability.account": NOT_COPIED,
-                "shipping_cost": NOT_COPIED,
-            }
-        ),
+        references={
+            "customer": "customers",
+            "subscription": "subscriptions",
+            "default_payment_method": "payment_methods",
+            "payment_settings.default_mandate": NOT_COPIED,
+            "default_source": NOT_COPIED,
+            "default_tax_rates": NOT_COPIED,
+            "account_tax_ids": NOT_COPIED,
+            **dict.fromkeys(discount_paths(""), NOT_COPIED),
+            "on_behalf_of": NOT_COPIED,
+            "transfer_data": NOT_COPIED,
+            "issuer.account": NOT_COPIED,
+            "automatic_tax.liability.account": NOT_COPIED,
+            "shipping_cost": NOT_COPIED,
+        },
         ignored=_set(
             "from_invoice",
             "number",
@@ -396,8 +407,8 @@ RESOURCES: Sequence[Resource] = (
             "customer_account",
         ),
         own_to_account=_set("rendering"),
-        reading=readings.invoice,
-        ended=_map(
+        normalize=normalize.invoice,
+        terminal_states=_map(
             status=_set("paid", "void", "uncollectible"),
             billing_reason=_set(
                 "subscription",
@@ -415,47 +426,42 @@ RESOURCES: Sequence[Resource] = (
             void=Action("void", _set("open", "uncollectible"), _set("void")),
             mark_uncollectible=Action("mark_uncollectible", _set("open"), _set("uncollectible")),
         ),
-        lane="customer",
+        lock_fields="customer",
     ),
     Resource(
         "invoice_line_items",
         "InvoiceLineItem",
         create="InvoiceAddLinesParamsLine",
         update="InvoiceLineItemUpdateParams",
-        one="/v1/invoices/{invoice}/lines/{id}",
-        references=MappingProxyType(
-            {
-                "invoice": "invoices",
-                "pricing.price": "prices",
-                "price_data.product": "products",
-                "tax_rates": NOT_COPIED,
-                "discounts.*.promotion_code": NOT_COPIED,
-                "discounts.*.discount": NOT_COPIED,
-            }
-        ),
+        item_path="/v1/invoices/{invoice}/lines/{id}",
+        references={
+            "invoice": "invoices",
+            "pricing.price": "prices",
+            "price_data.product": "products",
+            "tax_rates": NOT_COPIED,
+            **dict.fromkeys(discount_paths(""), NOT_COPIED),
+        },
         ignored=_set("tax_amounts", "invoice_item"),
-        reading=readings.invoice_line_item,
-        within="invoice",
-        lane="invoice",
+        normalize=normalize.invoice_line_item,
+        parent_field="invoice",
+        lock_fields="invoice",
     ),
     Resource(
         "payment_intents",
         "PaymentIntent",
         create="PaymentIntentCreateParams",
         update="PaymentIntentUpdateParams",
-        references=MappingProxyType(
-            {
-                "customer": "customers",
-                "payment_method": "payment_methods",
-                "payment_method_configuration": NOT_COPIED,
-                "confirmation_token": NOT_COPIED,
-                "mandate": NOT_COPIED,
-                "on_behalf_of": NOT_COPIED,
-                "transfer_data": NOT_COPIED,
-            }
-        ),
+        references={
+            "customer": "customers",
+            "payment_method": "payment_methods",
+            "payment_method_configuration": NOT_COPIED,
+            "confirmation_token": NOT_COPIED,
+            "mandate": NOT_COPIED,
+            "on_behalf_of": NOT_COPIED,
+            "transfer_data": NOT_COPIED,
+        },
         ignored=_set("customer_account", "payment_details", "hooks"),
-        ended=_map(
+        terminal_states=_map(
             status=_set(
                 "succeeded", "canceled", "processing", "requires_capture", "requires_action"
             )
@@ -478,7 +484,7 @@ RESOURCES: Sequence[Resource] = (
                 _set("canceled"),
             ),
         ),
-        lane="customer",
+        lock_fields="customer",
     ),
     Resource(
         "charges",
@@ -486,7 +492,7 @@ RESOURCES: Sequence[Resource] = (
         why_not="charges come of payment intents; creating them by hand is deprecated",
         update="ChargeUpdateParams",
         references=_map(customer="customers"),
-        lane="customer",
+        lock_fields="customer",
     ),
     Resource(
         "refunds",
@@ -494,25 +500,23 @@ RESOURCES: Sequence[Resource] = (
         create="RefundCreateParams",
         update="RefundUpdateParams",
         references=_map(charge="charges", payment_intent="payment_intents", customer="customers"),
-        reading=readings.refund,
-        ended=_map(status=_set("succeeded", "failed", "canceled")),
-        needs_one_of=("charge", "payment_intent"),
+        normalize=normalize.refund,
+        terminal_states=_map(status=_set("succeeded", "failed", "canceled")),
+        requires_one_of=("charge", "payment_intent"),
         actions=_map(cancel=Action("cancel", _set("requires_action"), _set("canceled"))),
-        lane="charge payment_intent",
+        lock_fields="charge payment_intent",
     ),
     Resource(
         "disputes",
         "Dispute",
         why_not="disputes are opened by the customer's bank",
         update="DisputeUpdateParams",
-        references=MappingProxyType(
-            {
-                "evidence.duplicate_charge_id": "charges",
-                "evidence.enhanced_evidence.visa_compelling_evidence_3"
-                ".prior_undisputed_transactions.*.charge": "charges",
-            }
-        ),
-        always=_map(submit="false"),
+        references={
+            "evidence.duplicate_charge_id": "charges",
+            "evidence.enhanced_evidence.visa_compelling_evidence_3"
+            ".prior_undisputed_transactions.*.charge": "charges",
+        },
+        update_defaults=_map(submit="false"),
         adds=_set("submit"),
         shown_by=_map(submit="evidence_details.submission_count"),
         actions=_map(
@@ -525,7 +529,7 @@ RESOURCES: Sequence[Resource] = (
         create="PayoutCreateParams",
         update="PayoutUpdateParams",
         references=_map(destination=NOT_COPIED, payout_method=NOT_COPIED),
-        ended=_map(status=_set("paid", "failed", "canceled", "in_transit")),
+        terminal_states=_map(status=_set("paid", "failed", "canceled", "in_transit")),
         actions=_map(
             cancel=Action("cancel", _set("pending"), _set("canceled")),
             reverse=Action("reverse", _set("paid"), fills="reversed_by"),
@@ -543,7 +547,7 @@ RESOURCES: Sequence[Resource] = (
 
 BY_STREAM: Mapping[str, Resource] = {resource.stream: resource for resource in RESOURCES}
 ORDER: Mapping[str, int] = {resource.stream: n for n, resource in enumerate(RESOURCES)}
-COPIED = frozenset(resource.stream for resource in RESOURCES if resource.create)
+COPYABLE_STREAMS = frozenset(resource.stream for resource in RESOURCES if resource.create)
 
 
 def reference_paths(resource: Resource) -> Mapping[Path, str]:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +23,33 @@ from stripe_alloy.connection_settings import (
 from target_stripe_alloy.json_lines import shortened
 from target_stripe_alloy.plan.permissions import ALLOWED
 from target_stripe_alloy.plan.plan_types import (
-    ARCHIVE,
-    CLEAR,
-    COPY,
-    CREATE,
-    EXTERNAL,
-    FAIL,
-    IGNORE,
-    MERGE,
-    NEWEST,
-    OLDEST,
-    OVERWRITE,
-    REJECT,
-    SAME_ACCOUNT,
-    SKIP,
+    DeletePolicy,
+    IdMode,
+    NullPolicy,
+    OnConflict,
+    OnMissing,
+    OnSeveralMatches,
     Policy,
 )
 from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.matching import FIELDS
 
-TEST, LIVE = "test", "live"
+
+class Mode(str, Enum):
+    """Whether the objects of the test mode are written, or live ones."""
+
+    TEST = "test"
+    LIVE = "live"
+    __str__ = str.__str__
 
 
-def _choice(name: str, values: tuple[str, ...], title: str, description: str) -> th.Property[Any]:
+def _choice(name: str, choices: type[Enum], title: str, description: str) -> th.Property[Any]:
+    values = [str(choice) for choice in choices]
     return th.Property(
         name,
         th.StringType,
         default=values[0],
-        allowed_values=list(values),
+        allowed_values=values,
         title=title,
         description=description,
     )
@@ -65,7 +65,7 @@ DECLARED = th.PropertiesList(
     ),
     _choice(
         "mode",
-        (TEST, LIVE),
+        Mode,
         "Mode",
         "`live` needs a live key and `expected_account_id`; a live key is refused in `test`.",
     ),
@@ -78,27 +78,27 @@ DECLARED = th.PropertiesList(
     ),
     _choice(
         "id_mode",
-        (SAME_ACCOUNT, COPY, EXTERNAL),
+        IdMode,
         "ID mode",
         "What a record's key is: `same_account` the object's own id, `copy` its id in another "
         "account, `external` a key of yours, kept in the object's metadata.",
     ),
     _choice(
         "on_conflict",
-        (FAIL, SKIP, OVERWRITE, MERGE),
+        OnConflict,
         "On conflict",
         "When a field changed here and in Stripe since the last run: stop, leave the object, "
         "write ours, or write only what does not conflict.",
     ),
     _choice(
         "delete_policy",
-        (IGNORE, ARCHIVE, "delete"),
+        DeletePolicy,
         "Delete policy",
         "What a tombstone (`deleted: true`) does to the object.",
     ),
     _choice(
         "null_policy",
-        (CLEAR, IGNORE),
+        NullPolicy,
         "Null policy",
         "What a null does, or the empty text, which CSV files hold for one: clear the field, or "
         "leave it as it is, at any depth.",
@@ -115,14 +115,14 @@ DECLARED = th.PropertiesList(
     th.Property(
         "on_missing",
         th.StringType,
-        allowed_values=[CREATE, SKIP, REJECT],
+        allowed_values=[str(choice) for choice in OnMissing],
         title="On missing",
         description="What becomes of a record without an object: it is created, skipped, or "
         "rejected. Default: `create`, in `same_account` `reject`.",
     ),
     _choice(
         "on_several_matches",
-        (REJECT, OLDEST, NEWEST),
+        OnSeveralMatches,
         "On several matches",
         "When several objects carry what a record is matched by: reject it, naming them, or take "
         "the oldest or the newest.",
@@ -219,17 +219,19 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
     settings = TargetSettings(
         connection=connection,
         account_id=_account(config, "account_id"),
-        live=config.get("mode") == LIVE,
+        live=config.get("mode") == Mode.LIVE,
         expected_account_id=_account(config, "expected_account_id"),
         policy=Policy(
-            id_mode=config.get("id_mode") or SAME_ACCOUNT,
-            on_conflict=config.get("on_conflict") or FAIL,
-            delete_policy=config.get("delete_policy") or IGNORE,
-            null_policy=config.get("null_policy") or CLEAR,
+            id_mode=IdMode(config.get("id_mode") or IdMode.SAME_ACCOUNT),
+            on_conflict=OnConflict(config.get("on_conflict") or OnConflict.FAIL),
+            delete_policy=DeletePolicy(config.get("delete_policy") or DeletePolicy.IGNORE),
+            null_policy=NullPolicy(config.get("null_policy") or NullPolicy.CLEAR),
             allowed=_allowed(config.get("allow_actions") or ()),
             match_by=_match_by(config.get("match_by") or {}),
-            on_missing=config.get("on_missing") or "",
-            on_several_matches=config.get("on_several_matches") or REJECT,
+            on_missing=OnMissing(config["on_missing"]) if config.get("on_missing") else None,
+            on_several_matches=OnSeveralMatches(
+                config.get("on_several_matches") or OnSeveralMatches.REJECT
+            ),
         ),
         dry_run=bool(config.get("dry_run")),
         preview=config.get("preview") is not False,
@@ -276,7 +278,7 @@ def _match_by(rules: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     for stream, fields in rules.items():
         if stream not in BY_STREAM or not BY_STREAM[stream].writable:
             raise SettingsError(
-                f"`match_by` names no stream that can be written{shown_value(stream)}"
+                f"`match_by` names a stream that cannot be written{shown_value(stream)}"
             )
         if not fields or isinstance(fields, str):
             raise SettingsError(f"`match_by`: {stream} needs a list of fields")
@@ -298,12 +300,12 @@ def _check_field(stream: str, name: str) -> None:
 
 
 def _check_matching(policy: Policy) -> None:
-    if policy.match_by and policy.id_mode == COPY:
+    if policy.match_by and policy.id_mode == IdMode.COPY:
         raise SettingsError(
             "`match_by` does not go with `id_mode: copy`: a copy is found by its id there. Use "
             "`same_account` (records without an id) or `external`"
         )
-    creates = policy.on_missing == CREATE and policy.id_mode == SAME_ACCOUNT
+    creates = policy.on_missing == OnMissing.CREATE and policy.id_mode == IdMode.SAME_ACCOUNT
     if creates and not policy.match_by:
         raise SettingsError(
             "`on_missing: create` needs `match_by` in `same_account`: what is created could not be "
@@ -314,7 +316,9 @@ def _check_matching(policy: Policy) -> None:
 def _account(config: Mapping[str, Any], name: str) -> str | None:
     value = config.get(name) or None
     if value is not None and not re.fullmatch(r"acct_\w+", str(value), re.ASCII):
-        raise SettingsError(f"`{name}` is no account{shown_value(str(value))}, expected 'acct_…'")
+        raise SettingsError(
+            f"`{name}` is not an account ID{shown_value(str(value))}, expected 'acct_…'"
+        )
     return value
 
 
@@ -333,7 +337,7 @@ def _check_mode(settings: TargetSettings) -> None:
             "`api_key` is a live key, and `mode` is `test`: set `mode` to `live` if you mean it"
         )
     if settings.live and not live_key:
-        raise SettingsError("`mode` is `live`, and `api_key` is no live key")
+        raise SettingsError("`mode` is `live`, and `api_key` is not a live key")
     if settings.live and not settings.expected_account_id:
         raise SettingsError(
             "`mode` is `live`: name the account that is meant in `expected_account_id`"

@@ -1,28 +1,25 @@
-"""What Stripe's ids look like, by the stream of their objects: data, reviewed by hand."""
+"""Prefixes of Stripe's ids by stream: data, reviewed by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-PREFIXES: Mapping[str, tuple[str, ...]] = {
-    "products": ("prod_",),
-    "prices": ("price_", "plan_"),
-    "customers": ("cus_",),
-    "payment_methods": ("pm_", "card_", "src_", "ba_"),
-    "subscriptions": ("sub_",),
-    "subscription_items": ("si_",),
-    "invoices": ("in_",),
-    "invoice_line_items": ("il_", "li_"),
-    "payment_intents": ("pi_",),
-    "charges": ("ch_", "py_"),
-    "refunds": ("re_", "pyr_"),
-    "disputes": ("dp_", "du_", "pdp_"),
-    "payouts": ("po_", "tr_"),
-    "events": ("evt_",),
-    "balance_transactions": ("txn_",),
+from stripe_alloy.api.object_types import OBJECT_TYPES
+
+_OTHER_PREFIXES: Mapping[str, tuple[str, ...]] = {
+    "prices": ("plan_",),  # those that were plans
+    "payment_methods": ("card_", "src_", "ba_"),  # sources
+    "invoice_line_items": ("li_",),
+    "charges": ("py_",),  # payments that are not by card, as are the next two
+    "refunds": ("pyr_",),
+    "disputes": ("du_", "pdp_"),
+    "payouts": ("tr_",),
 }
-"""Stream → how ids begin. `py_`, `pyr_`, `du_`: of payments that are no cards'; `card_`, `src_`,
-`ba_`: sources, which payment methods may be; `plan_`: prices that were plans."""
+PREFIXES: Mapping[str, tuple[str, ...]] = {
+    stream.name: (stream.id_prefix, *_OTHER_PREFIXES.get(stream.name, ()))
+    for stream in OBJECT_TYPES
+}
+"""Stream → the prefixes of its ids."""
 
 
 def is_stripe_id(stream: str, text: str) -> bool:

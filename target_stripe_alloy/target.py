@@ -1,4 +1,4 @@
-"""target-stripe-alloy: the Singer target that writes records back to Stripe."""
+"""target-stripe-alloy: the Singer target that writes records to Stripe."""
 
 from __future__ import annotations
 
@@ -39,42 +39,43 @@ from target_stripe_alloy.messages import (
     state_of,
     stream_of,
 )
-from target_stripe_alloy.plan.record_keys import RecordKey, UnusableKey
+from target_stripe_alloy.plan.record_keys import RecordKey
 from target_stripe_alloy.rejects import (
     RecordOrigin,
     RejectContext,
     RejectedRecord,
-    Sorted,
+    SortedLines,
     sort_lines,
 )
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import BY_STREAM
-from target_stripe_alloy.sdk_features import SETTINGS, WORKS, check_inherited
+from target_stripe_alloy.sdk_features import IGNORED, REFUSED, check_inherited
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
 from target_stripe_alloy.write.account import account_id, adopt, identity_of
-from target_stripe_alloy.write.engine import Engine
 from target_stripe_alloy.write.invoice_preview import Previews
 from target_stripe_alloy.write.journal import Journal, Scope
-from target_stripe_alloy.write.object_reader import Objects
-from target_stripe_alloy.write.queued_records import IncomingStream, QueuedRecord
+from target_stripe_alloy.write.object_reader import ObjectReader
+from target_stripe_alloy.write.queued_records import IncomingStream
+from target_stripe_alloy.write.record_queue import RecordQueue
+from target_stripe_alloy.write.record_writer import RecordWriter
 
 _logger = logging.getLogger(__name__)
 
 REJECTED_EXIT = 3
-"""The exit code of a run that went through and had to reject records."""
+"""The exit code of a complete run that rejected records."""
 MAX_STATES = 64
-"""States that wait for their records: each may be as large as a tap likes."""
+"""States that wait for their records: each may be large."""
 PULSE = 1.0
-"""Seconds after which held records go on, and states that are covered go out."""
+"""Seconds between flushes of batched records and settled states."""
 
 
 class OutputLost(AlloyError):
-    """Nobody takes STATE any more."""
+    """STATE cannot be written to stdout."""
 
 
 class TargetStripeAlloy(Plugin, Target):
-    """Brings records into Stripe: planned, journaled, exactly once."""
+    """Writes records to Stripe: planned, journaled, exactly once."""
 
     name = "target-stripe-alloy"
     package_name = "stripe-alloy"
@@ -87,25 +88,25 @@ class TargetStripeAlloy(Plugin, Target):
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
-    needs_output = False  # a plan does without, and what writes STATE looks for it itself
+    needs_output = False  # a plan needs none, and for STATE it is checked later
     exit_code: ClassVar[int] = 0
-    """Of the last run that went through."""
+    """That of the last complete run."""
 
     collect: Callable[[RecordOrigin, Mapping[str, Any]], None] | None = None
-    """Takes what is rejected, in place of the file."""
+    """Takes the lines of rejected records, in place of the file."""
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
         metrics_at_debug(self.metrics_logger)
         if named.get("validate_config", True):
-            _ = self.settings  # what is wrong is said before the first line is read
+            _ = self.settings  # errors are raised before the first line is read
         self._lock = threading.RLock()
         self._states: deque[tuple[int, dict[str, Any]]] = deque()
         self._lost: OutputLost | None = None
         self._ended = threading.Event()
         self._mapped: dict[str, Sequence[StreamMap]] = {}
-        self._kinds: dict[str, list[IncomingStream | None]] = {}
-        """What the records of a source stream are, for each of its stream maps."""
+        self._incoming: dict[str, list[IncomingStream | None]] = {}
+        """Source stream → what its records are after each of its stream maps."""
         reader = self.message_reader
         assert isinstance(reader, Reader)  # noqa: S101 - the class says so
         reader.begins, reader.failed = self._check_output, self._abort
@@ -137,11 +138,10 @@ class TargetStripeAlloy(Plugin, Target):
     @override
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
         super().append_builtin_config(config_jsonschema)
-        for name, setting in SETTINGS.items():
-            if setting.outcome != WORKS:
-                config_jsonschema["properties"].pop(name, None)
+        for name in (*REFUSED, *IGNORED):
+            config_jsonschema["properties"].pop(name, None)
 
-    # ------------------------------------------------------------------ what it works with
+    # ------------------------------------------------------------------ parts
 
     @cached_property
     def settings(self) -> TargetSettings:
@@ -161,13 +161,13 @@ class TargetStripeAlloy(Plugin, Target):
         )
 
     @property
-    def transport(self) -> StripeClient:
-        """The way to Stripe; in a dry run it only reads, which a preview does too."""
+    def client(self) -> StripeClient:
+        """The client of Stripe; in a dry run it can only read, and preview."""
         return self._connection.transport
 
     @cached_property
     def report(self) -> Report:
-        """What the run tells."""
+        """The report of the run."""
         settings = self.settings
         return Report(
             rejects=settings.rejects or default_rejects(self._account, live=settings.live),
@@ -181,7 +181,7 @@ class TargetStripeAlloy(Plugin, Target):
 
     @property
     def reject_context(self) -> RejectContext:
-        """What the records of this run are meant for."""
+        """The account, mode and id mode of this run's records."""
         scope = self._journal.scope
         return RejectContext(scope.account, "live" if scope.live else "test", scope.id_mode)
 
@@ -189,7 +189,7 @@ class TargetStripeAlloy(Plugin, Target):
     def _account(self) -> str | None:
         """The id of the account that is written to; None if the key may not read it."""
         settings = self.settings
-        return account_id(self.transport, settings.account_id, settings.expected_account_id)
+        return account_id(self.client, settings.account_id, settings.expected_account_id)
 
     @cached_property
     def _journal(self) -> Journal:
@@ -199,49 +199,54 @@ class TargetStripeAlloy(Plugin, Target):
             settings.journal or default_journal(self._account, live=settings.live),
             Scope(identity, settings.live, settings.policy.id_mode),
             pipeline=settings.pipeline or "",
-            clock=self.transport.now,
+            clock=self.client.now,
         )
         try:
-            adopt(journal, identity, Objects(self.transport, settings.account_id))
+            adopt(journal, identity, ObjectReader(self.client, settings.account_id))
         except BaseException:
             journal.close()
             raise
         return journal
 
     @cached_property
-    def engine(self) -> Engine:
-        """Does the work; making it checks the account and finishes what a crash left."""
+    def queue(self) -> RecordQueue:
+        """The queue of records; its first use checks the account and ends what a crash left."""
         settings = self.settings
-        engine = Engine(
-            transport=self.transport,
-            journal=self._journal,
-            report=self.report,
-            policy=settings.policy,
+        writer = RecordWriter(
+            self.client,
+            self._journal,
+            settings.policy,
             account=settings.account_id,
-            workers=settings.connection.max_concurrency,
             dry_run=settings.dry_run,
-            named=bool(settings.pipeline),
+            named_pipeline=bool(settings.pipeline),
             previews=self._previews(),
         )
-        try:
-            engine.recover()
-        except BaseException:
-            engine.close()
-            raise
+        report = self.report
+        writer.recover()
+        queue = RecordQueue(
+            writer,
+            self._journal,
+            report,
+            settings.policy,
+            workers=settings.connection.max_concurrency,
+            dry_run=settings.dry_run,
+        )
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
-        return engine
+        return queue
 
     def _previews(self) -> Previews | None:
         settings = self.settings
         wanted = settings.dry_run and settings.preview
-        return Previews(self.transport, settings.account_id) if wanted else None
+        return Previews(self.client, settings.account_id) if wanted else None
 
     # ------------------------------------------------------------------ messages
 
     def _check_output(self) -> None:
-        # Python has no stdout where whoever started the process closed it.
+        # Python has no stdout if the parent process closed it.
         if sys.stdout is None and not self.settings.dry_run:
-            raise OutputLost("stdout is closed, where STATE goes: open it, or use /dev/null")
+            raise OutputLost(
+                "stdout is closed, and STATE cannot be written: open it, or use /dev/null"
+            )
 
     @override
     def _process_record_message(self, message_dict: Message) -> None:
@@ -262,19 +267,19 @@ class TargetStripeAlloy(Plugin, Target):
 
     def _process_record(self, name: str, source: Message) -> None:
         with self._lock:
-            for stream_map, kind in zip(self._maps_of(name), self._kinds[name], strict=True):
+            for stream_map, incoming in zip(self._maps_of(name), self._incoming[name], strict=True):
                 record: Message | None = source
                 if not isinstance(stream_map, SameRecordTransform):
                     record = transformed(stream_map, copy.copy(source))
-                if record is None or kind is None:
+                if record is None or incoming is None:
                     continue
                 sink = self._sinks_active[stream_map.stream_alias]
                 assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
-                missing = kind.missing_keys(record)
+                missing = incoming.missing_keys(record)
                 if missing:
                     lacking = ", ".join(missing)
                     raise KeyMissing(f"a record of {name!r} lacks its key properties: {lacking}")
-                sink.take(record, kind)
+                sink.take(record, incoming)
                 sink.record_counter_metric.increment()
             self._emit_states()
 
@@ -287,29 +292,29 @@ class TargetStripeAlloy(Plugin, Target):
                 self._flush(sink)
             name = stream_of(message_dict)
             maps = self._maps_of(name)
-            if self._mapped.get(name) is not maps:  # else the SCHEMA says what it said before
-                self._kinds[name] = [self._kind_from(name, each) for each in maps]
+            if self._mapped.get(name) is not maps:  # else the SCHEMA is unchanged
+                self._incoming[name] = [self._incoming_from(name, each) for each in maps]
                 self._mapped[name] = maps
 
-    def _kind_from(self, name: str, stream_map: StreamMap) -> IncomingStream | None:
+    def _incoming_from(self, name: str, stream_map: StreamMap) -> IncomingStream | None:
         """What the records of a stream are after a stream map; None if it removes them."""
         if isinstance(stream_map, RemoveRecordTransform):
             return None
         sink = self._sinks_active[stream_map.stream_alias]
         assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
         keys = stream_map.transformed_key_properties or ()
-        return sink.kind_of(name, stream_map.transformed_schema, keys)
+        return sink.declare(name, stream_map.transformed_schema, keys)
 
     @override
     def _process_activate_version_message(self, message_dict: Message) -> None:
-        # What a listing no longer holds may be anything: only a tombstone deletes.
-        self.logger.debug("ACTIVATE_VERSION is passed over")
+        # A record may be missing in a version for any reason: only a tombstone deletes.
+        self.logger.debug("ACTIVATE_VERSION is ignored")
 
     @override
     def _process_state_message(self, message_dict: Message) -> None:
         value = state_of(message_dict)
         with self._lock:
-            number = self.engine.watermark.last
+            number = self.queue.watermark.last
             if self._states and self._states[-1][0] == number:
                 self._states.pop()
             self._states.append((number, value))
@@ -321,10 +326,10 @@ class TargetStripeAlloy(Plugin, Target):
         """Write the newest state all of whose records are settled."""
         if not self._states:
             return
-        mark, newest = self.engine.watermark.mark, None
+        mark, newest = self.queue.watermark.mark, None
         while self._states and self._states[0][0] <= mark:
             newest = self._states.popleft()
-        if newest and not self.settings.dry_run:  # whoever kept it would skip what is not written
+        if newest and not self.settings.dry_run:  # it would make the tap skip unwritten records
             try:
                 self._write_state_message(newest[1])
             except OutputLost:
@@ -339,8 +344,8 @@ class TargetStripeAlloy(Plugin, Target):
             super()._write_state_message(state)
         except OSError as error:
             self._lost = OutputLost(
-                f"STATE cannot be written to stdout: {error.strerror}. What was done is in the "
-                "journal: run again, and keep open what reads STATE"
+                f"STATE cannot be written to stdout: {error.strerror}. All writes are in the "
+                "journal: run again, and keep the reader of stdout open"
             )
             forget_output()
             raise self._lost from None
@@ -354,66 +359,49 @@ class TargetStripeAlloy(Plugin, Target):
             self._flush(sink, older_than)
 
     def _pulse(self) -> None:
-        """Let a slow tap's records go on, and long writes' states out, in time."""
-        told = time.monotonic()
+        """Flush batches and emit settled states once a second, also while the tap sends nothing."""
+        logged_at = time.monotonic()
         while not self._ended.wait(PULSE):
             with self._lock:
                 if self._ended.is_set():
                     return
-                with contextlib.suppress(
-                    Exception
-                ):  # the main thread meets it with its next record
+                with contextlib.suppress(Exception):  # raised again with the next record
                     self._flush_all(older_than=PULSE)
                 with contextlib.suppress(OutputLost):
                     self._emit_states()
-            if time.monotonic() - told > 30:
-                told = time.monotonic()
+            if time.monotonic() - logged_at > 30:
+                logged_at = time.monotonic()
                 self.report.progress()
 
     # ------------------------------------------------------------------ a replay
 
-    def replay(self, lines: list[bytes]) -> Sorted:
-        """Write rejected records again, in the order they came; returns which could be."""
+    def replay(self, lines: list[bytes]) -> SortedLines:
+        """Write rejected records again, in their first order; return which lines could be."""
         try:
             found = sort_lines(lines, self.reject_context, self._journal.knows_run)
-            kinds: dict[Any, IncomingStream] = {}
-            for place, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
-                name = (entry.stream, entry.source, tuple(entry.key_properties), entry.whole)
-                if name not in kinds:
-                    kinds[name] = self._kind_of(entry)
-                    self.engine.declare(kinds[name])
-                self._replay_record(kinds[name], place, entry)
-                self.engine.check()
+            streams: dict[Any, IncomingStream] = {}
+            for index, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
+                complete = entry.metadata_complete
+                name = (entry.stream, entry.source, tuple(entry.key_properties), complete)
+                if name not in streams:
+                    streams[name] = self._incoming_of(entry)
+                    self.queue.declare(streams[name])
+                queued = self.queue.admit(streams[name], entry.record, index, entry.position)
+                if queued is not None:
+                    self.queue.submit([queued])
+                self.queue.raise_failure()
         except BaseException:
             self._abort()
             raise
         self.process_endofpipe()
         return found
 
-    def _kind_of(self, entry: RejectedRecord) -> IncomingStream:
-        match = self.settings.policy.match_by.get(entry.stream, ())
-        keys = RecordKey(entry.id_mode, entry.key_properties, match)
-        resource = BY_STREAM[entry.stream]
-        return IncomingStream(resource, keys, whole=entry.whole, source=entry.source)
-
-    def _replay_record(self, kind: IncomingStream, place: int, entry: RejectedRecord) -> None:
-        self.report.read(entry.stream)
-        engine, record, why = self.engine, entry.record, "it has no key"
-        try:
-            key = kind.keys.of(record)
-            kind.keys.match_values(record, present=True)
-        except UnusableKey as error:
-            key, why = None, str(error)
-        number = engine.watermark.issue() if key else engine.watermark.last
-        digest, size = engine.fingerprint(record)
-        label = kind.keys.label(record) if key else ""
-        job = QueuedRecord(
-            kind, key or "", record, number, digest, label, size, place, entry.position
-        )
-        if key is None:
-            engine.reject(job, why)
-        else:
-            engine.submit([job])
+    def _incoming_of(self, entry: RejectedRecord) -> IncomingStream:
+        policy = self.settings.policy
+        match = policy.match_by.get(entry.stream, ())
+        keys = RecordKey(policy.id_mode, entry.key_properties, match)
+        resource, complete = BY_STREAM[entry.stream], entry.metadata_complete
+        return IncomingStream(resource, keys, complete, entry.source)
 
     # ------------------------------------------------------------------ the end
 
@@ -422,7 +410,7 @@ class TargetStripeAlloy(Plugin, Target):
         try:
             with self._lock:
                 self._flush_all()
-            self.engine.finish()
+            self.queue.finish()
         except BaseException:
             self._abort()
             raise
@@ -431,10 +419,10 @@ class TargetStripeAlloy(Plugin, Target):
         type(self).exit_code = REJECTED_EXIT if self.report.rejected else 0
 
     def _abort(self) -> None:
-        """Let what is under way end, and tell what is known."""
+        """Finish the requests in flight, and write states and counts."""
         if "_connection" in self.__dict__:
             self._connection.transport.close()  # retries give up; their writes are journaled
-        with contextlib.suppress(OutputLost):  # what ends the run is said by whoever raised it
+        with contextlib.suppress(OutputLost):  # the error that ends the run is raised by the caller
             self._finish()
 
     def _finish(self) -> None:
@@ -446,13 +434,13 @@ class TargetStripeAlloy(Plugin, Target):
                 closing.callback(self.report.close, self.settings.summary)
             if "_journal" in self.__dict__:
                 closing.callback(self._journal.close)
-            if "engine" in self.__dict__:
-                closing.callback(self.engine.close)
+            if "queue" in self.__dict__:
+                closing.callback(self.queue.close)
                 self._emit_states()
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
-        _logger.warning("Signal %d: what is under way ends, nothing more begins", signum)
+        _logger.warning("Signal %d: finishing the requests in flight, starting no others", signum)
         raise SystemExit(128 + signum)
 
 

@@ -95,10 +95,12 @@ def _edit(account: Emulator, resource: Resource) -> list[dict[str, Any]]:
     """A record that gives an object new metadata."""
     drafts = {row["id"] for row in account.objects("invoice") if row["status"] == "draft"}
     rows = [row for row in account.objects(resource.object_name) if _can_be_edited(row)]
-    row = next(row for row in rows if resource.within != "invoice" or row["invoice"] in drafts)
+    row = next(
+        row for row in rows if resource.parent_field != "invoice" or row["invoice"] in drafts
+    )
     fields = {"id": row["id"], "metadata": {"edited": "yes"}}
-    if resource.within:
-        fields[resource.within] = row[resource.within]
+    if resource.parent_field:
+        fields[resource.parent_field] = row[resource.parent_field]
     return [schema(resource.stream), record(resource.stream, **fields)]
 
 

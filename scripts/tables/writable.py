@@ -41,7 +41,7 @@ def _create(resource: Resource) -> str:
         for action, rules in _by_action(resource).items()
         if action != classes.create and (new := [rule for rule in rules if rule.new])
     ]
-    own = resource.created.keys() - resource.updated.keys()
+    own = resource.create_params.keys() - resource.update_params.keys()
     only = sorted(own - resource.write_only)
     fixed = [f"then fixed: {_codes(only)}"] if only else []
     return "; ".join([needed, *also, *fixed])
@@ -50,7 +50,7 @@ def _create(resource: Resource) -> str:
 def _end(resource: Resource) -> str:
     delete = MONEY[resource.stream].delete
     needed = f" (`{resource.stream}.{delete}`)" if delete else ""
-    ways = ["detach"] if resource.attached_to else ["delete"] if resource.deletes else []
+    ways = ["detach"] if resource.attach_field else ["delete"] if resource.deletes else []
     ways = [f"{way}{needed}" for way in ways]
     return ", ".join([*ways, *(["archive"] if resource.archive else [])]) or "—"
 
@@ -79,7 +79,7 @@ def _permissions(resource: Resource) -> str:
         for action, rules in _by_action(resource).items()
         if (names := [n for n in _tops(resource, rules) if _updates(resource, n)])
     ]
-    acting = [*resource.actions] + (["replace"] if resource.succeeded else [])
+    acting = [*resource.actions] + (["replace"] if resource.replaced_on_change else [])
     if acting:
         cells.append(f"actions: {_codes(f'{resource.stream}.{name}' for name in acting)}")
     return "<br>".join(cells) or "—"
@@ -114,7 +114,7 @@ def _shortest(node: Node, rule: Rule) -> Path:
 
 
 def _updates(resource: Resource, name: str) -> bool:
-    return name.partition(".")[0] in {*resource.updated, resource.attached_to}
+    return name.partition(".")[0] in {*resource.update_params, resource.attach_field}
 
 
 def _codes(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Pure: from a record and the answer to its request to the image that the journal keeps."""
+"""Pure: turns a record and the response to its request into the base image for the journal."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _PAGE = 10
 
 
 class DraftImage(msgspec.Struct, frozen=True):
-    """An image but for what the answer will say; the journal keeps it beside the request."""
+    """A base image without what the response brings; the journal has it with the request."""
 
     source: str
     number: int
     names: Sequence[str]
     """The fields that the record and its parameters have."""
     ours: Mapping[str, Tree] | None
-    """What the record holds, as trees, `items` as a list; None for a tombstone: no base remains."""
+    """The record as trees, `items` as a list; None for a tombstone, which leaves no base image."""
     fixed: Mapping[str, Any]
     digest: bytes | None = None
     """Of the record, if it is done with this request."""
     position: tuple[int, int] | None = None
-    """When the record came, or came first, if it is replayed."""
+    """The position of the record; of a replayed one, its first position."""
 
 
 class ObservedObject(msgspec.Struct, frozen=True):
-    """An object that a request was planned upon, as it was then."""
+    """The state of an object on which the plan of a request is based."""
 
     path: str
     state: str
@@ -50,7 +50,7 @@ class ObservedObject(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What completes a record, and what must hold before its request is sent again."""
+    """What saves a record after its request, and what to check before the request is repeated."""
 
     permissions: Sequence[str] = ()
     """What `allow_actions` must contain; `delete_policy` with a value is one as well."""
@@ -60,7 +60,7 @@ class Context(msgspec.Struct, frozen=True):
     """The object that is written to, if there is one already."""
     draft: DraftImage | None = None
     seen: Sequence[ObservedObject] | None = None
-    """What the request was planned upon; None: not noted, by an earlier release."""
+    """The objects on which its plan is based; None: not noted, by an earlier release."""
     pipeline: str | None = None
     """The pipeline that the record is of; None: not noted, by an earlier release."""
 
@@ -85,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 
 def is_complete(result: JSON) -> bool:
-    """Whether the lists inside an answer hold all their entries."""
+    """Whether the lists inside a response have all their entries."""
     inside = [value for value in result.values() if isinstance(value, dict)]
     return not any(value.get("object") == "list" and value.get("has_more") for value in inside)
 
@@ -93,7 +93,7 @@ def is_complete(result: JSON) -> bool:
 def image_of(
     draft: DraftImage, resource: Resource, key: str, result: JSON | None, rename: Rename
 ) -> JournalEntry:
-    """Return what to keep of a record whose request was answered with `result`."""
+    """Return the base image of a record whose request returned `result`."""
     known: dict[str, Any] = {
         "source": draft.source,
         "number": draft.number,

@@ -12,7 +12,7 @@ from typing import Any
 
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import is_empty
-from target_stripe_alloy.resources import COPIED, Resource
+from target_stripe_alloy.resources import Resource, discount_paths
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,7 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
         "default_source": _CARD,
         "items.*.tax_rates": _TAX,
         "default_tax_rates": _TAX,
-        "discounts.*.promotion_code": _DISCOUNT,
-        "discounts.*.discount": _DISCOUNT,
-        "items.*.discounts.*.promotion_code": _DISCOUNT,
-        "items.*.discounts.*.discount": _DISCOUNT,
-        "add_invoice_items.*.discounts.*.promotion_code": _DISCOUNT,
-        "add_invoice_items.*.discounts.*.discount": _DISCOUNT,
+        **dict.fromkeys(discount_paths("", "items.*.", "add_invoice_items.*."), _DISCOUNT),
         "add_invoice_items.*.tax_rates": _TAX,
         "items.*.current_trial.trial_offer": _blocks("without its trial it is paid at once"),
         "on_behalf_of": _MONEY_TO,
@@ -74,8 +69,7 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
     },
     "subscription_items": {
         "tax_rates": _TAX,
-        "discounts.*.promotion_code": _DISCOUNT,
-        "discounts.*.discount": _DISCOUNT,
+        **dict.fromkeys(discount_paths(""), _DISCOUNT),
         "plan": _harmless("the price says the same"),
         "current_trial": _blocks("without its trial it is paid at once"),
     },
@@ -85,8 +79,7 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
         "default_source": _CARD,
         "default_tax_rates": _TAX,
         "account_tax_ids": _harmless("printed on it; the total is the same"),
-        "discounts.*.promotion_code": _DISCOUNT,
-        "discounts.*.discount": _DISCOUNT,
+        **dict.fromkeys(discount_paths(""), _DISCOUNT),
         "on_behalf_of": _MONEY_TO,
         "transfer_data": _MONEY_TO,
         "issuer.account": _blocks("another account would send it"),
@@ -101,8 +94,7 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
     },
     "invoice_line_items": {
         "tax_rates": _TAX,
-        "discounts.*.promotion_code": _DISCOUNT,
-        "discounts.*.discount": _DISCOUNT,
+        **dict.fromkeys(discount_paths(""), _DISCOUNT),
         "tax_amounts": _blocks("without its taxes the total is another"),
         "invoice_item": _harmless("which item it came from"),
     },
@@ -165,10 +157,10 @@ READ_ONLY: Mapping[str, Mapping[str, ReadOnly]] = {
 
 
 def why_ended(resource: Resource, fields: Mapping[str, Any]) -> str:
-    """Return why no object is made of a record whose life is over; empty if it is not."""
-    for name, values in resource.ended.items():
+    """Return why a record creates no object if it is in a final state; empty if it is not."""
+    for name, values in resource.terminal_states.items():
         if fields.get(name) in values:
-            return f"its {name} is {fields[name]}: nothing of it goes on in a copy"
+            return f"its {name} is {fields[name]}: it has ended, and is not created anew"
     return ""
 
 
@@ -202,12 +194,6 @@ def why_no_change(resource: Resource, changed: Iterable[str], left_out: Iterable
         if path in known and known[path].blocks and path.partition(".")[0] in names
     }
     return _not_copied(reasons)
-
-
-def never_copied(resource: Resource) -> frozenset[str]:
-    """Return the paths of parameters that a copy is made without, or not made."""
-    references = {path for path, stream in resource.references.items() if stream not in COPIED}
-    return frozenset(references | resource.own_to_account | resource.ignored)
 
 
 def _ignored(resource: Resource, fields: JSON) -> list[str]:

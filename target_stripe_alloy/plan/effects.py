@@ -1,8 +1,8 @@
-"""Pure: effects, what a request does to an object that no field of the object shows.
+"""Pure: effects, which a request has on an object and no field of the object shows.
 
-A mail that was sent, a fee that was added: read again, the object looks as before. So an effect is
-noted, in the journal together with the answer, and, where the request takes metadata, on the object
-itself under `MARK`. An effect that is noted is not repeated.
+Such as an email that was sent, or a fee that was added. An effect is noted in the journal, together
+with the response, and in the object's metadata, under `MARK`, if the request takes metadata. An
+effect that is noted is not repeated.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import Tree, at, filled, is_empty
+from target_stripe_alloy.params_tree import Tree, get_path, is_empty, without_empty
 from target_stripe_alloy.plan.plan_types import REPLACES
 from target_stripe_alloy.plan.record_keys import COPY_OF, KEY_TYPES
-from target_stripe_alloy.resources import MODIFIERS, Resource
+from target_stripe_alloy.resources import BEHAVIOR_PARAMS, Resource
 
 MARK = "stripe_alloy_done"
 """The metadata key under which an object names effects that its own fields do not show."""
@@ -26,12 +26,12 @@ MARK_LENGTH = 500
 
 
 RESERVED = frozenset({MARK, REPLACES, KEY_TYPES, COPY_OF})
-"""Metadata keys of this target: what a record says of them, as a tap read it, is not its own."""
+"""Metadata keys of this target: their values in a record are ignored."""
 
 
 def traceless(resource: Resource) -> frozenset[str]:
-    """Return the parameters of an update that cannot be read again: `add_invoice_items`."""
-    return (resource.write_only & resource.updated.keys()) - MODIFIERS
+    """Return the parameters of an update that cannot be read back: `add_invoice_items`."""
+    return (resource.write_only & resource.update_params.keys()) - BEHAVIOR_PARAMS
 
 
 def digest_of(tree: Any) -> str:
@@ -45,19 +45,19 @@ def effect_of(name: str, tree: Tree, occasion: str = "") -> str:
     >>> effect_of("submit", "true")
     'submit:125cc55f401f1a46'
     """
-    value = filled(tree)
+    value = without_empty(tree)
     return f"{name}:{digest_of([value, occasion] if occasion else value)}"
 
 
 def setting_of(name: str, tree: Tree) -> str:
-    """Return what names the last value of a parameter that sets something and cannot be read."""
-    return f"{name}={digest_of(filled(tree))}"
+    """Return the name of a setting: a parameter's last value that cannot be read back."""
+    return f"{name}={digest_of(without_empty(tree))}"
 
 
 def effects_of(resource: Resource, params: Mapping[str, Tree], occasion: str) -> Iterator[str]:
     """Yield the effects of parameters that add something."""
     for name in sorted(resource.adds & params.keys()):
-        if not is_empty(params[name]) and resource.always.get(name) != params[name]:
+        if not is_empty(params[name]) and resource.update_defaults.get(name) != params[name]:
             yield effect_of(name, params[name], occasion)
 
 
@@ -71,7 +71,9 @@ def marks(resource: Resource, current: JSON | None) -> frozenset[str]:
     """Return the effects and settings that an object names itself, or shows in a count."""
     text = ((current or {}).get("metadata") or {}).get(MARK) or ""
     shown = (
-        name for name, path in resource.shown_by.items() if at(current, tuple(path.split(".")))
+        name
+        for name, path in resource.shown_by.items()
+        if get_path(current, tuple(path.split(".")))
     )
     return frozenset([*str(text).split(), *(effect_of(name, "true") for name in shown)])
 

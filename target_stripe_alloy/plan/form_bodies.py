@@ -12,7 +12,7 @@ _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
 
 def tree_from_form(body: str) -> dict[str, Tree]:
-    """Return the parameters of a request body, the reverse of `reshape.pairs_of`.
+    """Return the parameters of a request body, the reverse of `params_tree.form_fields`.
 
     Parts that are counted from 0 become a list, what is empty None. A name that is no path, or
     that does not fit the others, stays as it is: a name that no parameter has.

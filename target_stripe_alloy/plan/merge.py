@@ -1,4 +1,4 @@
-"""Pure: where a record and an object differ, three ways, leaf by leaf."""
+"""Pure: three-way merge of record, object and base image, leaf by leaf."""
 
 from __future__ import annotations
 
@@ -11,98 +11,100 @@ from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import (
     Path,
     Tree,
-    alike,
-    at,
-    has,
+    accepts_path,
+    get_path,
+    has_path,
     is_empty,
     leaves,
-    put,
-    reaches,
-    same,
+    record_matches_object,
+    set_path,
     tree_of,
+    trees_equal,
 )
 from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, traceless
-from target_stripe_alloy.plan.plan_types import COPY, NEW, BaseImage, DesiredState, Policy
+from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, IdMode, Policy
 from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of, stands
-from target_stripe_alloy.resources import MODIFIERS, Resource
+from target_stripe_alloy.resources import BEHAVIOR_PARAMS, Resource
 
 
 @dataclass
 class Comparison:
-    """Where a record differs from the object."""
+    """The differences between a record and its object."""
 
     changed: dict[Path, Tree] = field(default_factory=dict)
     conflicts: list[Path] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    """Keys of metadata that left the record and stay, since nobody says that they are its own."""
+    """Metadata keys that left the record and are kept: another pipeline may have set them."""
 
-    def leave_theirs(self) -> list[str]:
-        """Give up what conflicts; its names."""
+    def keep_remote(self) -> list[str]:
+        """Keep Stripe's value of each field in conflict; return their names."""
         for path in self.conflicts:
             del self.changed[path]
         return [".".join(path) for path in self.conflicts]
 
     def tree(self) -> dict[str, Tree]:
-        """What is to be written, leaf by leaf."""
+        """Return the changes as a tree."""
         tree: dict[str, Tree] = {}
         for path, leaf in self.changed.items():
-            put(tree, path, leaf)
+            set_path(tree, path, leaf)
         return tree
 
 
-def is_frozen(resource: Resource, path: Path) -> bool:
-    """Whether no update takes what stands at a path."""
-    if path[0] in resource.frozen:
+def is_immutable(resource: Resource, path: Path) -> bool:
+    """Whether no update accepts the parameter at a path."""
+    if path[0] in resource.immutable:
         return True
-    known = path[0] in resource.updated and path[0] != "items"
-    return known and not reaches(resource.updated[path[0]], path[1:])
+    known = path[0] in resource.update_params and path[0] != "items"
+    return known and not accepts_path(resource.update_params[path[0]], path[1:])
 
 
 def compare(wanted: DesiredState, theirs: Tree, base: BaseImage | None) -> Comparison:
-    """Where a record differs from the object, by its own doing."""
+    """Find the fields that the record changed relative to the base image."""
     found = Comparison()
     resource = wanted.resource
     effects = traceless(resource)
-    out = (resource.write_only - resource.updated.keys()) | MODIFIERS | effects
+    out = (resource.write_only - resource.update_params.keys()) | BEHAVIOR_PARAMS | effects
     for path, ours in leaves(dict(wanted.tree)):
-        if path[0] in out or alike(ours, at(theirs, path)) or path == ("metadata",):
+        if path[0] in out or trees_equal(ours, get_path(theirs, path)) or path == ("metadata",):
             continue
-        _weigh(found, path, ours, theirs, base)
+        _merge_field(found, path, ours, theirs, base)
     for name in sorted(effects & wanted.tree.keys()):
         if _is_wanted(wanted, name, base):
             found.changed[(name,)] = wanted.tree[name]
     for path in _removed(wanted, theirs, base, found):
-        _weigh(found, path, None, theirs, base)
+        _merge_field(found, path, None, theirs, base)
     return found
 
 
 def _is_wanted(wanted: DesiredState, name: str, base: BaseImage | None) -> bool:
-    """Whether a parameter that cannot be read again is to be sent.
+    """Whether a parameter that cannot be read back is to be sent.
 
     What adds something is sent once for each value. What sets something is sent when the value is
     another one than the last.
     """
     ours = wanted.tree[name]
-    if name in wanted.resource.always and wanted.resource.always[name] == ours:
+    if name in wanted.resource.update_defaults and wanted.resource.update_defaults[name] == ours:
         return False
     if name in wanted.resource.adds:
-        before = base is not None and alike(at(base.ours, (name,)), ours)
+        before = base is not None and trees_equal(get_path(base.ours, (name,)), ours)
         done = effect_of(name, ours, wanted.occasion) in wanted.done
         return not (is_empty(ours) or done or (before and not wanted.occasion))
     if base is not None and name in base.ours:
-        return not alike(base.ours[name], ours)
+        return not trees_equal(base.ours[name], ours)
     return not is_empty(ours) and setting_of(name, ours) not in wanted.done
 
 
-def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: BaseImage | None) -> None:
-    """Three ways: what did not change here is theirs; what changed here and there conflicts.
+def _merge_field(
+    found: Comparison, path: Path, ours: Tree, theirs: Tree, base: BaseImage | None
+) -> None:
+    """Merge one field three ways: a conflict if both sides changed it.
 
-    A leaf that the record did not have last time changed, also if it is null now.
+    A leaf that the record did not have last time is a change, even if it is null.
     """
     if base is not None and path[0] in base.ours:
-        if has(base.ours, path) and alike(at(base.ours, path), ours):
+        if has_path(base.ours, path) and trees_equal(get_path(base.ours, path), ours):
             return
-        if not alike(at(base.theirs, path), at(theirs, path)):
+        if not trees_equal(get_path(base.theirs, path), get_path(theirs, path)):
             found.conflicts.append(path)
     found.changed[path] = ours
 
@@ -110,15 +112,15 @@ def _weigh(found: Comparison, path: Path, ours: Tree, theirs: Tree, base: BaseIm
 def _removed(
     wanted: DesiredState, theirs: Tree, base: BaseImage | None, found: Comparison
 ) -> Iterator[Path]:
-    """Keys that the record held last time and no longer does: of whole metadata, of items.
+    """Yield metadata keys and items that the record had last time and has no longer.
 
-    Metadata that is null goes whole, but for what identifies the object and, where a pipeline with
-    a name wrote the object before, for keys that it did not write. Where the pipeline has no name,
-    a key that goes while another one comes may be that of another pipeline: it stays.
+    Null metadata removes all keys, except those that identify the object and, if a pipeline with a
+    name wrote the object before, those that it did not write. If the pipeline has no name, a key
+    that another one replaces may be another pipeline's: it is kept.
     """
     if "metadata" in wanted.tree and wanted.tree["metadata"] is None:
-        there = (at(theirs, ("metadata",)) or {}).keys() - {*RESERVED, *wanted.stamp}
-        if wanted.named and base is not None:
+        there = (get_path(theirs, ("metadata",)) or {}).keys() - {*RESERVED, *wanted.stamp}
+        if wanted.named_pipeline and base is not None:
             there &= (base.ours.get("metadata") or {}).keys()
         yield from (("metadata", key) for key in sorted(there))
     if base is None:
@@ -128,12 +130,12 @@ def _removed(
         if (
             isinstance(ours, dict)
             and isinstance(before, dict)
-            and (wanted.whole or name == "items")
+            and (wanted.metadata_complete or name == "items")
         ):
             kept = {*wanted.ignored, *RESERVED} if name == "metadata" else set()
             absent = before.keys() - ours.keys() - kept
-            gone = {k for k in absent if not is_empty(at(theirs, (name, k)))}
-            if name == "metadata" and not wanted.named and ours.keys() - before.keys():
+            gone = {k for k in absent if not is_empty(get_path(theirs, (name, k)))}
+            if name == "metadata" and not wanted.named_pipeline and ours.keys() - before.keys():
                 found.left += sorted(gone)
             else:
                 yield from ((name, key) for key in sorted(gone))
@@ -141,93 +143,97 @@ def _removed(
 
 
 def _removed_inside(wanted: DesiredState, theirs: Tree, base: BaseImage) -> Iterator[Path]:
-    """Keys that the metadata of an item no longer has."""
+    """Yield the keys that left the metadata of an item."""
     items = wanted.tree.get("items")
     for key, item in items.items() if isinstance(items, dict) else ():
         path = ("items", key, "metadata")
-        ours, before = at(item, ("metadata",)), at(base.ours, path)
+        ours, before = get_path(item, ("metadata",)), get_path(base.ours, path)
         if isinstance(ours, dict) and isinstance(before, dict):
             for name in before.keys() - ours.keys() - wanted.ignored:
-                if not is_empty(at(theirs, (*path, name))):
+                if not is_empty(get_path(theirs, (*path, name))):
                     yield (*path, name)
 
 
-def not_to_be_changed(
+def immutable_changes(
     wanted: DesiredState, current: JSON, base: BaseImage | None, policy: Policy
 ) -> list[str]:
-    """Fields that differ though no parameter takes them; what only came along does not count."""
-    if policy.id_mode == COPY:
+    """Return the read-only fields that a record changes, without those that only came along."""
+    if policy.id_mode == IdMode.COPY:
         return []
     fixed = base.fixed if base else {}
     names = []
     for place, value in parts_unknown(wanted.resource, wanted.fields):
         name = ".".join(path_of(place))
-        if name in fixed and same(fixed[name], value):
+        if name in fixed and record_matches_object(fixed[name], value):
             continue
         if not stands(value, place, wanted.fields, current):
             names.append(name)
     return names
 
 
-def parts_fixed(wanted: DesiredState) -> Iterator[tuple[Path, Any]]:
-    """The parts of a record that can only be read, with their paths."""
+def read_only_values(wanted: DesiredState) -> Iterator[tuple[Path, Any]]:
+    """Yield the read-only values of a record, with their paths."""
     for place, value in parts_unknown(wanted.resource, wanted.fields):
         yield path_of(place), value
-    for name in wanted.resource.read_as.keys() & wanted.fields.keys():
+    for name in wanted.resource.sub_resources.keys() & wanted.fields.keys():
         yield (name,), wanted.fields[name]
 
 
 def not_taken(wanted: DesiredState) -> list[str]:
-    """Names of what no parameter takes of a record, but for nulls."""
+    """Return the names of a record's fields that no parameter accepts, without nulls."""
     parts = parts_unknown(wanted.resource, wanted.fields)
     return [".".join(path_of(place)) for place, value in parts if value is not None]
 
 
 def tree_for(resource: Resource, fields: Mapping[str, Any], now: float) -> dict[str, Tree]:
-    """The tree of an object or of a record: the parameters that its fields speak of.
+    """Return the tree of an object or of a record: its fields as parameters.
 
-    Raises `Unwritable` where a field has no form that a parameter takes.
+    Raises `InvalidRecord` where a field has no form that a parameter accepts.
     """
-    mended = dict(fields)
-    if resource.reading:
-        resource.reading(mended, now)
+    normalized = dict(fields)
+    if resource.normalize:
+        resource.normalize(normalized, now)
     shapes = resource.shape.fields or {}
     return {
-        name: tree_of(value, shapes[name], name) for name, value in mended.items() if name in shapes
+        name: tree_of(value, shapes[name], name)
+        for name, value in normalized.items()
+        if name in shapes
     }
 
 
 def key_items(
     tree: Mapping[str, Tree],
-    held: Mapping[str, Any],
+    current_items: Mapping[str, Any],
     rename: Callable[[str], str | None],
     prices: Mapping[str, Any] | None = None,
 ) -> dict[str, Tree]:
-    """Return the tree with its items by their ids: their own here, or those of the same price.
+    """Return the tree with its items by their ids here, or by the ids of items of the same price.
 
-    `prices` are the prices of the items that are held. An item that brings a price of its own
-    (`price_data`) is the one whose price says the same; then it brings none.
+    `prices` are the prices of `current_items`. An item with a price of its own (`price_data`) is
+    the item whose price is equal; then its `price_data` is dropped.
     """
     entries = list(enumerate(tree["items"]))
     keyed: dict[str, Tree] = {}
     for number, entry in sorted(entries, key=lambda one: not one[1].get("id")):
         own = rename(entry["id"]) if entry.get("id") else None
         if own is None:
-            fits = [k for k, old in held.items() if _is_item(entry, old, (prices or {}).get(k))]
+            fits = [
+                k for k, old in current_items.items() if _is_item(entry, old, (prices or {}).get(k))
+            ]
             own = next((k for k in fits if k not in keyed), None)
         out = {"id", "price_data"} if has_price(entry, (prices or {}).get(own or "")) else {"id"}
         keyed[own or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k not in out}
     return {**tree, "items": keyed}
 
 
-def _is_item(entry: Tree, held: Tree, price: Any) -> bool:
+def _is_item(entry: Tree, item: Tree, price: Any) -> bool:
     if "price_data" in entry and is_empty(entry.get("price")):
         return has_price(entry, price)
-    return alike(held.get("price"), entry.get("price"))
+    return trees_equal(item.get("price"), entry.get("price"))
 
 
 def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
-    """Whether the price that an item brings (`price_data`) says what this one says.
+    """Whether an item's own price (`price_data`) is equal to a price.
 
     >>> price = {"currency": "usd", "product": "prod_1", "unit_amount": 900}
     >>> has_price({"price_data": {"currency": "usd", "unit_amount": "900"}}, price)
@@ -239,7 +245,7 @@ def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
     known = price
     if isinstance(price.get("product"), dict):
         known = {**price, "product": price["product"].get("id")}
-    return all(_says(at(known, path), leaf) for path, leaf in leaves(data))
+    return all(_says(get_path(known, path), leaf) for path, leaf in leaves(data))
 
 
 def _says(value: Any, leaf: Tree) -> bool:
@@ -250,7 +256,7 @@ def _says(value: Any, leaf: Tree) -> bool:
 
 
 def inline_price(resource: Resource, tree: dict[str, Tree], current: JSON | None) -> JSON:
-    """Return the tree without a `price_data` that says what the object's own price says."""
-    if "price_data" in resource.updated and has_price(tree, (current or {}).get("price")):
+    """Return the tree without a `price_data` that is equal to the object's price."""
+    if "price_data" in resource.update_params and has_price(tree, (current or {}).get("price")):
         return {name: value for name, value in tree.items() if name != "price_data"}
     return tree

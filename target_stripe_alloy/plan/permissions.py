@@ -1,4 +1,4 @@
-"""Pure: what `allow_actions` would have to contain."""
+"""Pure: the names of `allow_actions` that requests need."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import Path, Tree, is_empty
 from target_stripe_alloy.plan.parameter_classes import MONEY, Classes, Node, Rule
 from target_stripe_alloy.plan.plan_types import DesiredState, Policy
-from target_stripe_alloy.resources import CREATE, DELETE, RESOURCES, UPDATE, Resource
+from target_stripe_alloy.resources import RESOURCES, Operation, Resource
 
 UNCLASSED = "unclassed:"
-"""Begins the name of what no setting allows: a parameter that money.py does not know."""
+"""Begins the name of what no setting allows: a parameter that `parameter_classes` does not know."""
 
 Needs = dict[str, list[str]]
 """Permission → the parameters that need it, for people; none: the operation itself does."""
@@ -22,28 +22,12 @@ def permissions_of(resource: Resource) -> frozenset[str]:
     if not resource.writable:
         return frozenset()
     names = MONEY[resource.stream].actions | resource.actions.keys()
-    names |= {"replace"} if resource.succeeded else set()
+    names |= {"replace"} if resource.replaced_on_change else set()
     return frozenset(f"{resource.stream}.{name}" for name in names)
 
 
 ALLOWED = tuple(sorted(name for resource in RESOURCES for name in permissions_of(resource)))
 """What `allow_actions` may contain."""
-
-
-def permissions_needed(
-    resource: Resource,
-    operation: str,
-    params: Mapping[str, Tree],
-    current: JSON | None = None,
-    parent: JSON | None = None,
-) -> frozenset[str]:
-    """Return the names of `allow_actions` that a request with these parameters needs.
-
-    `operation` is `create`, `update` or `delete`. `current` is the object as it is; `parent`, for
-    an invoice's line, the invoice. Where they are unknown, more is needed rather than less.
-    A name that begins with `UNCLASSED` can never be allowed.
-    """
-    return frozenset(needs_of(resource, operation, params, current, parent))
 
 
 def needed_by_request(
@@ -53,7 +37,7 @@ def needed_by_request(
     current: JSON | None = None,
     parent: JSON | None = None,
 ) -> frozenset[str]:
-    """Return what `permissions_needed` says of a request as the journal holds it.
+    """Return the names of `allow_actions` that a request needs, as it is in the journal.
 
     `kind` is that of the request: `create`, `attach`, `add tax_ids`, an action's name.
     """
@@ -61,15 +45,15 @@ def needed_by_request(
     if kind in resource.actions:
         return frozenset({f"{stream}.{kind}"})
     if kind in ("delete", "detach"):
-        return permissions_needed(resource, DELETE, {})
+        return frozenset(needs_of(resource, Operation.DELETE, {}))
     if kind in ("create", "replace"):
-        needed = permissions_needed(resource, CREATE, _of_new(params), parent=parent)
+        needed = frozenset(needs_of(resource, Operation.CREATE, _of_new(params), parent=parent))
         return needed | ({f"{stream}.replace"} if kind == "replace" else set())
     if kind in _FOLLOWING:
         return frozenset({f"{stream}.replace"} if params.get("default_price") else ())
     if " " in kind:
         return frozenset(entry_needs(resource, kind, params))
-    return permissions_needed(resource, UPDATE, params, current, parent)
+    return frozenset(needs_of(resource, Operation.UPDATE, params, current, parent))
 
 
 _FOLLOWING = ("archive", "default_price")
@@ -85,23 +69,27 @@ def _of_new(params: Mapping[str, Tree]) -> Mapping[str, Tree]:
 
 def entry_needs(resource: Resource, kind: str, entry: Mapping[str, Tree]) -> Needs:
     """Return what it needs to add or drop an entry that is an object of its own: `add tax_ids`."""
-    name = resource.read_as[kind.partition(" ")[2]]
-    return needs_of(resource, UPDATE, {name: [dict(entry)] if entry else None})
+    name = resource.sub_resources[kind.partition(" ")[2]]
+    return needs_of(resource, Operation.UPDATE, {name: [dict(entry)] if entry else None})
 
 
 def needs_of(
     resource: Resource,
-    operation: str,
+    operation: Operation,
     params: Mapping[str, Tree],
     current: JSON | None = None,
     parent: JSON | None = None,
 ) -> Needs:
-    """Return `permissions_needed`, with the parameters that need them."""
+    """Return the names of `allow_actions` that a request needs, and the parameters that need them.
+
+    `current` is the object as it is, and `parent` the invoice of a line. Where they are unknown,
+    more is needed rather than less. A name that begins with `UNCLASSED` can never be allowed.
+    """
     classes = MONEY[resource.stream]
-    if operation == DELETE:
+    if operation == Operation.DELETE:
         return {f"{resource.stream}.{classes.delete}": []} if classes.delete else {}
     found: Needs = {}
-    if operation == CREATE and classes.create:
+    if operation == Operation.CREATE and classes.create:
         found[classes.create] = []
     for rule, path, leaf in classified(classes, params):
         if rule is None:
@@ -154,10 +142,10 @@ def _classified(
         yield covering, path, leaf
 
 
-def _needed(rule: Rule, operation: str, leaf: Tree, current: JSON | None) -> bool:
+def _needed(rule: Rule, operation: Operation, leaf: Tree, current: JSON | None) -> bool:
     if not rule.action or leaf in rule.harmless:
         return False
-    if operation == CREATE:
+    if operation == Operation.CREATE:
         return rule.new and leaf not in rule.initial
     had_none = current is not None and is_empty(current.get(rule.path[0]))
     return not (rule.first and had_none)
@@ -173,27 +161,13 @@ def _bills_nobody(invoice: JSON | None) -> bool:
     )
 
 
-# ---------------------------------------------------------------------- what a record is told
-
-
-def missing_permission(
-    resource: Resource,
-    operation: str,
-    params: Mapping[str, Tree],
-    current: JSON,
-    policy: Policy,
-) -> str:
-    """The permissions that lack; empty if none does."""
-    return lacking(needs_of(resource, operation, params, current or None), policy)
-
-
 def merged(*several: Needs) -> Needs:
     """Return what several operations need together."""
     found: Needs = {}
     for needs in several:
         for name, places in needs.items():
-            held = found.setdefault(name, [])
-            held += [place for place in places if place not in held]
+            known = found.setdefault(name, [])
+            known += [place for place in places if place not in known]
     return found
 
 

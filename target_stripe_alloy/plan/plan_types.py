@@ -1,35 +1,84 @@
-"""The words of the planner: what is wanted, what was held, what is decided."""
+"""Data types of the planner: settings, desired state, base image, decision."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.resources import Resource
 
-READ, CREATED, UPDATED, UNCHANGED = "read", "created", "updated", "unchanged"
 
-ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED = (
-    "archived",
-    "deleted",
-    "skipped",
-    "conflict",
-    "blocked",
-    "rejected",
-)
+class Outcome(str, Enum):
+    """What becomes of a record, as summary, plan and rejects name it."""
 
-VERDICTS = (CREATED, UPDATED, UNCHANGED, ARCHIVED, DELETED, SKIPPED, CONFLICT, BLOCKED, REJECTED)
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    ARCHIVED = "archived"
+    DELETED = "deleted"
+    SKIPPED = "skipped"
+    CONFLICT = "conflict"
+    BLOCKED = "blocked"
+    REJECTED = "rejected"
+    __str__ = str.__str__
 
-SAME_ACCOUNT, COPY, EXTERNAL = "same_account", "copy", "external"
 
-FAIL, SKIP, OVERWRITE, MERGE = "fail", "skip", "overwrite", "merge"
+class IdMode(str, Enum):
+    """What identifies a record: its object's id, the id in another account, or the user's key."""
 
-IGNORE, ARCHIVE = "ignore", "archive"
+    SAME_ACCOUNT = "same_account"
+    COPY = "copy"
+    EXTERNAL = "external"
+    __str__ = str.__str__
 
-CREATE, REJECT, OLDEST, NEWEST = "create", "reject", "oldest", "newest"
-CLEAR = "clear"
+
+class OnConflict(str, Enum):
+    """What is written of a field that changed in Stripe as well."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+    MERGE = "merge"
+    __str__ = str.__str__
+
+
+class DeletePolicy(str, Enum):
+    """What a tombstone does to its object."""
+
+    IGNORE = "ignore"
+    ARCHIVE = "archive"
+    DELETE = "delete"
+    __str__ = str.__str__
+
+
+class NullPolicy(str, Enum):
+    """What a null does to its field."""
+
+    CLEAR = "clear"
+    IGNORE = "ignore"
+    __str__ = str.__str__
+
+
+class OnMissing(str, Enum):
+    """What becomes of a record without an object."""
+
+    CREATE = "create"
+    SKIP = "skip"
+    REJECT = "reject"
+    __str__ = str.__str__
+
+
+class OnSeveralMatches(str, Enum):
+    """Which object is taken where several match a record."""
+
+    REJECT = "reject"
+    OLDEST = "oldest"
+    NEWEST = "newest"
+    __str__ = str.__str__
+
 
 NEW = "new:"
 """Begins the key of an item that Stripe does not have yet."""
@@ -42,82 +91,82 @@ REPLACES = "stripe_alloy_replaces"
 class Policy:
     """The settings that decide."""
 
-    id_mode: str = SAME_ACCOUNT
-    on_conflict: str = FAIL
-    delete_policy: str = IGNORE
-    null_policy: str = CLEAR
+    id_mode: IdMode = IdMode.SAME_ACCOUNT
+    on_conflict: OnConflict = OnConflict.FAIL
+    delete_policy: DeletePolicy = DeletePolicy.IGNORE
+    null_policy: NullPolicy = NullPolicy.CLEAR
     allowed: frozenset[str] = frozenset()
     """Permissions: `invoices.finalize`."""
     match_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Stream → the fields by which its records' objects are found."""
-    on_missing: str = ""
-    """What becomes of a record without an object; empty: what `id_mode` says."""
-    on_several_matches: str = REJECT
+    """Stream → the fields by which its records find their objects."""
+    on_missing: OnMissing | None = None
+    """What becomes of a record without an object; None: what `id_mode` says."""
+    on_several_matches: OnSeveralMatches = OnSeveralMatches.REJECT
 
 
 @dataclass(frozen=True)
 class BaseImage:
-    """What record and object held when they were last brought together."""
+    """Base image: the values of record and object when they last agreed."""
 
     ours: Mapping[str, Tree]
     theirs: Mapping[str, Tree]
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """What the record held that cannot be written."""
+    """The record's values of fields that can only be read."""
 
 
 @dataclass(frozen=True)
 class DesiredState:
-    """A record, made ready: its references resolved, its parameters as trees."""
+    """A record, ready to be planned: its references resolved, its parameters as trees."""
 
     resource: Resource
     fields: Mapping[str, Any]
     """The record's own fields, without what a tap or the SDK adds."""
     tree: Mapping[str, Tree]
     deleted: bool = False
-    whole: bool = True
-    """Whether `metadata`, where there is any, is all of it."""
+    metadata_complete: bool = True
+    """Whether the record has all keys of its `metadata`."""
     ignored: frozenset[str] = frozenset()
     """Metadata keys that are null and to be left as they are."""
     stamp: Mapping[str, str] = field(default_factory=dict)
     """Metadata by which a new object is found again."""
     object_id: str | None = None
-    """For a new object that brings its own id."""
+    """The id that a new object is to have (products)."""
     action: str | None = None
     occasion: str = ""
-    """Tells an action from the same one before, where a record asks for it again."""
+    """Makes an action another one, where a record asks for the same one again."""
     digest: bytes = b""
     """Of the record."""
     occurrence: int = 0
     """How often the same record came before in this run."""
     done: frozenset[str] = frozenset()
     """Effects on the object that are not to be repeated; see `effects`."""
-    named: bool = True
-    """Whether the pipeline has a name: then what left the record is its own to unset."""
+    named_pipeline: bool = True
+    """Whether the pipeline has a name: then it may unset keys that left its records."""
     left_out: tuple[str, ...] = ()
-    """Paths of references that name nothing in this account."""
+    """Paths of references to objects that this account does not have."""
     parent: dict[str, Any] | None = None
     """Of an invoice's line: the invoice as it is."""
     creatable: bool = False
-    """Whether a new one may be created in `same_account`: it is found again by `match_by`."""
+    """Whether an object may be created in `same_account`: it is found again by `match_by`."""
 
 
 @dataclass(frozen=True)
 class PlannedRequest:
-    """One write."""
+    """A request to be sent."""
 
     kind: str
     method: str
     path: str
     params: Mapping[str, Tree] = field(default_factory=dict)
     effects: Sequence[tuple[str, bool]] = ()
-    """Effects that no field will show, and whether each lasts; see `effects`."""
+    """Effects that cannot be read back, and whether each lasts; see `effects`."""
     needs: frozenset[str] = frozenset()
     """The names of `allow_actions` without which it is not sent."""
 
 
 @dataclass(frozen=True)
 class FieldChange:
-    """A parameter as it is and as it is to be."""
+    """A parameter before and after the write."""
 
     field: str
     before: Tree
@@ -128,15 +177,15 @@ class FieldChange:
 class Decision:
     """What becomes of a record."""
 
-    verdict: str
+    outcome: Outcome
     requests: Sequence[PlannedRequest] = ()
     changes: Sequence[FieldChange] = ()
     reason: str = ""
     replaces: str | None = None
     """The price that ends with this decision."""
     withheld: Sequence[PlannedRequest] = ()
-    """What a blocked record would send if `allow_actions` held everything; only in a plan."""
+    """What a blocked record would send if `allow_actions` named everything; only in a plan."""
     preview: Mapping[str, Any] | None = None
-    """What Stripe says that it will invoice; only in a plan, see `preview.py`."""
+    """What Stripe will invoice; only in a plan, see `invoice_preview`."""
     matched: Mapping[str, str] | None = None
     """How the record's object was found: `{"by": "email", "object": "cus_…"}`."""

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import InvalidRecord, Tree, at, is_empty, leaves
+from target_stripe_alloy.params_tree import InvalidRecord, Tree, get_path, is_empty, leaves
 from target_stripe_alloy.plan.copies import why_ended, why_no_change, why_no_copy
 from target_stripe_alloy.plan.merge import (
     Comparison,
     compare,
-    is_frozen,
+    immutable_changes,
+    is_immutable,
     not_taken,
-    not_to_be_changed,
 )
 from target_stripe_alloy.plan.permissions import (
     Needs,
@@ -26,49 +26,38 @@ from target_stripe_alloy.plan.permissions import (
     needs_of,
 )
 from target_stripe_alloy.plan.plan_types import (
-    ARCHIVE,
-    ARCHIVED,
-    BLOCKED,
-    CONFLICT,
-    COPY,
-    CREATED,
-    DELETED,
-    EXTERNAL,
-    IGNORE,
-    MERGE,
-    OVERWRITE,
-    REJECTED,
     REPLACES,
-    SAME_ACCOUNT,
-    UNCHANGED,
-    UPDATED,
     BaseImage,
     Decision,
+    DeletePolicy,
     DesiredState,
     FieldChange,
+    IdMode,
+    OnConflict,
+    Outcome,
     PlannedRequest,
     Policy,
 )
 from target_stripe_alloy.plan.recovery import DELETE_POLICY
 from target_stripe_alloy.plan.requests import (
     action_requests,
-    attachment,
+    attachment_requests,
     changed_params,
+    check_params,
     create_request,
-    entry_requests,
     modifiers,
     new_params,
-    refusals,
+    replacement_params,
+    sub_resource_requests,
     update_request,
-    whole_of,
 )
-from target_stripe_alloy.resources import ACTION, CREATE, DELETE, UPDATE, Resource
+from target_stripe_alloy.resources import ACTION, Operation, Resource
 
 
 def plan(
     wanted: DesiredState, current: JSON | None, theirs: Tree, base: BaseImage | None, policy: Policy
 ) -> Decision:
-    """Decide. `theirs` is `current` as a tree; `current` is None where nothing is there."""
+    """Decide on a record. `current` is its object, if there is one, and `theirs` that as a tree."""
     decision = _plan(wanted, current, theirs, base, policy)
     if not wanted.deleted:
         return decision
@@ -76,8 +65,8 @@ def plan(
 
 
 def _by_policy(request: PlannedRequest) -> PlannedRequest:
-    """A tombstone's request: before it is sent a second time `delete_policy` is asked again."""
-    policy = ARCHIVE if request.kind == "archive" else DELETE
+    """Let a tombstone's request need its `delete_policy`, which recovery checks again."""
+    policy = DeletePolicy.ARCHIVE if request.kind == "archive" else DeletePolicy.DELETE
     return replace(request, needs=request.needs | {f"{DELETE_POLICY}{policy}"})
 
 
@@ -91,57 +80,59 @@ def _plan(
             return _create(wanted, policy)
         return _update(wanted, current, theirs, base, policy)
     except InvalidRecord as error:
-        return Decision(REJECTED, reason=str(error))
+        return Decision(Outcome.REJECTED, reason=str(error))
 
 
 def _end(wanted: DesiredState, current: JSON | None, policy: Policy) -> Decision:
     resource = wanted.resource
     if current is None:
-        return Decision(UNCHANGED, reason="it is gone already")
-    if policy.delete_policy == IGNORE:
-        return Decision(UNCHANGED, reason="`delete_policy` is `ignore`")
+        return Decision(Outcome.UNCHANGED, reason="it is deleted already")
+    if policy.delete_policy == DeletePolicy.IGNORE:
+        return Decision(Outcome.UNCHANGED, reason="`delete_policy` is `ignore`")
     cancel = resource.actions.get("cancel")
     if cancel and cancel.method == "DELETE" and current.get("status") in cancel.done:
-        return Decision(UNCHANGED, reason=f"it is {current['status']} already")
-    if policy.delete_policy == ARCHIVE or (resource.archive and not resource.deletes):
+        return Decision(Outcome.UNCHANGED, reason=f"it is {current['status']} already")
+    if policy.delete_policy == DeletePolicy.ARCHIVE or (resource.archive and not resource.deletes):
         return _archive(wanted, current)
     if not resource.deletes:
-        return Decision(BLOCKED, reason=f"{resource.stream} cannot be deleted")
-    needs = needs_of(resource, DELETE, {}, current)
+        return Decision(Outcome.BLOCKED, reason=f"{resource.stream} cannot be deleted")
+    needs = needs_of(resource, Operation.DELETE, {}, current)
     missing = lacking(needs, policy)
     if missing:
-        return Decision(BLOCKED, reason=missing)
-    if resource.attached_to:
+        return Decision(Outcome.BLOCKED, reason=missing)
+    if resource.attach_field:
         return _detach(wanted, current, needs)
     path = resource.path_of(current["id"], current)
-    return Decision(DELETED, (PlannedRequest("delete", "DELETE", path, needs=frozenset(needs)),))
+    return Decision(
+        Outcome.DELETED, (PlannedRequest("delete", "DELETE", path, needs=frozenset(needs)),)
+    )
 
 
 def _archive(wanted: DesiredState, current: JSON) -> Decision:
     resource = wanted.resource
     if not resource.archive:
-        return Decision(BLOCKED, reason=f"{resource.stream} cannot be archived")
+        return Decision(Outcome.BLOCKED, reason=f"{resource.stream} cannot be archived")
     changes = [
         FieldChange(name, _shown(current.get(name)), value)
         for name, value in resource.archive.items()
         if _shown(current.get(name)) != value
     ]
     if not changes:
-        return Decision(UNCHANGED, reason="it is archived already")
+        return Decision(Outcome.UNCHANGED, reason="it is archived already")
     path = resource.path_of(current["id"], current)
     request = PlannedRequest("archive", "POST", path, dict(resource.archive))
-    return Decision(ARCHIVED, (request,), changes)
+    return Decision(Outcome.ARCHIVED, (request,), changes)
 
 
 def _detach(wanted: DesiredState, current: JSON, needs: Needs) -> Decision:
     resource = wanted.resource
-    held = current.get(resource.attached_to)
-    if not held:
-        return Decision(UNCHANGED, reason="it is detached already")
+    parent = current.get(resource.attach_field)
+    if not parent:
+        return Decision(Outcome.UNCHANGED, reason="it is detached already")
     path = f"{resource.path_of(current['id'], current)}/detach"
-    changes = [FieldChange(resource.attached_to, held, None)]
+    changes = [FieldChange(resource.attach_field, parent, None)]
     request = PlannedRequest("detach", "POST", path, needs=frozenset(needs))
-    return Decision(DELETED, (request,), changes)
+    return Decision(Outcome.DELETED, (request,), changes)
 
 
 def _shown(value: Any) -> Tree:
@@ -150,46 +141,46 @@ def _shown(value: Any) -> Tree:
 
 def _create(wanted: DesiredState, policy: Policy) -> Decision:
     resource = wanted.resource
-    if policy.id_mode == SAME_ACCOUNT and not wanted.creatable:
-        return Decision(REJECTED, reason="there is no such object, and `same_account` creates none")
+    if policy.id_mode == IdMode.SAME_ACCOUNT and not wanted.creatable:
+        return Decision(
+            Outcome.REJECTED, reason="there is no such object, and `same_account` creates none"
+        )
     if not resource.create:
-        return Decision(BLOCKED, reason=resource.why_not)
+        return Decision(Outcome.BLOCKED, reason=resource.why_not)
     over = _not_made(wanted, policy)
     if over:
-        return Decision(BLOCKED, reason=over)
+        return Decision(Outcome.BLOCKED, reason=over)
     params = new_params(wanted)
     absent = _absent(wanted, params)
     if absent:
-        return Decision(REJECTED, reason=f"a new one needs {', '.join(absent)}")
-    wrong = "; ".join(refusals(params, resource))
-    if wrong:
-        return Decision(REJECTED, reason=wrong)
-    needs = needs_of(resource, CREATE, params, parent=wanted.parent)
+        return Decision(Outcome.REJECTED, reason=f"a new one needs {', '.join(absent)}")
+    check_params(params, resource)
+    needs = needs_of(resource, Operation.CREATE, params, parent=wanted.parent)
     missing = lacking(merged(needs, action_needs(wanted)), policy)
     if missing:
-        return Decision(BLOCKED, reason=missing)
+        return Decision(Outcome.BLOCKED, reason=missing)
     changes = [FieldChange(".".join(path), None, leaf) for path, leaf in leaves(params)]
     request = replace(create_request(wanted, params), needs=frozenset(needs))
-    return Decision(CREATED, (request,), changes)
+    return Decision(Outcome.CREATED, (request,), changes)
 
 
 def _not_made(wanted: DesiredState, policy: Policy) -> str:
-    """Why no object is made of a record, whatever is allowed; empty if one is."""
+    """Return why a record creates no object, whatever is allowed; empty if it does."""
     resource = wanted.resource
-    if policy.id_mode == COPY:
+    if policy.id_mode == IdMode.COPY:
         return why_no_copy(resource, dict(wanted.fields), wanted.left_out)
     return why_ended(resource, wanted.fields) or _unknown(wanted, policy)
 
 
 def _absent(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
-    """What a new one lacks that it must have."""
+    """Return the required parameters that a new object lacks."""
     resource = wanted.resource
-    needed = resource.needed | resource.also_needed(params)
+    needed = resource.required | resource.required_with(params)
     absent = sorted(needed - params.keys())
-    if resource.within and is_empty(wanted.tree.get(resource.within)):
-        absent.append(resource.within)
-    if resource.needs_one_of and not params.keys() & set(resource.needs_one_of):
-        absent.append(" or ".join(resource.needs_one_of))
+    if resource.parent_field and is_empty(wanted.tree.get(resource.parent_field)):
+        absent.append(resource.parent_field)
+    if resource.requires_one_of and not params.keys() & set(resource.requires_one_of):
+        absent.append(" or ".join(resource.requires_one_of))
     return absent
 
 
@@ -198,19 +189,21 @@ def _update(
 ) -> Decision:
     resource = wanted.resource
     found = compare(wanted, theirs, base)
-    stuck = not_to_be_changed(wanted, current, base, policy)
-    frozen = sorted(".".join(path) for path in found.changed if is_frozen(resource, path))
-    if not resource.succeeded:
-        stuck += frozen
-    if stuck:
-        names = ", ".join(dict.fromkeys(stuck))
-        return Decision(BLOCKED, reason=f"Stripe does not let {names} be changed")
-    kept = found.leave_theirs() if policy.on_conflict == MERGE else []
-    if found.conflicts and (not found.changed or policy.on_conflict not in (OVERWRITE, MERGE)):
+    immutable = immutable_changes(wanted, current, base, policy)
+    frozen = sorted(".".join(path) for path in found.changed if is_immutable(resource, path))
+    if not resource.replaced_on_change:
+        immutable += frozen
+    if immutable:
+        names = ", ".join(dict.fromkeys(immutable))
+        return Decision(Outcome.BLOCKED, reason=f"Stripe does not let {names} be changed")
+    kept = found.keep_remote() if policy.on_conflict == OnConflict.MERGE else []
+    if found.conflicts and (
+        not found.changed or policy.on_conflict not in (OnConflict.OVERWRITE, OnConflict.MERGE)
+    ):
         return _conflict(found, theirs, wanted)
     incomplete = why_no_change(resource, {path[0] for path in found.changed}, wanted.left_out)
     if incomplete:
-        return Decision(BLOCKED, reason=incomplete)
+        return Decision(Outcome.BLOCKED, reason=incomplete)
     if frozen:
         return _replacement(wanted, current, theirs, found, policy)
     decision = _apply(wanted, current, theirs, found, base, policy)
@@ -220,8 +213,8 @@ def _update(
 
 
 def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
-    """What is not written though the record says so; empty if all is."""
-    notes = [f"{', '.join(kept)} stays as it is in Stripe"] if kept else []
+    """Return a note on values of the record that are not written; empty if there are none."""
+    notes = [f"{', '.join(kept)} keeps Stripe's value"] if kept else []
     if left:
         names = ", ".join(f"metadata.{name}" for name in left)
         notes.append(f"{names} left the record and stays: `pipeline` would say that it is its own")
@@ -230,16 +223,16 @@ def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
 
 def _conflict(found: Comparison, theirs: Tree, wanted: DesiredState) -> Decision:
     changes = [
-        FieldChange(".".join(path), at(theirs, path), at(wanted.tree, path))
+        FieldChange(".".join(path), get_path(theirs, path), get_path(wanted.tree, path))
         for path in found.conflicts
     ]
     names = ", ".join(change.field for change in changes)
-    return Decision(CONFLICT, changes=changes, reason=f"{names} changed in Stripe as well")
+    return Decision(Outcome.CONFLICT, changes=changes, reason=f"{names} changed in Stripe as well")
 
 
 def _unknown(wanted: DesiredState, policy: Policy) -> str:
-    """What to say of fields of a user's own record that Stripe does not know; empty if none."""
-    if policy.id_mode != EXTERNAL and not wanted.creatable:
+    """Return a note on fields of a user's record that Stripe does not know; empty if none."""
+    if policy.id_mode != IdMode.EXTERNAL and not wanted.creatable:
         return ""
     names = not_taken(wanted)
     return f"Stripe takes no {', '.join(names)} here" if names else ""
@@ -254,21 +247,19 @@ def _apply(
     policy: Policy,
 ) -> Decision:
     resource = wanted.resource
-    steps = attachment(wanted, current, found)
+    steps = attachment_requests(wanted, current, found)
     params = changed_params(found.changed, theirs, resource)
     acting = action_requests(wanted, current, base)
-    entries = list(entry_requests(wanted, current, base))
+    entries = list(sub_resource_requests(wanted, current, base))
     if not params and not steps and not acting and not entries:
-        return Decision(UNCHANGED)
+        return Decision(Outcome.UNCHANGED)
     mine = _mine(resource, found)
-    how = modifiers(wanted, UPDATE) if moves_money(resource, mine) else {}
+    how = modifiers(wanted, Operation.UPDATE) if moves_money(resource, mine) else {}
     if params:
-        params = {**resource.always, **how, **params}
-    wrong = list(refusals({**params, **found.tree()}, resource))
-    if wrong:
-        return Decision(REJECTED, reason="; ".join(wrong))
+        params = {**resource.update_defaults, **how, **params}
+    check_params({**params, **found.tree()}, resource)
     path = resource.path_of(current["id"], current)
-    needs = needs_of(resource, UPDATE, {**how, **mine}, current, wanted.parent)
+    needs = needs_of(resource, Operation.UPDATE, {**how, **mine}, current, wanted.parent)
     updates = [(update_request(wanted, path, params, current, theirs), needs)] if params else []
     around = [(step, _needs_of_step(resource, step)) for step in steps]
     planned = [
@@ -280,22 +271,23 @@ def _apply(
     ]
     why = lacking(merged(*(needed for _, needed in planned)), policy)
     if why:
-        return Decision(BLOCKED, reason=why)
+        return Decision(Outcome.BLOCKED, reason=why)
     requests = [replace(request, needs=frozenset(needed)) for request, needed in planned]
     changes = [
-        FieldChange(".".join(p), at(theirs, p), after) for p, after in sorted(found.changed.items())
+        FieldChange(".".join(p), get_path(theirs, p), after)
+        for p, after in sorted(found.changed.items())
     ]
     changes += [
         FieldChange(kind, None, dict(entry)) if entry else FieldChange(kind, end, None)
         for kind, _, end, entry in entries
     ]
     changes += [FieldChange(ACTION, None, request.kind) for request in acting]
-    return Decision(UPDATED, requests, changes)
+    return Decision(Outcome.UPDATED, requests, changes)
 
 
 def _mine(resource: Resource, found: Comparison) -> dict[str, Tree]:
-    """What changes, without what goes along unchanged in the same hash."""
-    return {name: tree for name, tree in found.tree().items() if name in resource.updated}
+    """Return the changes alone, without the unchanged parameters of the same hash."""
+    return {name: tree for name, tree in found.tree().items() if name in resource.update_params}
 
 
 def _entry(
@@ -307,29 +299,31 @@ def _entry(
 
 def _needs_of_step(resource: Resource, step: PlannedRequest) -> Needs:
     if step.kind == "detach":
-        return needs_of(resource, DELETE, {})
-    return needs_of(resource, UPDATE, step.params)
+        return needs_of(resource, Operation.DELETE, {})
+    return needs_of(resource, Operation.UPDATE, step.params)
 
 
 def _replacement(
     wanted: DesiredState, current: JSON, theirs: Tree, found: Comparison, policy: Policy
 ) -> Decision:
-    """A changed amount is a new price that takes over the lookup key."""
+    """Plan a new price with the changed amount, which takes over the lookup key."""
     resource = wanted.resource
     replacing: Needs = {f"{resource.stream}.replace": []}
-    needs = merged(needs_of(resource, UPDATE, _mine(resource, found), current), replacing)
+    needs = merged(needs_of(resource, Operation.UPDATE, _mine(resource, found), current), replacing)
     missing = lacking(needs, policy)
     if missing:
-        changed = ", ".join(sorted(".".join(p) for p in found.changed if p[0] in resource.frozen))
-        return Decision(BLOCKED, reason=f"{changed} cannot be changed, and {missing}")
-    params = whole_of(theirs, found, resource)
+        changed = ", ".join(
+            sorted(".".join(p) for p in found.changed if p[0] in resource.immutable)
+        )
+        return Decision(Outcome.BLOCKED, reason=f"{changed} cannot be changed, and {missing}")
+    params = replacement_params(theirs, found, resource)
     if params.get("lookup_key"):
         params["transfer_lookup_key"] = "true"
     stamps = {**wanted.stamp, REPLACES: current["id"]}
     params["metadata"] = {**params.get("metadata", {}), **stamps}
-    wrong = list(refusals(params, resource))
-    if wrong:
-        return Decision(REJECTED, reason="; ".join(wrong))
-    changes = [FieldChange(".".join(p), at(theirs, p), leaf) for p, leaf in found.changed.items()]
+    check_params(params, resource)
+    changes = [
+        FieldChange(".".join(p), get_path(theirs, p), leaf) for p, leaf in found.changed.items()
+    ]
     request = PlannedRequest("replace", "POST", resource.path, params, needs=frozenset(needs))
-    return Decision(UPDATED, (request,), changes, replaces=current["id"])
+    return Decision(Outcome.UPDATED, (request,), changes, replaces=current["id"])

@@ -1,4 +1,4 @@
-"""Pure: a record's key, its name and type included, as text; and the stamp that tells it again.
+"""Pure: a record's key as text, with its names and types, and its stamp in an object's metadata.
 
 A key is the canonical JSON of its properties, `{"crm_id":5}`: text "5" and number 5 are two keys,
 and so are `crm_id` 5 and `erp_id` 5. Numbers that are equal are one: 7, 7.0 and 7e0.
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from itertools import product
 from typing import Any
 
 from target_stripe_alloy.params_tree import InvalidRecord
-from target_stripe_alloy.plan.plan_types import EXTERNAL
+from target_stripe_alloy.plan.plan_types import IdMode
 
 COPY_OF = "stripe_alloy_copy_of"
 """Metadata of a copy: the id of the object it was made from."""
 KEY_TYPES = "stripe_alloy_key_types"
-"""Metadata beside a stamp: the types of its values, where the values alone do not tell the key.
+"""Metadata beside a stamp: the types of its values, where the values alone are ambiguous.
 
 That is so for text that looks like a number, and for several properties: one of them alone may be
 another key.
@@ -47,7 +47,7 @@ Values = Mapping[str, Value]
 
 
 class UnusableKey(InvalidRecord):
-    """A record's key, or what it is to be matched by, is none; the text says why."""
+    """A record's key, or its `match_by` values, cannot be used; the message says why."""
 
 
 # ---------------------------------------------------------------------- values
@@ -93,7 +93,7 @@ def text_of(value: Value) -> str:
 
 
 def reading_of(text: str) -> Value:
-    """What is not text by its looks: a number or a boolean; else the text itself.
+    """Return the number or the boolean that a text looks like, else the text itself.
 
     >>> reading_of("7.0") == 7, reading_of("007"), reading_of("True"), reading_of("a")
     (True, '007', True, 'a')
@@ -108,8 +108,8 @@ def reading_of(text: str) -> Value:
     return text
 
 
-def _alike(one: Value, other: Value) -> bool:
-    """Whether two values are one: True is no number, and text is nothing else."""
+def _equal(one: Value, other: Value) -> bool:
+    """Whether two values are equal: a boolean is no number, a text neither."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
@@ -152,13 +152,13 @@ def described(key: str) -> str:
 
 
 def reference_to(key: str) -> str:
-    """How other records name a key: its values, joined by `|`."""
+    """Return how other records refer to a key: its values, joined by `|`."""
     values = values_of(key)
     return form_of("|".join(text_of(value) for value in values.values())) if values else key
 
 
 def form_of(text: str) -> str:
-    """A text by which keys are looked up that a reference may mean: the same for equal numbers."""
+    """Return the form of a reference by which keys are found: the same for equal numbers."""
     text = "|".join(text_of(reading_of(part)) for part in text.split("|"))
     return text if len(text) <= LONGEST else _HASH + sha256(text.encode()).hexdigest()
 
@@ -194,10 +194,9 @@ class RecordKey:
     """
 
     def __init__(self, id_mode: str, properties: Sequence[str], match: Sequence[str] = ()) -> None:
-        self.external = id_mode == EXTERNAL
+        self.external = id_mode == IdMode.EXTERNAL
         self.properties = tuple(properties) if self.external else ("id",)
         self.match = tuple(match)
-        self._join: Callable[[list[str]], str] = "|".join
 
     def values(self, record: Mapping[str, Any]) -> dict[str, Value] | None:
         """A record's key properties; None if one is missing. Raises `UnusableKey`."""
@@ -226,23 +225,23 @@ class RecordKey:
         return bool(self.match) and absent
 
     def label(self, record: Mapping[str, Any]) -> str:
-        """A record's key for eyes: its values, joined by `|`; a long one is shortened."""
+        """Return a record's key for messages: its values, joined by `|`, shortened if long."""
         if self.by_match(record):
-            return shortened(self._join(list(self.match_values(record).values())))
-        return shortened(self._join([str(record.get(name)) for name in self.properties]))
+            return shortened("|".join(list(self.match_values(record).values())))
+        return shortened("|".join([str(record.get(name)) for name in self.properties]))
 
     def match_values(self, record: Mapping[str, Any], *, present: bool = False) -> dict[str, str]:
-        """What a record is matched by, as Stripe holds it. Raises `UnusableKey`.
+        """Return the `match_by` values of a record, as Stripe has them. Raises `UnusableKey`.
 
-        With `present`, what the record does not speak of is left out.
+        With `present`, fields that the record does not have are left out.
         """
-        fields = [name for name in self.match if not present or _speaks_of(record, name)]
+        fields = [name for name in self.match if not present or _has_field(record, name)]
         return {field: _match_text(field, at_field(record, field)) for field in fields}
 
     # ------------------------------------------------------------------ stamps
 
     def stamp(self, record: Mapping[str, Any]) -> dict[str, str]:
-        """The metadata by which a new object is found again."""
+        """Return the metadata by which a new object is found again."""
         if not self.external:
             return {COPY_OF: str(record["id"])}
         values = self.values(record)
@@ -260,7 +259,7 @@ class RecordKey:
         return stamp
 
     def stamp_of(self, source: Mapping[str, Any]) -> str | None:
-        """The key that an object is stamped with; of a user's key, what it is by its looks."""
+        """Return the key of an object's stamp; its types are those that its values look like."""
         metadata = source.get("metadata") or {}
         if not self.external:
             return metadata.get(COPY_OF) or None
@@ -271,7 +270,7 @@ class RecordKey:
         return canonical({n: v if n in texts else reading_of(v) for n, v in raw.items()})
 
     def stamps_for(self, record: Mapping[str, Any], key: str) -> list[str]:
-        """What `stamp_of` may say of a record's object."""
+        """Return the keys that `stamp_of` may return for a record's object."""
         values = self.values(record) if self.external else None
         if values is None:
             return [key]
@@ -280,7 +279,7 @@ class RecordKey:
         return list(dict.fromkeys(keys))
 
     def rivals(self, source: Mapping[str, Any]) -> list[str]:
-        """The keys of a user's that an object's stamp may mean."""
+        """Return the user's keys that an object's stamp may mean."""
         if not self.external:
             return []
         metadata = source.get("metadata") or {}
@@ -298,8 +297,8 @@ class RecordKey:
         """Whether an object carries a record's stamp, another (False), or none (None)."""
         metadata = source.get("metadata") or {}
         if not self.external:
-            held = metadata.get(COPY_OF)
-            return held == str(record.get("id")) if held else None
+            original = metadata.get(COPY_OF)
+            return original == str(record.get("id")) if original else None
         if self._is_part(metadata):
             return False
         texts, values = _texts(metadata), self.values(record) or {}
@@ -320,7 +319,7 @@ class RecordKey:
 def _fits(value: Value, raw: str, is_text: bool) -> bool:
     if isinstance(value, str):
         return value == raw
-    return not is_text and _alike(value, reading_of(raw))
+    return not is_text and _equal(value, reading_of(raw))
 
 
 def _types(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -333,7 +332,7 @@ def _types(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _texts(metadata: Mapping[str, Any]) -> frozenset[str]:
-    """The properties of a stamp that are text, whatever they look like."""
+    """Return the properties of a stamp that are text, whatever they look like."""
     return frozenset(name for name, kind in _types(metadata).items() if kind == "text")
 
 
@@ -346,7 +345,7 @@ def at_field(source: Mapping[str, Any], field: str) -> Any:
     return value.get(inner) if isinstance(value, Mapping) else None
 
 
-def _speaks_of(record: Mapping[str, Any], field: str) -> bool:
+def _has_field(record: Mapping[str, Any], field: str) -> bool:
     outer, _, inner = field.partition(".")
     within = record.get(outer)
     return outer in record and (not inner or not isinstance(within, Mapping) or inner in within)

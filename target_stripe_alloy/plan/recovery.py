@@ -1,4 +1,4 @@
-"""Pure: what a request that was under way when a run ended needs before it is sent again."""
+"""Pure: what a request of an earlier run, without a response, needs before it is sent again."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from collections.abc import Collection
 from target_stripe_alloy.plan.base_images import Context
 from target_stripe_alloy.plan.form_bodies import tree_from_form
 from target_stripe_alloy.plan.permissions import needed_by_request
-from target_stripe_alloy.plan.plan_types import (
-    ARCHIVE,
-    CREATE,
-    EXTERNAL,
-    IGNORE,
-    SAME_ACCOUNT,
-    Policy,
-)
+from target_stripe_alloy.plan.plan_types import DeletePolicy, IdMode, OnMissing, Policy
 from target_stripe_alloy.resources import Resource
 
 DELETE_POLICY = "delete_policy="
@@ -29,11 +22,11 @@ def withdrawn(
     body: str,
     context: Context | None,
     policy: Policy,
-    id_mode: str = EXTERNAL,
+    id_mode: str = IdMode.EXTERNAL,
 ) -> list[str]:
     """Return what a request needs that the settings do not allow now.
 
-    A journal of version 1 did not keep what was needed: then the request itself tells, and what
+    A journal of version 1 did not keep what was needed: then it follows from the request, and what
     depends on the object counts as needed. `id_mode` is that of the run that noted the request.
     """
     if context is not None:
@@ -49,12 +42,17 @@ def withdrawn(
 
 
 def _creates(policy: Policy, id_mode: str) -> bool:
-    """Whether an object is made where none is found; see `on_missing`."""
-    return policy.on_missing == CREATE or (not policy.on_missing and id_mode != SAME_ACCOUNT)
+    """Whether a record without an object creates one; see `on_missing`."""
+    return policy.on_missing == OnMissing.CREATE or (
+        not policy.on_missing and id_mode != IdMode.SAME_ACCOUNT
+    )
 
 
 def _is_allowed(name: str, policy: Policy) -> bool:
     if not name.startswith(DELETE_POLICY):
         return name in policy.allowed
     wanted = name.removeprefix(DELETE_POLICY)
-    return policy.delete_policy != IGNORE and wanted in (policy.delete_policy, ARCHIVE)
+    return policy.delete_policy != DeletePolicy.IGNORE and wanted in (
+        policy.delete_policy,
+        DeletePolicy.ARCHIVE,
+    )

@@ -1,4 +1,4 @@
-"""Pure: from what is to change to what is sent."""
+"""Pure: turns changes into requests."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from target_stripe_alloy.params_tree import (
     InvalidRecord,
     Path,
     Tree,
-    at,
-    filled,
+    accepted,
+    get_path,
     is_empty,
     leaves,
-    pruned,
-    put,
-    refusal,
+    set_path,
     shape_at,
     tree_of,
+    validation_error,
+    without_empty,
 )
 from target_stripe_alloy.plan.effects import effects_of, marked, of_action, of_replay, settings_of
 from target_stripe_alloy.plan.merge import Comparison
 from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, PlannedRequest
-from target_stripe_alloy.resources import ACTION, MODIFIERS, UPDATE, Action, Resource
+from target_stripe_alloy.resources import ACTION, BEHAVIOR_PARAMS, Action, Operation, Resource
 
 
 def new_params(wanted: DesiredState) -> dict[str, Tree]:
-    """The parameters of a new object, with its stamp."""
-    known = wanted.resource.created
+    """Return the parameters of a new object, with its stamp."""
+    known = wanted.resource.create_params
     params = {
-        name: filled(pruned(tree, known[name]))
+        name: accepted(tree, known[name])
         for name, tree in wanted.tree.items()
         if name in known and not is_empty(tree)
     }
@@ -51,7 +51,7 @@ def new_params(wanted: DesiredState) -> dict[str, Tree]:
 
 
 def _noted(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
-    """What the object itself is to name of these parameters, since it does not show them."""
+    """Return the effects of parameters that are to be named in the object's metadata."""
     resource = wanted.resource
     effects = effects_of(resource, params, wanted.occasion)
     return [*effects, *settings_of(resource, params)]
@@ -63,11 +63,11 @@ def _lasting(wanted: DesiredState, params: Mapping[str, Tree]) -> tuple[tuple[st
 
 
 def create_request(wanted: DesiredState, params: Mapping[str, Tree]) -> PlannedRequest:
-    """The request that makes a new one; a line is added to its invoice."""
+    """Return the request that creates an object; a line is added to its invoice."""
     resource = wanted.resource
     effects = _lasting(wanted, params)
-    if resource.within != "invoice":
-        path = resource.one.replace("/{id}", "") or resource.path
+    if resource.parent_field != "invoice":
+        path = resource.item_path.replace("/{id}", "") or resource.path
         return PlannedRequest("create", "POST", path, params, effects)
     path = f"/v1/invoices/{segment(str(wanted.tree['invoice']))}/add_lines"
     return PlannedRequest("create", "POST", path, {"lines": [dict(params)]}, effects)
@@ -76,29 +76,29 @@ def create_request(wanted: DesiredState, params: Mapping[str, Tree]) -> PlannedR
 def update_request(
     wanted: DesiredState, path: str, params: Mapping[str, Tree], current: JSON, theirs: Tree
 ) -> PlannedRequest:
-    """The request that changes an object; what it leaves no trace of is named in its metadata."""
+    """Return the request that updates an object, with its effects named in the metadata."""
     changed = dict(params)
-    if wanted.resource.within == "subscription":
+    if wanted.resource.parent_field == "subscription":
         quantity = current.get("quantity")
         changed = with_quantity(changed, None if quantity is None else str(quantity))
     marks = marked(wanted.resource, _noted(wanted, changed), current)
     if marks:
         changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
     effects = _lasting(wanted, changed)
-    return PlannedRequest("update", "POST", path, sent(changed, theirs), effects)
+    return PlannedRequest("update", "POST", path, to_request_params(changed, theirs), effects)
 
 
-def entry_requests(
+def sub_resource_requests(
     wanted: DesiredState, current: JSON, base: BaseImage | None
 ) -> Iterator[tuple[str, str, str, Mapping[str, Tree]]]:
-    """Kind, method, end of path and parameters for entries that are objects of their own.
+    """Yield kind, method, end of path and parameters for entries that are objects of their own.
 
-    Added is what the record has; deleted, what it had last time and no longer does.
+    Entries that the record has are added; those that left it since last time are deleted.
     """
-    for name, param in wanted.resource.read_as.items():
+    for name, param in wanted.resource.sub_resources.items():
         if wanted.fields.get(name) is None:
             continue
-        shape = wanted.resource.created[param].items or ParamType()
+        shape = wanted.resource.create_params[param].items or ParamType()
         ours = _by_content(wanted.fields[name], shape)
         theirs = _by_content(current.get(name), shape)
         before = _by_content(base.fixed.get(name), shape) if base else {}
@@ -109,15 +109,17 @@ def entry_requests(
 
 
 def _by_content(listed: Any, shape: ParamType) -> dict[tuple[tuple[str, str], ...], str]:
-    """The ids of a list's entries by what they hold."""
+    """Return the ids of a list's entries by their contents."""
     entries = listed.get("data") if isinstance(listed, dict) else listed
     trees = [(tree_of(entry, shape), entry) for entry in entries or () if isinstance(entry, dict)]
     return {tuple(sorted(tree.items())): str(entry.get("id")) for tree, entry in trees}
 
 
-def attachment(wanted: DesiredState, current: JSON, found: Comparison) -> list[PlannedRequest]:
-    """The request that attaches or detaches; raises `InvalidRecord` for what belongs to another."""
-    name = wanted.resource.attached_to
+def attachment_requests(
+    wanted: DesiredState, current: JSON, found: Comparison
+) -> list[PlannedRequest]:
+    """Return the request that attaches or detaches; raises `InvalidRecord` if attached already."""
+    name = wanted.resource.attach_field
     if not name or (name,) not in found.changed:
         return []
     owner = found.changed[(name,)]
@@ -132,14 +134,16 @@ def attachment(wanted: DesiredState, current: JSON, found: Comparison) -> list[P
 def action_requests(
     wanted: DesiredState, current: JSON, base: BaseImage | None
 ) -> list[PlannedRequest]:
-    """The request that a record asks for, unless it was made; raises `InvalidRecord`."""
-    if not wanted.action or (base and base.ours.get(ACTION) == asked(wanted)):
+    """Return the request of a record's action, unless it was sent; raises `InvalidRecord`."""
+    if not wanted.action or (base and base.ours.get(ACTION) == action_in_image(wanted)):
         return []
     resource = wanted.resource
     action = resource.actions.get(wanted.action)
     if action is None:
         known = ", ".join(resource.actions) or "none"
-        raise InvalidRecord(f"{ACTION}: {resource.stream} know no {wanted.action!r}, but: {known}")
+        raise InvalidRecord(
+            f"{ACTION}: {resource.stream} have no action {wanted.action!r}, only: {known}"
+        )
     status = current.get("status")
     effect = _effect(wanted, action)
     if status in action.done or current.get(action.fills) or effect[0] in wanted.done:
@@ -151,29 +155,29 @@ def action_requests(
     return [PlannedRequest(wanted.action, action.method, target, effects=(effect,))]
 
 
-def asked(wanted: DesiredState) -> str | None:
-    """Return the action as the base image keeps it: with the occasion, where the record has one."""
+def action_in_image(wanted: DesiredState) -> str | None:
+    """Return the action as the base image has it: with the occasion, where the record has one."""
     return f"{wanted.action}:{wanted.occasion}" if wanted.occasion else wanted.action
 
 
 def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
     """Return the name of an action's effect, and whether it lasts.
 
-    What a status shows may happen again, but not for the sake of a record that comes again.
+    An action that a status shows may be asked for again, but not by a record that is replayed.
     """
-    assert wanted.action  # noqa: S101 - asked before
+    assert wanted.action  # noqa: S101 - action_in_image before
     if action.event:
         return of_action(wanted.action, wanted.occasion), True
     return of_replay(wanted.action, wanted.digest, wanted.occurrence), False
 
 
-def modifiers(wanted: DesiredState, operation: str) -> dict[str, Tree]:
-    """Parameters that say how: they go along with others."""
+def modifiers(wanted: DesiredState, operation: Operation) -> dict[str, Tree]:
+    """Return the parameters of a record that control how a write is applied."""
     resource = wanted.resource
-    known = resource.updated if operation == UPDATE else resource.created
+    known = resource.update_params if operation == Operation.UPDATE else resource.create_params
     return {
         name: wanted.tree[name]
-        for name in sorted(MODIFIERS & wanted.tree.keys() & known.keys())
+        for name in sorted(BEHAVIOR_PARAMS & wanted.tree.keys() & known.keys())
         if not is_empty(wanted.tree[name])
     }
 
@@ -181,18 +185,18 @@ def modifiers(wanted: DesiredState, operation: str) -> dict[str, Tree]:
 def changed_params(
     changed: Mapping[Path, Tree], theirs: Tree, resource: Resource
 ) -> dict[str, Tree]:
-    """Changed parameters: of a map its changed keys, of another hash all of it.
+    """Return the changed parameters: of a map the changed keys, of another hash all of it.
 
-    Nobody documents whether Stripe merges a hash or replaces it: sent whole, both end the same.
+    Stripe does not document whether it merges or replaces a hash: a complete one is safe.
     """
     params: dict[str, Tree] = {}
     for path, leaf in sorted(changed.items()):
         name = path[0]
-        if name not in resource.updated:
+        if name not in resource.update_params:
             continue
         if len(path) > 1 and name not in params and not _is_map(resource, name):
-            params[name] = filled(pruned(at(theirs, (name,)) or {}, resource.updated[name]))
-        put(params, path, leaf)
+            params[name] = accepted(get_path(theirs, (name,)) or {}, resource.update_params[name])
+        set_path(params, path, leaf)
     return params
 
 
@@ -202,53 +206,60 @@ def _is_map(resource: Resource, name: str) -> bool:
     )
 
 
-def sent(params: Mapping[str, Tree], theirs: Tree) -> dict[str, Tree]:
-    """Parameters in the form Stripe takes: items as a list, each kept one with its id."""
+def to_request_params(params: Mapping[str, Tree], theirs: Tree) -> dict[str, Tree]:
+    """Return parameters in the form of a request: items as a list, existing ones with their ids."""
     out = dict(params)
     items = out.get("items")
     if isinstance(items, dict):
-        held = at(theirs, ("items",)) or {}
-        out["items"] = [_entry(key, change, held) for key, change in sorted(items.items())]
+        current = get_path(theirs, ("items",)) or {}
+        out["items"] = [_entry(key, change, current) for key, change in sorted(items.items())]
     return out
 
 
-def _entry(key: str, change: Tree, held: Mapping[str, Any]) -> Tree:
-    if key not in held:
+def _entry(key: str, change: Tree, current: Mapping[str, Any]) -> Tree:
+    if key not in current:
         if not key.startswith(NEW):
-            raise InvalidRecord(f"items: {key} is not there any more")
-        return {k: v for k, v in filled(change).items() if k != "id"}
+            raise InvalidRecord(f"items: {key} no longer exists")
+        return {k: v for k, v in without_empty(change).items() if k != "id"}
     if change is None:
         return {"id": key, "deleted": "true"}
-    return {"id": key, **with_quantity(change, held[key].get("quantity"))}
+    return {"id": key, **with_quantity(change, current[key].get("quantity"))}
 
 
 def with_quantity(change: Mapping[str, Tree], quantity: Tree) -> dict[str, Tree]:
-    """Return an item's change with its quantity: at another price Stripe resets it to 1."""
+    """Add the quantity to an item's change of price: Stripe would reset it to 1."""
     anew = not change.keys().isdisjoint(("price", "price_data"))
     if anew and "quantity" not in change and quantity is not None:
         return {**change, "quantity": quantity}
     return dict(change)
 
 
-def refusals(params: Mapping[str, Tree], resource: Resource) -> Iterator[str]:
-    """Why Stripe would refuse parameters, as far as its types tell."""
+def check_params(params: Mapping[str, Tree], resource: Resource) -> None:
+    """Raise `InvalidRecord` for parameters that Stripe would refuse, according to its types."""
+    errors = []
     for path, leaf in leaves(dict(params)):
-        why = refusal(leaf, shape_at(resource.shape, path))
-        if why and path[0] != "items" and (leaf is not None or path[0] not in resource.always):
-            yield f"{'.'.join(path)} {why}"
+        why = validation_error(leaf, shape_at(resource.shape, path))
+        if (
+            why
+            and path[0] != "items"
+            and (leaf is not None or path[0] not in resource.update_defaults)
+        ):
+            errors.append(f"{'.'.join(path)} {why}")
+    if errors:
+        raise InvalidRecord("; ".join(errors))
 
 
-def whole_of(theirs: Tree, found: Comparison, resource: Resource) -> dict[str, Tree]:
-    """All of an object, as it is to be: the parameters of one that takes its place."""
-    whole: dict[str, Tree] = copy.deepcopy(dict(theirs))
+def replacement_params(theirs: Tree, found: Comparison, resource: Resource) -> dict[str, Tree]:
+    """Return the parameters of an object that replaces this one: its own, with the changes."""
+    params: dict[str, Tree] = copy.deepcopy(dict(theirs))
     for path, leaf in found.changed.items():
-        put(whole, path, leaf)
+        set_path(params, path, leaf)
         if path[0] in _FORMS and leaf is not None:
-            whole.pop(_FORMS[path[0]], None)
+            params.pop(_FORMS[path[0]], None)
     return {
-        name: filled(pruned(tree, resource.created[name]))
-        for name, tree in whole.items()
-        if name in resource.created and name not in resource.write_only and not is_empty(tree)
+        name: accepted(tree, resource.create_params[name])
+        for name, tree in params.items()
+        if name in resource.create_params and name not in resource.write_only and not is_empty(tree)
     }
 
 

@@ -1,4 +1,4 @@
-"""Pure: the parts of a record that no parameter takes, at any depth, and what stands there now."""
+"""Pure: the parts of a record that no parameter accepts, at any depth, and their values now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.api.params import ParamType
 from stripe_alloy.api.schemas import Schema, generated
-from target_stripe_alloy.params_tree import same
+from target_stripe_alloy.params_tree import record_matches_object
 from target_stripe_alloy.resources import BY_STREAM, Resource
 
 FieldPlace = tuple[str | int, ...]
@@ -32,7 +32,7 @@ _PRICING = ParamType(
     }
 )
 _READ: Mapping[str, ParamType] = {"pricing": _PRICING}
-"""Field → its form as it is read, which readings.py turns into the parameter."""
+"""Field → its form as it is read, which `normalize` turns into the parameter."""
 
 
 def parts_unknown(
@@ -57,7 +57,9 @@ def _shapes(stream: str) -> Mapping[str, ParamType]:
     """The forms of all fields that are written, under the names by which they are read."""
     resource = BY_STREAM[stream]
     shapes = dict(resource.shape.fields or {})
-    shapes |= {name: resource.created[param] for name, param in resource.read_as.items()}
+    shapes |= {
+        name: resource.create_params[param] for name, param in resource.sub_resources.items()
+    }
     for name in _UNUSED.keys() & shapes.keys():
         entry = shapes[name].items or ParamType()
         fields = {k: v for k, v in (entry.fields or {}).items() if k not in _UNUSED[name]}
@@ -121,9 +123,6 @@ def _fields_of(kind: str) -> frozenset[str]:
         return frozenset()
 
 
-# ---------------------------------------------------------------------- where it stands
-
-
 def path_of(place: FieldPlace) -> tuple[str, ...]:
     """Return a place as a path of names.
 
@@ -155,7 +154,7 @@ def stands(
         else:
             ours = ours[step]
             theirs = [each.get(step) for each in theirs if isinstance(each, dict)]
-    return any(same(value, each) for each in theirs) if theirs else value is None
+    return any(record_matches_object(value, each) for each in theirs) if theirs else value is None
 
 
 def _entries(value: Any) -> Sequence[Any]:

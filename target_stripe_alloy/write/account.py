@@ -1,4 +1,4 @@
-"""Which account is written to, so that the journal's knowledge is used for it and no other."""
+"""Finds the account that is written to, so that the journal is used for it and no other."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError, SettingsError
 from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.journal import Journal
-from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.object_reader import ObjectReader
 
 _logger = logging.getLogger(__name__)
 
 KEY = "key:"
-"""Begins the account's name in the journal where the key may not read the account."""
+"""Prefix of the account's name in the journal if the key may not read the account."""
 _PROBED = ("customers", "products", "prices", "payment_intents", "invoices", "subscriptions")
-"""Streams whose objects tell accounts apart: Stripe's ids are never given twice."""
+"""Streams whose objects identify an account: Stripe never gives an id twice."""
 _PROBES = 3
-"""Objects of a stream that are looked for."""
+"""Objects of a stream that are tried."""
 
 
-def account_id(transport: StripeClient, account: str | None, expected: str | None) -> str | None:
+def account_id(client: StripeClient, account: str | None, expected: str | None) -> str | None:
     """Return the id of the account that is written to; None if the key may not read it.
 
     Raises `SettingsError` if it is not the expected one, or if that cannot be known.
     """
     try:
-        found = str(transport.get("/v1/account", account=account).body["id"])
+        found = str(client.get("/v1/account", account=account).body["id"])
     except MissingPermissionError as error:
         if expected:
             raise SettingsError(
@@ -47,12 +47,12 @@ def identity_of(found: str | None, api_key: str) -> str:
     return found or KEY + blake2b(api_key.encode(), digest_size=8).hexdigest()
 
 
-def adopt(journal: Journal, identity: str, objects: Objects) -> None:
+def adopt(journal: Journal, identity: str, objects: ObjectReader) -> None:
     """Let the journal work on the account that an identity belongs to.
 
-    A key that may not read its account is known by itself. A new one, after a rotation, is
-    recognised by the objects it sees: what the journal knows is not lost, and nothing is done
-    twice. Raises `SettingsError` where that cannot be told.
+    A key that may not read its account is identified by itself. After a rotation, the new key is
+    recognised by the objects that it can read: so nothing is done twice. Raises `SettingsError`
+    where it can read no object either.
     """
     known = journal.account_of(identity)
     if known is None:
@@ -60,8 +60,8 @@ def adopt(journal: Journal, identity: str, objects: Objects) -> None:
         known = identity if identity in accounts else _recognised(journal, accounts, objects)
         if known is None and identity.startswith(KEY) and any(map(_is_readable, accounts)):
             _logger.warning(
-                "The key may not read its account, and sees none of the objects that the journal "
-                "knows: it is taken for the key of another account"
+                "The key can read neither its account nor an object that the journal knows: "
+                "assuming that it is a key of another account"
             )
     if known and known != identity:
         _logger.info("The key is one of the account that the journal knows as %s", known)
@@ -72,8 +72,8 @@ def _is_readable(account: str) -> bool:
     return not account.startswith(KEY)
 
 
-def _recognised(journal: Journal, accounts: list[str], objects: Objects) -> str | None:
-    """The account of which the key sees an object."""
+def _recognised(journal: Journal, accounts: list[str], objects: ObjectReader) -> str | None:
+    """Return the account of which the key can read an object; None if there is none."""
     readable = not journal.scope.account.startswith(KEY)
     for account in accounts:
         if readable and _is_readable(account):
@@ -83,7 +83,7 @@ def _recognised(journal: Journal, accounts: list[str], objects: Objects) -> str 
     return None
 
 
-def _sees(journal: Journal, account: str, objects: Objects) -> bool:
+def _sees(journal: Journal, account: str, objects: ObjectReader) -> bool:
     asked = refused = 0
     for stream in _PROBED:
         for object_id in journal.sample(account, stream, _PROBES):
@@ -98,7 +98,7 @@ def _sees(journal: Journal, account: str, objects: Objects) -> bool:
                 continue
     if refused and refused == asked:
         raise SettingsError(
-            "Nobody can tell whether this key writes to the account that the journal knows: it may "
-            "read neither the account nor an object. Grant 'Account: read', or use another journal"
+            "Cannot check whether this key writes to the account of the journal: it may read "
+            "neither the account nor an object. Grant 'Account: read', or use another journal"
         )
     return False

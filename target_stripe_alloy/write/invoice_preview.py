@@ -1,7 +1,7 @@
-"""The plan of money: what Stripe says that a planned change of a subscription will invoice.
+"""Previews of what a planned change of a subscription will invoice.
 
-All but `Previews`, which asks Stripe, is pure: from a planned request to the parameters of a
-preview, and from Stripe's answer to what the plan shows.
+All but `Previews`, which asks Stripe, is pure: it turns a planned request into the parameters of a
+preview, and Stripe's response into what the plan shows.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from stripe_alloy.api.errors import (
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import ParamType, param_type
 from stripe_alloy.api.timestamps import DAY
-from target_stripe_alloy.params_tree import Tree, is_empty, pairs_of
-from target_stripe_alloy.plan.plan_types import BLOCKED, Decision, PlannedRequest
+from target_stripe_alloy.params_tree import Tree, form_fields, is_empty
+from target_stripe_alloy.plan.plan_types import Decision, Outcome, PlannedRequest
 from target_stripe_alloy.plan.record_keys import reference_to
 from target_stripe_alloy.write.id_resolver import PLANNED
 
@@ -85,10 +85,10 @@ def money(amount: int, currency: str) -> str:
     ('-19.99 USD', '500 JPY', '0.005 KWD')
     """
     places = decimals_of(currency)
-    whole, part = divmod(abs(amount), 10**places)
+    units, part = divmod(abs(amount), 10**places)
     sign = "-" if amount < 0 else ""
     decimals = f".{part:0{places}d}" if places else ""
-    return f"{sign}{whole}{decimals} {currency.upper()}"
+    return f"{sign}{units}{decimals} {currency.upper()}"
 
 
 # ---------------------------------------------------------------------- what is asked
@@ -259,9 +259,9 @@ def _without_planned(asked: Question, customers: Mapping[str, Tree]) -> Question
     params = dict(asked.params)
     note = ""
     if _is_planned(params.get("customer")):
-        held = customers.get(params.pop("customer"))
-        if held:
-            params["customer_details"] = held
+        details = customers.get(params.pop("customer"))
+        if details:
+            params["customer_details"] = details
         note = "without the customer, who does not exist yet"
     planned = sorted(_planned(params))
     if planned:
@@ -443,8 +443,8 @@ class Totals:
 class Previews:
     """Asks Stripe what the records of a plan will invoice, one request a record. Thread-safe."""
 
-    def __init__(self, transport: StripeClient, account: str | None) -> None:
-        self._transport = transport
+    def __init__(self, client: StripeClient, account: str | None) -> None:
+        self._client = client
         self._account = account
         self._off = False
         self._lock = threading.Lock()
@@ -461,23 +461,23 @@ class Previews:
     ) -> Decision:
         """Return a planned decision with its preview, if it invoices something.
 
-        `allowed` decides anew as if `allow_actions` held everything: its requests are what a
-        blocked record would do. Raises `KeyRejected`.
+        `allowed` decides anew as if `allow_actions` named everything: its requests are what a
+        blocked record would do. Raises `AuthenticationError`.
         """
         if stream == "customers":
             self._note_customer(key, decision)
         if stream not in (SUBSCRIPTIONS, ITEMS) or self._off:
             return decision
-        if decision.verdict == BLOCKED:
+        if decision.outcome == Outcome.BLOCKED:
             decision = replace(decision, withheld=allowed().requests)
         requests = decision.requests or decision.withheld
-        asked = question(stream, requests, current, self._transport.now(), self._customers)
+        asked = question(stream, requests, current, self._client.now(), self._customers)
         if asked is None:
             return decision
         if isinstance(asked, NoQuestion):
             return replace(decision, preview=unavailable(asked.reason))
         name = str(asked.params.get("subscription") or key)
-        changes = decision.verdict != BLOCKED
+        changes = decision.outcome != Outcome.BLOCKED
         return replace(decision, preview=self._ask(self._marked(name, asked, changes=changes)))
 
     def _marked(self, subscription: str, asked: Question, *, changes: bool) -> Question:
@@ -496,23 +496,23 @@ class Previews:
                 self._customers[f"{PLANNED}customers:{key}"] = customer_details(request.params)
 
     def _ask(self, asked: Question) -> dict[str, Any] | None:
-        body = urlencode(list(pairs_of(dict(asked.params))))
+        body = urlencode(list(form_fields(dict(asked.params))))
         try:
-            answer = self._transport.request("POST", PREVIEW_PATH, body, account=self._account).body
+            answer = self._client.request("POST", PREVIEW_PATH, body, account=self._account).body
             rows = self._rows(answer["lines"])
         except InvalidRequestError as error:
             return unavailable(str(error.failure))
         except (MissingPermissionError, RateLimited, StripeUnavailable) as error:
             self._turn_off(error)
             return None
-        return shown(asked, answer, rows, self._transport.now())
+        return shown(asked, answer, rows, self._client.now())
 
     def _rows(self, listed: JSON) -> Sequence[JSON]:
         """All lines: the preview itself holds the first ten."""
         if not listed.get("has_more"):
             found: list[JSON] = listed["data"]
             return found
-        return list(self._transport.walk(listed["url"], account=self._account))
+        return list(self._client.walk(listed["url"], account=self._account))
 
     def _turn_off(self, error: StripeError) -> None:
         with self._lock:

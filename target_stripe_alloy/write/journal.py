@@ -1,10 +1,10 @@
-"""The journal: requests about to be sent, their answers, the object of each record.
+"""The journal: requests about to be sent, their results, the object of each record.
 
-What several workers hand it at a time goes into one transaction: `stripe_alloy.database`.
+What several workers write at the same time goes into one transaction: `stripe_alloy.database`.
 
 Version 2 keeps the *image* of a record (digest and base) apart from the object's id, for each
-pipeline and each stream as it came, so that two pipelines do not undo each other's work. It notes
-*effects*, what a request did that no field of the object shows, in the transaction of the answer.
+pipeline and each stream before stream maps, so that pipelines do not undo each other's work. It
+notes *effects*, which no field of an object shows, in the transaction of the result.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +26,7 @@ import sqlalchemy as sa
 from stripe_alloy.api.errors import AlloyError, SettingsError
 from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
 from stripe_alloy.write_log import KEY_PREFIX, operations
-from target_stripe_alloy.plan.plan_types import COPY, EXTERNAL, SAME_ACCOUNT, BaseImage
+from target_stripe_alloy.plan.plan_types import BaseImage, IdMode
 from target_stripe_alloy.write.journal_tables import (
     VERSION,
     effects,
@@ -38,17 +40,27 @@ from target_stripe_alloy.write.journal_tables import (
 
 T = TypeVar("T")
 
-ID_MODES = (SAME_ACCOUNT, COPY, EXTERNAL)
-OPEN, DONE, FAILED, ABANDONED = "open", "done", "failed", "abandoned"
+
+class IntentStatus(str, Enum):
+    """How a write ended, as the journal's rows hold it."""
+
+    OPEN = "open"
+    """The response is not known."""
+    DONE = "done"
+    FAILED = "failed"
+    """Stripe refused it."""
+    ABANDONED = "abandoned"
+    """It is not sent again; its effect, if any, is read from Stripe."""
+    __str__ = str.__str__
 
 
 class JournalError(AlloyError):
-    """The journal cannot be read or written: nothing was sent that it does not know of."""
+    """The journal cannot be read or written. No request was sent without it."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Whose objects and keys are meant: of which account and mode, named in which way."""
+    """The account and mode that objects are of, and the way in which records are identified."""
 
     account: str
     live: bool
@@ -56,18 +68,18 @@ class Scope:
 
     @property
     def name(self) -> str:
-        """As the journal's rows hold it."""
+        """As in the journal's rows."""
         return f"{self.world}/{self.id_mode}"
 
     @property
     def world(self) -> str:
-        """Account and mode: what is done there is done, however records are identified."""
+        """Account and mode: effects count there, however records are identified."""
         return f"{self.account}/{'live' if self.live else 'test'}"
 
 
 @dataclass(frozen=True)
 class Intent:
-    """A write, as it is sent, to the byte."""
+    """A request, exactly as it is sent."""
 
     seq: int
     stream: str
@@ -79,34 +91,34 @@ class Intent:
     idempotency_key: str
     made_at: float
     context: bytes | None = None
-    """What completes the record once the answer is there; see `images.Context`."""
+    """What saves the record once the response is there; see `base_images.Context`."""
     scope: str = ""
-    """The journal's scope when it was noted."""
+    """The journal's scope at the time."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a request did to an object that no field of it shows, such as a mail that was sent."""
+    """An effect of a request that no field of the object shows, such as an email that was sent."""
 
     stream: str
     object_id: str
     name: str
     lasting: bool
     pipeline: str | None = None
-    """The pipeline that asked for it; None: the one that notes it."""
+    """The pipeline that asked for it; None: that of the journal."""
 
 
-DOUBTED = b"?"
-"""Behind a digest: a later record of the key came, and was not written."""
+NEWER_UNWRITTEN = b"?"
+"""After a digest: a later record of the key was not written."""
 DIGEST_SIZE = 16
 """Bytes."""
 RecordPosition = tuple[int, int]
-"""(run, number) of a record: the order in which records came."""
+"""(run, number) of a record: positions are in the order of the input."""
 
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """What the journal knows of a record: its object, and the image that a pipeline has of it."""
+    """A row of the journal: a record's object, and the base image that a pipeline has of it."""
 
     stream: str
     key: str
@@ -115,22 +127,22 @@ class JournalEntry:
     base: bytes | None = None
     source: str = ""
     number: int = 0
-    anew: bool = False
-    """Whether the object is another one than before."""
-    first: bool = False
-    """Whether it follows no other one: then no pipeline has an image of it."""
+    new_object: bool = False
+    """Whether the key had no object before, or another one."""
+    created: bool = False
+    """Whether the object is new, and replaces no other: then no pipeline has an image of it."""
     position: RecordPosition | None = None
-    """Of the record that the image is of; only where the journal tells."""
+    """That of the record of the image; None: not noted."""
     pipeline: str | None = None
-    """The pipeline that the image is of; None: the one that notes it."""
+    """The pipeline of the image; None: that of the journal."""
 
     def is_same(self, digest: bytes) -> bool:
         """Whether a record is the last one that was written."""
-        return self.digest in (digest, digest + DOUBTED)
+        return self.digest in (digest, digest + NEWER_UNWRITTEN)
 
     @property
-    def doubted(self) -> bool:
-        """Whether another record came after the last one that was written."""
+    def has_newer_unwritten(self) -> bool:
+        """Whether a later record of the key was not written."""
         return self.digest is not None and len(self.digest) > DIGEST_SIZE
 
     def image(self) -> BaseImage | None:
@@ -139,20 +151,20 @@ class JournalEntry:
 
     @property
     def has_image(self) -> bool:
-        """Whether there is more than an id."""
+        """Whether the row has more than an id."""
         return self.digest is not None or self.base is not None
 
     @property
-    def ended(self) -> bool:
+    def is_tombstone(self) -> bool:
         """Whether the last record of its pipeline and source was a tombstone."""
         return self.base is None and (self.digest is not None or self.position is not None)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class IntentResult:
     """How a write ended."""
 
-    status: str
+    status: IntentStatus
     http_status: int | None = None
     request_id: str | None = None
     object_id: str | None = None
@@ -160,12 +172,12 @@ class Outcome:
 
 
 def encode(base: BaseImage) -> bytes:
-    """A base image, as the journal keeps it."""
+    """Return a base image as the journal has it."""
     return msgspec.json.encode(base)
 
 
 class Journal:
-    """Open it once a run: it refuses a second one."""
+    """The journal of a run. Two runs cannot have it open at the same time."""
 
     def __init__(
         self,
@@ -182,20 +194,20 @@ class Journal:
         self._counter = threading.Lock()
         self._nonce = uuid.uuid4().hex
         try:
-            self._lock = _hold(self._lock_engine, url)
+            self._lock = _take_lock(self._lock_engine, url)
             try:
                 with self._engine.begin() as connection:
                     self.run, self._seq, self._known = _prepare(connection)
-                _settle_tables(self._engine)
+                _checkpoint(self._engine)
             except BaseException:
                 self._lock.close()
                 raise
         except sa.exc.SQLAlchemyError as error:
-            raise _trouble(error) from None
-        self._writer = GroupCommit(self._engine, name="journal", trouble=_trouble)
+            raise _journal_error(error) from None
+        self._writer = GroupCommit(self._engine, name="journal", trouble=_journal_error)
 
     def close(self) -> None:
-        """Write what is left, and let others in."""
+        """Write what is left, and release the lock."""
         self._writer.close()
         self._lock.close()
         self._engine.dispose()
@@ -203,12 +215,12 @@ class Journal:
 
     # ------------------------------------------------------------------ for `journal_keys`
 
-    def do(self, act: Callable[[sa.Connection], T]) -> T:
-        """Run something in the journal's transaction, and wait until it is on the disk."""
+    def execute(self, act: Callable[[sa.Connection], T]) -> T:
+        """Run a function in the journal's transaction; return when it is on the disk."""
         return self._writer.do(act)
 
-    def tell(self, act: Callable[[sa.Connection], object]) -> None:
-        """Run something in the journal's transaction, before whatever is handed in later."""
+    def enqueue(self, act: Callable[[sa.Connection], object]) -> None:
+        """Run a function in the journal's transaction later, before the next one that waits."""
         self._writer.tell(act)
 
     # ------------------------------------------------------------------ intents
@@ -224,12 +236,12 @@ class Journal:
         context: bytes | None = None,
         tag: str = "",
     ) -> Intent:
-        """Note what is about to be sent; it is on the disk when this returns.
+        """Save a request that is about to be sent; return when it is on the disk.
 
-        `tag` ends the idempotency key: an event of Stripe's names the key, and so the effect.
+        `tag` ends the idempotency key: a Stripe event names the key, and so the effect.
 
-        The idempotency key holds a random part of this run: a journal that was put back from a copy
-        counts from where it was, and must not make a key that Stripe has an answer to.
+        The idempotency key has a random part of this run: a journal that is restored from a copy
+        repeats sequence numbers, and must not make a key for which Stripe has a response.
         """
         with self._counter:
             self._seq += 1
@@ -240,38 +252,38 @@ class Journal:
         now, scope = self._clock(), self.scope.name
         intent = Intent(seq, stream, key, kind, method, path, body, made, now, context, scope)
         row = {name: getattr(intent, name) for name in Intent.__dataclass_fields__}
-        row |= {"status": OPEN}
+        row |= {"status": str(IntentStatus.OPEN)}
         self._writer.do(lambda c: c.execute(operations.insert(), row))
         return intent
 
     def answer(
         self,
         intent: Intent,
-        outcome: Outcome,
+        result: IntentResult,
         known: Iterable[JournalEntry] = (),
         effects_done: Iterable[Effect] = (),
     ) -> None:
-        """Note what came of it, together with what is known by it."""
+        """Save the result of a request, with the entries and effects that follow from it."""
         where = operations.c.seq == intent.seq
-        values = {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__}
+        values = {**vars(result), "status": str(result.status)}
         entries, done = list(known), [self._effect_row(effect) for effect in effects_done]
 
         def note(connection: sa.Connection) -> None:
             update = operations.update().where(where)
             connection.execute(update.values(answered_at=self._clock(), **values))
-            self._keep(connection, entries)
+            self._save(connection, entries)
             upsert(connection, effects, ("scope", "stream", "object_id", "effect"), done)
 
         self._writer.do(note)
 
     def unanswered(self) -> list[Intent]:
-        """Intents of which nobody knows what came, oldest first."""
+        """Return the intents of this scope without a result, oldest first."""
         return self._unanswered(operations.c.scope == self.scope.name)
 
     def unanswered_anywhere(self) -> list[Intent]:
-        """The same for the account and mode, however records were identified.
+        """Return the intents of the account and mode without a result, whatever their id mode.
 
-        What one run began, the next one ends, or it would be done when something newer is written.
+        A later run must resolve them, or Stripe might execute them after newer writes.
         """
         return self._unanswered(
             operations.c.scope.startswith(f"{self.scope.world}/", autoescape=True)
@@ -279,28 +291,23 @@ class Journal:
 
     def _unanswered(self, where: sa.ColumnElement[bool]) -> list[Intent]:
         columns = [operations.c[name] for name in Intent.__dataclass_fields__]
-        query = sa.select(*columns).where(where, operations.c.status == OPEN)
+        query = sa.select(*columns).where(where, operations.c.status == str(IntentStatus.OPEN))
         ordered = query.order_by(operations.c.seq)
         return self._writer.do(lambda c: [Intent(*row) for row in c.execute(ordered)])
 
     # ------------------------------------------------------------------ objects
 
-    def recall(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, JournalEntry]:
-        """What is known of these keys; images are those of this pipeline and this source."""
+    def load(self, stream: str, keys: Sequence[str], source: str = "") -> dict[str, JournalEntry]:
+        """Return the entries of these keys, with the images of this pipeline and source."""
         mine = sa.and_(
-            images.c.scope == objects.c.scope,
-            images.c.stream == objects.c.stream,
-            images.c.key == objects.c.key,
+            *(images.c[name] == objects.c[name] for name in ("scope", "stream", "key")),
             images.c.pipeline == self.pipeline,
             images.c.source == source,
         )
+        older = (objects.c.digest, objects.c.base)
+        image = (images.c.digest, images.c.base, images.c.run, images.c.number)
         query = (
-            sa.select(
-                objects.c.key,
-                objects.c.object_id,
-                *(objects.c.digest, objects.c.base),
-                *(images.c.digest, images.c.base, images.c.run, images.c.number),
-            )
+            sa.select(objects.c.key, objects.c.object_id, *older, *image)
             .select_from(objects.outerjoin(images, mine))
             .where(
                 objects.c.scope == self.scope.name,
@@ -309,23 +316,21 @@ class Journal:
             )
         )
 
-        def read(connection: sa.Connection) -> dict[str, JournalEntry]:
-            rows = connection.execute(query, {"keys": list(keys)})
-            return {row[0]: _known(stream, source, *row) for row in rows}
+        def read(part: Sequence[str], connection: sa.Connection) -> dict[str, JournalEntry]:
+            rows = connection.execute(query, {"keys": list(part)})
+            return {row[0]: _entry(stream, source, row) for row in rows}
 
-        return self._writer.do(read)
-
-    def recall_many(
-        self, stream: str, keys: Sequence[str], source: str = ""
-    ) -> dict[str, JournalEntry]:
-        """The same for any number of keys."""
         found: dict[str, JournalEntry] = {}
         for start in range(0, len(keys), MOST):
-            found |= self.recall(stream, keys[start : start + MOST], source)
+            found |= self._writer.do(partial(read, keys[start : start + MOST]))
         return found
 
+    def load_one(self, stream: str, key: str, source: str = "") -> JournalEntry | None:
+        """Return the entry of a key; None if there is none."""
+        return self.load(stream, [key], source).get(key)
+
     def knows_run(self, run: int) -> bool:
-        """Return whether the records of an earlier run are noted here, if any were written."""
+        """Whether this journal has the entries of an earlier run."""
         first, last = self._known
         return first <= run <= last
 
@@ -347,16 +352,18 @@ class Journal:
 
         return self._writer.do(read)
 
-    def keep(self, known: Sequence[JournalEntry]) -> None:
-        """Remember; not before `close` or the next call that waits is it on the disk."""
+    def save(self, known: Sequence[JournalEntry]) -> None:
+        """Save entries; they are on the disk after the next call that waits, or `close`."""
         entries = list(known)
-        self._writer.tell(lambda c: self._keep(c, entries))
+        self._writer.tell(lambda c: self._save(c, entries))
 
-    def doubt(self, stream: str, key: str, object_ids: Iterable[str] = (), *, sent: bool) -> None:
-        """Note that another record of a key or an object came and was not written.
+    def note_unwritten(
+        self, stream: str, key: str, object_ids: Iterable[str] = (), *, sent: bool
+    ) -> None:
+        """Note that a later record of a key or an object was not written.
 
-        The next one, of any pipeline and source, notes its position: a replay of the other one is
-        older than it. It is looked at as well if requests for the other one were `sent`.
+        The next record, of any pipeline and source, saves its position, so that a replay of the
+        other one is older. If requests for the other one were `sent`, its object is read as well.
         """
         named = list(object_ids)
 
@@ -370,22 +377,22 @@ class Journal:
                 digests = set(connection.execute(sa.select(table.c.digest).where(mine)).scalars())
                 for digest in digests - {None}:
                     same = table.update().where(mine, table.c.digest == digest)
-                    connection.execute(same.values(digest=digest[:DIGEST_SIZE] + DOUBTED))
+                    connection.execute(same.values(digest=digest[:DIGEST_SIZE] + NEWER_UNWRITTEN))
 
         self._writer.tell(note)
 
     def _of_any(
         self, table: sa.Table, stream: str, key: str, object_ids: Iterable[str]
     ) -> sa.ColumnElement[bool]:
-        """Rows of a key here, and of all keys of its object and these ones in the same account."""
+        """Select the rows of a key, and of all keys of its object and of these in the account."""
         mine = sa.and_(table.c.scope == self.scope.name, table.c.key == key)
         known = objects.alias()
-        held = sa.select(known.c.object_id).where(*self._of(known, stream, key))
+        object_id = sa.select(known.c.object_id).where(*self._of(known, stream, key))
         other = objects.alias()
         keys = sa.select(other.c.scope, other.c.key).where(
-            other.c.scope.in_([f"{self.scope.world}/{mode}" for mode in ID_MODES]),
+            other.c.scope.in_([f"{self.scope.world}/{mode}" for mode in IdMode]),
             other.c.stream == stream,
-            sa.or_(other.c.object_id.in_(list(object_ids)), other.c.object_id.in_(held)),
+            sa.or_(other.c.object_id.in_(list(object_ids)), other.c.object_id.in_(object_id)),
         )
         return sa.or_(mine, sa.tuple_(table.c.scope, table.c.key).in_(keys))
 
@@ -393,36 +400,36 @@ class Journal:
         columns = table.c
         return [columns.scope == self.scope.name, columns.stream == stream, columns.key == key]
 
-    def _keep(self, connection: sa.Connection, entries: Sequence[JournalEntry]) -> None:
+    def _save(self, connection: sa.Connection, entries: Sequence[JournalEntry]) -> None:
         scope = {"scope": self.scope.name}
         for entry in entries:
-            if entry.first:
+            if entry.created:
                 connection.execute(
                     images.delete().where(*self._of(images, entry.stream, entry.key))
                 )
         ids: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-        drawn = []
+        image_rows = []
         for entry in entries:
             row = {**scope, "stream": entry.stream, "key": entry.key}
-            older = {"digest": None, "base": None} if entry.has_image or entry.first else {}
+            older = {"digest": None, "base": None} if entry.has_image or entry.created else {}
             ids[bool(older)].append({**row, "object_id": entry.object_id, **older})
             if entry.has_image:
                 of = self.pipeline if entry.pipeline is None else entry.pipeline
                 place = {"pipeline": of, "source": entry.source}
                 image = {"digest": entry.digest, "base": entry.base}
                 run, number = entry.position or (self.run, entry.number)
-                drawn.append({**row, **place, **image, "run": run, "number": number})
+                image_rows.append({**row, **place, **image, "run": run, "number": number})
         for rows in ids.values():
             upsert(connection, objects, ("scope", "stream", "key"), rows)
-        upsert(connection, images, ("scope", "pipeline", "source", "stream", "key"), drawn)
+        upsert(connection, images, ("scope", "pipeline", "source", "stream", "key"), image_rows)
 
     # ------------------------------------------------------------------ effects
 
     def effects_of(self, stream: str, object_id: str) -> frozenset[str]:
-        """Effects on an object that are not to be repeated.
+        """Return the effects on an object that are not to be repeated.
 
-        One that is not lasting counts only if an earlier run noted it, which did not end well: then
-        the record that asked for it comes again.
+        A passing effect counts only if an earlier run noted it and failed: then the record that
+        asked for it comes again.
         """
         columns = effects.c
         query = sa.select(columns.effect).where(
@@ -433,14 +440,14 @@ class Journal:
         )
         return self._writer.do(lambda c: frozenset(row[0] for row in c.execute(query)))
 
-    def note(self, done: Sequence[Effect]) -> None:
-        """Note effects that no answer brings; some time, as `keep` does."""
+    def note_effects(self, done: Sequence[Effect]) -> None:
+        """Save effects that follow from no response; on the disk later, as with `save`."""
         rows = [self._effect_row(effect) for effect in done]
         keys = ("scope", "stream", "object_id", "effect")
         self._writer.tell(lambda c: upsert(c, effects, keys, rows))
 
-    def end_well(self) -> None:
-        """Forget the effects that do not last: this pipeline's records are all settled."""
+    def forget_passing_effects(self) -> None:
+        """Forget effects that do not last, since all records of this pipeline are settled."""
         columns = effects.c
         mine = [columns.scope == self.scope.world, columns.pipeline == self.pipeline]
         self._writer.do(
@@ -462,18 +469,18 @@ class Journal:
     # ------------------------------------------------------------------ accounts
 
     def account_of(self, identity: str) -> str | None:
-        """The account of the scopes that an identity was found to belong to."""
+        """Return the account to which an identity was found to belong."""
         query = sa.select(identities.c.account).where(identities.c.identity == identity)
         return self._writer.do(lambda c: c.execute(query).scalar())
 
     def identify(self, identity: str, account: str) -> None:
-        """Note to which account of the scopes an identity belongs, and work on it from now on."""
+        """Save the account to which an identity belongs, and work on it from now on."""
         row = {"identity": identity, "account": account}
         self._writer.do(lambda c: upsert(c, identities, ("identity",), [row]))
         self.scope = replace(self.scope, account=account)
 
     def accounts(self) -> list[str]:
-        """The accounts that the journal has objects of, in this mode."""
+        """Return the accounts of the journal's objects, in this mode."""
         mode = "live" if self.scope.live else "test"
         query = sa.select(objects.c.scope).distinct()
 
@@ -484,7 +491,7 @@ class Journal:
         return self._writer.do(read)
 
     def sample(self, account: str, stream: str, number: int) -> list[str]:
-        """Ids of some objects of an account."""
+        """Return the ids of some objects of an account."""
         scope = replace(self.scope, account=account).world
         query = (
             sa.select(objects.c.object_id)
@@ -495,30 +502,31 @@ class Journal:
         )
         return self._writer.do(lambda c: [str(row[0]) for row in c.execute(query)])
 
-    # ------------------------------------------------------------------ the index of stamps
+    # ------------------------------------------------------------------ scans for stamps
 
-    def indexed_until(self, stream: str) -> float | None:
-        """Until when (created, Unix seconds) stamped objects are all known."""
+    def scanned_until(self, stream: str) -> float | None:
+        """Return the time (Unix seconds) up to which all stamped objects are known."""
         query = sa.select(indexed.c.until).where(
             indexed.c.scope == self.scope.name, indexed.c.stream == stream
         )
         return self._writer.do(lambda c: c.execute(query).scalar())
 
-    def index(self, stream: str, until: float, known: Sequence[JournalEntry]) -> None:
-        """Note stamped objects, and until when they are now all known."""
+    def save_scan(self, stream: str, until: float, known: Sequence[JournalEntry]) -> None:
+        """Save stamped objects, and the time up to which all are known."""
         entries = list(known)
         mark = {"scope": self.scope.name, "stream": stream, "until": until}
 
         def note(connection: sa.Connection) -> None:
-            self._keep(connection, entries)
+            self._save(connection, entries)
             upsert(connection, indexed, ("scope", "stream"), [mark])
 
         self._writer.do(note)
 
 
-def _trouble(error: Exception) -> JournalError:
+def _journal_error(error: Exception) -> JournalError:
     return JournalError(
-        f"The journal fails: {cause_of(error)}. Nothing is sent without it. Check `journal`."
+        f"The journal cannot be used: {cause_of(error)}. Nothing is sent without it. "
+        "Check `journal`."
     )
 
 
@@ -526,7 +534,7 @@ def _trouble(error: Exception) -> JournalError:
 
 
 def _engines(url: str) -> tuple[sa.Engine, sa.Engine]:
-    """The journal's database, and that which holds the lock: for SQLite a file beside it."""
+    """Return the engines of the journal and of its lock: for SQLite a file beside it."""
     parsed = checked_url(url, "journal")
     engine = open_engine(parsed, "journal")
     if parsed.get_backend_name() != "sqlite":
@@ -539,7 +547,7 @@ def _engines(url: str) -> tuple[sa.Engine, sa.Engine]:
     return engine, lock
 
 
-def _hold(engine: sa.Engine, url: str) -> sa.Connection:
+def _take_lock(engine: sa.Engine, url: str) -> sa.Connection:
     """Take the lock that ends with this process, however it ends."""
     connection = engine.connect()
     try:
@@ -558,8 +566,8 @@ def _hold(engine: sa.Engine, url: str) -> sa.Connection:
     raise SettingsError(f"Another run is writing with the journal {shown}: wait until it is done")
 
 
-def _settle_tables(engine: sa.Engine) -> None:
-    """Move what was just written from SQLite's log into the file: the log starts empty."""
+def _checkpoint(engine: sa.Engine) -> None:
+    """Move SQLite's log into the database file: the log starts empty."""
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -589,18 +597,8 @@ def _prepare(connection: sa.Connection) -> tuple[int, int, tuple[int, int]]:
     return run, int(last or 0), (int(first), int(before))
 
 
-def _known(
-    stream: str,
-    source: str,
-    key: str,
-    object_id: str | None,
-    older_digest: bytes | None,
-    older_base: bytes | None,
-    digest: bytes | None,
-    base: bytes | None,
-    run: int | None,
-    number: int | None,
-) -> JournalEntry:
+def _entry(stream: str, source: str, row: sa.Row[Any]) -> JournalEntry:
+    key, object_id, older_digest, older_base, digest, base, run, number = row
     if run is None or number is None:
         return JournalEntry(stream, key, object_id, older_digest, older_base, source)
     return JournalEntry(stream, key, object_id, digest, base, source, position=(run, number))

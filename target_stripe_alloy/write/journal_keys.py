@@ -1,7 +1,7 @@
-"""What the journal knows of keys: how other records name them, and rows of earlier releases.
+"""Keys in the journal: how other records refer to them, and rows of earlier releases.
 
-Releases up to cb5f45d kept the values of a key, joined by `|`, without names and types. Such a row
-goes over to a key only if the same properties are proven to be meant.
+Releases up to cb5f45d saved the values of a key, joined by `|`, without names and types. Such a row
+becomes that of a key only if it is proven to be of the same properties.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from stripe_alloy.database import MOST, insert_into
 from stripe_alloy.write_log import meta, operations
-from target_stripe_alloy.write.journal import DONE, Journal
+from target_stripe_alloy.write.journal import IntentStatus, Journal
 
 _references = sa.Table(
     "stripe_alloy_references",
@@ -35,7 +35,8 @@ _BY_KEY = sa.text(
 )
 """Only journals of earlier releases need it."""
 
-_MAKING = ("create", "replace")
+CREATING_KINDS = frozenset({"create", "replace"})
+"""Kinds of requests that create an object."""
 
 
 class JournalKeys:
@@ -46,55 +47,48 @@ class JournalKeys:
         self._old: dict[str, bool] = {}
         self._noted: set[tuple[str, str]] = set()
 
-    # ------------------------------------------------------------------ references
-
     def note_names(self, stream: str, names: Sequence[str]) -> None:
-        """Note that a stream has keys with these properties."""
+        """Save that a stream has keys with these properties."""
         entry = (stream, json.dumps(sorted(names)))
         if entry not in self._noted and len(entry[1]) <= 500:
             self.note(stream, "", entry[1])
             self._noted.add(entry)
 
     def names(self, stream: str) -> set[tuple[str, ...]]:
-        """The properties that keys of a stream have."""
+        """Return the properties of a stream's keys."""
         return {tuple(json.loads(entry)) for entry in self.named(stream, "")}
 
     def note(self, stream: str, reference: str, key: str) -> None:
-        """Note how other records name a key: before anything else that is noted of it later."""
+        """Save how other records refer to a key, before any later entry of the key."""
         row = {
             "scope": self._journal.scope.name,
             "stream": stream,
             "reference": reference.replace("\0", "\ufffd"),  # PostgreSQL holds no NUL
             "key": key,
         }
-        self._journal.tell(
+        self._journal.enqueue(
             lambda c: c.execute(insert_into(c, _references).on_conflict_do_nothing(), row)
         )
 
     def named(self, stream: str, reference: str) -> list[str]:
-        """The keys that a reference may mean."""
+        """Return the keys that a reference may mean."""
         columns = _references.c
         query = sa.select(columns.key).where(
             columns.scope == self._journal.scope.name,
             columns.stream == stream,
             columns.reference == reference.replace("\0", "\ufffd"),
         )
-        return self._journal.do(lambda c: [str(row[0]) for row in c.execute(query)])
-
-    # ------------------------------------------------------------------ rows of earlier releases
+        return self._journal.execute(lambda c: [str(row[0]) for row in c.execute(query)])
 
     def older(self, stream: str, joined: Sequence[str]) -> dict[str, str]:
-        """Rows of an earlier release: joined values → id of the object."""
+        """Return rows of an earlier release: joined values → id of the object."""
         if not joined or not self._has_old(stream):
             return {}
-        found: dict[str, str] = {}
-        for start in range(0, len(joined), MOST):
-            known = self._journal.recall(stream, joined[start : start + MOST])
-            found |= {key: row.object_id for key, row in known.items() if row.object_id}
-        return found
+        known = self._journal.load(stream, joined)
+        return {key: row.object_id for key, row in known.items() if row.object_id}
 
     def _has_old(self, stream: str) -> bool:
-        """Whether the journal has any such row of a stream; none is ever added."""
+        """Whether the journal has such rows of a stream; none is ever added."""
         if stream not in self._old:
             columns = _objects().c
             query = sa.select(columns.key).where(
@@ -103,12 +97,12 @@ class JournalKeys:
                 *(columns.key.not_like(f"{begin}%") for begin in ("{", "stamp:", "sha256:")),
             )
             self._old[stream] = (
-                self._journal.do(lambda c: c.execute(query.limit(1)).first()) is not None
+                self._journal.execute(lambda c: c.execute(query.limit(1)).first()) is not None
             )
         return self._old[stream]
 
     def stamps_of(self, stream: str, objects: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """The metadata with which objects were created: joined values → metadata.
+        """Return the metadata with which objects were created: joined values → metadata.
 
         `objects` are the ids, by joined values; one that another request made has none.
         """
@@ -116,8 +110,8 @@ class JournalKeys:
         query = sa.select(columns.key, columns.object_id, columns.body).where(
             columns.scope == self._journal.scope.name,
             columns.stream == stream,
-            columns.status == DONE,
-            columns.kind.in_(_MAKING),
+            columns.status == str(IntentStatus.DONE),
+            columns.kind.in_(CREATING_KINDS),
             columns.key.in_(sa.bindparam("keys", expanding=True)),
         )
 
@@ -132,12 +126,12 @@ class JournalKeys:
 
         return {
             key: metadata_in(body)
-            for key, object_id, body in self._journal.do(read)
+            for key, object_id, body in self._journal.execute(read)
             if objects.get(key) == object_id
         }
 
     def take_over(self, stream: str, joined: str, key: str) -> None:
-        """Make a row of an earlier release that of a key."""
+        """Turn a row of an earlier release into that of a key."""
         table = _objects()
         mine = sa.and_(
             table.c.scope == self._journal.scope.name,
@@ -150,7 +144,7 @@ class JournalKeys:
                 update = table.update().where(mine, table.c.key == joined)
                 connection.execute(update.values(key=key))
 
-        self._journal.do(move)
+        self._journal.execute(move)
 
 
 def _objects() -> sa.Table:
@@ -158,7 +152,7 @@ def _objects() -> sa.Table:
 
 
 def metadata_in(body: str) -> dict[str, str]:
-    """The metadata of a form: `metadata[name]`, or `lines[0][metadata][name]`."""
+    """Return the metadata of a request body: `metadata[name]`, `lines[0][metadata][name]`."""
     found = {}
     for field, value in parse_qsl(body, keep_blank_values=True):
         _, inside, name = field.replace("][", "[").partition("metadata[")

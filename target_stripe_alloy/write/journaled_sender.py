@@ -1,11 +1,11 @@
-"""Sends writes exactly once: into the journal, to Stripe, and what came of it into the journal."""
+"""Sends requests exactly once: intent to the journal, request to Stripe, result to the journal."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
 from urllib.parse import urlencode
 
 import msgspec
@@ -14,7 +14,7 @@ from stripe_alloy.api import errors
 from stripe_alloy.api.client import Params, Response, StripeClient
 from stripe_alloy.api.errors import InvalidRequestError, NotFoundError, StripeError
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.params_tree import form_fields
 from target_stripe_alloy.plan.base_images import (
     Context,
     DraftImage,
@@ -24,90 +24,74 @@ from target_stripe_alloy.plan.base_images import (
     state_of,
 )
 from target_stripe_alloy.plan.effects import tag_of
-from target_stripe_alloy.plan.plan_types import COPY, PlannedRequest
+from target_stripe_alloy.plan.form_bodies import tree_from_form
+from target_stripe_alloy.plan.plan_types import IdMode, PlannedRequest, Policy
 from target_stripe_alloy.plan.record_keys import RecordKey, described
+from target_stripe_alloy.plan.recovery import withdrawn
 from target_stripe_alloy.resources import BY_STREAM, Resource
+from target_stripe_alloy.write.id_resolver import IdResolver
 from target_stripe_alloy.write.journal import (
-    ABANDONED,
-    DONE,
-    FAILED,
     Effect,
     Intent,
+    IntentResult,
+    IntentStatus,
     Journal,
     JournalEntry,
-    Outcome,
 )
-from target_stripe_alloy.write.journal_keys import metadata_in
-from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.journal_keys import CREATING_KINDS, metadata_in
+from target_stripe_alloy.write.object_reader import ObjectReader
 from target_stripe_alloy.write.past_effects import ExecutedKeys
 
 _logger = logging.getLogger(__name__)
 
-KEPT = 23 * 3600.0
+IDEMPOTENCY_KEY_TTL = 23 * 3600.0
 """Seconds in which an idempotency key is trusted; Stripe keeps it for at least 24 hours."""
-MAKING = frozenset({"create", "replace"})
-_NOT_DONE = (
+_NOT_EXECUTED = (
     errors.AuthenticationError,
     errors.MissingPermissionError,
     errors.AccountAccessError,
     errors.RateLimited,
 )
-"""Refused before anything was done."""
+"""Errors that Stripe returns before it executes anything."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Context).decode
 
 
 class UnknownOutcome(Exception):
-    """Whether the write worked must be read: Stripe repeats an old failure, or another's answer."""
-
-
-class Listener(Protocol):
-    """What the deliveries of a run ask, and tell."""
-
-    def learned(self, stream: str, key: str, object_id: str) -> None:
-        """An object came to be."""
-
-    def renamed(self, stream: str, key: str) -> str | None:
-        """The id that an item of a record has in Stripe."""
-
-    def lacking(self, resource: Resource, intent: Intent, context: Context | None) -> list[str]:
-        """The permissions that a write needs and that are not given now."""
-
-    def is_there(self, resource: Resource, intent: Intent) -> bool:
-        """Whether Stripe has an object that a new one would be matched with."""
+    """Stripe replayed an earlier response: whether it executed the request must be read."""
 
 
 @dataclass(frozen=True)
-class Delivered:
-    """A write that worked."""
+class Sent:
+    """A request that Stripe executed."""
 
     result: JSON | None
-    """The stream's object as it is now, if the answer has it."""
-    remembered: bool
-    """Whether the journal has the record's image already."""
+    """The stream's object as it is now, if the response has it."""
+    image_saved: bool
+    """Whether the journal has the record's base image already."""
 
 
 class JournaledSender:
-    """Writes of one account."""
+    """Sends the requests to one account. Thread-safe."""
 
     def __init__(
         self,
-        transport: StripeClient,
+        client: StripeClient,
         journal: Journal,
-        objects: Objects,
+        objects: ObjectReader,
+        ids: IdResolver,
+        policy: Policy,
         *,
         account: str | None,
-        id_mode: str,
-        listener: Listener,
     ) -> None:
-        self._transport = transport
+        self._client = client
         self._journal = journal
         self._objects = objects
+        self._ids = ids
+        self._policy = policy
         self._account = account
-        self._id_mode = id_mode
-        self._listener = listener
-        self._executed = ExecutedKeys(transport, account)
+        self._executed = ExecutedKeys(client, account)
 
     def send(
         self,
@@ -119,103 +103,104 @@ class JournaledSender:
         draft: DraftImage | None = None,
         expand: Params = (),
         seen: Sequence[ObservedObject] = (),
-    ) -> Delivered:
-        """Write; raises `UnknownOutcome`, or the `StripeError` of the refusal or the outage.
+    ) -> Sent:
+        """Send a request; raises `UnknownOutcome`, or the `StripeError` of a refusal or outage.
 
-        `draft` is the image of the record once this request is done, `expand` how it is read,
-        `seen` what the request was planned upon.
+        `draft` is the base image of the record after this request, `expand` what the response
+        expands, `seen` the objects on which the plan is based.
         """
-        body = urlencode([*pairs_of(dict(request.params)), *expand])
+        body = urlencode([*form_fields(dict(request.params)), *expand])
         pipeline = self._journal.pipeline
         context = Context(sorted(request.needs), request.effects, object_id, draft, seen, pipeline)
         tag = "".join(tag_of(name) for name, lasting in request.effects[:1] if lasting)
         intent = self._journal.intend(
             stream, key, request.kind, request.method, request.path, body, _encode(context), tag
         )
-        return self._deliver(intent, context, again=False)
+        return self._request(intent, context, again=False)
 
     def recover(self) -> None:
-        """Find out what became of the writes that were under way when a run ended."""
+        """Resolve the requests of earlier runs whose responses were never journaled."""
         for intent in self._journal.unanswered_anywhere():
             self._recover(intent)
 
     def _recover(self, intent: Intent) -> None:
         what = f"{intent.kind} {intent.stream} {described(intent.key)}"
         context = _decode(intent.context) if intent.context else None
-        lacking = self._listener.lacking(BY_STREAM[intent.stream], intent, context)
-        if lacking:
+        why = self._why_not_again(intent, context)
+        if why:
             self._abandon(intent, context)
             _logger.warning(
-                "%s: blocked. It was under way when a run ended, and is not sent again: "
-                "%s is not allowed any more. Whether Stripe did it is read when its record comes",
+                "%s: not sent again. A run ended before its response came, and %s. Whether Stripe "
+                "executed it is read when its record comes",
                 what,
-                ", ".join(lacking),
-            )
-            return
-        if self._transport.now() - intent.made_at >= KEPT:
-            self._abandon(intent, context)
-            _logger.info("%s: under way too long ago to send it again; it is looked up", what)
-            return
-        if not self._may_repeat(intent, context):
-            self._abandon(intent, context)
-            _logger.warning(
-                "%s: not sent again. It was under way when a run ended, nothing shows that Stripe "
-                "did it, and what it writes to has changed since. It is planned anew when its "
-                "record comes",
-                what,
+                why,
             )
             return
         try:
-            self._deliver(intent, context or Context(), again=True)
+            self._request(intent, context or Context(), again=True)
         except errors.ConcurrentRequestError:
-            raise  # it is still under way: with another key it might be done twice
+            raise  # it is still in progress: with another key it might be executed twice
         except (InvalidRequestError, UnknownOutcome) as error:
-            _logger.warning("%s: sent again after a stop, and refused: %s", what, error)
+            _logger.warning("%s: sent again after an interrupted run, and refused: %s", what, error)
         else:
-            _logger.info("%s: sent again after a stop", what)
+            _logger.info("%s: sent again after an interrupted run", what)
+
+    def _why_not_again(self, intent: Intent, context: Context | None) -> str:
+        """Return why a request is not to be sent again; empty if it is."""
+        resource, id_mode = BY_STREAM[intent.stream], intent.scope.rpartition("/")[2]
+        lacking = withdrawn(resource, intent.kind, intent.body, context, self._policy, id_mode)
+        if lacking:
+            return f"{', '.join(lacking)} is not allowed any more"
+        if self._client.now() - intent.made_at >= IDEMPOTENCY_KEY_TTL:
+            return "that is too long ago"
+        if self._may_repeat(intent, context):
+            return ""
+        return "its object has changed since, without an event that shows that Stripe executed it"
 
     def _may_repeat(self, intent: Intent, context: Context | None) -> bool:
-        """Whether a request is the right one still, or was executed, so that Stripe replays it."""
-        if self._stands(intent, context or Context()):
+        """Whether a request is still right, or was executed: then Stripe replays its response."""
+        if self._is_still_right(intent, context or Context()):
             return True
         if intent.method != "POST":
             return False
         executed = self._executed.has(intent.idempotency_key, intent.path, intent.made_at)
-        if executed is None:  # an action may have been undone since: anew it would be a second one
+        if executed is None:  # a new request for an action that was undone since would repeat it
             return intent.kind in BY_STREAM[intent.stream].actions
         return executed
 
-    def _stands(self, intent: Intent, context: Context) -> bool:
-        """Whether all that a request was planned upon is as it was."""
-        if intent.kind == "create" and self._listener.is_there(BY_STREAM[intent.stream], intent):
+    def _is_still_right(self, intent: Intent, context: Context) -> bool:
+        """Whether all objects on which the plan of a request is based are unchanged."""
+        if intent.kind == "create" and self._ids.is_matched(
+            BY_STREAM[intent.stream], tree_from_form(intent.body)
+        ):
             return False
-        if context.seen is None:  # noted by an earlier release, which did not say
+        if context.seen is None:  # an intent of an earlier release
             return intent.kind == "create"
-        return all(self._is_as_seen(seen, intent) for seen in context.seen)
+        return all(self._is_unchanged(seen, intent) for seen in context.seen)
 
-    def _is_as_seen(self, seen: ObservedObject, intent: Intent) -> bool:
+    def _is_unchanged(self, seen: ObservedObject, intent: Intent) -> bool:
         try:
-            found = self._objects.seen(seen)
+            found = self._objects.read_again(seen)
         except InvalidRequestError:
             return False
         if found is None:
-            return intent.method == "DELETE"  # done, or superfluous: Stripe says the same
+            return intent.method == "DELETE"  # done, or superfluous: the response is the same
         return state_of(found) == seen.state
 
     def _abandon(self, intent: Intent, context: Context | None) -> None:
-        """Close an intent of which nobody will ask any more what became of it."""
+        """Close an intent that will not be sent again."""
         object_id = context.object_id if context else None
         ends = context is not None and context.draft is not None and context.draft.ours is None
         known = []
         if ends and object_id and intent.scope == self._journal.scope.name:
-            # Its tombstone means this object and no other, also if it is gone when it comes.
+            # Its tombstone means this object and no other, even if it is deleted by then.
             known = [JournalEntry(intent.stream, intent.key, object_id)]
-        self._journal.answer(intent, Outcome(ABANDONED), known)
+        self._journal.answer(intent, IntentResult(IntentStatus.ABANDONED), known)
 
-    def _deliver(self, intent: Intent, context: Context, *, again: bool) -> Delivered:
+    def _request(self, intent: Intent, context: Context, *, again: bool) -> Sent:
         post = intent.method == "POST"
         try:
-            answer = self._transport.request(
+            response = self._client.request(
                 intent.method,
                 intent.path,
                 intent.body,
@@ -223,26 +208,34 @@ class JournaledSender:
                 idempotency_key=intent.idempotency_key if post else None,
             )
         except StripeError as error:
-            return self._not_done(intent, context, error)
-        if answer.replayed and answer.tries == 1 and not again:
-            # Not ours: nothing was sent with this key before. So nothing was done now either.
-            self._journal.answer(intent, Outcome(ABANDONED, 200, answer.request_id))
-            raise UnknownOutcome(
-                f"Stripe answered a new request with an old answer {answer.request_id}"
+            return self._on_error(intent, context, error)
+        if response.replayed and response.tries == 1 and not again:
+            # This key was never sent before: the response is of another request.
+            self._journal.answer(
+                intent, IntentResult(IntentStatus.ABANDONED, 200, response.request_id)
             )
-        return self._done(intent, context, answer)
+            raise UnknownOutcome(
+                f"Stripe answered a new request with an old response {response.request_id}"
+            )
+        return self._on_success(intent, context, response)
 
-    def _done(self, intent: Intent, context: Context, answer: Response) -> Delivered:
+    def _on_success(self, intent: Intent, context: Context, response: Response) -> Sent:
         resource = BY_STREAM[intent.stream]
-        result = self._made(resource, answer.body, intent)
-        known, remembered = self._known(resource, intent, context, result)
+        result = self._result_of(resource, response.body, intent)
+        known, image_saved = self._entries_of(resource, intent, context, result)
         if intent.scope != self._journal.scope.name:
             known = []  # its records are identified in another way than this run's
-        self._note(intent, context, known, result, Outcome(DONE, 200, answer.request_id))
+        self._note(
+            intent,
+            context,
+            known,
+            result,
+            IntentResult(IntentStatus.DONE, 200, response.request_id),
+        )
         for entry in known:
-            if entry.anew:
-                self._listener.learned(entry.stream, entry.key, str(entry.object_id))
-        return Delivered(result, remembered)
+            if entry.new_object:
+                self._ids.remember(entry.stream, entry.key, str(entry.object_id))
+        return Sent(result, image_saved)
 
     def _note(
         self,
@@ -250,9 +243,9 @@ class JournaledSender:
         context: Context,
         known: Sequence[JournalEntry],
         result: JSON | None,
-        outcome: Outcome,
+        outcome: IntentResult,
     ) -> None:
-        """Note the answer, and all that it means, in one transaction."""
+        """Save the result of a request, with its entries and effects, in one transaction."""
         object_id = result["id"] if result else context.object_id
         effects = [
             Effect(intent.stream, object_id, name, lasting, context.pipeline)
@@ -261,32 +254,29 @@ class JournaledSender:
         ]
         self._journal.answer(intent, replace(outcome, object_id=object_id), known, effects)
 
-    def _not_done(self, intent: Intent, context: Context, error: StripeError) -> Delivered:
+    def _on_error(self, intent: Intent, context: Context, error: StripeError) -> Sent:
         failure = error.failure
         if isinstance(error, NotFoundError) and intent.method == "DELETE":
-            # It worked the first time, or somebody else was faster.
-            known = self._known(BY_STREAM[intent.stream], intent, context, None)[0]
-            outcome = Outcome(DONE, failure.status, failure.request_id)
+            # It is deleted already: by the first try, or by others.
+            known = self._entries_of(BY_STREAM[intent.stream], intent, context, None)[0]
+            outcome = IntentResult(IntentStatus.DONE, failure.status, failure.request_id)
             self._note(intent, context, known, None, outcome)
-            return Delivered(None, bool(known))
+            return Sent(None, bool(known))
         if isinstance(error, errors.StripeUnavailable) and failure.replayed:
-            self._journal.answer(intent, Outcome(ABANDONED, failure.status, failure.request_id))
-            raise UnknownOutcome(str(failure)) from None
-        refused = isinstance(error, InvalidRequestError) and not isinstance(
-            error, errors.ConcurrentRequestError
-        )
-        if refused or isinstance(error, _NOT_DONE):
-            text = str(failure)[:2000]
             self._journal.answer(
-                intent, Outcome(FAILED, failure.status, failure.request_id, error=text)
+                intent, IntentResult(IntentStatus.ABANDONED, failure.status, failure.request_id)
             )
-        raise error  # otherwise the outcome is open, and so is the intent
+            raise UnknownOutcome(str(failure)) from None
+        if _is_refusal(error):
+            ended = (IntentStatus.FAILED, failure.status, failure.request_id)
+            self._journal.answer(intent, IntentResult(*ended, error=str(failure)[:2000]))
+        raise error  # otherwise the outcome is unknown, and the intent stays open
 
-    def _made(self, resource: Resource, body: JSON, intent: Intent) -> JSON | None:
-        """The stream's object in an answer; a new line is looked up by its stamp."""
+    def _result_of(self, resource: Resource, body: JSON, intent: Intent) -> JSON | None:
+        """Return the stream's object in a response; a new line is found by its stamp."""
         if body.get("object") == resource.object_name:
             return body
-        if intent.kind not in MAKING or resource.within != "invoice":
+        if intent.kind not in CREATING_KINDS or resource.parent_field != "invoice":
             return None
         stamp = metadata_in(intent.body).items()
         for entry in self._objects.entries(resource, body["id"]):
@@ -294,34 +284,43 @@ class JournaledSender:
                 return entry
         return None
 
-    def _known(
+    def _entries_of(
         self, resource: Resource, intent: Intent, context: Context, result: JSON | None
     ) -> tuple[list[JournalEntry], bool]:
-        """What to keep of a record, and whether its image is in it."""
+        """Return what to save of a record, and whether its base image is among it."""
         draft = context.draft
         deleted = bool(draft) and intent.method == "DELETE"
         known = JournalEntry(intent.stream, intent.key, result["id"] if result else None)
-        drawn = bool(draft and (deleted or (result and is_complete(result))))
-        if draft and drawn:
+        has_image = bool(draft and (deleted or (result and is_complete(result))))
+        if draft and has_image:
             known = image_of(
                 draft,
                 resource,
                 intent.key,
                 None if deleted else result,
-                lambda own: self._listener.renamed(resource.contains, own),
+                partial(self._ids.item_id, resource.item_stream),
             )
         known = replace(known, pipeline=context.pipeline)
-        if result is None or intent.kind not in MAKING:
-            return ([known] if drawn else []), drawn
-        known = replace(known, anew=True, first=intent.kind == "create")
-        return [known, *self._inside(resource, result)], drawn
+        if result is None or intent.kind not in CREATING_KINDS:
+            return ([known] if has_image else []), has_image
+        known = replace(known, new_object=True, created=intent.kind == "create")
+        return [known, *self._item_entries(resource, result)], has_image
 
-    def _inside(self, resource: Resource, result: JSON) -> list[JournalEntry]:
-        """The items that came to be with a copied subscription."""
-        if not resource.contains or self._id_mode != COPY:
+    def _item_entries(self, resource: Resource, result: JSON) -> list[JournalEntry]:
+        """Return the entries of the items that were created with a copied subscription."""
+        if not resource.item_stream or self._policy.id_mode != IdMode.COPY:
             return []
-        keys = RecordKey(COPY, ())
+        keys = RecordKey(IdMode.COPY, ())
         stamped = [(keys.stamp_of(e), e["id"]) for e in result["items"]["data"]]
         return [
-            JournalEntry(resource.contains, key, made, anew=True) for key, made in stamped if key
+            JournalEntry(resource.item_stream, key, item_id, new_object=True)
+            for key, item_id in stamped
+            if key
         ]
+
+
+def _is_refusal(error: StripeError) -> bool:
+    """Whether Stripe did not, and will not, execute the request."""
+    if isinstance(error, errors.ConcurrentRequestError):
+        return False
+    return isinstance(error, (InvalidRequestError, *_NOT_EXECUTED))

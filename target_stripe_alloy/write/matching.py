@@ -1,7 +1,7 @@
-"""Objects by what people have, `match_by`: an email, a lookup key, a metadata key.
+"""Finds objects by `match_by`: an email, a lookup key, a metadata key.
 
-Looked up in lists that are exact at once, or in a whole list of the account, read once a run and
-kept up to date with what the run writes; never in Search, which lags.
+By a filtered list, which is exact at once, or in a full list of the account, read once a run and
+kept up to date with the run's writes; never by Search, which lags.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.paths import segment
 from target_stripe_alloy.params_tree import Tree
-from target_stripe_alloy.plan.plan_types import NEWEST, REJECT, REPLACES
+from target_stripe_alloy.plan.plan_types import REPLACES, OnSeveralMatches
 from target_stripe_alloy.plan.record_keys import UnusableKey, at_field
 from target_stripe_alloy.resources import Resource
-from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.object_reader import ObjectReader
 
 _logger = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 """Fields that `match_by` may name, beside metadata keys."""
 WITHIN: Mapping[str, str] = {"payment_methods": "customer"}
-"""Streams whose whole list Stripe may refuse: they are looked for in that of this field."""
+"""Stream whose full list Stripe may refuse → the field whose object has a list to search."""
 _SHOWN = 10
 
 _Deleted = dict[tuple[str, ...], set[str]]
-"""What deleted objects carried → their ids."""
+"""Values of deleted objects → their ids."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Index:
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def put(self, source: JSON, values: tuple[str, ...] | None) -> None:
-        """Note what an object carries now; None: nothing, or it is gone."""
+        """Note the values that an object has now; None: none, or it is deleted."""
         before = self.values.pop(str(source["id"]), None)
         if before is not None:
             del self.by_values[before][str(source["id"])]
@@ -71,10 +71,10 @@ class _Index:
             self.by_values.setdefault(values, {})[found.id] = found
 
 
-class Matches:
-    """Finds the objects that records mean by `match_by`. Thread-safe."""
+class MatchFinder:
+    """Finds the objects of records by `match_by`. Thread-safe."""
 
-    def __init__(self, objects: Objects, several: str) -> None:
+    def __init__(self, objects: ObjectReader, several: OnSeveralMatches) -> None:
         self._objects = objects
         self._several = several
         self._lock = threading.Lock()
@@ -84,39 +84,39 @@ class Matches:
     def find(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> str | None:
-        """The id of the object that carries `wanted`; None if none does.
+        """Return the id of the object with these values; None if there is none.
 
-        Raises `UnusableKey` where several do and none is to be taken.
+        Raises `UnusableKey` for several, if `on_several_matches` takes none.
         """
-        found = _alive(self._candidates(resource, wanted, tree))
+        found = _not_replaced(self._candidates(resource, wanted, tree))
         if len(found) <= 1:
             return found[0].id if found else None
-        if self._several == REJECT:
-            said = _several(resource, wanted, found)
-            raise UnusableKey(f"{said}; `on_several_matches` can take the oldest or the newest")
+        if self._several == OnSeveralMatches.REJECT:
+            several = _several(resource, wanted, found)
+            raise UnusableKey(f"{several}; `on_several_matches` can take the oldest or the newest")
         found.sort(key=lambda one: one.created, reverse=True)  # lists are newest first already
-        return found[0 if self._several == NEWEST else -1].id
+        return found[0 if self._several == OnSeveralMatches.NEWEST else -1].id
 
-    def only(
+    def find_only(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> str | None:
-        """The id of the one object that carries `wanted`, as Stripe has it now; None for none.
+        """Return the id of the only object with these values; None if there is none.
 
-        Raises `UnusableKey` where several do.
+        Raises `UnusableKey` for several.
         """
-        found = _alive(self._candidates(resource, wanted, tree))
+        found = _not_replaced(self._candidates(resource, wanted, tree))
         if len(found) > 1:
-            said = _several(resource, wanted, found)
-            raise UnusableKey(f"{said}; a deletion takes none of several: give it the id")
+            several = _several(resource, wanted, found)
+            raise UnusableKey(f"{several}; a deletion needs exactly one: give its id")
         return found[0].id if found else None
 
     def was_deleted(
         self, resource: Resource, wanted: Mapping[str, str], besides: Iterable[str]
     ) -> bool:
-        """Whether another object that carried `wanted` was deleted, by anybody, in 30 days.
+        """Whether another object with these values was deleted, by anybody, in the last 30 days.
 
-        Stripe finds no deleted object by what it carried, but its events show it. A key that may
-        not read them knows only what this run deleted.
+        Only Stripe's events show deleted objects. With a key that may not read them, only what
+        this run deleted is known.
         """
         fields = tuple(wanted)
         with self._lock:
@@ -129,7 +129,7 @@ class Matches:
             return not ids <= set(besides)
 
     def note_deletion(self, resource: Resource, wanted: Mapping[str, str], object_id: str) -> None:
-        """Note that this run deleted an object that carried `wanted`."""
+        """Note that this run deleted an object with these values."""
         with self._lock:
             known = self._deleted.get((resource.stream, tuple(wanted)))
             if known is not None:
@@ -159,7 +159,7 @@ class Matches:
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> list[str]:
         """The ids of all that carry `wanted`."""
-        return [one.id for one in _alive(self._candidates(resource, wanted, tree))]
+        return [one.id for one in _not_replaced(self._candidates(resource, wanted, tree))]
 
     def observe(self, stream: str, source: JSON) -> None:
         """Note what became of an object: whatever was written changes what it is found by."""
@@ -171,7 +171,7 @@ class Matches:
                     gone = bool(source.get("deleted"))
                     index.put(source, None if gone else _carried(source, fields))
 
-    def look_again(self, stream: str) -> None:
+    def invalidate(self, stream: str) -> None:
         """Trust no list of a stream any longer."""
         with self._lock:
             for key in [key for key in self._indexes if key[0] == stream]:
@@ -190,12 +190,12 @@ class Matches:
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> Iterable[JSON] | None:
         stream = resource.stream
-        parent = resource.within or WITHIN.get(stream)
+        parent = resource.parent_field or WITHIN.get(stream)
         if parent:
             owner = tree.get(parent)
             if not isinstance(owner, str):
                 raise UnusableKey(f"`match_by`: {stream} are matched within their {parent}")
-            if resource.within:
+            if resource.parent_field:
                 return self._objects.entries(resource, owner)
             return self._objects.list(f"/v1/customers/{segment(str(owner))}/payment_methods")
         for name, value in wanted.items():
@@ -237,8 +237,8 @@ def _several(resource: Resource, wanted: Mapping[str, str], found: Sequence[Cand
     return f"{len(found)} {resource.stream} have its {' and '.join(wanted)}: {ids}{more}"
 
 
-def _alive(found: Iterable[Candidate]) -> list[Candidate]:
-    """Without what another of them took the place of."""
-    held = list(found)
-    replaced = {one.replaces for one in held}
-    return [one for one in held if one.id not in replaced]
+def _not_replaced(found: Iterable[Candidate]) -> list[Candidate]:
+    """Return the candidates without those that another one replaced."""
+    candidates = list(found)
+    replaced = {one.replaces for one in candidates}
+    return [one for one in candidates if one.id not in replaced]

@@ -1,7 +1,7 @@
 """Objects by the stamp in their metadata: an index in the journal, brought up to date once a run.
 
-A stamp can be set at any time, by anybody. So the index takes in what was created since the last
-time, and what was changed since, as far as Stripe's events tell; where they do not, the whole list.
+A stamp can be set at any time, by anybody. So the index adds the objects created since the last run
+and, by Stripe's events, those updated since; where events do not show that, it reads the full list.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from target_stripe_alloy.plan.record_keys import STAMP, RecordKey, reference_to
 from target_stripe_alloy.resources import Resource
 from target_stripe_alloy.write.journal import Journal, JournalEntry
 from target_stripe_alloy.write.journal_keys import JournalKeys
-from target_stripe_alloy.write.object_reader import Objects
+from target_stripe_alloy.write.object_reader import ObjectReader
 
 _logger = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ class _Stamped:
     replaces: str | None
 
 
-class Stamps:
+class MetadataIndex:
     """The stamped objects of one account. Thread-safe."""
 
     def __init__(
         self,
         journal: Journal,
         names: JournalKeys,
-        objects: Objects,
+        objects: ObjectReader,
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
@@ -60,7 +60,7 @@ class Stamps:
         self._fresh: set[str] = set()
 
     def of(self, resource: Resource, keys: RecordKey, stamps: Sequence[str]) -> list[str]:
-        """Ids of the objects that carry one of these stamps, the likeliest first."""
+        """Return the ids of the objects with one of these stamps, the likeliest first."""
         mark = _mark(resource, keys)
         with self._lock:
             lock = self._locks.setdefault(mark, threading.Lock())
@@ -68,39 +68,37 @@ class Stamps:
             if mark not in self._fresh:
                 self._bring_up_to_date(resource, keys, mark)
                 self._fresh.add(mark)
-        rows = self._journal.recall(resource.stream, [STAMP + stamp for stamp in stamps])
+        rows = self._journal.load(resource.stream, [STAMP + stamp for stamp in stamps])
         found = (rows.get(STAMP + stamp) for stamp in stamps)
         return [row.object_id for row in found if row and row.object_id]
 
-    def look_again(self, stream: str) -> None:
-        """Let the next look-up list anew what was created and changed."""
+    def invalidate(self, stream: str) -> None:
+        """Let the next search list again what was created and updated."""
         with self._lock:
             self._fresh = {mark for mark in self._fresh if mark.partition("#")[0] != stream}
 
-    # ------------------------------------------------------------------ the index
-
     def _bring_up_to_date(self, resource: Resource, keys: RecordKey, mark: str) -> None:
         until = self._clock()
-        since = self._journal.indexed_until(mark)
+        since = self._journal.scanned_until(mark)
         changed = self._changed(resource, keys, since, until)
         params = list(BY_NAME[resource.stream].list_params)
         if since is not None and changed is not None:
             params.append(("created[gte]", str(int(since - OVERLAP))))
         listed = self._objects.list(resource.path, params)
-        found = _meant([*_stamped(listed, keys), *_stamped(changed or (), keys)], resource)
-        self._journal.index(mark, until, self._new(resource, keys, found))
+        found = _object_of_each([*_stamped(listed, keys), *_stamped(changed or (), keys)], resource)
+        self._journal.save_scan(mark, until, self._new(resource, keys, found))
 
     def _new(
         self, resource: Resource, keys: RecordKey, found: Mapping[str, _Stamped]
     ) -> list[JournalEntry]:
-        """What the index does not have yet, or no longer rightly."""
-        held = self._journal.recall_many(resource.stream, [STAMP + key for key in found])
+        """Return the entries that the index lacks, or has with another object."""
+        known = self._journal.load(resource.stream, [STAMP + key for key in found])
         new = []
         for key, entry in found.items():
-            row = held.get(STAMP + key)
+            row = known.get(STAMP + key)
             before = row.object_id if row else None
-            if before and before != entry.id and not self._moved(resource, keys, before, entry):
-                _say_both(resource, before, entry)
+            if before and before != entry.id and not self._is_free(resource, keys, before, entry):
+                _warn_of_both(resource, before, entry)
                 continue
             if before != entry.id:
                 new.append(JournalEntry(resource.stream, STAMP + key, entry.id))
@@ -108,22 +106,20 @@ class Stamps:
                     self._names.note(resource.stream, reference_to(key), STAMP + key)
         return new
 
-    def _moved(self, resource: Resource, keys: RecordKey, before: str, entry: _Stamped) -> bool:
-        """Whether the object that carried a stamp until now is another's, gone, or replaced."""
+    def _is_free(self, resource: Resource, keys: RecordKey, before: str, entry: _Stamped) -> bool:
+        """Whether the object that had a stamp has another one now, is deleted, or replaced."""
         if entry.replaces == before:
             return True
-        held = self._objects.get(resource.path_of(before, {}))
-        return held is None or keys.stamp_of(held) != entry.key
-
-    # ------------------------------------------------------------------ what was changed
+        known = self._objects.get(resource.path_of(before, {}))
+        return known is None or keys.stamp_of(known) != entry.key
 
     def _changed(
         self, resource: Resource, keys: RecordKey, since: float | None, until: float
     ) -> list[JSON] | None:
-        """The objects changed since the index's mark that carry a stamp now.
+        """Return the objects updated since the last scan that have a stamp now.
 
-        None where no events tell: the first time, after a month, without the permission, and for
-        what Stripe changes without an event.
+        None if events do not show that: the first time, after a month, without the permission, and
+        for objects that Stripe updates without an event.
         """
         stream = BY_NAME[resource.stream]
         silent = stream.has_silent_updates or not stream.event_prefixes
@@ -138,9 +134,9 @@ class Stamps:
         except MissingPermissionError:
             return None
         snapshots = [event["data"]["object"] for event in events]
-        return list(self._now(resource, keys, snapshots))
+        return list(self._changed_objects(resource, keys, snapshots))
 
-    def _now(
+    def _changed_objects(
         self, resource: Resource, keys: RecordKey, snapshots: Iterable[dict[str, Any]]
     ) -> Iterator[JSON]:
         stamped = {
@@ -148,11 +144,11 @@ class Stamps:
             for one in snapshots
             if one.get("object") == resource.object_name and (key := keys.stamp_of(one))
         }
-        held = self._journal.recall_many(resource.stream, [STAMP + key for _, key in stamped])
+        known = self._journal.load(resource.stream, [STAMP + key for _, key in stamped])
         ids = {
             object_id
             for object_id, key in stamped
-            if (row := held.get(STAMP + key)) is None or row.object_id != object_id
+            if (row := known.get(STAMP + key)) is None or row.object_id != object_id
         }
         for object_id in sorted(ids):
             found = self._objects.get(resource.path_of(object_id, {}))
@@ -161,7 +157,7 @@ class Stamps:
 
 
 def _mark(resource: Resource, keys: RecordKey) -> str:
-    """The name of an index: that of a stream and of key properties."""
+    """Return the name of an index, by stream and key properties."""
     names = "\n".join(sorted(keys.properties)) if keys.external else ""
     return f"{resource.stream}#{sha256(names.encode()).hexdigest()[:16]}"
 
@@ -173,34 +169,34 @@ def _stamped(listed: Iterable[JSON], keys: RecordKey) -> Iterator[_Stamped]:
             yield _Stamped(str(entry["id"]), key, (entry.get("metadata") or {}).get(REPLACES))
 
 
-def _meant(entries: Sequence[_Stamped], resource: Resource) -> dict[str, _Stamped]:
-    """The object of each stamp: of several the older one, and none that another replaced."""
+def _object_of_each(entries: Sequence[_Stamped], resource: Resource) -> dict[str, _Stamped]:
+    """Return the object of each stamp: the oldest of several, and none that is replaced."""
     replaced = {(entry.key, entry.replaces) for entry in entries}
     found: dict[str, _Stamped] = {}
     for entry in entries:
         if (entry.key, entry.id) in replaced:
             continue
         if entry.key in found and found[entry.key].id != entry.id:
-            _say_both(resource, entry.id, found[entry.key])
+            _warn_of_both(resource, entry.id, found[entry.key])
         found[entry.key] = entry
     return found
 
 
-def _say_both(resource: Resource, older: str, entry: _Stamped) -> None:
+def _warn_of_both(resource: Resource, older: str, entry: _Stamped) -> None:
     _logger.warning(
         "%s %s and %s both carry the key %s: the older one is meant",
         resource.stream, older, entry.id, entry.key,
     )  # fmt: skip
 
 
-def successor_of(objects: Objects, resource: Resource, price: JSON) -> JSON | None:
-    """The price that took an archived one's place, however often; None if none did."""
-    if not resource.succeeded or price.get("active", True):
+def newest_price(objects: ObjectReader, resource: Resource, price: JSON) -> JSON | None:
+    """Return the last price of the chain that replaced an archived one; None if none did."""
+    if not resource.replaced_on_change or price.get("active", True):
         return None
     listed = list(objects.list(resource.path, [("product", str(price["product"]))]))
     by_replaced = {(one.get("metadata") or {}).get(REPLACES): one for one in reversed(listed)}
     found, seen = None, {str(price["id"])}
-    while (heir := by_replaced.get(str((found or price)["id"]))) and heir["id"] not in seen:
-        found = heir
-        seen.add(str(heir["id"]))
+    while (newer := by_replaced.get(str((found or price)["id"]))) and newer["id"] not in seen:
+        found = newer
+        seen.add(str(newer["id"]))
     return found

@@ -1,4 +1,4 @@
-"""Reads the objects that records are about, whole, and as trees."""
+"""Reads the objects of records, with complete lists, and as trees."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from stripe_alloy.api.schemas import generated, nested_lists
 from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.base_images import ObservedObject, state_of, trees_of
 from target_stripe_alloy.plan.plan_types import DesiredState
-from target_stripe_alloy.resources import Resource
+from target_stripe_alloy.resources import BY_STREAM, Resource
 
 _DECIDING = ("currency", "collection_method")
-"""Fields that readings and guards look at, whatever the record holds."""
+"""Fields that `normalize` and `permissions` need, whatever the record has."""
 
 _VARIANTS = {stream.path: stream.list_variants for stream in OBJECT_TYPES if stream.list_variants}
 
 
-class Objects:
+class ObjectReader:
     """The objects of one account."""
 
-    def __init__(self, transport: StripeClient, account: str | None) -> None:
-        self._transport = transport
+    def __init__(self, client: StripeClient, account: str | None) -> None:
+        self._client = client
         self._account = account
 
     def get(self, path: str, params: Params = ()) -> JSON | None:
-        """One object; None where there is none, or only its tombstone."""
+        """Return an object; None if it does not exist, or is deleted."""
         try:
-            body: JSON = self._transport.get(path, params, account=self._account).body
+            body: JSON = self._client.get(path, params, account=self._account).body
         except NotFoundError:
             return None
         return None if body.get("deleted") else body
 
-    def seen(self, seen: ObservedObject) -> JSON | None:
-        """What a request was planned upon, as it is now; None where it is gone."""
+    def read_again(self, seen: ObservedObject) -> JSON | None:
+        """Return an object on which a plan is based as it is now; None if it no longer exists."""
         if seen.entry:
             return next((e for e in self.list(seen.path) if e["id"] == seen.entry), None)
         return self.get(seen.path, [("expand[]", name) for name in seen.expand])
 
     def list(self, path: str, params: Params = ()) -> Iterator[JSON]:
-        """The objects of a list, those that it shows only when asked for among them."""
+        """Yield the objects of a list, including those that it shows only on request."""
         for variant in _VARIANTS.get(path, ((),)):
-            yield from self._transport.walk(path, [*params, *variant], account=self._account)
+            yield from self._client.walk(path, [*params, *variant], account=self._account)
 
     def entries(self, resource: Resource, parent: str) -> Iterator[JSON]:
-        """The lines of an invoice, the items of a subscription."""
-        if resource.within == "invoice":
+        """Yield the lines of an invoice, or the items of a subscription."""
+        if resource.parent_field == "invoice":
             return self.list(f"/v1/invoices/{segment(parent)}/lines")
         return self.list("/v1/subscription_items", [("subscription", parent)])
 
@@ -66,41 +66,41 @@ class Objects:
         tree: Mapping[str, Tree],
         fields: Mapping[str, Any],
     ) -> JSON | None:
-        """The object that a record with these fields means."""
-        if resource.within == "invoice":  # Stripe lists lines, and retrieves none
+        """Return the object of a record with these fields; None if it does not exist."""
+        if resource.parent_field == "invoice":  # Stripe lists lines, and retrieves none
             invoice = str(tree.get("invoice") or fields.get("invoice") or "")
             if not invoice:
                 return None
             entries = self.entries(resource, invoice)
             return next((entry for entry in entries if entry["id"] == object_id), None)
         found = self.get(resource.path_of(object_id, fields), expansions(resource, fields))
-        return self.whole(resource, found) if found else None
+        return self.complete(resource, found) if found else None
 
-    def whole(self, resource: Resource, source: JSON) -> JSON:
-        """Return the object with the lists inside it complete."""
-        lists = NestedLists(_listed(resource), self._account)
-        run(lists.complete([source]), lambda request: request.send(self._transport))
+    def complete(self, resource: Resource, source: JSON) -> JSON:
+        """Return the object with the lists inside it completed, in place."""
+        lists = NestedLists(_list_of(resource.stream), self._account)
+        run(lists.complete([source]), lambda request: request.send(self._client))
         return source
 
 
-def theirs_of(wanted: DesiredState, current: JSON | None) -> dict[str, Tree]:
-    """Return an object as a tree: what the record speaks of, its items by their ids."""
+def object_tree(wanted: DesiredState, current: JSON | None) -> dict[str, Tree]:
+    """Return an object as a tree: the fields that the record has, items by their ids."""
     if current is None:
         return {}
     resource = wanted.resource
     names = {*wanted.fields, *wanted.tree, *resource.archive, *_DECIDING}
-    if resource.succeeded:
-        names |= current.keys()  # a successor takes over all of it
+    if resource.replaced_on_change:
+        names |= current.keys()  # a replacement has all fields
     return trees_of(resource, sorted(names), current)
 
 
-def seen_as(
+def observed_objects(
     resource: Resource,
     current: JSON | None,
     fields: Mapping[str, Any] = MappingProxyType({}),
     parent: JSON | None = None,
 ) -> list[ObservedObject]:
-    """Return what a request on an object is planned upon, to be looked at before a repeat.
+    """Return the objects on which the plan of a request is based, for a check before a repeat.
 
     `fields` are the record's, `parent` is the invoice of a line, where it decides.
     """
@@ -110,7 +110,7 @@ def seen_as(
         seen.append(ObservedObject(path, state_of(parent)))
     if current is None:
         return seen
-    if resource.within == "invoice":
+    if resource.parent_field == "invoice":
         path = f"/v1/invoices/{segment(str(current['invoice']))}/lines"
         return [*seen, ObservedObject(path, state_of(current), entry=str(current["id"]))]
     path = resource.path_of(current["id"], current)
@@ -121,18 +121,18 @@ def seen_as(
 def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the expansions with which an object is read, before and after it is written.
 
-    Both alike: what only one of them shows would look like somebody else's change.
+    The same both times: a field shown only once would look like a change by others.
     """
-    # Whatever takes this one's place must have all of it.
-    wanted = resource.on_request
-    if not resource.succeeded:
+    # A replacement needs all fields.
+    wanted = resource.expand_only
+    if not resource.replaced_on_change:
         wanted &= fields.keys()
     expand = [("expand[]", name) for name in sorted(wanted)]
     if _holds_objects(fields.get("discounts")):
         expand.append(("expand[]", "discounts"))
     items = fields.get("items")
     entries = items.get("data") if isinstance(items, dict) else items
-    if resource.contains and any(
+    if resource.item_stream and any(
         isinstance(entry, dict) and _holds_objects(entry.get("discounts"))
         for entry in entries or ()
     ):
@@ -141,12 +141,8 @@ def expansions(resource: Resource, fields: Mapping[str, Any]) -> list[tuple[str,
 
 
 @cache
-def _of_stream(stream: str, path: str) -> ListEndpoint:
-    return ListEndpoint(path, nested=nested_lists(generated(stream)))
-
-
-def _listed(resource: Resource) -> ListEndpoint:
-    return _of_stream(resource.stream, resource.path)
+def _list_of(stream: str) -> ListEndpoint:
+    return ListEndpoint(BY_STREAM[stream].path, nested=nested_lists(generated(stream)))
 
 
 def _holds_objects(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Records that wait for others: some in memory, the rest in a temporary file without a name."""
+"""Keeps the contents of records that wait: some in memory, the rest in a temporary file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _decode = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 _NOTHING: Mapping[str, Any] = {}
 
 
-class Spool:
-    """Keeps the records of jobs. Thread-safe."""
+class OverflowFile:
+    """Keeps the contents of records that wait. Thread-safe."""
 
     def __init__(self, encode: Callable[[Any], bytes], memory: int = MEMORY) -> None:
         self._encode = encode
@@ -30,33 +30,33 @@ class Spool:
         self._places: dict[int, tuple[int, int]] = {}
         self._in_memory: set[int] = set()
 
-    def put(self, job: QueuedRecord) -> None:
-        """Keep a job's record until it is taken; the job may be without it until then."""
+    def put(self, queued: QueuedRecord) -> None:
+        """Keep a record's contents until `take`; they may leave the memory until then."""
         with self._lock:
-            if job.number in self._in_memory or job.number in self._places:
+            if queued.number in self._in_memory or queued.number in self._places:
                 return
-            if job.size <= self._room:
-                self._room -= job.size
-                self._in_memory.add(job.number)
+            if queued.size <= self._room:
+                self._room -= queued.size
+                self._in_memory.add(queued.number)
                 return
             if self._file is None:
                 self._file = TemporaryFile(prefix="stripe-alloy-")  # noqa: SIM115 - until `close`
-            text = self._encode(job.record)
+            text = self._encode(queued.record)
             place = self._file.seek(0, 2)
             self._file.write(text)
-            self._places[job.number] = place, len(text)
-            job.record = _NOTHING
+            self._places[queued.number] = place, len(text)
+            queued.record = _NOTHING
 
-    def take(self, job: QueuedRecord) -> None:
-        """Give a job its record back."""
+    def take(self, queued: QueuedRecord) -> None:
+        """Give a record its contents back."""
         with self._lock:
-            if job.number in self._in_memory:
-                self._in_memory.remove(job.number)
-                self._room += job.size
-            elif place := self._places.pop(job.number, None):
+            if queued.number in self._in_memory:
+                self._in_memory.remove(queued.number)
+                self._room += queued.size
+            elif place := self._places.pop(queued.number, None):
                 assert self._file  # noqa: S101 - it has a place there
                 self._file.seek(place[0])
-                job.record = _decode(self._file.read(place[1]))
+                queued.record = _decode(self._file.read(place[1]))
 
     def close(self) -> None:
         """Drop what is left."""

@@ -1,4 +1,4 @@
-"""Reads from Stripe's events what no field of an object shows: that we did something already."""
+"""Reads from Stripe's events what no field of an object shows: that a request was executed."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from target_stripe_alloy.resources import Action
 SLACK = 60
 """Seconds by which an event may be dated before its object."""
 MOST_EVENTS = 10_000
-"""Events of a kind that are read to find one; what is not found among them is not known."""
+"""Events of a type that are read to find one."""
 
 
-class Traces:
+class PastActions:
     """Events of some types that were caused by requests of this target, newest first. Thread-safe.
 
     Stripe lists events of the last 30 days. Each type is listed once a run, no further back than
     the oldest object that was asked about.
     """
 
-    def __init__(self, transport: StripeClient, account: str | None) -> None:
-        self._transport = transport
+    def __init__(self, client: StripeClient, account: str | None) -> None:
+        self._client = client
         self._account = account
         self._lock = threading.Lock()
         self._lists: dict[str, _Listed] = {}
 
-    def look_again(self) -> None:
-        """Forget what was listed: more may have happened since."""
+    def invalidate(self) -> None:
+        """Forget the listed events: there may be more."""
         with self._lock:
             self._lists.clear()
 
     def of(
         self, action: Action, wanted: DesiredState, current: JSON, done: frozenset[str]
     ) -> frozenset[str]:
-        """Return the effect of an action that only an event shows, if it was ours and was had.
+        """Return the effect of an action that only an event shows, if this target had it.
 
-        Raises `SettingsError` for a key that may not read events: nobody could tell then.
+        Raises `SettingsError` for a key that may not read events: then the effect is unknown.
         """
         effect = of_action(str(wanted.action), wanted.occasion)
         if not action.event or effect in done:
@@ -54,12 +54,12 @@ class Traces:
         with self._lock:
             listed = self._lists.get(action.event)
             if listed is None:
-                events = self._transport.walk(
+                events = self._client.walk(
                     "/v1/events", [("type", action.event)], account=self._account
                 )
                 listed = self._lists[action.event] = _Listed(events)
             try:
-                listed.reach(since)
+                listed.read_back_to(since)
             except MissingPermissionError as error:
                 raise SettingsError(
                     f"Whether `{wanted.action}` was done before is read from events, and the key "
@@ -71,14 +71,14 @@ class Traces:
 
 
 class ExecutedKeys:
-    """Tells whether Stripe executed a request, by the events that name its idempotency key."""
+    """Finds whether Stripe executed a request, by the events that name its idempotency key."""
 
-    def __init__(self, transport: StripeClient, account: str | None) -> None:
-        self._transport = transport
+    def __init__(self, client: StripeClient, account: str | None) -> None:
+        self._client = client
         self._account = account
 
     def has(self, key: str, path: str, since: float) -> bool | None:
-        """Return whether an event since then names a key; None for a key that reads no events.
+        """Return whether an event since then names a key; None if events may not be read.
 
         `path` is that of the request. A request that changed nothing has no event either.
         """
@@ -91,13 +91,13 @@ class ExecutedKeys:
         begin = ("created[gte]", str(int(since) - SLACK))
         for subject in _subjects_of(path):
             params = [begin, *([("type", f"{subject}.*")] if subject else [])]
-            events = self._transport.walk("/v1/events", params, account=self._account)
+            events = self._client.walk("/v1/events", params, account=self._account)
             for event in islice(events, MOST_EVENTS):
                 yield str((event.get("request") or {}).get("idempotency_key") or "")
 
 
 def _subjects_of(path: str) -> tuple[str, ...]:
-    """What the types of the events of a request begin with; an empty one: any."""
+    """Return the prefixes of the types of a request's events; an empty one is any."""
     found = next((s for s in BY_NAME.values() if f"{path}/".startswith(f"{s.path}/")), None)
     return (found.event_prefixes if found else ()) or ("",)
 
@@ -107,21 +107,21 @@ class _Listed:
 
     def __init__(self, events: Iterator[dict[str, Any]]) -> None:
         self._events = events
-        self._reached: float = float("inf")
+        self._read_back_to: float = float("inf")
         self.ours: set[tuple[str, str]] = set()
         """Ids of the objects of events that our requests caused, and tags of their keys.
 
         Keys of earlier releases have no tag, and of two occasions one.
         """
 
-    def reach(self, since: float) -> None:
+    def read_back_to(self, since: float) -> None:
         """Read back to a time, Unix seconds."""
-        while self._reached >= since:
+        while self._read_back_to >= since:
             event = next(self._events, None)
             if event is None:
-                self._reached = float("-inf")
+                self._read_back_to = float("-inf")
                 return
-            self._reached = event["created"]
+            self._read_back_to = event["created"]
             key = str((event.get("request") or {}).get("idempotency_key") or "")
             if key.startswith(KEY_PREFIX):
                 tag = key.removeprefix(KEY_PREFIX)[40:]

@@ -1,6 +1,6 @@
-"""Prices whose amount changes: a new one takes the old one's place.
+"""Replaces prices whose amount changes by new ones.
 
-Each step looks at what is there, so that a run that was stopped between two of them goes on.
+Each step reads the current state first, so that a run continues one that was stopped in between.
 """
 
 from __future__ import annotations
@@ -9,65 +9,64 @@ from collections.abc import Collection
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.paths import segment
-from target_stripe_alloy.params_tree import Tree, alike, at, leaves
+from target_stripe_alloy.params_tree import Tree, get_path, leaves, trees_equal
 from target_stripe_alloy.plan.base_images import trees_of
 from target_stripe_alloy.plan.plan_types import REPLACES, PlannedRequest
 from target_stripe_alloy.resources import BY_STREAM, Resource
 from target_stripe_alloy.write.journaled_sender import JournaledSender
-from target_stripe_alloy.write.object_reader import Objects, expansions, seen_as
+from target_stripe_alloy.write.object_reader import ObjectReader, expansions, observed_objects
 
 STREAM = "prices"
 
 
 class PriceReplacement:
-    """What follows from a new price, and what precedes the end of one."""
+    """The steps after the creation of a new price, and before the end of an old one."""
 
-    def __init__(self, objects: Objects, delivery: JournaledSender) -> None:
+    def __init__(self, objects: ObjectReader, sender: JournaledSender) -> None:
         self._objects = objects
-        self._delivery = delivery
+        self._sender = sender
 
-    def successor(self, before: str, current: JSON | None) -> JSON | None:
-        """The price that already took a price's place, if a run made it and could not note it."""
+    def find_new(self, old_id: str, current: JSON | None) -> JSON | None:
+        """Return the price that already replaced a price, if a run could not note that."""
         product = (current or {}).get("product")
         prices = self._objects.list("/v1/prices", [("product", str(product))])
-        return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == before), None)
+        return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == old_id), None)
 
     def has_all(
-        self, resource: Resource, heir: JSON, names: Collection[str], request: PlannedRequest
+        self, resource: Resource, new: JSON, names: Collection[str], request: PlannedRequest
     ) -> bool:
-        """Whether a price that took another one's place has what the record changes of that."""
-        whole = (
-            self._objects.get(f"/v1/prices/{segment(heir['id'])}", expansions(resource, heir))
-            or heir
+        """Whether a new price has the values that the record changes of the old one."""
+        complete = (
+            self._objects.get(f"/v1/prices/{segment(new['id'])}", expansions(resource, new)) or new
         )
-        theirs = trees_of(resource, sorted(names), whole)
+        theirs = trees_of(resource, sorted(names), complete)
         wanted = {name: tree for name, tree in request.params.items() if name in names}
-        return all(alike(leaf, at(theirs, path)) for path, leaf in leaves(wanted))
+        return all(trees_equal(leaf, get_path(theirs, path)) for path, leaf in leaves(wanted))
 
-    def release(self, key: str, price: JSON, archiving: PlannedRequest) -> None:
-        """Stripe archives no default price: its product has none from now on."""
-        self._pass_on(key, price, None, archiving.needs)
+    def release_default(self, key: str, price: JSON, archiving: PlannedRequest) -> None:
+        """Remove a price as its product's default, since Stripe archives no default price."""
+        self._move_default(key, price, None, archiving.needs)
 
-    def end(self, key: str, before: str, successor: JSON) -> None:
-        """Archive the price that has a successor; as a default price it is replaced first."""
-        old = self._objects.get(f"/v1/prices/{segment(before)}")
+    def end(self, key: str, old_id: str, new: JSON) -> None:
+        """Archive a replaced price; as a default price it is replaced first."""
+        old = self._objects.get(f"/v1/prices/{segment(old_id)}")
         if old is None or not old["active"]:
             return
         needed = frozenset({f"{STREAM}.replace"})
-        self._pass_on(key, old, successor["id"], needed)
+        self._move_default(key, old, new["id"], needed)
         params = {"active": "false"}
         archive = PlannedRequest(
-            "archive", "POST", f"/v1/prices/{segment(before)}", params, needs=needed
+            "archive", "POST", f"/v1/prices/{segment(old_id)}", params, needs=needed
         )
-        seen = seen_as(BY_STREAM[STREAM], old)
-        self._delivery.send(STREAM, key, archive, object_id=before, seen=seen)
+        seen = observed_objects(BY_STREAM[STREAM], old)
+        self._sender.send(STREAM, key, archive, object_id=old_id, seen=seen)
 
-    def _pass_on(self, key: str, price: JSON, heir: Tree, needs: frozenset[str]) -> None:
+    def _move_default(self, key: str, price: JSON, new: Tree, needs: frozenset[str]) -> None:
         path = f"/v1/products/{segment(price['product'])}"
         product = self._objects.get(path)
         if product and product.get("default_price") == price["id"]:
             request = PlannedRequest(
-                "default_price", "POST", path, {"default_price": heir}, needs=needs
+                "default_price", "POST", path, {"default_price": new}, needs=needs
             )
-            seen = seen_as(BY_STREAM["products"], product)
-            self._delivery.send(STREAM, key, request, object_id=product["id"], seen=seen)
+            seen = observed_objects(BY_STREAM["products"], product)
+            self._sender.send(STREAM, key, request, object_id=product["id"], seen=seen)

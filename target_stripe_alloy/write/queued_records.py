@@ -1,4 +1,4 @@
-"""A record on its way: whose it is, and what it says."""
+"""A record that is queued to be written, and the stream that it came in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 
 from stripe_alloy.record_columns import ADDED
 from target_stripe_alloy.params_tree import InvalidRecord, unix_seconds_of
-from target_stripe_alloy.plan.record_keys import RecordKey, canonical, shortened
+from target_stripe_alloy.plan.plan_types import Outcome
+from target_stripe_alloy.plan.record_keys import (
+    RecordKey,
+    canonical,
+    shortened,
+    text_of,
+    value_of,
+)
 from target_stripe_alloy.rejects import RecordOrigin
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
 from target_stripe_alloy.write.journal import RecordPosition
@@ -21,25 +28,25 @@ DELETED_AT = "_sdc_deleted_at"
 _FIRST_DELETION = 1_293_840_000
 """Unix seconds of 2011-01-01, the year in which Stripe began: nothing was deleted before, and what
 stands for NULL in many programs (1899, 1900, 1970, 2000) is earlier, in any time zone."""
-_CLOCKS_DIFFER = 86_400
-"""Seconds by which a clock may go fast: what is deleted later is not deleted."""
+_MAX_CLOCK_SKEW = 86_400
+"""Seconds by which a clock may be fast: a later time of deletion is not taken for one."""
 
 
 @dataclass(frozen=True)
 class IncomingStream:
-    """A stream as it comes in: what it holds, and how its records are identified."""
+    """A stream of the input: what it holds, and how its records are identified."""
 
     resource: Resource
     keys: RecordKey
-    whole: bool
-    """Whether `metadata` comes whole: its schema names no keys."""
+    metadata_complete: bool
+    """Whether `metadata` has all keys: its schema names none."""
     source: str = ""
     """The stream's name before stream maps."""
     key_properties: tuple[str, ...] = ()
-    """Those of its SCHEMA; of a record that is replayed none are known but those of `keys`."""
+    """Those of its SCHEMA; of a replayed record only those of `keys` are known."""
 
     def missing_keys(self, record: Mapping[str, Any]) -> list[str]:
-        """Return the key properties that a record lacks; none if `match_by` may do without."""
+        """Return the key properties that a record lacks; none if `match_by` can do without them."""
         if self.keys.match:
             return []
         return [key for key in self.key_properties if key not in record]
@@ -47,23 +54,23 @@ class IncomingStream:
 
 @dataclass
 class QueuedRecord:
-    """A record on its way."""
+    """A record to be written, and what was done for it so far."""
 
-    kind: IncomingStream
+    incoming: IncomingStream
     key: str
     record: Mapping[str, Any]
     number: int
     digest: bytes
     label: str = ""
-    """Its key for eyes."""
+    """Its key, for messages."""
     size: int = 0
     """Bytes of the record as JSON."""
-    place: int | None = None
-    """Its place in the file of rejects that it is replayed from."""
+    reject_index: int | None = None
+    """The number of its line in the rejects file, from 0, if it is replayed."""
     position: RecordPosition | None = None
     """When it came first, if it is replayed."""
-    done: str = ""
-    """What became of it so far, while it waits for a reference that comes later."""
+    outcome: Outcome | None = None
+    """The outcome of the requests so far, while references or an action are still to come."""
     matched: Mapping[str, str] | None = None
     """How its object was found: `{"by": "email", "object": "cus_…"}`."""
 
@@ -72,7 +79,7 @@ class QueuedRecord:
     occurrence: int = 0
     """How often the same record, with an action, came before in this run."""
     retried: set[tuple[str, str]] = field(default_factory=set)
-    """What it refers to that came already, and was not what it means."""
+    """References for which it was begun again already."""
 
     def __post_init__(self) -> None:
         self.label = self.label or self.key
@@ -80,60 +87,69 @@ class QueuedRecord:
     @property
     def stream(self) -> str:
         """The stream's name."""
-        return self.kind.resource.stream
+        return self.incoming.resource.stream
+
+    @property
+    def resource(self) -> Resource:
+        """The type of its object."""
+        return self.incoming.resource
+
+    @property
+    def keys(self) -> RecordKey:
+        """How it is identified."""
+        return self.incoming.keys
 
     def origin(self, run: int) -> RecordOrigin:
         """Return where the record comes from; `run` is the number of this run."""
         return RecordOrigin(
-            self.kind.source,
-            self.kind.keys.properties,
-            self.kind.whole,
+            self.incoming.source,
+            self.keys.properties,
+            self.incoming.metadata_complete,
             self.position or (run, self.number),
-            self.place,
+            self.reject_index,
         )
 
     @property
-    def line(self) -> str:
-        """Names the records that are of one key: they are written in the order they came."""
+    def order_key(self) -> str:
+        """What the records of one key share: they are written in the order in which they came."""
         return f"{self.stream} {self.key}"
 
     def locks(self) -> list[str]:
-        """Return what Stripe locks for a write: the object, and what it belongs to."""
+        """Return names of what Stripe locks during a write: the object, and its parent."""
         names = [self.key, f"{self.stream} {self.label}"]  # text "7" and number 7 look alike
-        for name in self.kind.resource.lane.split():
-            owner = self.record.get(name)
-            if isinstance(owner, dict):
-                owner = owner.get("id")
-            if owner:
-                names.append(shortened(str(owner)))
-        return list(dict.fromkeys([*names, *filter(None, [self.match])]))
+        for name in self.resource.lock_fields.split():
+            parent = self.record.get(name)
+            if isinstance(parent, dict):
+                parent = parent.get("id")
+            if parent:
+                names.append(shortened(str(parent)))
+        return list(dict.fromkeys([*names, *filter(None, [self.match_key])]))
 
     @property
-    def match(self) -> str:
+    def match_key(self) -> str:
         """What records with the same `match_by` values share: they mean one object."""
-        values = self.kind.keys.match_values(self.record, present=True)
+        values = self.keys.match_values(self.record, present=True)
         return canonical(values) if values else ""
 
-    def own_fields(self) -> dict[str, Any]:
-        """The record without what taps and the SDK add, and without the user's own key.
+    def fields_to_write(self) -> dict[str, Any]:
+        """Return the record without what taps and the SDK add, and without the user's own key.
 
-        Key properties that Stripe takes as parameters are sent: a refund's `charge`.
-        A table has a column for fields that Stripe only sends when they are expanded: null there
-        says that they were not.
+        Key properties that Stripe takes as parameters stay: a refund's `charge`. Warehouse tables
+        have columns for expand-only fields: a null there means that the field was not expanded.
         """
-        keys, params = self.kind.keys, self.kind.resource.shape.fields or {}
-        own: set[str] = set()
+        resource, keys = self.resource, self.keys
+        params = resource.shape.fields or {}
+        key_fields: set[str] = set()
         if keys.by_match(self.record):
-            own = {"id"}
+            key_fields = {"id"}
         elif keys.external:
-            own = {name for name in keys.properties if name not in params}
-        out = ADDED_FIELDS | own
-        unasked = self.kind.resource.on_request
+            key_fields = {name for name in keys.properties if name not in params}
+        out = ADDED_FIELDS | key_fields
         return {
             name: value
             for name, value in self.record.items()
             if name not in out and not name.startswith(SDC) and name not in (ACTION, OCCASION)
-            if value is not None or name not in unasked
+            if value is not None or name not in resource.expand_only
         }
 
 
@@ -165,7 +181,7 @@ def _is_moment(value: Any) -> bool:
         seconds = unix_seconds_of(value)
     except ValueError:
         return False
-    return _FIRST_DELETION < seconds < time.time() + _CLOCKS_DIFFER
+    return _FIRST_DELETION < seconds < time.time() + _MAX_CLOCK_SKEW
 
 
 def action_of(record: Mapping[str, Any]) -> str | None:
@@ -176,3 +192,9 @@ def action_of(record: Mapping[str, Any]) -> str | None:
     if not isinstance(action, str):
         raise InvalidRecord(f"{ACTION}: must be the name of an action")
     return action
+
+
+def occasion_of(record: Mapping[str, Any]) -> str:
+    """Return what tells an action from the same one before, as text: equal numbers are one."""
+    value = record.get(OCCASION)
+    return "" if value is None or value == "" else text_of(value_of(OCCASION, value))

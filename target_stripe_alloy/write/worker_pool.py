@@ -1,4 +1,4 @@
-"""The order of work: many records at a time, those of one key and those of one object in turn."""
+"""Worker pool that runs jobs concurrently, but in order per key and one at a time per lock."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MAX_WAITING = 10_000
-"""Jobs that may wait; whoever hands in more waits himself. So many, since a tap sends one stream
-after the other, and Stripe's limits are by endpoint: only with several streams at hand can the
-account's whole limit be used."""
+"""Jobs that may wait: `submit` blocks when there are as many. It is large because taps send one
+stream after another, while Stripe's limits are per endpoint: only with several streams in the queue
+can the account's limit be used up."""
 MAX_WAITING_BYTES = 64 << 20
-"""Bytes of records that may wait, whatever their number."""
+"""Bytes of records that may wait."""
 
-Act = Callable[[], bool]
-"""Does the work; returns whether the record is done with. One that is not waits for `resume`."""
+Work = Callable[[], bool]
+"""Does the work; returns whether it is finished. A job that is not waits for `resume`."""
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A job's place in line."""
+    """A job in the queue."""
 
     key: str
-    """The record's own key: only the first job of a key works, until its record is done with."""
+    """Only the first job of a key works, until it is finished."""
     locks: Sequence[str]
-    """What Stripe locks for a write: of those that share one, one works at a time."""
-    act: Act
+    """Names of what Stripe locks during a write: of jobs that share one, one works at a time."""
+    work: Work
     put_aside: Callable[[], None] = lambda: None
-    """Called when the job will wait for longer: its record need not be in memory."""
+    """Called when the job will wait for longer: its record can leave the memory."""
     group: str = ""
     size: int = 0
     counted: bool = False
@@ -40,12 +40,12 @@ class Ticket:
 
 
 class KeyedWorkerPool:
-    """Runs jobs in threads: those of one key in the order they came, all groups alike.
+    """Runs jobs in threads: in order per key, with the groups sharing the threads evenly.
 
-    A job goes two steps: it waits until it is the first of its key, then until it is the first of
-    each of its locks. One that pauses keeps its key and leaves its locks, so that what it waits for
-    can be written. The first error stops everything: what waits is dropped, what runs ends,
-    `raise_failure` tells.
+    A job waits until it is the first of its key, then until it is the first of each of its locks.
+    A job that pauses keeps its key and gives up its locks, so that what it waits for can be
+    written. The first error stops the pool: waiting jobs are dropped, running ones end, and
+    `raise_failure` raises it.
     """
 
     def __init__(self, workers: int) -> None:
@@ -66,26 +66,26 @@ class KeyedWorkerPool:
             thread.start()
 
     def submit(self, ticket: Ticket) -> None:
-        """Hand in a job; waits while too many do.
+        """Queue a job; blocks while the queue is full.
 
-        What waits behind a paused one does not count: the reader must go on to what that waits for.
+        Jobs behind a paused one do not count: the reader must reach what the paused one waits for.
         """
         with self._change:
             while self._is_full() and not self._stopped:
                 self._change.wait()
             if self._stopped:
                 return
-            line = self._keys.setdefault(ticket.key, deque())
-            line.append(ticket)
-            if line[0].paused:
+            queue = self._keys.setdefault(ticket.key, deque())
+            queue.append(ticket)
+            if queue[0].paused:
                 ticket.put_aside()  # here, where it cannot begin meanwhile
                 return
             self._count_in(ticket)
-            if line[0] is ticket:
-                self._enter(ticket)
+            if queue[0] is ticket:
+                self._queue_for_locks(ticket)
 
     def resume(self, ticket: Ticket) -> None:
-        """Let a paused job work again, before the others of its key."""
+        """Let a paused job work again, ahead of the others of its key."""
         with self._change:
             if self._stopped:
                 return
@@ -95,13 +95,13 @@ class KeyedWorkerPool:
             ticket.paused = False
             for waiting in self._keys[ticket.key]:
                 self._count_in(waiting)
-            self._enter(ticket)
+            self._queue_for_locks(ticket)
 
     def release(self, ticket: Ticket) -> bool:
-        """Give up on a paused job; returns whether another one of its key goes on."""
+        """Finish a paused job; return whether another job of its key follows."""
         with self._change:
             if not self._stopped:
-                self._end(ticket)
+                self._finish(ticket)
             return ticket.key in self._keys
 
     def busy(self, key: str) -> bool:
@@ -109,28 +109,28 @@ class KeyedWorkerPool:
         return key in self._keys
 
     def drain(self) -> None:
-        """Wait until nothing is left to do but what is paused."""
+        """Wait until all jobs are finished or paused; raise the error that stopped the pool."""
         with self._change:
             while self._count and not self._stopped:
                 self._change.wait()
         self.raise_failure()
 
     def stop(self, failure: BaseException | None = None) -> None:
-        """Begin nothing more."""
+        """Start no more jobs."""
         with self._change:
             self._failure = self._failure or failure
             self._stopped = True
             self._change.notify_all()
 
     def close(self) -> None:
-        """Wait for what runs, and let the threads go."""
+        """Stop, and wait for the jobs that run."""
         self.stop()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
 
     def raise_failure(self) -> None:
-        """Raise what stopped the work."""
+        """Raise the error that stopped the pool, if any did."""
         if self._failure is not None:
             raise self._failure
 
@@ -151,29 +151,27 @@ class KeyedWorkerPool:
             self._count -= 1
             self._bytes -= ticket.size
 
-    def _enter(self, ticket: Ticket) -> None:
-        """Get in line for the locks."""
+    def _queue_for_locks(self, ticket: Ticket) -> None:
         for name in ticket.locks:
             self._locks.setdefault(name, deque()).append(ticket)
-        self._check(ticket)
+        self._start_if_first(ticket)
 
-    def _check(self, ticket: Ticket) -> None:
+    def _start_if_first(self, ticket: Ticket) -> None:
         if all(self._locks[name][0] is ticket for name in ticket.locks):
             self._ready.setdefault(ticket.group, deque()).append(ticket)
             self._change.notify()
 
-    def _leave(self, ticket: Ticket) -> None:
-        """Give the locks to the next ones."""
+    def _release_locks(self, ticket: Ticket) -> None:
         following = []
         for name in ticket.locks:
-            line = self._locks[name]
-            line.popleft()
-            if line:
-                following.append(line[0])
+            queue = self._locks[name]
+            queue.popleft()
+            if queue:
+                following.append(queue[0])
             else:
                 del self._locks[name]
         for waiting in dict.fromkeys(following):
-            self._check(waiting)
+            self._start_if_first(waiting)
 
     def _pause(self, ticket: Ticket) -> None:
         ticket.paused = True
@@ -182,21 +180,21 @@ class KeyedWorkerPool:
             self._count_out(waiting)
             waiting.put_aside()
 
-    def _end(self, ticket: Ticket) -> None:
+    def _finish(self, ticket: Ticket) -> None:
         self._count_out(ticket)
-        line = self._keys[ticket.key]
-        line.popleft()
-        if not line:
+        queue = self._keys[ticket.key]
+        queue.popleft()
+        if not queue:
             del self._keys[ticket.key]
             return
-        for waiting in line:
+        for waiting in queue:
             self._count_in(waiting)
-        self._enter(line[0])
+        self._queue_for_locks(queue[0])
 
     # ------------------------------------------------------------------ the threads
 
     def _take(self) -> Ticket | None:
-        """The next job, of the group that the fewest work for; None at the end."""
+        """Return the next job, of the group with the fewest running jobs; None at the end."""
         with self._change:
             while not self._ready and not self._stopped:
                 self._change.wait()
@@ -215,7 +213,7 @@ class KeyedWorkerPool:
         while ticket := self._take():
             done = True
             try:
-                done = ticket.act()
+                done = ticket.work()
             except BaseException as error:  # noqa: BLE001 - it is raised again in the main thread
                 self.stop(error)
             self._after(ticket, done=done)
@@ -224,18 +222,18 @@ class KeyedWorkerPool:
         with self._change:
             self._running[ticket.group] -= 1
             ticket.running = False
-            self._leave(ticket)
+            self._release_locks(ticket)
             if done:
-                self._end(ticket)
+                self._finish(ticket)
             elif ticket.woken:
-                self._enter(ticket)
+                self._queue_for_locks(ticket)
             else:
                 self._pause(ticket)
             self._change.notify_all()
 
 
 class Watermark:
-    """Which records are settled: those up to the mark all are."""
+    """Tracks which records are settled: all up to the mark are."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -250,7 +248,7 @@ class Watermark:
             return self._last
 
     def settle(self, number: int) -> None:
-        """A record is done with; the numbers may come in any order."""
+        """Note that a record is settled; numbers may come in any order."""
         with self._lock:
             heapq.heappush(self._early, number)
             while self._early and self._early[0] == self._mark + 1:

@@ -13,7 +13,7 @@ from stripe_alloy.api.errors import AlloyError, SettingsError
 from stripe_alloy.api.events import Event
 from stripe_alloy.write_log import LoggedWrite, WriteLog
 from tap_stripe_alloy.events.own_writes import OwnWrites, leaves, only_brings_back
-from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.params_tree import form_fields
 from target_stripe_alloy.write.journal import Journal, Scope
 
 KEY = "alloy-" + "a" * 40
@@ -79,11 +79,11 @@ values = st.recursive(
 def test_just_what_was_sent_is_ours_and_anything_more_is_not(
     tree: dict[str, Any], data: st.DataObject
 ) -> None:
-    body = "&".join(f"{name}=x" for name, _ in pairs_of(tree))
+    body = "&".join(f"{name}=x" for name, _ in form_fields(tree))
     assert only_brings_back(event(tree), LoggedWrite("POST", UPDATE, body))
     gone = data.draw(st.sampled_from(sorted(tree)))
     rest = {name: value for name, value in tree.items() if name != gone}
-    body = "&".join(f"{name}=x" for name, _ in pairs_of(rest))
+    body = "&".join(f"{name}=x" for name, _ in form_fields(rest))
     assert not only_brings_back(event(tree), LoggedWrite("POST", UPDATE, body))
 
 

@@ -282,10 +282,10 @@ def test_one_bad_record_among_a_thousand_is_set_aside(empty: Emulator, command: 
     assert places(empty) == [place for place in range(1_000) if place != 500]
     assert ended.states[-1] == {"up_to": 999}
     (reject,) = lines_of(command.folder / "rejects.jsonl")
-    refusal = next(post for post in posts(empty) if post.status == 400)
+    validation_error = next(post for post in posts(empty) if post.status == 400)
     assert reject["record"] == messages[1 + 2 * 500]["record"]
     assert (reject["stream"], reject["key"], reject["status"]) == ("customers", "c500", 400)
-    assert (reject["param"], reject["request_id"]) == ("tax_exempt", refusal.request_id)
+    assert (reject["param"], reject["request_id"]) == ("tax_exempt", validation_error.request_id)
     assert reject["code"]
 
 
@@ -324,7 +324,7 @@ def test_a_journal_where_no_file_can_be_is_an_error(empty: Emulator, command: Co
 
 def test_a_journal_that_is_no_database_is_an_error(empty: Emulator, command: Command) -> None:
     (command.folder / "journal.db").write_text("No database, certainly. " * 100)
-    refused(command.run(people(3)), "The journal fails: file is not a database")
+    refused(command.run(people(3)), "The journal cannot be used: file is not a database")
     assert posts(empty) == []
 
 
@@ -334,7 +334,7 @@ def test_a_full_disk_stops_the_run_and_what_was_sent_is_known(
     process = command.start(people(400))
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (150_000, 150_000))
     ended = command.end(process)
-    refused(ended, "The journal fails: ", "Check `journal`")
+    refused(ended, "The journal cannot be used: ", "Check `journal`")
     sent = {post.idempotency_key for post in posts(empty)}
     assert 0 < len(sent) < 400
     assert sent <= dict(intents(command.folder)).keys()

@@ -8,7 +8,14 @@ import pytest
 
 from stripe_alloy.api.errors import SettingsError
 from target_stripe_alloy.plan.plan_types import BaseImage
-from target_stripe_alloy.write.journal import DONE, Journal, JournalEntry, Outcome, Scope, encode
+from target_stripe_alloy.write.journal import (
+    IntentResult,
+    IntentStatus,
+    Journal,
+    JournalEntry,
+    Scope,
+    encode,
+)
 
 SCOPE = Scope("acct_1", live=False, id_mode="copy")
 
@@ -26,29 +33,29 @@ def test_it_keeps_intents_answers_and_images(url: str) -> None:
     first = journal.intend("customers", "k1", "create", "POST", "/v1/customers", "name=A")
     second = journal.intend("customers", "k2", "create", "POST", "/v1/customers", "name=B")
     known = JournalEntry("customers", "k1", "cus_1", b"d", encode(base))
-    journal.answer(first, Outcome(DONE, 200, "req_1", "cus_1"), [known])
-    journal.keep([JournalEntry("customers", "k1", "cus_1", b"e", encode(base))])
-    journal.index("customers", 7.0, [JournalEntry("customers", "k3", "cus_3")])
+    journal.answer(first, IntentResult(IntentStatus.DONE, 200, "req_1", "cus_1"), [known])
+    journal.save([JournalEntry("customers", "k1", "cus_1", b"e", encode(base))])
+    journal.save_scan("customers", 7.0, [JournalEntry("customers", "k3", "cus_3")])
     journal.close()
 
     journal = Journal(url, SCOPE)
     assert journal.unanswered() == [second]
-    held = journal.recall_many("customers", ["k1", "k2", "k3"])
+    held = journal.load("customers", ["k1", "k2", "k3"])
     assert {key: row.object_id for key, row in held.items()} == {"k1": "cus_1", "k3": "cus_3"}
     assert held["k1"].digest == b"e"
     assert held["k1"].image() == base
-    assert journal.indexed_until("customers") == 7.0
+    assert journal.scanned_until("customers") == 7.0
     third = journal.intend("customers", "k1", "create", "POST", "/v1/customers", "name=A")
     assert len({first.idempotency_key, second.idempotency_key, third.idempotency_key}) == 3
     for intent in (second, third):
-        journal.answer(intent, Outcome(DONE))
+        journal.answer(intent, IntentResult(IntentStatus.DONE))
     journal.close()
 
 
 def test_what_is_of_another_account_or_way_of_naming_is_not_seen(url: str) -> None:
     journal = Journal(url, SCOPE)
     intent = journal.intend("products", "p", "create", "POST", "/v1/products", "name=A")
-    journal.keep([JournalEntry("products", "p", "prod_1")])
+    journal.save([JournalEntry("products", "p", "prod_1")])
     journal.close()
     others = [
         Scope("acct_2", live=False, id_mode="copy"),
@@ -56,12 +63,12 @@ def test_what_is_of_another_account_or_way_of_naming_is_not_seen(url: str) -> No
     ]
     for scope in (*others, Scope("acct_1", live=False, id_mode="external")):
         journal = Journal(url, scope)
-        assert journal.recall("products", ["p"]) == {}
+        assert journal.load("products", ["p"]) == {}
         assert journal.unanswered() == []
         journal.close()
     journal = Journal(url, SCOPE)
     assert [found.seq for found in journal.unanswered()] == [intent.seq]
-    journal.answer(intent, Outcome(DONE))
+    journal.answer(intent, IntentResult(IntentStatus.DONE))
     journal.close()
 
 

@@ -264,8 +264,8 @@ def test_what_this_run_changed_is_found_as_it_is_now(empty: Emulator, tmp_path: 
         ({"match_by": {"customers": ["name"]}}, "it is not unique"),
         ({"match_by": {"customers": ["lookup_key"]}}, "Use one of: email"),
         ({"match_by": {"customers": ["metadata."]}}, "cannot be matched"),
-        ({"match_by": {"people": ["email"]}}, "no stream that can be written: 'people'"),
-        ({"match_by": {"events": ["metadata.a"]}}, "no stream that can be written"),
+        ({"match_by": {"people": ["email"]}}, "a stream that cannot be written: 'people'"),
+        ({"match_by": {"events": ["metadata.a"]}}, "a stream that cannot be written"),
         ({"match_by": {"customers": []}}, "needs a list of fields"),
         ({**BY_EMAIL, "id_mode": "copy"}, "does not go with `id_mode: copy`"),
         ({"on_missing": "create"}, "needs `match_by` in `same_account`"),
@@ -453,7 +453,7 @@ def test_a_tombstone_of_an_email_that_passed_on_deletes_nobody(
 def test_a_tombstone_deletes_no_object_of_another_key(empty: Emulator, tmp_path: Path) -> None:
     customer(empty, ADA["email"], metadata={"crm_id": "another"})
     run = end(empty, tmp_path, FIRST, MODES[1])
-    assert "carries another key" in run.rejects[0]["reason"]
+    assert "has another key" in run.rejects[0]["reason"]
     assert empty.count("customers") == 1
 
 

@@ -214,7 +214,7 @@ def test_a_journal_that_was_put_back_makes_new_keys(account: Emulator, tmp_path:
     assert len(keys) == 2
 
 
-# ---------------------------------------------------------------------- W13: alike expansions
+# ---------------------------------------------------------------------- W13: trees_equal expansions
 
 
 def test_tiers_that_change_are_no_conflict(empty: Emulator, tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ def test_records_that_wait_are_bounded_by_their_bytes(
 ) -> None:
     """However few fit into memory, each is written as it came, in the order of its key."""
     monkeypatch.setattr(
-        "target_stripe_alloy.write.overflow_file.Spool.__init__.__defaults__", (3_000,)
+        "target_stripe_alloy.write.overflow_file.OverflowFile.__init__.__defaults__", (3_000,)
     )
     monkeypatch.setattr("target_stripe_alloy.write.worker_pool.MAX_WAITING_BYTES", 5_000)
     text = "é" * 450
@@ -445,7 +445,7 @@ def test_long_keys_of_records_that_wait_are_not_kept(
     empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id_mode: str
 ) -> None:
     monkeypatch.setattr(
-        "target_stripe_alloy.write.overflow_file.Spool.__init__.__defaults__", (3_000,)
+        "target_stripe_alloy.write.overflow_file.OverflowFile.__init__.__defaults__", (3_000,)
     )
     monkeypatch.setattr("target_stripe_alloy.write.worker_pool.MAX_WAITING_BYTES", 5_000)
     monkeypatch.setattr("target_stripe_alloy.sinks.BATCH_BYTES", 5_000)

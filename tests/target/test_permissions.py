@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import ParamType
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.params_tree import pairs_of
+from target_stripe_alloy.params_tree import form_fields
 from target_stripe_alloy.plan import parameter_classes as money
-from target_stripe_alloy.plan.copies import LEFT_OUT, READ_ONLY, never_copied
+from target_stripe_alloy.plan.copies import LEFT_OUT, READ_ONLY
 from target_stripe_alloy.plan.form_bodies import tree_from_form
 from target_stripe_alloy.plan.parameter_classes import MONEY, Rule
 from target_stripe_alloy.plan.permissions import (
@@ -26,18 +26,17 @@ from target_stripe_alloy.plan.permissions import (
     UNCLASSED,
     action_needs,
     needed_by_request,
-    permissions_needed,
+    needs_of,
     permissions_of,
 )
 from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import (
     ACTION,
+    BEHAVIOR_PARAMS,
     BY_STREAM,
-    CREATE,
-    DELETE,
-    MODIFIERS,
+    COPYABLE_STREAMS,
     RESOURCES,
-    UPDATE,
+    Operation,
     Resource,
 )
 from tests.emulator.helpers import client_of
@@ -494,9 +493,9 @@ def test_a_new_parameter_is_never_written(
         {"tax_id_data": [{"novelty": "1"}]},
     ],
 )
-@pytest.mark.parametrize("operation", [CREATE, UPDATE])
-def test_what_has_no_class_is_never_free(params: JSON, operation: str) -> None:
-    (name,) = permissions_needed(BY_STREAM["customers"], operation, params)
+@pytest.mark.parametrize("operation", [Operation.CREATE, Operation.UPDATE])
+def test_what_has_no_class_is_never_free(params: JSON, operation: Operation) -> None:
+    (name,) = needs_of(BY_STREAM["customers"], operation, params)
     assert name.startswith(UNCLASSED)
 
 
@@ -577,24 +576,24 @@ def test_what_is_finalized_already_needs_no_permission_for_it(action: str) -> No
 def test_where_the_invoice_is_unknown_a_line_needs_its_permission() -> None:
     lines = BY_STREAM["invoice_line_items"]
     needed = {"invoice_line_items.create"}
-    assert permissions_needed(lines, CREATE, {"amount": "5"}) == needed
+    assert needs_of(lines, Operation.CREATE, {"amount": "5"}).keys() == needed
     draft = {"status": "draft", "auto_advance": False}
-    assert not permissions_needed(lines, CREATE, {"amount": "5"}, parent=draft)
+    assert not needs_of(lines, Operation.CREATE, {"amount": "5"}, parent=draft)
     soon = {**draft, "automatically_finalizes_at": LATER}
-    assert permissions_needed(lines, CREATE, {"amount": "5"}, parent=soon) == needed
+    assert needs_of(lines, Operation.CREATE, {"amount": "5"}, parent=soon).keys() == needed
 
 
 @pytest.mark.parametrize("resource", WRITABLE, ids=lambda resource: resource.stream)
 def test_all_that_is_needed_can_be_allowed(resource: Resource) -> None:
     names = {f"{resource.stream}.{rule.action}" for rule in MONEY[resource.stream].rules}
-    names |= permissions_needed(resource, DELETE, {})
+    names |= needs_of(resource, Operation.DELETE, {}).keys()
     names |= {f"{resource.stream}.{action}" for action in resource.actions}
     assert names - {f"{resource.stream}."} <= permissions_of(resource)
 
 
 @pytest.mark.parametrize("resource", WRITABLE, ids=lambda resource: resource.stream)
 def test_what_says_how_is_not_free(resource: Resource) -> None:
-    for name in MODIFIERS & (resource.shape.fields or {}).keys():
+    for name in BEHAVIOR_PARAMS & (resource.shape.fields or {}).keys():
         rule = _rule(resource.stream, (name,))
         assert rule
         assert rule.action
@@ -615,7 +614,7 @@ trees = st.recursive(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, trees, max_size=4))
 def test_a_body_is_read_as_it_was_written(tree: JSON) -> None:
-    assert tree_from_form(urlencode(list(pairs_of(tree)))) == tree
+    assert tree_from_form(urlencode(list(form_fields(tree)))) == tree
 
 
 # ---------------------------------------------------------------------- copies
@@ -626,14 +625,17 @@ COPY = {"id_mode": "copy", "allow_actions": list(ALLOWED)}
 
 @pytest.mark.parametrize("resource", COPYABLE, ids=lambda resource: resource.stream)
 def test_what_a_copy_is_without_has_a_reason(resource: Resource) -> None:
-    assert set(LEFT_OUT.get(resource.stream, {})) == never_copied(resource)
+    references = resource.references.items()
+    never_copied = {path for path, stream in references if stream not in COPYABLE_STREAMS}
+    never_copied |= resource.own_to_account | resource.ignored
+    assert set(LEFT_OUT.get(resource.stream, {})) == never_copied
 
 
 @pytest.mark.parametrize("stream", READ_ONLY)
 def test_what_a_copy_needs_is_read(stream: str) -> None:
     resource = BY_STREAM[stream]
     unwritable = resource.readable - (resource.shape.fields or {}).keys()
-    assert READ_ONLY[stream].keys() <= unwritable | resource.on_request
+    assert READ_ONLY[stream].keys() <= unwritable | resource.expand_only
 
 
 def _subscription(**more: Any) -> JSON:

@@ -12,26 +12,20 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import InvalidRecord, Tree, is_empty, pairs_of
+from target_stripe_alloy.params_tree import InvalidRecord, Tree, form_fields, is_empty
 from target_stripe_alloy.plan.merge import key_items, tree_for
 from target_stripe_alloy.plan.permissions import permissions_of
 from target_stripe_alloy.plan.plan_types import (
-    BLOCKED,
-    CONFLICT,
-    CREATED,
-    DELETED,
-    REJECTED,
     REPLACES,
-    UNCHANGED,
-    UPDATED,
     BaseImage,
     Decision,
     DesiredState,
+    Outcome,
     Policy,
 )
 from target_stripe_alloy.plan.planner import plan
 from target_stripe_alloy.resources import ACTION, BY_STREAM, RESOURCES
-from target_stripe_alloy.write.object_reader import theirs_of
+from target_stripe_alloy.write.object_reader import object_tree
 
 WRITABLE = tuple(resource.stream for resource in RESOURCES if resource.writable)
 ON_CONFLICT = ("fail", "skip", "overwrite", "merge")
@@ -85,8 +79,8 @@ def wanted_of(
     wanted = DesiredState(
         resource, fields, tree_for(resource, fields, 0.0), action=record.get(ACTION), **more
     )
-    if resource.contains and isinstance(wanted.tree.get("items"), list):
-        held = theirs_of(wanted, current).get("items") or {}
+    if resource.item_stream and isinstance(wanted.tree.get("items"), list):
+        held = object_tree(wanted, current).get("items") or {}
         wanted = replace(wanted, tree=key_items(wanted.tree, held, lambda own: own))
     return wanted
 
@@ -94,7 +88,7 @@ def wanted_of(
 def base_of(stream: str, record: Mapping[str, Any], current: JSON) -> BaseImage:
     """What is remembered once a record and an object agree."""
     wanted = wanted_of(stream, record, current)
-    theirs = theirs_of(wanted, current)
+    theirs = object_tree(wanted, current)
     return BaseImage(wanted.tree, {name: theirs[name] for name in theirs if name in wanted.tree})
 
 
@@ -110,7 +104,7 @@ def decide(
 ) -> Decision:
     made = wanted_of(stream, record, current, **(wanted or {}))
     rules = Policy(allowed=frozenset(allow), **policy)
-    return plan(made, current, theirs_of(made, current), base, rules)
+    return plan(made, current, object_tree(made, current), base, rules)
 
 
 def sent_by(decision: Decision) -> dict[str, Tree]:
@@ -182,12 +176,12 @@ def test_planning_twice_writes_once(
     record: JSON, current: JSON, base: BaseImage | None, merging: bool
 ) -> None:
     first = decide_customer(record, current, base)
-    assume(first.verdict == UPDATED)
+    assume(first.outcome == Outcome.UPDATED)
     after = applied(current, sent_by(first), merging=merging)
     settled = base_of("customers", record, after)
-    assert decide_customer(record, after, settled).verdict == UNCHANGED
+    assert decide_customer(record, after, settled).outcome == Outcome.UNCHANGED
     if base is None:
-        assert decide_customer(record, after).verdict == UNCHANGED
+        assert decide_customer(record, after).outcome == Outcome.UNCHANGED
 
 
 @given(records, customers, bases)
@@ -202,7 +196,7 @@ def test_an_absent_part_of_a_hash_stays_as_it_is(
     record: JSON, current: JSON, base: BaseImage | None, merging: bool
 ) -> None:
     decision = decide_customer(record, current, base)
-    assume(decision.verdict == UPDATED and isinstance(record.get("address"), dict))
+    assume(decision.outcome == Outcome.UPDATED and isinstance(record.get("address"), dict))
     after = applied(current, sent_by(decision), merging=merging)
     for name in ("city", "line1"):
         if name not in record["address"]:
@@ -225,7 +219,7 @@ def test_what_only_they_changed_is_kept(
     record: JSON, before: JSON, now: JSON, on_conflict: str
 ) -> None:
     base = base_of("customers", record, before)
-    assert decide_customer(record, now, base, on_conflict).verdict == UNCHANGED
+    assert decide_customer(record, now, base, on_conflict).outcome == Outcome.UNCHANGED
 
 
 @given(records, records, customers, st.sampled_from(ON_CONFLICT))
@@ -233,12 +227,12 @@ def test_what_only_we_changed_is_no_conflict(
     before: JSON, record: JSON, current: JSON, on_conflict: str
 ) -> None:
     base = base_of("customers", before, current)
-    assert decide_customer(record, current, base, on_conflict).verdict != CONFLICT
+    assert decide_customer(record, current, base, on_conflict).outcome != Outcome.CONFLICT
 
 
 @given(customers, st.sampled_from(ON_CONFLICT))
 def test_a_record_of_the_object_itself_changes_nothing(current: JSON, on_conflict: str) -> None:
-    assert decide_customer(current, current, None, on_conflict) == Decision(UNCHANGED)
+    assert decide_customer(current, current, None, on_conflict) == Decision(Outcome.UNCHANGED)
 
 
 @given(records, customers, bases, st.sampled_from(ON_CONFLICT))
@@ -246,7 +240,7 @@ def test_every_change_is_told(
     record: JSON, current: JSON, base: BaseImage | None, on_conflict: str
 ) -> None:
     decision = decide_customer(record, current, base, on_conflict)
-    assume(decision.verdict == UPDATED)
+    assume(decision.outcome == Outcome.UPDATED)
     told = {change.field.split(".")[0] for change in decision.changes}
     assert told == sent_by(decision).keys()
 
@@ -261,7 +255,7 @@ def test_what_both_changed_is_not_written(on_conflict: str) -> None:
     theirs = {**CUSTOMER, "name": "Theirs", "email": "a"}
     ours = {"id": "cus_1", "name": "Ours", "email": "b"}
     decision = decide("customers", ours, theirs, BOTH_CHANGED, on_conflict=on_conflict)
-    assert (decision.verdict, decision.requests) == (CONFLICT, ())
+    assert (decision.outcome, decision.requests) == (Outcome.CONFLICT, ())
     assert [(c.field, c.before, c.after) for c in decision.changes] == [("name", "Theirs", "Ours")]
 
 
@@ -283,14 +277,14 @@ def test_merging_where_all_conflicts_is_a_conflict() -> None:
     theirs = {**CUSTOMER, "name": "Theirs"}
     ours = {"id": "cus_1", "name": "Ours"}
     decision = decide("customers", ours, theirs, BOTH_CHANGED, on_conflict="merge")
-    assert (decision.verdict, decision.requests) == (CONFLICT, ())
+    assert (decision.outcome, decision.requests) == (Outcome.CONFLICT, ())
 
 
 @pytest.mark.parametrize("on_conflict", ON_CONFLICT)
 def test_the_same_change_on_both_sides_is_no_conflict(on_conflict: str) -> None:
     both = {**CUSTOMER, "name": "B"}
     decision = decide("customers", {"name": "B"}, both, BOTH_CHANGED, on_conflict=on_conflict)
-    assert decision.verdict == UNCHANGED
+    assert decision.outcome == Outcome.UNCHANGED
 
 
 def test_a_field_that_comes_for_the_first_time_is_no_conflict() -> None:
@@ -325,20 +319,20 @@ def test_a_key_that_left_metadata_of_named_keys_stays() -> None:
     current = with_metadata(a="1", b="2")
     base = base_of("customers", {"metadata": {"a": "1", "b": "2"}}, current)
     record = {"metadata": {"a": "1"}}
-    assert decide("customers", record, current, base, wanted={"whole": False}) == Decision(
-        UNCHANGED
-    )
+    assert decide(
+        "customers", record, current, base, wanted={"metadata_complete": False}
+    ) == Decision(Outcome.UNCHANGED)
 
 
 def test_a_key_that_left_and_that_they_changed_conflicts() -> None:
     base = base_of("customers", {"metadata": {"a": "1"}}, with_metadata(a="1"))
     decision = decide("customers", {"metadata": {}}, with_metadata(a="2"), base)
     assert [change.field for change in decision.changes] == ["metadata.a"]
-    assert decision.verdict == CONFLICT
+    assert decision.outcome == Outcome.CONFLICT
 
 
 def test_empty_metadata_clears_nothing_of_theirs() -> None:
-    assert decide("customers", {"metadata": {}}, with_metadata(a="1")).verdict == UNCHANGED
+    assert decide("customers", {"metadata": {}}, with_metadata(a="1")).outcome == Outcome.UNCHANGED
 
 
 def test_null_metadata_clears_all_but_whose_object_it_is() -> None:
@@ -349,7 +343,7 @@ def test_null_metadata_clears_all_but_whose_object_it_is() -> None:
 
 def test_a_key_that_is_null_is_cleared() -> None:
     decision = decide("customers", {"metadata": {"a": None}}, with_metadata(a="1", b="2"))
-    assert list(pairs_of(sent_by(decision))) == [("metadata[a]", "")]
+    assert list(form_fields(sent_by(decision))) == [("metadata[a]", "")]
 
 
 # ---------------------------------------------------------------------- clearing
@@ -357,7 +351,7 @@ def test_a_key_that_is_null_is_cleared() -> None:
 
 def test_null_clears() -> None:
     decision = decide("customers", {"name": None}, CUSTOMER)
-    assert list(pairs_of(sent_by(decision))) == [("name", "")]
+    assert list(form_fields(sent_by(decision))) == [("name", "")]
 
 
 @pytest.mark.parametrize(
@@ -372,12 +366,12 @@ def test_null_clears() -> None:
 )
 def test_null_is_rejected_where_it_cannot_clear(stream: str, field: str, held: Any) -> None:
     decision = decide(stream, {field: None}, {"id": "x_1", field: held})
-    assert (decision.verdict, decision.requests) == (REJECTED, ())
+    assert (decision.outcome, decision.requests) == (Outcome.REJECTED, ())
     assert decision.reason == f"{field} cannot be cleared"
 
 
 def test_null_is_no_change_where_nothing_is() -> None:
-    assert decide("customers", {"invoice_settings": None}, CUSTOMER).verdict == UNCHANGED
+    assert decide("customers", {"invoice_settings": None}, CUSTOMER).outcome == Outcome.UNCHANGED
 
 
 def test_no_discounts_clear_the_discounts() -> None:
@@ -385,13 +379,13 @@ def test_no_discounts_clear_the_discounts() -> None:
     decision = decide(
         "subscriptions", {"discounts": []}, current, allow=["subscriptions.discounts"]
     )
-    assert list(pairs_of(sent_by(decision))) == [("discounts", "")]
+    assert list(form_fields(sent_by(decision))) == [("discounts", "")]
 
 
 def test_a_value_of_the_wrong_type_is_rejected() -> None:
     decision = decide("customers", {"balance": "much"}, {**CUSTOMER, "balance": 0})
-    assert (decision.verdict, decision.reason) == (
-        REJECTED,
+    assert (decision.outcome, decision.reason) == (
+        Outcome.REJECTED,
         "balance must be integer, got 'much'",
     )
 
@@ -421,7 +415,7 @@ def test_what_stripe_does_not_change_is_blocked(
     current = {"id": "x_1", field: before, "metadata": {}}
     every = [f"{stream}.{name}" for name in BY_STREAM[stream].actions]
     decision = decide(stream, {field: after, "metadata": {"k": "v"}}, current, allow=every)
-    assert (decision.verdict, decision.requests) == (BLOCKED, ())
+    assert (decision.outcome, decision.requests) == (Outcome.BLOCKED, ())
     assert decision.reason == f"Stripe does not let {field} be changed"
 
 
@@ -435,12 +429,12 @@ def test_what_differs_since_the_last_time_but_did_not_change_here_does_not_block
 def test_a_part_that_is_only_read_blocks() -> None:
     current = {"id": "ch_1", "fraud_details": {"stripe_report": "fraudulent"}}
     decision = decide("charges", {"fraud_details": {"stripe_report": None}}, current)
-    assert decision.verdict == BLOCKED
+    assert decision.outcome == Outcome.BLOCKED
 
 
 def test_a_copy_does_not_look_at_what_cannot_be_changed() -> None:
     current = {**CUSTOMER, "created": 5}
-    assert decide("customers", {"created": 6}, current, id_mode="copy").verdict == UNCHANGED
+    assert decide("customers", {"created": 6}, current, id_mode="copy").outcome == Outcome.UNCHANGED
 
 
 # ---------------------------------------------------------------------- permissions
@@ -488,9 +482,9 @@ def test_what_moves_money_needs_its_permission(
     name = f"{stream}.{permission.partition(' ')[0]}"
     others = {f"{stream}.{action}" for action in BY_STREAM[stream].actions} - {name}
     decision = decide(stream, record, current, allow=others)
-    assert (decision.verdict, decision.requests) == (BLOCKED, ())
+    assert (decision.outcome, decision.requests) == (Outcome.BLOCKED, ())
     assert decision.reason == f"`allow_actions` does not contain {stream}.{permission}"
-    assert decide(stream, record, current, allow=[*others, name]).verdict == UPDATED
+    assert decide(stream, record, current, allow=[*others, name]).outcome == Outcome.UPDATED
 
 
 @pytest.mark.parametrize(
@@ -508,13 +502,13 @@ def test_what_moves_money_needs_its_permission(
 )
 def test_what_would_move_money_is_not_created_unasked(stream: str, record: JSON) -> None:
     decision = decide(stream, record, None, id_mode="external")
-    assert (decision.verdict, decision.requests) == (BLOCKED, ())
+    assert (decision.outcome, decision.requests) == (Outcome.BLOCKED, ())
     every = permissions_of(BY_STREAM[stream])
-    assert decide(stream, record, None, id_mode="external", allow=every).verdict == CREATED
+    assert decide(stream, record, None, id_mode="external", allow=every).outcome == Outcome.CREATED
 
 
 def test_items_of_a_subscription_that_is_invoiced_need_their_permission_too() -> None:
-    assert decide("subscriptions", {"items": OTHER_PRICE}, SUBSCRIPTION).verdict == BLOCKED
+    assert decide("subscriptions", {"items": OTHER_PRICE}, SUBSCRIPTION).outcome == Outcome.BLOCKED
 
 
 def test_a_blocked_part_blocks_the_whole_record() -> None:
@@ -579,7 +573,7 @@ HELD = base_of("subscriptions", {"items": ITEMS}, SUBSCRIPTION)
 @given(changed_items(), st.sampled_from([None, HELD]))
 def test_an_item_is_kept_by_its_id_or_new(items: list[JSON], base: BaseImage | None) -> None:
     decision = decide_items(items, SUBSCRIPTION, base)
-    assume(decision.verdict == UPDATED)
+    assume(decision.outcome == Outcome.UPDATED)
     for entry in sent_by(decision)["items"]:
         assert entry["id"] in ("si_1", "si_2") if "id" in entry else entry["price"]
 
@@ -589,7 +583,7 @@ def test_a_price_of_a_kept_item_goes_with_its_quantity(
     items: list[JSON], base: BaseImage | None
 ) -> None:
     decision = decide_items(items, SUBSCRIPTION, base)
-    assume(decision.verdict == UPDATED)
+    assume(decision.outcome == Outcome.UPDATED)
     for entry in sent_by(decision)["items"]:
         if "id" in entry and "price" in entry:
             assert entry["quantity"]
@@ -604,10 +598,10 @@ def test_an_item_that_we_never_held_is_never_deleted(items: list[JSON]) -> None:
 @given(changed_items(), st.sampled_from([None, HELD]))
 def test_planning_items_twice_writes_once(items: list[JSON], base: BaseImage | None) -> None:
     first = decide_items(items, SUBSCRIPTION, base)
-    assume(first.verdict == UPDATED)
+    assume(first.outcome == Outcome.UPDATED)
     after = applied(SUBSCRIPTION, sent_by(first))
     settled = base_of("subscriptions", {"items": items}, after)
-    assert decide_items(items, after, settled).verdict == UNCHANGED
+    assert decide_items(items, after, settled).outcome == Outcome.UNCHANGED
 
 
 def test_a_removed_item_is_deleted() -> None:
@@ -639,9 +633,9 @@ def test_a_new_item_has_no_id() -> None:
 def test_an_item_that_is_gone_is_not_added_again() -> None:
     items = [{"id": "si_9", "price": "price_9"}]
     decision = decide_items(items, SUBSCRIPTION, None)
-    assert (decision.verdict, decision.reason) == (
-        REJECTED,
-        "items: si_9 is not there any more",
+    assert (decision.outcome, decision.reason) == (
+        Outcome.REJECTED,
+        "items: si_9 no longer exists",
     )
 
 
@@ -671,7 +665,7 @@ REPLACE = ("prices.replace",)
 )
 def test_what_is_frozen_of_a_price_is_blocked(change: JSON) -> None:
     decision = decide("prices", change, PRICE)
-    assert (decision.verdict, decision.requests) == (BLOCKED, ())
+    assert (decision.outcome, decision.requests) == (Outcome.BLOCKED, ())
     assert decision.reason.endswith("`allow_actions` does not contain prices.replace")
 
 
@@ -717,7 +711,7 @@ def test_tiers_of_a_new_price_end_in_inf() -> None:
 def test_a_tiered_price_needs_its_tiers() -> None:
     record = {"currency": "usd", "product": "prod_1", "billing_scheme": "tiered"}
     decision = decide("prices", record, None, id_mode="copy")
-    assert (decision.verdict, decision.reason) == (REJECTED, "a new one needs tiers")
+    assert (decision.outcome, decision.reason) == (Outcome.REJECTED, "a new one needs tiers")
 
 
 # ---------------------------------------------------------------------- new objects
@@ -726,20 +720,20 @@ def test_a_tiered_price_needs_its_tiers() -> None:
 @pytest.mark.parametrize("stream", WRITABLE)
 def test_in_the_same_account_nothing_is_created(stream: str) -> None:
     decision = decide(stream, {"id": "x_1"}, None, allow=[f"{stream}.create"])
-    assert (decision.verdict, decision.requests) == (REJECTED, ())
+    assert (decision.outcome, decision.requests) == (Outcome.REJECTED, ())
 
 
 @pytest.mark.parametrize("stream", ["charges", "disputes", "payment_methods"])
 @pytest.mark.parametrize("id_mode", ["copy", "external"])
 def test_what_cannot_be_created_says_why(stream: str, id_mode: str) -> None:
     decision = decide(stream, {}, None, id_mode=id_mode)
-    assert (decision.verdict, decision.reason) == (BLOCKED, BY_STREAM[stream].why_not)
+    assert (decision.outcome, decision.reason) == (Outcome.BLOCKED, BY_STREAM[stream].why_not)
 
 
 @given(records)
 def test_a_new_object_is_sent_nothing_empty(record: JSON) -> None:
     decision = decide("customers", record, None, id_mode="copy", allow=["customers.balance"])
-    assert all(text for _, text in pairs_of(sent_by(decision)))
+    assert all(text for _, text in form_fields(sent_by(decision)))
 
 
 def test_a_new_object_is_stamped() -> None:
@@ -757,12 +751,12 @@ def test_a_copied_product_keeps_its_id() -> None:
 
 def test_what_a_new_object_lacks_is_named() -> None:
     decision = decide("products", {"active": True}, None, id_mode="external")
-    assert (decision.verdict, decision.reason) == (REJECTED, "a new one needs name")
+    assert (decision.outcome, decision.reason) == (Outcome.REJECTED, "a new one needs name")
 
 
 def test_a_field_that_stripe_does_not_know_is_named() -> None:
     decision = decide("customers", {"colour": "red"}, None, id_mode="external")
-    assert (decision.verdict, decision.reason) == (BLOCKED, "Stripe takes no colour here")
+    assert (decision.outcome, decision.reason) == (Outcome.BLOCKED, "Stripe takes no colour here")
 
 
 @pytest.mark.parametrize(
@@ -776,7 +770,7 @@ def test_a_field_that_stripe_does_not_know_is_named() -> None:
 )
 def test_of_what_is_over_no_copy_is_made(stream: str, status: str) -> None:
     decision = decide(stream, {"status": status, "customer": "cus_1"}, None, id_mode="copy")
-    assert (decision.verdict, decision.requests) == (BLOCKED, ())
+    assert (decision.outcome, decision.requests) == (Outcome.BLOCKED, ())
 
 
 # ---------------------------------------------------------------------- actions
@@ -816,26 +810,26 @@ def test_canceling_is_a_deletion() -> None:
 
 def test_what_happened_already_does_not_happen_again() -> None:
     current = {**INVOICE, "status": "open"}
-    assert decide("invoices", {ACTION: "finalize"}, current).verdict == UNCHANGED
+    assert decide("invoices", {ACTION: "finalize"}, current).outcome == Outcome.UNCHANGED
 
 
 def test_an_action_that_was_asked_for_last_time_is_not_repeated() -> None:
     base = BaseImage({ACTION: "send"}, {})
     current = {**INVOICE, "status": "open"}
-    assert decide("invoices", {ACTION: "send"}, current, base).verdict == UNCHANGED
+    assert decide("invoices", {ACTION: "send"}, current, base).outcome == Outcome.UNCHANGED
 
 
 def test_an_action_in_the_wrong_status_is_rejected() -> None:
     current = {**INVOICE, "status": "void"}
     decision = decide("invoices", {ACTION: "finalize"}, current, allow=["invoices.finalize"])
-    assert (decision.verdict, decision.reason) == (
-        REJECTED,
+    assert (decision.outcome, decision.reason) == (
+        Outcome.REJECTED,
         "_action: cannot finalize one whose status is void",
     )
 
 
 def test_an_unknown_action_is_rejected() -> None:
-    assert decide("charges", {ACTION: "capture"}, {"id": "ch_1"}).verdict == REJECTED
+    assert decide("charges", {ACTION: "capture"}, {"id": "ch_1"}).outcome == Outcome.REJECTED
 
 
 # ---------------------------------------------------------------------- attaching
@@ -864,7 +858,7 @@ def test_a_payment_method_is_attached_before_it_is_updated() -> None:
 
 def test_a_payment_method_belongs_to_one_customer_only() -> None:
     current = {"id": "pm_1", "customer": "cus_1"}
-    assert decide("payment_methods", {"customer": "cus_2"}, current).verdict == REJECTED
+    assert decide("payment_methods", {"customer": "cus_2"}, current).outcome == Outcome.REJECTED
 
 
 # ---------------------------------------------------------------------- ends
@@ -874,14 +868,14 @@ GONE = {"deleted": True}
 
 @pytest.mark.parametrize("stream", WRITABLE)
 def test_by_default_nothing_is_deleted(stream: str) -> None:
-    assert decide(stream, {"id": "x_1"}, {"id": "x_1"}, wanted=GONE).verdict == UNCHANGED
+    assert decide(stream, {"id": "x_1"}, {"id": "x_1"}, wanted=GONE).outcome == Outcome.UNCHANGED
 
 
 @pytest.mark.parametrize("stream", WRITABLE)
 @pytest.mark.parametrize("delete_policy", ["ignore", "archive", "delete"])
 def test_what_is_gone_stays_gone(stream: str, delete_policy: str) -> None:
     decision = decide(stream, {"id": "x_1"}, None, wanted=GONE, delete_policy=delete_policy)
-    assert (decision.verdict, decision.requests) == (UNCHANGED, ())
+    assert (decision.outcome, decision.requests) == (Outcome.UNCHANGED, ())
 
 
 @pytest.mark.parametrize("stream", ["products", "prices"])
@@ -891,7 +885,7 @@ def test_archiving_makes_inactive_once(stream: str) -> None:
     )
     assert sent_by(decision) == {"active": "false"}
     again = decide(stream, {}, {"id": "x_1", "active": False}, wanted=GONE, delete_policy="archive")
-    assert again.verdict == UNCHANGED
+    assert again.outcome == Outcome.UNCHANGED
 
 
 def test_a_price_is_archived_even_if_it_should_be_deleted() -> None:
@@ -901,7 +895,7 @@ def test_a_price_is_archived_even_if_it_should_be_deleted() -> None:
 
 def test_what_cannot_be_archived_is_blocked() -> None:
     decision = decide("customers", {}, CUSTOMER, wanted=GONE, delete_policy="archive")
-    assert (decision.verdict, decision.requests) == (BLOCKED, ())
+    assert (decision.outcome, decision.requests) == (Outcome.BLOCKED, ())
 
 
 @pytest.mark.parametrize(
@@ -923,10 +917,12 @@ def test_what_cannot_be_undone_needs_its_permission(
     stream: str, current: JSON, permission: str, method: str, path: str
 ) -> None:
     current = {"id": "x_1", **current}
-    assert decide(stream, {}, current, wanted=GONE, delete_policy="delete").verdict == BLOCKED
+    assert (
+        decide(stream, {}, current, wanted=GONE, delete_policy="delete").outcome == Outcome.BLOCKED
+    )
     allow = [f"{stream}.{permission}"]
     decision = decide(stream, {}, current, wanted=GONE, delete_policy="delete", allow=allow)
-    assert decision.verdict == DELETED
+    assert decision.outcome == Outcome.DELETED
     assert [(r.method, r.path) for r in decision.requests] == [(method, path)]
 
 

@@ -6,17 +6,8 @@ from typing import Any
 
 import pytest
 
-from target_stripe_alloy.params_tree import InvalidRecord, same
-from target_stripe_alloy.plan.plan_types import (
-    BLOCKED,
-    CONFLICT,
-    CREATED,
-    REJECTED,
-    REPLACES,
-    UNCHANGED,
-    UPDATED,
-    BaseImage,
-)
+from target_stripe_alloy.params_tree import InvalidRecord, record_matches_object
+from target_stripe_alloy.plan.plan_types import REPLACES, BaseImage, Outcome
 from tests.target.test_plan import (
     CUSTOMER,
     DISPUTE,
@@ -37,13 +28,16 @@ PERIOD = {**SUBSCRIPTION, "cancel_at_period_end": True, "cancel_at": AT}
 
 
 def test_wiping_a_balance_needs_permission() -> None:
-    assert decide("customers", {"balance": 0}, {**CUSTOMER, "balance": -5000}).verdict == BLOCKED
+    assert (
+        decide("customers", {"balance": 0}, {**CUSTOMER, "balance": -5000}).outcome
+        == Outcome.BLOCKED
+    )
 
 
 def test_price_data_of_an_item_needs_permission() -> None:
     data = {"currency": "usd", "product": "p", "unit_amount": 1, "recurring": {"interval": "month"}}
     record = {"price_data": data, "metadata": {"a": "1"}}
-    assert decide("subscription_items", record, ITEM).verdict == BLOCKED
+    assert decide("subscription_items", record, ITEM).outcome == Outcome.BLOCKED
 
 
 def test_invoice_items_are_added_once() -> None:
@@ -65,13 +59,13 @@ def test_invoice_items_are_added_once() -> None:
 def test_a_parameter_that_is_not_read_is_not_dropped_in_silence(
     stream: str, record: Any, current: Any, permission: str
 ) -> None:
-    assert decide(stream, record, current, allow=[permission]).verdict != UNCHANGED
+    assert decide(stream, record, current, allow=[permission]).outcome != Outcome.UNCHANGED
 
 
 def test_cancel_at_is_a_time() -> None:
     current = {**SUBSCRIPTION, "cancel_at": AT}
     record = {"cancel_at": "2026-11-01T00:00:00Z"}
-    assert decide("subscriptions", record, current).verdict == UNCHANGED
+    assert decide("subscriptions", record, current).outcome == Outcome.UNCHANGED
 
 
 def test_canceling_at_the_periods_end_may_name_the_date() -> None:
@@ -83,11 +77,11 @@ def test_canceling_at_the_periods_end_may_name_the_date() -> None:
 
 def test_canceling_at_the_periods_end_needs_no_date() -> None:
     record = {"cancel_at_period_end": True, "cancel_at": None}
-    assert decide("subscriptions", record, PERIOD).verdict == UNCHANGED
+    assert decide("subscriptions", record, PERIOD).outcome == Outcome.UNCHANGED
 
 
 def test_the_date_alone_is_no_change() -> None:
-    assert decide("subscriptions", {"cancel_at": AT}, PERIOD).verdict == UNCHANGED
+    assert decide("subscriptions", {"cancel_at": AT}, PERIOD).outcome == Outcome.UNCHANGED
 
 
 @pytest.mark.parametrize(
@@ -107,7 +101,7 @@ def test_the_date_alone_is_no_change() -> None:
 )
 def test_a_users_own_record_may_have_what_is_reshaped(stream: str, record: Any) -> None:
     allow = [f"{stream}.create"]
-    assert decide(stream, record, None, id_mode="external", allow=allow).verdict == CREATED
+    assert decide(stream, record, None, id_mode="external", allow=allow).outcome == Outcome.CREATED
 
 
 def successor(record: Any, current: Any = PRICE, base: Any = None, **more: Any) -> Any:
@@ -120,7 +114,7 @@ def test_a_successor_has_one_form_of_the_amount() -> None:
 
 
 def test_the_other_form_of_the_same_amount_is_no_change() -> None:
-    assert successor({"unit_amount_decimal": "100"}).verdict == UNCHANGED
+    assert successor({"unit_amount_decimal": "100"}).outcome == Outcome.UNCHANGED
 
 
 def test_a_successor_keeps_absent_parts_of_a_hash() -> None:
@@ -152,11 +146,11 @@ def test_a_successor_keeps_what_only_they_changed() -> None:
 
 
 def test_a_successor_is_not_made_over_a_conflict() -> None:
-    assert successor({"unit_amount": 200, "nickname": "Ours"}, base=OLD).verdict == CONFLICT
+    assert successor({"unit_amount": 200, "nickname": "Ours"}, base=OLD).outcome == Outcome.CONFLICT
 
 
 def test_a_successor_with_a_wrong_amount_is_rejected() -> None:
-    assert successor({"unit_amount": "abc"}).verdict == REJECTED
+    assert successor({"unit_amount": "abc"}).outcome == Outcome.REJECTED
 
 
 def test_the_destination_of_a_new_payment_intent_is_sent() -> None:
@@ -167,7 +161,10 @@ def test_the_destination_of_a_new_payment_intent_is_sent() -> None:
 
 
 def test_a_line_without_an_invoice_is_rejected() -> None:
-    assert decide("invoice_line_items", {"amount": 5}, None, id_mode="copy").verdict == REJECTED
+    assert (
+        decide("invoice_line_items", {"amount": 5}, None, id_mode="copy").outcome
+        == Outcome.REJECTED
+    )
 
 
 def test_what_the_customer_chooses_in_a_currency_is_enabled() -> None:
@@ -185,14 +182,14 @@ def test_a_detached_payment_method_is_not_updated() -> None:
 
 
 def test_a_hash_is_not_nothing() -> None:
-    assert not same({"type": "x"}, None)
+    assert not record_matches_object({"type": "x"}, None)
 
 
 def test_a_key_that_left_an_items_metadata_is_cleared() -> None:
     current = {**SUBSCRIPTION, "items": {"data": [{**ITEMS[0], "metadata": {"k": "v"}}]}}
     base = base_of("subscriptions", {"items": [{**ITEMS[0], "metadata": {"k": "v"}}]}, current)
     record = {"items": [{**ITEMS[0], "metadata": {}}]}
-    assert decide("subscriptions", record, current, base).verdict == UPDATED
+    assert decide("subscriptions", record, current, base).outcome == Outcome.UPDATED
 
 
 def test_a_named_item_is_not_taken_by_its_price() -> None:
@@ -221,14 +218,16 @@ def test_what_ended_does_not_end_again() -> None:
     decision = decide(
         "subscriptions", {}, current, wanted=GONE, delete_policy="delete", allow=allow
     )
-    assert decision.verdict == UNCHANGED
+    assert decision.outcome == Outcome.UNCHANGED
 
 
 def test_digits_of_other_scripts_are_no_numbers() -> None:
     decision = decide("customers", {"balance": "\u0665"}, CUSTOMER, allow=["customers.balance"])
-    assert decision.verdict == REJECTED
+    assert decision.outcome == Outcome.REJECTED
 
 
 def test_a_parameter_that_is_not_read_has_its_type_too() -> None:
     record = {"submit": "no", "evidence": {"customer_name": "B"}}
-    assert decide("disputes", record, DISPUTE, allow=["disputes.submit"]).verdict == REJECTED
+    assert (
+        decide("disputes", record, DISPUTE, allow=["disputes.submit"]).outcome == Outcome.REJECTED
+    )

@@ -15,7 +15,7 @@ import pytest
 from stripe_alloy.api import client as transport
 from stripe_alloy.api.errors import StripeUnavailable
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.write.engine import ConflictError
+from target_stripe_alloy.write.record_writer import ConflictError
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Message, one, record, schema, write
 

@@ -434,7 +434,7 @@ def test_nothing_is_glued_to_a_torn_line(
     lines.add({"number": 2})
     lines.close()
     assert file.read_bytes() == b'{"stream": "customers", "rec\n{"number":1}\n{"number":2}\n'
-    assert "ends amid a line" in caplog.text
+    assert "ends in the middle of a line" in caplog.text
 
 
 def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:

@@ -15,18 +15,18 @@ from stripe_alloy.api.params import ParamType
 from target_stripe_alloy.params_tree import (
     InvalidRecord,
     Tree,
-    alike,
-    at,
     digits,
-    filled,
+    form_fields,
+    get_path,
     is_empty,
     leaves,
-    pairs_of,
-    put,
-    refusal,
-    same,
+    record_matches_object,
+    set_path,
     shape_at,
     tree_of,
+    trees_equal,
+    validation_error,
+    without_empty,
 )
 from target_stripe_alloy.plan.merge import tree_for
 from target_stripe_alloy.resources import BY_STREAM, RESOURCES, integer_parameters
@@ -54,7 +54,7 @@ def tree(stream: str, **fields: Any) -> dict[str, Tree]:
 def wrong(value: Any, shape: ParamType) -> str:
     """Why a value is no parameter of this shape; empty if it is one."""
     try:
-        return refusal(tree_of(value, shape, "x"), shape) or ""
+        return validation_error(tree_of(value, shape, "x"), shape) or ""
     except InvalidRecord as error:
         return str(error)
 
@@ -324,7 +324,7 @@ def test_of_two_forms_of_an_amount_one_is_sent(whole: int | None, exact: Decimal
     option = {"eur": amounts}
     written = tree("prices", **amounts, tiers=[amounts], currency="usd", currency_options=option)
     for place in (written, written["tiers"][0], written["currency_options"]["eur"]):
-        assert not {"unit_amount", "unit_amount_decimal"} <= filled(place).keys()
+        assert not {"unit_amount", "unit_amount_decimal"} <= without_empty(place).keys()
 
 
 def test_the_default_currency_is_no_option() -> None:
@@ -335,7 +335,7 @@ def test_the_default_currency_is_no_option() -> None:
 
 def test_an_amount_the_customer_chooses_is_enabled() -> None:
     written = tree("prices", custom_unit_amount={"minimum": 5, "maximum": None, "preset": None})
-    assert filled(written) == {"custom_unit_amount": {"enabled": "true", "minimum": "5"}}
+    assert without_empty(written) == {"custom_unit_amount": {"enabled": "true", "minimum": "5"}}
 
 
 def test_tax_ids_are_data_of_a_new_customer() -> None:
@@ -432,8 +432,8 @@ def test_a_record_is_left_as_it_is() -> None:
 def test_a_tree_is_its_leaves(source: dict[str, Tree]) -> None:
     again: dict[str, Tree] = {}
     for path, leaf in leaves(source):
-        assert at(source, path) == leaf
-        put(again, path, leaf)
+        assert get_path(source, path) == leaf
+        set_path(again, path, leaf)
     assert list(leaves(again)) == list(leaves(source))
 
 
@@ -446,27 +446,27 @@ def test_an_empty_hash_speaks_of_nothing() -> None:
 
 
 def test_nothing_stands_below_a_leaf() -> None:
-    assert at({"a": "x"}, ("a", "b")) is None
+    assert get_path({"a": "x"}, ("a", "b")) is None
 
 
 @given(trees, trees)
 def test_likeness_goes_both_ways(one: Tree, other: Tree) -> None:
-    assert alike(one, one)
-    assert alike(one, other) == alike(other, one)
+    assert trees_equal(one, one)
+    assert trees_equal(one, other) == trees_equal(other, one)
 
 
 @pytest.mark.parametrize("empty", [None, "", [], {}, {"a": None}, {"a": {"b": []}}])
 def test_whatever_is_empty_is_like_nothing(empty: Tree) -> None:
     assert is_empty(empty)
-    assert alike(empty, None)
-    assert not alike(empty, "x")
+    assert trees_equal(empty, None)
+    assert not trees_equal(empty, "x")
 
 
 @given(hashes)
 def test_filling_keeps_what_says_something(source: dict[str, Tree]) -> None:
-    full = filled(source)
+    full = without_empty(source)
     assert not any(is_empty(leaf) for _, leaf in leaves(full))
-    assert filled(full) == full
+    assert without_empty(full) == full
 
 
 @pytest.mark.parametrize(
@@ -484,7 +484,7 @@ def test_filling_keeps_what_says_something(source: dict[str, Tree]) -> None:
     ],
 )
 def test_a_record_and_an_object_say_the_same(one: Any, other: Any, agree: bool) -> None:
-    assert same(one, other) is agree
+    assert record_matches_object(one, other) is agree
 
 
 # ---------------------------------------------------------------------- what Stripe would refuse
@@ -509,7 +509,7 @@ def test_a_record_and_an_object_say_the_same(one: Any, other: Any, agree: bool) 
 )
 def test_null_clears_where_it_can(stream: str, field: str, clears: bool) -> None:
     shape = shape_at(BY_STREAM[stream].shape, (field,))
-    assert refusal(None, shape) == (None if clears else "cannot be cleared")
+    assert validation_error(None, shape) == (None if clears else "cannot be cleared")
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,7 @@ def test_null_clears_where_it_can(stream: str, field: str, clears: bool) -> None
     ],
 )
 def test_a_value_fits_its_type(leaf: str, shape: ParamType, why: str | None) -> None:
-    assert refusal(leaf, shape) == why
+    assert validation_error(leaf, shape) == why
 
 
 def test_the_type_of_an_entry_of_a_map_is_that_of_its_values() -> None:
@@ -542,16 +542,16 @@ def test_the_type_of_an_entry_of_a_map_is_that_of_its_values() -> None:
 @given(hashes)
 def test_every_leaf_is_sent_and_nothing_else(source: dict[str, Tree]) -> None:
     flat = {name: leaf for name, leaf in source.items() if leaf is None or isinstance(leaf, str)}
-    assert dict(pairs_of(flat)) == {name: leaf or "" for name, leaf in flat.items()}
-    names = [name for name, _ in pairs_of(source)]
+    assert dict(form_fields(flat)) == {name: leaf or "" for name, leaf in flat.items()}
+    names = [name for name, _ in form_fields(source)]
     assert len(names) == len(set(names))
-    assert all(isinstance(text, str) for _, text in pairs_of(source))
+    assert all(isinstance(text, str) for _, text in form_fields(source))
 
 
 @pytest.mark.parametrize("empty", [None, "", []])
 def test_what_is_empty_clears(empty: Tree) -> None:
-    assert list(pairs_of({"discounts": empty})) == [("discounts", "")]
+    assert list(form_fields({"discounts": empty})) == [("discounts", "")]
 
 
 def test_no_parameters_are_no_pairs() -> None:
-    assert list(pairs_of({})) == []
+    assert list(form_fields({})) == []

@@ -50,10 +50,10 @@ def test_defaults_and_choices_are_the_same_in_meltano() -> None:
     ("config", "said"),
     [
         ({"api_key": LIVE_KEY}, "`mode` is `test`"),
-        ({"api_key": "rk_test_1", "mode": "live"}, "`api_key` is no live key"),
+        ({"api_key": "rk_test_1", "mode": "live"}, "`api_key` is not a live key"),
         ({"api_key": LIVE_KEY, "mode": "live"}, "`expected_account_id`"),
         ({"api_key": "rk_test_1", "allow_actions": ["money"]}, "names no action: 'money'"),
-        ({"api_key": "rk_test_1", "expected_account_id": "me"}, "is no account: 'me'"),
+        ({"api_key": "rk_test_1", "expected_account_id": "me"}, "is not an account ID: 'me'"),
         ({"api_key": "rk_test_1", "max_rejects": "-1"}, "0 or more"),
         ({"api_key": "pk_test_1"}, "a publishable key"),
         ({}, "`api_key` is not set"),
@@ -107,7 +107,7 @@ def test_a_connected_account_is_written_with_its_header(tmp_path: Path) -> None:
 
 
 def test_a_stream_of_another_name_is_refused(account: Emulator, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="'people' is none that can be written"):
+    with pytest.raises(SettingsError, match="Stream 'people' cannot be written"):
         write(account, tmp_path, [schema("people")])
     alias = {"people": {"__alias__": "customers"}}
     row = record("people", id=account.ids("customers")[0], name="New")

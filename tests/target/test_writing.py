@@ -11,7 +11,7 @@ import pytest
 from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.plan.plan_types import REPLACES
 from target_stripe_alloy.plan.record_keys import COPY_OF
-from target_stripe_alloy.write.engine import ConflictError
+from target_stripe_alloy.write.record_writer import ConflictError
 from tests.conftest import config_of, read
 from tests.emulator.helpers import client_of
 from tests.target.helpers import Run, one, record, schema, state, write
