@@ -36,29 +36,29 @@ CONNECTION: tuple[th.Property[Any], ...] = (
         th.StringType,
         default=STRIPE,
         title="API URL",
-        description="Where Stripe answers; `emulator:FILE` is the embedded emulator, with an "
-        "account that is kept in a file.",
+        description="Base URL of the Stripe API. `emulator:FILE` starts the embedded emulator, "
+        "which keeps its account in that file.",
     ),
     th.Property(
         "api_version",
         th.StringType,
         title="API version",
-        description="The Stripe API version that renders the objects. Default: the one that the "
-        f"schemas were generated for, {api_version()}.",
+        description="Stripe API version to request (`Stripe-Version` header). Default: the version "
+        f"that the schemas were generated from, {api_version()}.",
     ),
     th.Property(
         "max_requests_per_second",
         th.IntegerType,
         title="Maximum requests per second",
-        description="For each account. Default: Stripe's limit for the key's mode, 100 live and "
-        "25 test.",
+        description="Maximum number of requests per second and account. Default: Stripe's limit, "
+        "100 in live mode and 25 in test mode.",
     ),
     th.Property(
         "max_concurrency",
         th.IntegerType,
         default=MAX_CONCURRENCY,
         title="Maximum concurrency",
-        description="Requests under way at once.",
+        description="Maximum number of requests in flight.",
     ),
 )
 

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.tables import permissions, streams, writable
+from scripts.tables import permissions, settings, streams, writable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "tap settings": ("README.md", settings.tap_table),
+    "target settings": ("README.md", settings.target_table),
     "streams": ("README.md", streams.table),
     "permissions": ("docs/keys.md", permissions.table),
     "writable": ("docs/writing.md", writable.table),
@@ -35,12 +37,13 @@ def renewed(text: str, name: str, table: str) -> str:
 
 def outdated() -> Iterator[tuple[Path, str]]:
     """Yield each document that is not current, with the text it is to have."""
+    current: dict[Path, str] = {}
+    new: dict[Path, str] = {}
     for name, (file, table) in TABLES.items():
         path = ROOT / file
-        text = path.read_text(encoding="utf-8")
-        new = renewed(text, name, table())
-        if new != text:
-            yield path, new
+        current.setdefault(path, path.read_text(encoding="utf-8"))
+        new[path] = renewed(new.get(path, current[path]), name, table())
+    yield from ((path, text) for path, text in new.items() if text != current[path])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,9 +11,9 @@ from target_stripe_alloy.resources import RESOURCES, Resource
 
 
 def table() -> str:
-    """Markdown: a row for each stream, and below it what needs a permission."""
+    """Markdown: a row for each writable stream, with the permissions that its parameters need."""
     rows = [
-        "| stream | a new one | free to write | needs in `allow_actions` | at its end |",
+        "| stream | create | update freely | update with permission | delete |",
         "|---|---|---|---|---|",
     ]
     rows += [_row(resource) for resource in RESOURCES if resource.writable]
@@ -43,7 +43,7 @@ def _create(resource: Resource) -> str:
     ]
     own = resource.created.keys() - resource.updated.keys()
     only = sorted(own - resource.write_only)
-    fixed = [f"then fixed: {_codes(only)}"] if only else []
+    fixed = [f"at creation only: {_codes(only)}"] if only else []
     return "; ".join([needed, *also, *fixed])
 
 
