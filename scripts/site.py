@@ -40,7 +40,7 @@ def _add(files: Files, target: str, config: MkDocsConfig) -> None:
             files.append(File.generated(config, name, content=found.read_bytes()))
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Rewrite the links of a page to where the documents and files are on the site."""
     source = source_of(page.file.src_uri)
 
