@@ -1,4 +1,4 @@
-"""Answers that strict JSON refuses: one odd value in them must not keep all others from coming."""
+"""Parses responses that strict JSON refuses, so that one odd value does not block a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _named: set[str] = set()
 
 
 def decode(content: bytes) -> Any:
-    """Parse JSON that may hold half a surrogate pair, NaN, or a number beyond all bounds.
+    """Parse JSON that may contain half a surrogate pair, NaN, or an out-of-range number.
 
-    U+FFFD stands for half a pair, null for such a number: no target can hold them. Raises
-    ValueError where it is no JSON all the same.
+    Half a pair becomes U+FFFD and such a number null, because no target can store them. Raises
+    ValueError if it is not JSON.
     """
     value = json.loads(content.decode())
     return _cleaned(value, "")
@@ -52,7 +52,7 @@ def _text(text: str, name: str) -> str:
 
 
 def _report(name: str, what: str) -> None:
-    """Name a field once, never its value."""
+    """Log a field's name once, never its value."""
     if name not in _named:
         _named.add(name)
         _logger.warning("%s holds %s", name or "An answer", what)
