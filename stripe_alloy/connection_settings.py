@@ -1,4 +1,4 @@
-"""Settings of the connection to Stripe, which the tap, the target and the receiver share."""
+"""Connection settings of the tap, the target and the receiver."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stripe_alloy.emulator import emulates
 STRIPE = "https://api.stripe.com"
 MAX_CONCURRENCY = 32
 MAX_NUMBER = 1_000_000
-"""Above any number of requests that Stripe allows."""
+"""Larger than any rate that Stripe allows."""
 
 CONNECTION: tuple[th.Property[Any], ...] = (
     th.Property(
@@ -65,7 +65,7 @@ CONNECTION: tuple[th.Property[Any], ...] = (
 
 @dataclass(frozen=True)
 class ConnectionSettings:
-    """How to reach Stripe, checked."""
+    """Checked connection settings."""
 
     api_key: str
     api_url: str
@@ -75,17 +75,17 @@ class ConnectionSettings:
 
     @property
     def emulated(self) -> bool:
-        """Whether the embedded emulator stands in for Stripe."""
+        """Whether the embedded emulator takes Stripe's place."""
         return emulates(self.api_key, self.api_url)
 
     @property
     def live(self) -> bool:
-        """Whether the key is one of live mode."""
+        """Whether the key is a live key."""
         return self.mode == "live"
 
     @property
     def mode(self) -> str | None:
-        """The key's mode, "live" or "test"; None where the key does not tell."""
+        """The key's mode, "live" or "test"; None if the key does not show it."""
         if self.emulated:
             return "test"
         found = re.match(r"[sr]k_(?:org_)?(live|test)_", self.api_key)
@@ -93,9 +93,9 @@ class ConnectionSettings:
 
 
 def read_connection(config: Mapping[str, Any]) -> ConnectionSettings:
-    """Read a configuration; an absent key is fine as long as nothing is sent (discovery).
+    """Read the connection settings; the key may be absent if nothing is sent (discovery).
 
-    Raises `SettingsError` on what the JSON schema of the settings cannot say.
+    Raises `SettingsError` for errors that the JSON schema cannot express.
     """
     settings = ConnectionSettings(
         api_key=str(config.get("api_key") or "").strip(),
@@ -109,7 +109,7 @@ def read_connection(config: Mapping[str, Any]) -> ConnectionSettings:
 
 
 def check_key(settings: ConnectionSettings) -> None:
-    """Refuse, before the first request, what cannot be a key that reads."""
+    """Check the format of the API key; raises `SettingsError`."""
     if settings.emulated or re.fullmatch(r"(sk|rk)_\w+", settings.api_key, re.ASCII):
         _check_way(settings)
         return
@@ -127,7 +127,7 @@ def check_key(settings: ConnectionSettings) -> None:
 
 
 def _check_way(settings: ConnectionSettings) -> None:
-    """Refuse to send a live key over a network that may read along."""
+    """Raise `SettingsError` if a live key would be sent unencrypted."""
     url = settings.api_url.lower()
     if "_live_" not in settings.api_key or settings.emulated or url.startswith("https://"):
         return

@@ -1,4 +1,4 @@
-"""The receiver: verifies what Stripe delivers, and answers 200 once it is on the disk."""
+"""The receiver: verifies events, and answers 200 once they are durable."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from stripe_alloy.webhooks.signing_secrets import SigningSecret
 _logger = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20
-"""Bytes of a request; Stripe's events have some kilobytes, rarely hundreds."""
+"""Maximum bytes of a request body; Stripe's events have some kilobytes, rarely hundreds."""
 RETRY_AFTER = 10
-"""Seconds after which an event that was turned away may be sent again."""
+"""Seconds of `Retry-After` for an event that was turned away."""
 
 
 class Receiver:
-    """An ASGI application around an inbox: `POST /` (or any path) and `GET /healthz`."""
+    """An ASGI application with an inbox: `POST /` (or any path) and `GET /healthz`."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Receiver:
         )
 
     def begin(self) -> None:
-        """Note that a receiver is up; raises `InboxError` where the inbox cannot be written."""
+        """Write the first heartbeat; raises `InboxError` if the inbox cannot be written."""
         self._writer.begin()
 
     @contextlib.asynccontextmanager
@@ -107,7 +107,7 @@ class Receiver:
         return PlainTextResponse("kept")
 
     async def _body(self, request: Request, place: Reservation) -> bytes | None:
-        """The body, or None if it is too large; raises `NoRoom`."""
+        """Return the body, or None if it is too large; raises `NoRoom`."""
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body:
             return None
@@ -121,7 +121,7 @@ class Receiver:
         return bytes(body)
 
     def _refuse_event(self, body: bytes, why: str) -> Response:
-        """Answer 400 to what Stripe signed; it is named once if it is an event at all."""
+        """Answer 400 to a signed request; the log names it once if it is an event."""
         name = inboxes.name_of(body)
         if not name:
             return self._refuse(400, "Signed, but no event as Stripe's API has them")

@@ -19,7 +19,7 @@ _FILES = resources.files(__name__)
 
 
 def generated(name: str) -> Any:
-    """Return a generated file's content: `charges`, `objects/coupon`, `_expandable`, …
+    """Return a generated file's content: `charges`, `objects/coupon`, `_expandable`.
 
     Callers share it and must not modify it.
     """
