@@ -113,11 +113,11 @@ def parse_catalog(configured: Any, known: Iterable[str]) -> list[ConfiguredStrea
             for entry in configured["streams"]
         ]
     except (KeyError, TypeError, ValueError):
-        raise SettingsError("The --catalog is no configured catalog of Airbyte's") from None
+        raise SettingsError("The --catalog is not a configured catalog of Airbyte") from None
     unknown = sorted({chosen.name for chosen in found} - set(known))
     if unknown:
         raise SettingsError(
-            f"There is no stream {', '.join(map(repr, unknown))}: refresh the connection's schema"
+            f"Unknown stream {', '.join(map(repr, unknown))}: refresh the connection's schema"
         )
     return found
 
@@ -163,10 +163,10 @@ def bookmarks_in(states: Any) -> dict[str, JSONObject]:
         }
     except (KeyError, TypeError, AttributeError):
         raise SettingsError(
-            "The --state is none of this source's: it must be a list of states of type STREAM"
+            "The --state is not from this source: it must be a list of states of type STREAM"
         ) from None
     if not all(isinstance(state, dict) for state in found.values()):
-        raise SettingsError("The --state is none of this source's: a stream's must be an object")
+        raise SettingsError("The --state is not from this source: a stream's must be an object")
     return found
 
 

@@ -148,5 +148,6 @@ def _status_of(verdicts: Mapping[str, str]) -> AirbyteConnectionStatus:
     if not all(verdicts.values()):
         return AirbyteConnectionStatus(Status.SUCCEEDED)
     return AirbyteConnectionStatus(
-        Status.FAILED, f"The key may read no stream. First of all, {next(iter(verdicts.values()))}"
+        Status.FAILED,
+        f"The key cannot read any stream. The first one: {next(iter(verdicts.values()))}",
     )

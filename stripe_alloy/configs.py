@@ -127,7 +127,7 @@ _PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "boolean": (_boolean, "true or false"),
     "integer": (_integer, "an integer"),
     "object": (_object, "a JSON object"),
-    "array": (_list, "a JSON list, or words with commas between them"),
+    "array": (_list, "a JSON list, or words separated by commas"),
 }
 
 
@@ -190,7 +190,7 @@ def check_characters(config: Mapping[str, Any]) -> None:
         if any(_UNUSABLE.search(text) for text in _texts_in(value)):
             shown = name if _NAME.fullmatch(name) else "…"
             raise SettingsError(
-                f"`{shown}` holds a NUL character or half of a surrogate pair: take it out"
+                f"`{shown}` holds a NUL character or half of a surrogate pair: remove it"
             )
 
 

@@ -73,7 +73,7 @@ def _parsed(url: str, setting: str) -> sa.URL:
         parsed.get_backend_name()
     except (sa.exc.ArgumentError, ValueError):  # either may quote the URL
         raise SettingsError(
-            f"`{setting}` is no URL that can be opened; {_ESCAPES}. One is "
+            f"`{setting}` is not a valid database URL; {_ESCAPES}. One is "
             "like sqlite:///file.db, or postgresql+psycopg://user:password@host/database"
         ) from None
     return parsed
@@ -82,7 +82,9 @@ def _parsed(url: str, setting: str) -> sa.URL:
 def _check_sqlite(parsed: sa.URL, _: str, setting: str) -> None:
     file = parsed.database
     if file in (None, "", ":memory:"):
-        raise SettingsError(f"`{setting}` must be a file: what is only in memory survives no crash")
+        raise SettingsError(
+            f"`{setting}` must be a file: a database in memory does not survive a crash"
+        )
     if parsed.host or parsed.username or parsed.port:
         raise SettingsError(
             f"`{setting}` has too few slashes: sqlite:///file or sqlite:////folder/file"
@@ -95,11 +97,13 @@ def _check_server(parsed: sa.URL, url: str, setting: str) -> None:
     found = _AFTER_PASSWORD.match(url.strip())
     unclear = not found or "@" in found["rest"] or _NAME_AND_OPTIONS.search(found["password"] or "")
     if unclear or not url.strip().isprintable():
-        raise SettingsError(f"`{setting}` holds an @ too many, or control characters: {_ESCAPES}")
+        raise SettingsError(
+            f"`{setting}` contains an additional @, or control characters: {_ESCAPES}"
+        )
     if parsed.host and not _HOST.fullmatch(parsed.host):
-        raise SettingsError(f"`{setting}` names no host that there can be: {_ESCAPES}")
+        raise SettingsError(f"`{setting}` contains an invalid host: {_ESCAPES}")
     if parsed.port is not None and not 0 < parsed.port < 1 << 16:
-        raise SettingsError(f"`{setting}` names no port that there can be: {_ESCAPES}")
+        raise SettingsError(f"`{setting}` contains an invalid port: {_ESCAPES}")
 
 
 def _passwords_of(url: sa.URL) -> set[str]:

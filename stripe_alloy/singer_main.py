@@ -63,7 +63,9 @@ def log_discreetly() -> None:
 def check_output() -> None:
     """Raise `AlloyError` if standard output is closed."""
     if sys.stdout is None:  # type: ignore[redundant-expr, unused-ignore]
-        raise AlloyError("stdout is closed, where the messages go: open it, or use /dev/null")
+        raise AlloyError(
+            "stdout is closed, and messages are written there: open it, or use /dev/null"
+        )
 
 
 def forget_output() -> None:
@@ -120,7 +122,7 @@ def said_of_usage(error: click.UsageError) -> str:
     """Return an error in the options, without their values: these may be settings."""
     about = error.format_message()
     if about.startswith("Got unexpected"):
-        about = "There are more arguments than options take: is one with blanks in quotes?"
+        about = "There are more arguments than the options take: is an argument with spaces quoted?"
     elif isinstance(error, click.BadParameter) and not _HARMLESS.search(about):
         name = getattr(error.param, "opts", ["an option"])[-1]
         choices = getattr(getattr(error.param, "type", None), "choices", ())
@@ -134,7 +136,7 @@ def said_of_system(error: OSError) -> str:
     """Return an error of the operating system, with the file's name if it is a plain one."""
     if isinstance(error, BrokenPipeError):
         forget_output()
-        return "The output cannot be written: nobody reads it"
+        return "The output cannot be written: its reader is gone"
     where = f"{shown_name(str(error.filename))}: " if error.filename else ""
     return f"{where}{error.strerror or type(error).__name__}"
 

@@ -17,12 +17,12 @@ def shown_name(file: str | Path, option: str = "") -> str:
     """Return a file's name for a message, unless it does not look like a file name.
 
     >>> shown_name("config.json"), shown_name('{"api_key": "…"}', "--config")
-    ('config.json', 'what is given with --config')
+    ('config.json', 'the value of --config')
     """
     name = str(file)
     if _FILE_NAME.fullmatch(name) and "://" not in name:
         return name or "''"
-    return f"what is given with {option}" if option else "what is given for a file"
+    return f"the value of {option}" if option else "what is given for a file"
 
 
 def read_text(file: Path) -> str:
@@ -58,12 +58,12 @@ def read_json(file: str | Path, option: str) -> Any:
         return json.loads(text, parse_constant=_refused)
     except json.JSONDecodeError as error:
         why = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise SettingsError(f"{name} is no JSON: {why}") from None
+        raise SettingsError(f"{name} is not JSON: {why}") from None
     except OSError as error:
         raise SettingsError(f"{name} cannot be read: {_why(file, error)}") from None
     except (RecursionError, ValueError):
         raise SettingsError(
-            f"{name} is no JSON: it is nested too deeply, or holds a number that JSON has not"
+            f"{name} is not JSON: it is nested too deeply, or has a number that JSON cannot have"
         ) from None
 
 

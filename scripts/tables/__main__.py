@@ -25,7 +25,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
 
 
 def renewed(text: str, name: str, table: str) -> str:
-    """Return a document with a table in its place: between `<!-- name -->` and `<!-- /name -->`.
+    """Return a document with a new table between `<!-- name -->` and `<!-- /name -->`.
 
     Raises ValueError if the marks are missing.
     """
@@ -36,7 +36,7 @@ def renewed(text: str, name: str, table: str) -> str:
 
 
 def outdated() -> Iterator[tuple[Path, str]]:
-    """Yield each document that is not current, with the text it is to have."""
+    """Yield each document that is not current, with its new content."""
     current: dict[Path, str] = {}
     new: dict[Path, str] = {}
     for name, (file, table) in TABLES.items():
@@ -47,7 +47,7 @@ def outdated() -> Iterator[tuple[Path, str]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on differences")
     options = parser.parse_args(arguments)

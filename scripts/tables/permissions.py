@@ -1,4 +1,4 @@
-"""The table of permissions of docs/keys.md."""
+"""The table of permissions in docs/keys.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from target_stripe_alloy.resources import BY_STREAM, Resource
 
 
 def table() -> str:
-    """Markdown: a row for each stream."""
+    """Return Markdown with a row per stream."""
     rows = [
         "| stream | full sync | incremental sync, in addition | writing |",
         "|---|---|---|---|",

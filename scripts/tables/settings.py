@@ -1,4 +1,4 @@
-"""The tables of settings of the README."""
+"""The tables of settings in the README."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tap_stripe_alloy.tap import TapStripeAlloy
 from target_stripe_alloy.target import TargetStripeAlloy
 
 COMPUTED = " Default: "
-"""Begins the end of a description where the default is not a plain value."""
+"""Starts the last sentence of a description if the default is not a plain value."""
 STREAM_MAPS = "https://sdk.meltano.com/en/latest/stream_maps.html"
 SDK_SETTINGS = {
     TapStripeAlloy: "Stream maps and flattening",
     TargetStripeAlloy: "Stream maps",
 }
-"""What the settings that the Singer SDK adds are for."""
+"""Purpose of the settings that the Singer SDK adds."""
 
 Properties = Mapping[str, Mapping[str, Any]]
 
 
 def tap_table() -> str:
-    """Markdown: a row for each setting of the tap, and one for those of the Singer SDK."""
+    """Return Markdown with a row per setting of the tap, and one for the Singer SDK's."""
     return _table(TapStripeAlloy, own(TapStripeAlloy))
 
 
 def target_table() -> str:
-    """The same for the target, without the settings that it shares with the tap."""
+    """Return the same for the target, without the settings that it shares with the tap."""
     shared = own(TapStripeAlloy).keys()
     settings = {name: row for name, row in own(TargetStripeAlloy).items() if name not in shared}
     return _table(TargetStripeAlloy, settings)

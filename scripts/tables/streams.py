@@ -1,4 +1,4 @@
-"""The table of streams of the README."""
+"""The table of streams in the README."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
 
 
 def table() -> str:
-    """Markdown: a row for each stream."""
+    """Return Markdown with a row per stream."""
     rows = [
         "| stream | content | endpoint | replication key | permission of a restricted key |",
         "|---|---|---|---|---|",

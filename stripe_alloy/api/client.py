@@ -153,7 +153,7 @@ class _Wire:
                 sample, _bundle(found["verify"]), proxies=found["proxies"], cert=found["cert"]
             )
         except ValueError:  # InvalidURL and MissingSchema are some
-            raise errors.SettingsError("`api_url` is no URL that can be called") from None
+            raise errors.SettingsError("`api_url` is not a valid URL") from None
         except OSError as error:  # such as a bundle of certificates that is not there
             why = error.strerror or str(error)
             raise errors.SettingsError(f"No connection to `api_url`: {why}") from None
@@ -196,7 +196,7 @@ class _Wire:
     def _end(self) -> None:
         """End a request; raises `HTTPError` if its response was not complete in time."""
         if self._watch.ended():
-            raise HTTPError(f"no whole answer within {ANSWER_TIMEOUT:g} s")
+            raise HTTPError(f"no complete response within {ANSWER_TIMEOUT:g} s")
 
     def close(self) -> None:
         """Close the connections."""
@@ -609,7 +609,7 @@ def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) 
 
 
 def _unexplained(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> str:
-    what = "no object of Stripe's" if body is None else "no error of Stripe's"
+    what = "not an object from Stripe" if body is None else "not an error from Stripe"
     return f"{url} answered {response.status} with {what}."
 
 

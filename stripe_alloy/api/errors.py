@@ -62,8 +62,8 @@ class AccountsRefused(AlloyError):
 
     def __init__(self, accounts: Collection[str]) -> None:
         super().__init__(
-            f"Not read, as the key has no access: {', '.join(sorted(accounts))}. Take them out of "
-            "`account_ids`, or have them grant access again."
+            f"No access, not read: {', '.join(sorted(accounts))}. Remove them "
+            "from `account_ids`, or ask them to grant access again."
         )
 
 
@@ -143,7 +143,7 @@ class MissingPermissionError(StripeError):
     needs: str | None = None
     """The permission's name in the Dashboard, if it is not that of the stream."""
 
-    advice = "Grant the permission to the restricted key in the Dashboard, or leave the stream out."
+    advice = "Grant the permission to the restricted key in the Dashboard, or deselect the stream."
 
     @property
     def permission(self) -> str | None:
@@ -198,11 +198,12 @@ class RateLimited(StripeError):
     """429 in the last attempt: the account's rate limit is used up by others."""
 
     advice = (
-        "Stripe kept answering 429; lower `max_requests_per_second` or run when less is going on."
+        "Stripe answered 429 to every attempt: lower `max_requests_per_second`, or run at another "
+        "time."
     )
 
 
 class StripeUnavailable(StripeError):
     """No response, a broken one or a 5xx in the last attempt."""
 
-    advice = "Is `api_url` right and the network up? Else try again later: nothing is lost."
+    advice = "Check `api_url` and the network, or try again later: nothing is lost."

@@ -33,7 +33,7 @@ def _cleaned(value: Any, name: str) -> Any:
     if isinstance(value, str):
         return _text(value, name)
     if isinstance(value, float) and not math.isfinite(value):
-        _report(name, "a number that JSON cannot hold: it is null")
+        _report(name, "a number that is out of range: it becomes null")
         return None
     return value
 
@@ -47,7 +47,7 @@ def _text(text: str, name: str) -> str:
         return text
     whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if whole != text:
-        _report(name, "text that UTF-8 cannot hold: U+FFFD stands for it")
+        _report(name, "text that UTF-8 cannot encode: it becomes U+FFFD")
     return whole
 
 

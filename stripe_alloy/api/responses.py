@@ -108,7 +108,7 @@ class OnePage:
             if self.some_lack_ids and any(ids):
                 ids = [found for found, row in zip(ids, rows, strict=True) if _has_id(row)]
             if not all(isinstance(found, str) for found in ids):
-                return "a list of something else than objects"
+                return "a list whose entries are not objects"
             last = ids[-1] if ids else None
         else:  # decoded by a type that saw to this
             more, last = body.has_more, body.data[-1].id if body.data else None
@@ -116,7 +116,7 @@ class OnePage:
 
     def _loop(self, last: str | None) -> str | None:
         if last is None:
-            return "an empty page that is said not to be the last"
+            return "an empty page with `has_more`"
         if last == self.after or self.trail.meets(last):
             return f"a page that ends with {last!r}, as one before it did"
         return None

@@ -291,7 +291,7 @@ class Writer:
         self._interrupted = True
         if self._complaints.is_due(str(error)):
             _logger.error(
-                "%s Events are refused until it works again.", error, extra={"limited": True}
+                "%s Events are rejected until it works again.", error, extra={"limited": True}
             )
 
     def _unforeseen(self, error: Exception) -> AlloyError:
@@ -317,7 +317,7 @@ class Writer:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Release everybody who waits for a writer that has ended."""
         if not self._stopping:
-            _logger.critical("The writer has ended: no event is kept until a restart.")
+            _logger.critical("The writer has ended: no event is stored until a restart.")
         while self._waiting:
             kept, _ = self._waiting.popitem(last=False)
             if not kept.done():

@@ -240,7 +240,7 @@ def row_of(
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if event.object != "event":
-        raise ValueError("another object than an event")
+        raise ValueError("not an event")
     about = event.data.object
     return {
         "id": event.id,
@@ -376,8 +376,8 @@ class Inbox:
                 rows.append(row_of(body, now, account=whose.name))
             except (msgspec.DecodeError, ValueError):
                 _logger.warning(
-                    "Stripe lists an event that cannot be stored, it is left out: %s.",
-                    name_of(body) or "its id is none of Stripe's",
+                    "An event in Stripe's list cannot be stored and is skipped: %s.",
+                    name_of(body) or "its ID is not Stripe's",
                 )
         with self._transaction() as connection:
             self._keep(connection, _Known(connection), rows)

@@ -123,7 +123,7 @@ def serve(
     if failures:
         raise failures[0]
     if not server.started:
-        raise AlloyError("The receiver could not begin: what is logged above says why.")
+        raise AlloyError("The receiver could not start: see the log above.")
 
 
 def _listening_at(host: str, port: int) -> socket.socket:
@@ -172,7 +172,7 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
     inbox = Inbox(url)
 
     def started(at: str) -> None:
-        say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz tells whether all is well.")
+        say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz is the health check.")
         if options.register and connection and options.secret_file:
             for done in register_all(connection, options, name):
                 say(done)
@@ -250,7 +250,7 @@ def events_of(streams: Sequence[str]) -> list[str]:
     """Return the event types that streams need; all types for `events`."""
     for name in streams:
         if name not in BY_NAME:
-            raise SettingsError(f"There is no stream {name!r}: one of {', '.join(BY_NAME)}")
+            raise SettingsError(f"Unknown stream {name!r}: one of {', '.join(BY_NAME)}")
     chosen = [BY_NAME[name] for name in streams] or list(OBJECT_TYPES)
     if any(stream.object_name == EVENT for stream in chosen):
         return [EVERY]

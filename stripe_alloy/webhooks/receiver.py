@@ -104,7 +104,7 @@ class Receiver:
             return self._refuse_event(body, str(error))
         except AlloyError as error:
             return self._refuse(503, str(error))
-        return PlainTextResponse("kept")
+        return PlainTextResponse("stored")
 
     async def _body(self, request: Request, place: Reservation) -> bytes | None:
         """Return the body, or None if it is too large; raises `NoRoom`."""
@@ -124,10 +124,10 @@ class Receiver:
         """Answer 400 to a signed request; the log names it once if it is an event."""
         name = inboxes.name_of(body)
         if not name:
-            return self._refuse(400, "Signed, but no event as Stripe's API has them")
+            return self._refuse(400, "Signed, but not an event of Stripe's API")
         self._writer.names.add(name, why or "its JSON cannot be read")
         self._refused += 1
-        return PlainTextResponse("not kept", 400)
+        return PlainTextResponse("not stored", 400)
 
     def _refuse(self, status: int, why: str) -> Response:
         self._refused += 1
@@ -135,7 +135,7 @@ class Receiver:
             self._writer.interrupt()
         if self._complaints.is_due(f"{status} {why}"):
             _logger.warning(
-                "Refused with %d: %s (%d refused so far; more are told once a minute).",
+                "Refused with %d: %s (%d refused so far; further ones are logged once a minute).",
                 status,
                 why,
                 self._refused,
@@ -143,5 +143,5 @@ class Receiver:
             )
         again = status == HTTPStatus.SERVICE_UNAVAILABLE
         return PlainTextResponse(
-            "not kept", status, {"Retry-After": str(RETRY_AFTER)} if again else None
+            "not stored", status, {"Retry-After": str(RETRY_AFTER)} if again else None
         )

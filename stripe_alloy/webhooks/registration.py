@@ -132,7 +132,7 @@ def _update(transport: StripeClient, endpoint: RegisteredEndpoint, wanted: Desir
     same = sorted(endpoint["enabled_events"]) == sorted(wanted.events)
     named = endpoint["metadata"].get(NAME_MARK) == wanted.name
     if same and named and endpoint["status"] == "enabled":
-        return f"{endpoint['id']} is as it should be"
+        return f"{endpoint['id']} is up to date"
     params = [("disabled", "false"), (f"metadata[{NAME_MARK}]", wanted.name)]
     params += [(f"enabled_events[{n}]", name) for n, name in enumerate(wanted.events)]
     _post(transport, item_path(PATH, endpoint["id"]), params)

@@ -36,7 +36,7 @@ def verify(
         for made in expected
     ]
     if not any(matches):
-        raise SignatureVerificationError("No signature that a known secret made")
+        raise SignatureVerificationError("No signature by a known secret")
     if time < now - tolerance:
         raise SignatureVerificationError(f"Signed {now - time:.0f} s ago: more than {tolerance} s")
     return secrets[matches.index(True)]

@@ -75,7 +75,7 @@ def secrets_given(env: Mapping[str, str]) -> list[SigningSecret]:
         if not (known and _SECRET.fullmatch(secret.strip())):
             raise SettingsError(
                 f"{VARIABLE} must hold signing secrets ({PREFIX}… or acct_…={PREFIX}…), "
-                "commas between them"
+                "separated by commas"
             )
         found.append(signing_secret(secret.strip(), [account.strip()]))
     return found
@@ -108,7 +108,9 @@ class Secrets:
             self._read = secrets_in(file)
         except SettingsError as error:
             if self._complaints.is_due(str(error)):
-                _logger.warning("%s. Those of before stay good.", error, extra={"limited": True})
+                _logger.warning(
+                    "%s. The previous secrets stay valid.", error, extra={"limited": True}
+                )
             return
         self._all = self._merged()
 
