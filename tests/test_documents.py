@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from scripts.tables import __main__ as tables
+from scripts.tables import settings
+from stripe_alloy.api.schemas import api_version
 from tap_stripe_alloy.tap import TapStripeAlloy
 from target_stripe_alloy.settings import ALLOWED
 from target_stripe_alloy.target import TargetStripeAlloy
@@ -87,6 +89,19 @@ def test_meltano_declares_the_capabilities_there_are() -> None:
 def test_every_setting_has_a_description() -> None:
     assert all(setting["description"] for setting in declared().values())
     assert all(setting["description"] for setting in TAP["settings"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "plugin"), [("extractors", TapStripeAlloy), ("loaders", TargetStripeAlloy)]
+)
+def test_meltano_describes_settings_as_the_declarations_do(
+    kind: str, plugin: type[TapStripeAlloy | TargetStripeAlloy]
+) -> None:
+    [described] = [found for found in MELTANO["plugins"][kind] if found["name"] == plugin.name]
+    texts = {setting["name"]: setting["description"] for setting in described["settings"]}
+    for name, setting in settings.own(plugin).items():
+        version = f", {api_version()}"  # Meltano's file does not name it
+        assert texts[name] == setting["description"].replace(version, "")
 
 
 def test_the_tables_are_those_of_the_declarations() -> None:
