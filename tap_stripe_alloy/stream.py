@@ -97,6 +97,16 @@ class StripeStream(Stream):
         named = [account for account in accounts if account != ALL_ACCOUNTS]
         return list(key_for(named, state, every=ALL_ACCOUNTS in accounts))
 
+    def identify_by(self, key: Sequence[str]) -> None:
+        """Take other key properties; they are selected, whatever a catalog says."""
+        self.primary_keys = key
+        for column in key:
+            marks = self.metadata.get(("properties", column))
+            if marks is not None:
+                marks.inclusion = singer.Metadata.InclusionType.AUTOMATIC
+        self._mask = None
+        self.__dict__.pop("deselected", None)
+
     @property
     def root(self) -> StripeStream:
         """The stream whose list this one comes out of: its parent, or itself."""

@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
+from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
@@ -160,20 +161,12 @@ class TapStripeAlloy(Plugin, StreamOwner):
             ):
                 continue
             changed = True
-            stream.primary_keys = key
-            self._note_key(stream.name, key)
+            stream.identify_by(key)
+            entry = self.input_catalog and self.input_catalog.get_stream(stream.name)
+            if entry:
+                entry.key_properties = key
         if changed:
             self.setup_mapper()
-
-    def _note_key(self, name: str, key: Sequence[str]) -> None:
-        entry = self.catalog.get_stream(name)
-        if entry is None:
-            return
-        entry.key_properties = list(key)
-        for column in key:
-            marks = entry.metadata.get(("properties", column))
-            if marks is not None:
-                marks.inclusion = Metadata.InclusionType.AUTOMATIC
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -185,12 +178,22 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     @override
     def setup_mapper(self) -> None:
-        # Not the SDK's own, which copies the schema of each stream three times, read or not.
+        # The SDK's own copies each stream's schema five times, whether it is read or not.
         with stream_map_errors():
             PluginBase.setup_mapper(self)
-            named = ((name, self.catalog.get_stream(name)) for name in self._selected())
-            read = Catalog((name, entry) for name, entry in named if entry)
-            self.mapper.register_raw_streams_from_catalog(read)
+            for stream in self._own_streams():
+                if stream.selected:
+                    self.mapper.register_raw_stream_schema(
+                        stream.name, self._schema_of(stream), stream.primary_keys
+                    )
+
+    def _schema_of(self, stream: StripeStream) -> dict[str, Any]:
+        """Return what is selected of a stream's schema; a catalog that was given has its own."""
+        entry = self.input_catalog and self.input_catalog.get_stream(stream.name)
+        schema = entry.schema.to_dict() if entry else stream.schema
+        if stream.deselected:
+            schema = get_selected_schema(stream.name, schema, stream.mask)
+        return schema
 
     @override
     def discover_streams(self) -> Sequence[StripeStream]:
@@ -220,9 +223,6 @@ class TapStripeAlloy(Plugin, StreamOwner):
     def stream_of(self, object_type: ObjectType) -> StripeStream:
         """Return this tap's stream of an object type."""
         return next(one for one in self._own_streams() if one.object_type is object_type)
-
-    def _selected(self) -> list[str]:
-        return [stream.name for stream in self._own_streams() if stream.selected]
 
     def _own_streams(self) -> list[StripeStream]:
         return cast("list[StripeStream]", list(self.streams.values()))
@@ -277,7 +277,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         finally:
             sync.close()
             self._disconnect()
-        for error in (*sync.rejections.values(), *sync.refusals.values()):
+        for error in (*sync.refusals.accounts.values(), *sync.refusals.streams.values()):
             raise error
 
     def _write_batches(self, batches: Iterable[Batch], progress: Progress) -> None:
@@ -311,10 +311,12 @@ class TapStripeAlloy(Plugin, StreamOwner):
         told = set[str]()
         walked = tidied = time.monotonic()
         while not self._told_to_stop:
-            self._tell_refusals({n: e for n, e in sync.refusals.items() if n not in told})
-            told.update(sync.refusals)
-            self._tell_rejections({n: e for n, e in sync.rejections.items() if n not in told})
-            told.update(sync.rejections)
+            self._tell_refusals({n: e for n, e in sync.refusals.streams.items() if n not in told})
+            told.update(sync.refusals.streams)
+            self._tell_rejections(
+                {n: e for n, e in sync.refusals.accounts.items() if n not in told}
+            )
+            told.update(sync.refusals.accounts)
             news, now = sync.news(), time.monotonic()
             if news or now - walked >= (WALK_EVERY if news is None else SURE_EVERY):
                 self._write_batches(sync.more(), progress)
@@ -330,16 +332,17 @@ class TapStripeAlloy(Plugin, StreamOwner):
             self.logger.warning("Told to stop: the state says what is left, run again to go on")
             sys.exit(TERMINATED)
         if not self.following:
-            self._tell_refusals(sync.refusals)
-            self._tell_rejections(sync.rejections)
-        if sync.rejections:
-            only = next(iter(sync.rejections.values()))
-            raise AccountsRefused(sync.rejections) if sync.reads_several_accounts else only
-        if sync.refusals:
+            self._tell_refusals(sync.refusals.streams)
+            self._tell_rejections(sync.refusals.accounts)
+        rejections = sync.refusals.accounts
+        if rejections:
+            only = next(iter(rejections.values()))
+            raise AccountsRefused(rejections) if sync.reads_several_accounts else only
+        if sync.refusals.streams:
             raise UnreadableStreamsError(
                 {
                     name: missing_permission_message(BY_NAME[name], error)
-                    for name, error in sync.refusals.items()
+                    for name, error in sync.refusals.streams.items()
                 }
             )
 

@@ -25,8 +25,8 @@ class NestedLists:
 
     listed: ListEndpoint
     account: str | None
-    stream: str | None = None
-    """Stream named in errors, if it is not that of the whole source."""
+    streams: Sequence[str] = ()
+    """Streams named in errors."""
 
     def complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Return the objects with their lists complete, without those deleted in the meantime."""
@@ -93,7 +93,7 @@ class NestedLists:
             for wanted in self.listed.expand
             if wanted.startswith(inside)
         ]
-        return GetRequest(url.path, params, self.account, trail=trail, stream=self.stream)
+        return GetRequest(url.path, params, self.account, trail=trail, streams=self.streams)
 
     def _is_deleted(self, source: JSON) -> Reader[bool]:
         try:
@@ -101,7 +101,7 @@ class NestedLists:
                 item_path(self.listed.path, source["id"]),
                 account=self.account,
                 of=OneObject(str(source.get("object")), source["id"]),
-                stream=self.stream,
+                streams=self.streams,
             )
         except NotFoundError:
             return True

@@ -31,23 +31,36 @@ class GetRequest:
     """The requested object; None for a page of a list."""
     trail: Trail | None = None
     """The cursors of the list so far."""
-    stream: str | None = None
-    """Stream that the request is for, if it is not that of the whole source."""
+    streams: Sequence[str] = ()
+    """Streams that the request is for; its errors name them."""
     some_lack_ids: bool = False
     """Whether objects without an ID are reported and skipped instead of failing the page."""
     timed: bool = False
     """Whether bookmarks depend on the time of the response."""
 
     def send(self, transport: StripeClient) -> Response:
-        """Send it; raises `StripeError`."""
-        answer = transport.get(
-            self.path,
-            self.params,
-            account=self.account,
-            decode=self.decode,
-            expected=self.of or self._page(),
-        )
+        """Send it; raises `StripeError`, which names the streams, the object and the account."""
+        try:
+            answer = transport.get(
+                self.path,
+                self.params,
+                account=self.account,
+                decode=self.decode,
+                expected=self.of or self._page(),
+            )
+        except StripeError as error:
+            error.about = self._about() if self.streams else None
+            raise
         return transport.timed(answer) if self.timed else answer
+
+    def _about(self) -> str:
+        """Return the streams, the object and the account for a message."""
+        found = [f"Stream{'s' if len(self.streams) > 1 else ''} {', '.join(self.streams)}"]
+        if self.of:
+            found.append(f"{self.of.object} {self.of.id!r}")
+        if self.account:
+            found.append(f"account {self.account}")
+        return ", ".join(found)
 
     def _page(self) -> OnePage:
         after = next((value for name, value in self.params if name == "starting_after"), None)
@@ -58,7 +71,7 @@ class GetRequest:
 class Gather:
     """Readers to run concurrently; their results are returned in this order."""
 
-    readers: Sequence[Reader[Any]]
+    readers: Sequence[Generator[Any, Any, Any]]
 
 
 Reader = Generator[GetRequest | Gather, Any, T]

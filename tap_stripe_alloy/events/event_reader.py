@@ -1,4 +1,4 @@
-"""Reads what changed: one walk over an account's events for all its streams."""
+"""Reads what changed: one pass over an account's events for all its streams."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from stripe_alloy.api.client import PAGE_SIZE, Response
+from stripe_alloy.api.client import PAGE_SIZE
 from stripe_alloy.api.errors import MissingPermissionError, NotFoundError, StripeError
 from stripe_alloy.api.events import EVENT, OVERLAP, Event
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.list_endpoint import is_on_test_clock, truncated_list
 from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.paths import item_path
-from stripe_alloy.api.requests import GetRequest
+from stripe_alloy.api.requests import Gather, GetRequest
 from stripe_alloy.api.responses import OneObject
 from tap_stripe_alloy.events.change_detection import (
     ChangeAction,
@@ -27,22 +26,18 @@ from tap_stripe_alloy.events.change_detection import (
     ObjectPolicy,
     Span,
 )
-from tap_stripe_alloy.events.event_feeds import (
-    EventConsumer,
-    Feed,
-    SelfWriteFilter,
-    StripeFeed,
-    keep_all,
-)
+from tap_stripe_alloy.events.event_feeds import EventFeed, SelfWriteFilter, StripeFeed, keep_all
 from tap_stripe_alloy.records.partitions import (
     PartitionRecords,
     StreamPartition,
     children_of,
     group_by_partition,
+    kept_from,
+    names_of,
     records_of,
+    too_old,
 )
-from tap_stripe_alloy.scheduler import Batch, Get, LocalRead, Step, no_op, steps_of
-from tap_stripe_alloy.sync_callbacks import SyncCallbacks
+from tap_stripe_alloy.scheduler import TapReader, Write
 
 if TYPE_CHECKING:
     from tap_stripe_alloy.events.inbox_reader import InboxReader
@@ -59,97 +54,50 @@ QUICK, SLOW = 2.0, 10.0
 
 
 class EventReader:
-    """One account's changes since its oldest bookmark."""
+    """Reads the changes of an account's streams since the oldest of their bookmarks."""
 
     def __init__(
         self,
         outputs: Sequence[StreamPartition],
         *,
-        account: str | None,
         api_version: str,
-        run: SyncCallbacks,
+        refused: Callable[[Sequence[StreamPartition], MissingPermissionError], None],
         own: SelfWriteFilter = keep_all,
-        mailbox: InboxReader | None = None,
+        inbox: InboxReader | None = None,
     ) -> None:
-        self.account = account
-        self.streams = [output.stream.name for output in outputs]
+        self.account = outputs[0].account
         self._api_version = api_version
-        self._run = run
-        self._outputs = outputs
-        self._mailbox = mailbox
+        self._refused = refused
+        self._inbox = inbox
         self._since = {id(output): output.bookmark.since for output in outputs}
-        self._read_from = min(self._since.values()) - (0 if mailbox else OVERLAP)
-        self._feed = self._feed_for(mailbox, own)
+        self._read_from = min(self._since.values()) - (0 if inbox else OVERLAP)
+        self._feed = self._feed_of(outputs, own)
         self._now = math.inf
         self._follow(outputs)
         self._denied: set[str] = set()
-        self._open = 0
-        self._size = FIRST_SPAN
-        self._begun_at = time.monotonic()
-        self._listed = False
         self._stirred = False
 
-    def _feed_for(self, mailbox: InboxReader | None, own: SelfWriteFilter) -> Feed:
-        taker = EventConsumer(self._take, self._leave_stale)
-        if mailbox:
-            return mailbox.feed(self._outputs, account=self.account, taker=taker, own=own)
+    def _feed_of(self, outputs: Sequence[StreamPartition], own: SelfWriteFilter) -> EventFeed:
+        if self._inbox:
+            return self._inbox.feed(outputs, own)
         return StripeFeed(
             self._read_from,
             account=self.account,
-            seen=seen_by_kind(self._outputs),
-            taker=taker,
+            streams=names_of(outputs),
+            seen=seen_by_kind(outputs),
             own=own,
         )
 
-    def next(self) -> Get | LocalRead | None:
-        """Return what to ask for next: no more before a span is written."""
-        return None if self._listed or self._open else self._feed.next(self._size)
-
-    def left(self) -> Mapping[str, float]:
-        """Nothing: how many changes there are, only the end of the walk tells."""
-        return {}
-
-    def refused(self, error: MissingPermissionError) -> None:
-        """Report that the key may not read events, so no changes of any stream."""
-        self._stirred = self._listed = True  # for all that is known
-        self._open = -1
-        self._run.refused(self._outputs, error)
-
-    def quiet_since(self, moment: int) -> bool | None:
-        """Whether there was no event since `moment` (Unix seconds); None while nobody knows."""
-        if not self._listed:
-            return None
-        return not self._stirred and max(self._walk.newest, self._read_from) <= moment
-
-    @property
-    def ended(self) -> bool:
-        """Whether all it has to tell was told."""
-        return self._listed and self._open < 0
-
-    @property
-    def until(self) -> int:
-        """Up to when the events are known, in Unix seconds."""
-        return max(self._walk.newest, min(self._since.values()))
-
     def _follow(self, outputs: Sequence[StreamPartition]) -> None:
-        self._outputs = outputs
+        self.outputs = outputs
         self._by_object = by_kind(outputs)
-        self._walk = self._new_walk()
+        self._detector = self._new_detector()
 
-    def _new_walk(self) -> ChangeDetector:
-        return ChangeDetector(self._api_version, self._routes(), self._feed.taken, now=self._now)
+    def _new_detector(self) -> ChangeDetector:
+        policies = self._policies()
+        return ChangeDetector(self._api_version, policies, self._feed.taken, now=self._now)
 
-    def _leave_stale(self, now: float, needed_from: float) -> Iterator[Step]:
-        """Stripe's clock tells how far back its events go: what needs older ones is listed."""
-        self._now = self._walk.now = now
-        stale = self._run.stale(self._outputs, now, needed_from)
-        if stale:
-            self._stirred = True
-            gone = {id(output) for output in stale}
-            self._follow([output for output in self._outputs if id(output) not in gone])
-            yield from self._run.relist(stale)
-
-    def _routes(self) -> Mapping[str, ObjectPolicy]:
+    def _policies(self) -> Mapping[str, ObjectPolicy]:
         routes = {}
         for object_name, outputs in self._by_object.items():
             root = outputs[0].stream.root
@@ -163,24 +111,73 @@ class EventReader:
             )
         return routes
 
-    def _take(self, span: Span) -> Iterator[Step]:
-        self._listed = span.last
-        self._stirred |= span.news
-        changes = list(self._walk.take(span))
-        records = self._as_events(self._walk.fresh)
-        gets: list[Get] = []
+    def open(self) -> TapReader[Sequence[StreamPartition]]:
+        """Ask for the first events; the partitions that need older ones than Stripe keeps.
+
+        Their changes are not read: they are to be listed from the beginning.
+        """
+        reach = yield from self._feed.open()
+        if reach is None:
+            return []
+        self._now = self._detector.now = reach.now
+        old = too_old(self.outputs, reach.now) if reach.oldest < kept_from(reach.now) else []
+        if old:
+            self._stirred = True
+            dropped = set(map(id, old))
+            self._follow([output for output in self.outputs if id(output) not in dropped])
+        return old
+
+    def read(self) -> TapReader[None]:
+        """Read and write the changes, span by span, and move the bookmarks after each."""
+        try:
+            yield from self._read_spans()
+        except MissingPermissionError as error:
+            self.give_up(error)
+
+    def _read_spans(self) -> TapReader[None]:
+        size = FIRST_SPAN
+        last = not self.outputs
+        while not last:
+            begun = time.monotonic()
+            span = yield from self._feed.span(size)
+            self._stirred |= span.news
+            yield from self._write_changes(span)
+            self._advance(span)
+            last = span.last
+            self._begin_span()
+            size = _next_size(size, time.monotonic() - begun)
+
+    def give_up(self, error: MissingPermissionError) -> None:
+        """Note that the key may not read events: anything may have happened."""
+        self._stirred = True
+        self._refused(self.outputs, error)
+
+    def stirred_since(self, moment: int) -> bool:
+        """Whether there was an event since `moment` (Unix seconds), or may have been."""
+        return self._stirred or max(self._detector.newest, self._read_from) > moment
+
+    @property
+    def until(self) -> int:
+        """Up to when the events are known, in Unix seconds."""
+        return max(self._detector.newest, min(self._since.values()))
+
+    def _begin_span(self) -> None:
+        newest, ids = self._detector.newest, self._detector.ids
+        self._detector = self._new_detector()
+        self._detector.newest, self._detector.ids = newest, ids
+
+    # What an event leads to.
+
+    def _write_changes(self, span: Span) -> TapReader[None]:
+        changes = list(self._detector.take(span))
+        records = self._as_events(self._detector.fresh)
+        retrievals = []
         for change in changes:
             if change.action is ChangeAction.RETRIEVE:
-                gets.append(self._retrieve(self._dated(change)))
+                retrievals.append(self._retrieve(self._dated(change)))
             else:
-                records += self._told(change)
-        self._open = len(gets)
-        yield from gets
-        if records:
-            yield Batch(
-                group_by_partition(records), no_op
-            )  # bookmarks move once the whole span is written
-        yield from self._end()
+                records += self._records_of(change)
+        yield Gather([_write(records), *retrievals])
 
     def _as_events(self, events: Sequence[Event]) -> PartitionRecords:
         if EVENT not in self._by_object:
@@ -199,44 +196,38 @@ class EventReader:
         given = max(self._since[id(output)] for output in self._by_object[change.key[0]])
         return dataclasses.replace(change, at=max(change.at, given))
 
-    def _retrieve(self, change: DetectedChange) -> Get:
+    def _retrieve(self, change: DetectedChange) -> TapReader[None]:
+        """Retrieve an object and write it, or its tombstone if it is gone."""
         root = self._by_object[change.key[0]][0].stream.root
         request = GetRequest(
             item_path(root.object_type.path, change.key[1]),
             [("expand[]", path) for path in root.expand],
             self.account,
             of=OneObject(*change.key),
-            stream=root.name,
+            streams=[root.name],
         )
-        return Get(request, partial(self._retrieved, change), partial(self._not_retrieved, change))
-
-    def _retrieved(self, change: DetectedChange, answer: Response) -> Iterator[Step]:
-        root = self._by_object[change.key[0]][0].stream.root
-        if answer.body.get("deleted"):
-            yield from self._emit(change, [])
+        lists = NestedLists(root.listed, self.account, [root.name])
+        try:
+            found = (yield request).body
+        except StripeError as error:
+            yield from self._write_without_object(change, error)
             return
-        lists = NestedLists(root.listed, self.account, root.name)
-        yield from steps_of(
-            lists.complete([answer.body]),
-            partial(self._emit, change),
-            partial(self._lists_not_read, change),
-        )
+        try:
+            objects = [] if found.get("deleted") else (yield from lists.complete([found]))
+        except MissingPermissionError as error:
+            yield from self._write_without_object(change, error)
+        else:
+            yield from self._write_change(change, objects)
 
-    def _lists_not_read(self, change: DetectedChange, error: StripeError) -> Iterable[Step]:
-        if not isinstance(error, MissingPermissionError):
-            raise error
-        return self._not_retrieved(change, error)
-
-    def _not_retrieved(self, change: DetectedChange, error: StripeError) -> Iterator[Step]:
+    def _write_without_object(self, change: DetectedChange, error: StripeError) -> TapReader[None]:
+        """Write what the event says where Stripe refuses the object; raise any other error."""
         if isinstance(error, MissingPermissionError) and error.of_endpoint:
             self._deny(change.key[0], error)
-            self._open -= 1
-            yield from self._end()
         elif isinstance(error, NotFoundError):
-            yield from self._emit(change, [])
+            yield from self._write_change(change, [])
         elif error.of_one_object:
             _logger.warning("%s It is left as its event tells.", error)
-            yield from self._emit(change, [] if change.gone else [change.snapshot])
+            yield from self._write_change(change, [] if change.gone else [change.snapshot])
         else:
             raise error
 
@@ -244,18 +235,16 @@ class EventReader:
         """Leave the bookmarks of these streams where they are: they miss what was refused."""
         if object_name not in self._denied:
             self._denied.add(object_name)
-            self._run.refused(self._by_object[object_name], error)
+            self._refused(self._by_object[object_name], error)
 
-    def _emit(self, change: DetectedChange, objects: Sequence[JSON]) -> Iterator[Step]:
+    def _write_change(self, change: DetectedChange, objects: Sequence[JSON]) -> TapReader[None]:
         if objects:
             found = DetectedChange(change.key, change.at, ChangeAction.EMIT, objects[0])
         else:
             found = DetectedChange(change.key, change.at, ChangeAction.TOMBSTONE, change.snapshot)
-        self._open -= 1
-        yield Batch(group_by_partition(self._told(found)), no_op)
-        yield from self._end()
+        yield from _write(self._records_of(found))
 
-    def _told(self, change: DetectedChange) -> PartitionRecords:
+    def _records_of(self, change: DetectedChange) -> PartitionRecords:
         """Return the records of a change; of a deleted object, its tombstone."""
         object_name, source_id = change.key
         if self._by_object[object_name][0].stream.root.without_clocks and is_on_test_clock(
@@ -276,13 +265,13 @@ class EventReader:
         return records_of(source, [out for out in outputs if self._concerns(out, at)], at)
 
     def _concerns(self, output: StreamPartition, at: int) -> bool:
-        if self._mailbox and output.bookmark.inbox:
+        if self._inbox and output.bookmark.inbox:
             return True  # what its number says is new, however late it came
         return at >= self._since[id(output)] - OVERLAP
 
     def _left_children(self, change: DetectedChange) -> Iterator[tuple[StreamPartition, JSON]]:
         """Tombstones of what a parent's events name and the parent no longer has."""
-        former = self._walk.former_children.get(change.key, set())
+        former = self._detector.former_children.get(change.key, set())
         for output in self._by_object[change.key[0]]:
             field = output.stream.object_type.parent_field
             if not former or not field or not self._concerns(output, change.at):
@@ -296,58 +285,51 @@ class EventReader:
             for child_id in sorted(former - current):
                 name, last = (
                     output.stream.object_type.object_name,
-                    self._walk.last_children.get(child_id),
+                    self._detector.last_children.get(child_id),
                 )
                 yield output, output.recorder.tombstone(child_id, name, change.at, last)
 
-    def _end(self) -> Iterator[Step]:
-        """Once everything of a span is told, the bookmarks move."""
-        if not self._open:
-            self._open = -1
-            yield Batch([], self._advance)
+    # Bookmarks, once everything of a span is written.
 
-    def _advance(self) -> None:
+    def _advance(self, span: Span) -> None:
         for object_name, outputs in self._by_object.items():
             if object_name in self._denied:
                 continue
             for output in outputs:
-                since = max(self._since[id(output)], self._walk.newest)
-                if self._listed:
+                since = max(self._since[id(output)], self._detector.newest)
+                if span.last:
                     since = max(since, _whole_day(int(self._feed.known_at) - BOOKMARK_SLACK))
-                elif since > self._walk.newest and not self._mailbox:
+                elif since > self._detector.newest and not self._inbox:
                     continue  # there is nothing new to it among what is this old
                 self._move(output, since)
-        if not self._listed:
-            self._go_on()
 
     def _move(self, output: StreamPartition, since: int) -> None:
-        mailbox, bookmark = self._mailbox, output.bookmark
-        bookmark.note_inbox(mailbox.position_of(output, self._feed) if mailbox else None)
-        bookmark.advance(since, () if mailbox else self._ids_for(output))
+        inbox, bookmark = self._inbox, output.bookmark
+        bookmark.note_inbox(inbox.position_of(output, self._feed) if inbox else None)
+        bookmark.advance(since, () if inbox else self._ids_for(output))
         self._since[id(output)] = since
 
     def _ids_for(self, output: StreamPartition) -> Iterator[str]:
-        """Events that its next walk will meet again: of its own kind, and of what no stream reads.
+        """Events that its next run will meet again: of its own kind, and of what no stream reads.
 
         With those of all kinds, a busy account's state would hold each id once for every stream.
         """
         mine = output.stream.root.object_type.object_name
-        for event_id, (_, kind) in self._walk.ids.items():
+        for event_id, (_, kind) in self._detector.ids.items():
             if mine in (kind, EVENT) or kind not in self._by_object:
                 yield event_id
 
-    def _go_on(self) -> None:
-        """Begin the next span."""
-        self._open = 0
-        newest, ids = self._walk.newest, self._walk.ids
-        self._walk = self._new_walk()
-        self._walk.newest, self._walk.ids = newest, ids
-        now = time.monotonic()
-        if now - self._begun_at < QUICK:
-            self._size = min(4 * self._size, LARGEST_SPAN)
-        elif now - self._begun_at > SLOW:
-            self._size = max(self._size // 2, FIRST_SPAN)
-        self._begun_at = now
+
+def _write(records: PartitionRecords) -> TapReader[None]:
+    if records:
+        yield Write(group_by_partition(records))
+
+
+def _next_size(size: int, seconds: float) -> int:
+    """How many events the next span is to have."""
+    if seconds < QUICK:
+        return min(4 * size, LARGEST_SPAN)
+    return max(size // 2, FIRST_SPAN) if seconds > SLOW else size
 
 
 def by_kind(outputs: Sequence[StreamPartition]) -> Mapping[str, Sequence[StreamPartition]]:

@@ -11,20 +11,19 @@ from stripe_alloy.api.events import OVERLAP
 from stripe_alloy.webhooks.inbox import AccountScope, Inbox
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.events.event_feeds import (
-    EventConsumer,
-    Feed,
+    EventFeed,
     InboxFeed,
     ReadPosition,
     SelfWriteFilter,
 )
-from tap_stripe_alloy.records.partitions import StreamPartition
+from tap_stripe_alloy.records.partitions import StreamPartition, names_of
 
 HasEvent = Callable[[str, "str | None"], bool]
 """Whether Stripe has an event of this id, for an account or the key's own."""
 
 
 class InboxReader:
-    """What of the inbox is new to whom; the inbox learns what its readers are done with."""
+    """Finds what of the inbox is new to each stream, and tells the inbox what need not be kept."""
 
     def __init__(
         self, inbox: Inbox, *, livemode: bool, own_id: str | None, has_event: HasEvent
@@ -40,29 +39,31 @@ class InboxReader:
         self._newest = 0
         self._done = 0
 
-    def whose(self, account: str | None) -> AccountScope:
-        """Whose events an account's are: those of the key's own name none."""
+    def scope_of(self, account: str | None) -> AccountScope:
+        """The events of an account; those of the account that the key belongs to name none."""
         other = None if account == self._own_id else account
         return AccountScope(other, self._livemode, self._own_id)
 
-    def open(self, outputs: Sequence[tuple[str | None, StreamPartition]]) -> None:
+    def open(self, outputs: Sequence[StreamPartition]) -> None:
         """Begin a run: what the state says was written, the inbox need not keep."""
-        self._accounts = list(dict.fromkeys(account for account, _ in outputs))
+        self._accounts = list(dict.fromkeys(output.account for output in outputs))
         if self._own_id:
             self._inbox.know_reader(self._own_id)
         self._claim_endpoints()
-        positions = [self._known(output.bookmark) for _, output in outputs]
+        positions = [self._known(output.bookmark) for output in outputs]
         readers = sorted({position["reader"] for position in positions if position})
         self._known_reader = bool(readers)
         self._reader = readers[0] if readers else self._reader
         done = [self._inbox.newest()]
-        for (account, output), position in zip(outputs, positions, strict=True):
+        for output, position in zip(outputs, positions, strict=True):
             if not output.stream.object_type.has_events:
                 continue
             if position:
                 done.append(position["seq"])
             else:
-                first = self._inbox.first_since(self.whose(account), self._needed_from(output))
+                first = self._inbox.first_since(
+                    self.scope_of(output.account), self._needed_from(output)
+                )
                 done += [] if first is None else [first - 1]
         self._done = min(done)
         self.tidy()
@@ -80,17 +81,17 @@ class InboxReader:
         self._taken = self._inbox.taken()
 
     def _claim_endpoints(self) -> None:
-        """Ask Stripe of endpoints of which nobody said whose they are: it has their events or not.
+        """Ask Stripe about endpoints that no account has claimed: Stripe has their events or not.
 
         One request for each endpoint, once.
         """
         if self._own_id is None:
             return
         for account in self._accounts:
-            whose = self.whose(account)
-            for endpoint, event_id in self._inbox.unclaimed(whose):
+            scope = self.scope_of(account)
+            for endpoint, event_id in self._inbox.unclaimed(scope):
                 try:
-                    ours = self._has_event(event_id, whose.account)
+                    ours = self._has_event(event_id, scope.account)
                 except AccountAccessError:
                     break  # it is named once its own events are asked for
                 if ours:
@@ -104,25 +105,19 @@ class InboxReader:
         seq, created = self._taken
         return position["seq"] >= seq if position else self._needed_from(output) > created
 
-    def feed(
-        self,
-        outputs: Sequence[StreamPartition],
-        *,
-        account: str | None,
-        taker: EventConsumer,
-        own: SelfWriteFilter,
-    ) -> InboxFeed:
+    def feed(self, outputs: Sequence[StreamPartition], own: SelfWriteFilter) -> InboxFeed:
         """What is new to some streams of one account."""
+        account = outputs[0].account
         return InboxFeed(
             self._inbox,
-            self.whose(account),
+            self.scope_of(account),
             account=account,
+            streams=names_of(outputs),
             positions=self._positions(outputs),
-            taker=taker,
             own=own,
         )
 
-    def position_of(self, output: StreamPartition, feed: Feed) -> dict[str, Any]:
+    def position_of(self, output: StreamPartition, feed: EventFeed) -> dict[str, Any]:
         """Where a stream stands once a feed was written."""
         known = self._known(output.bookmark)
         since = known["from"] if known else output.bookmark.since
@@ -135,7 +130,7 @@ class InboxReader:
         return newest > before
 
     def close(self) -> None:
-        """Let go of the inbox."""
+        """Close the inbox."""
         self._inbox.close()
 
     def _known(self, bookmark: Bookmark) -> dict[str, Any] | None:

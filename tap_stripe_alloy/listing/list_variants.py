@@ -8,37 +8,55 @@ high, cursor], …], …]`. A backfill from before there were parts has none: th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from typing_extensions import override
 
 from stripe_alloy.api.client import Response
-from stripe_alloy.api.errors import MissingPermissionError
 from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint
-from tap_stripe_alloy.listing.list_backfill import ListBackfill
+from stripe_alloy.api.requests import Gather
+from tap_stripe_alloy.listing.list_backfill import Completed, ListBackfill
 from tap_stripe_alloy.listing.windows import RemainingWindow
 from tap_stripe_alloy.records.partitions import StreamPartition
-from tap_stripe_alloy.scheduler import Get, LocalRead
-from tap_stripe_alloy.sync_callbacks import SyncCallbacks
+from tap_stripe_alloy.scheduler import TapReader
 
 OTHERS = "others"
 NOTHING: RemainingWindow = (0, 1, None)
 """Noted as left of a part that was read: a backfill with nothing left would be at its end."""
 
 
+def read_variants(
+    outputs: Sequence[StreamPartition], listed: ListEndpoint, *, start: int, completed: Completed
+) -> TapReader[bool]:
+    """Read all parts of a list; False if the backfill is outdated."""
+    left = _left_of_parts(outputs[0], len(listed.variants), start)
+    parts = [
+        _Part(
+            outputs,
+            replace(listed, params=(*listed.params, *params), variants=()),
+            start=start,
+            completed=completed,
+            missing=missing,
+        )
+        for params, missing in zip(listed.variants, left, strict=True)
+    ]
+    for part in parts:
+        part.siblings = parts
+    yield Gather([part.read() for part in parts])
+    return not any(part.outdated for part in parts)
+
+
 class _Part(ListBackfill):
     """The list for one value of the parameter. The backfill as a whole is up to all its parts."""
 
-    def __init__(self, *args: Any, resumed: bool, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._resumed = resumed
-        self.siblings: Sequence[_Part] = (self,)
+    siblings: Sequence[_Part]
 
-    def left_here(self) -> list[RemainingWindow]:
-        """What is left to read of this part."""
-        return self._slices.missing()
+    @override
+    def read(self) -> TapReader[bool]:
+        yield self
+        return not self.outdated
 
     @override
     def begin(self, first: Response) -> None:
@@ -55,14 +73,15 @@ class _Part(ListBackfill):
 
     @override
     def _note_left(self, missing: Sequence[RemainingWindow]) -> None:
-        if any(part.left_here() for part in self.siblings):
-            super()._note_left(self.siblings[0].left_here() or [NOTHING])
+        left = [part._planner.missing() for part in self.siblings]  # noqa: SLF001 - of its kind
+        if any(left):
+            super()._note_left(left[0] or [NOTHING])
             self._note_others()
         else:
             super()._note_left([])
 
     def _note_others(self) -> None:
-        others = [part.left_here() for part in self.siblings[1:]]
+        others = [part._planner.missing() for part in self.siblings[1:]]  # noqa: SLF001 - of its kind
         for output in self.outputs:
             if output.bookmark.backfill is not None:
                 output.bookmark.backfill[OTHERS] = [
@@ -70,53 +89,9 @@ class _Part(ListBackfill):
                 ]
 
 
-class VariantListing:
-    """A backfill over a list that has several parts."""
-
-    def __init__(
-        self,
-        outputs: Sequence[StreamPartition],
-        listed: ListEndpoint,
-        *,
-        account: str | None,
-        start: int,
-        run: SyncCallbacks,
-    ) -> None:
-        self.account = account
-        self.streams = [output.stream.name for output in outputs]
-        self._outputs = outputs
-        self._run = run
-        kept = _kept(outputs[0], len(listed.variants), start)
-        self._parts = [
-            _Part(
-                outputs,
-                replace(listed, params=(*listed.params, *params), variants=()),
-                account=account,
-                start=start,
-                run=run,
-                missing=missing,
-                resumed=missing is not None,
-            )
-            for params, missing in zip(listed.variants, kept, strict=True)
-        ]
-        for part in self._parts:
-            part.siblings = self._parts
-
-    def next(self) -> Get | LocalRead | None:
-        """Return the next page to ask for."""
-        return next((get for part in self._parts if (get := part.next())), None)
-
-    def left(self) -> Mapping[str, float]:
-        """Stream → pages that are left, as far as known."""
-        pages = [part.left() for part in self._parts]
-        return {stream: sum(part[stream] for part in pages) for stream in pages[0]}
-
-    def refused(self, error: MissingPermissionError) -> None:
-        """Report that the key may not read this list."""
-        self._run.refused(self._outputs, error)
-
-
-def _kept(output: StreamPartition, count: int, start: int) -> list[list[RemainingWindow] | None]:
+def _left_of_parts(
+    output: StreamPartition, count: int, start: int
+) -> list[list[RemainingWindow] | None]:
     """What an interrupted backfill left of each part; None for all if none was begun."""
     first = output.bookmark.missing
     if first is None:

@@ -1,12 +1,12 @@
 """Payment methods: Stripe documents a list of all, yet some accounts get it refused or empty.
 
-So the list of all is probed once per account, and trusted only if it also holds what a few
-customers' own lists hold; else each customer's list is read.
+So the list of all is read only if it holds what a few customers' own lists hold; else the list of
+each customer is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 from typing_extensions import override
 
@@ -15,20 +15,49 @@ from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError,
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint
 from stripe_alloy.api.paths import item_path
-from stripe_alloy.api.requests import GetRequest
-from tap_stripe_alloy.listing.list_backfill import ListBackfill
+from stripe_alloy.api.requests import Gather, GetRequest, Reader
+from tap_stripe_alloy.listing.list_backfill import Completed, ListBackfill
 from tap_stripe_alloy.listing.windows import Page, PageRequest
 from tap_stripe_alloy.records.partitions import StreamPartition
-from tap_stripe_alloy.scheduler import Get, LocalRead, Step
-from tap_stripe_alloy.sync_callbacks import SyncCallbacks
+from tap_stripe_alloy.scheduler import TapReader
 
 CUSTOMERS = "/v1/customers"
 SAMPLED = 3
-"""Customers whose own lists the list of all is held against."""
+"""Customers whose own lists are compared with the list of all."""
 SAMPLE_LIMIT = 10
-"""Payment methods looked at of each."""
+"""Payment methods compared of each."""
 FIELD = "payment_methods"
 """Where a customer's own list is kept while it is read."""
+
+
+def read_payment_methods(
+    outputs: Sequence[StreamPartition], listed: ListEndpoint, *, start: int, completed: Completed
+) -> TapReader[bool]:
+    """Read all payment methods, by the list that serves; False if the backfill is outdated."""
+    logger, bookmark = outputs[0].stream.logger, outputs[0].bookmark
+    noted = bookmark.backfill or {}
+    if noted.get("route") != "customers":
+        methods = AllMethods(
+            outputs, listed, start=start, completed=completed, missing=bookmark.missing
+        )
+        methods.expected = set(noted.get("expected", ()))
+        if "expected" not in noted:
+            yield from methods.sample()
+        up_to_date = yield from methods.read()
+        if not methods.distrusted:
+            return up_to_date
+        logger.info(
+            "The list of all payment methods %s on this account: reading each customer's own",
+            methods.distrusted,
+        )
+        methods.note_route()
+    customers = ListEndpoint(
+        CUSTOMERS, expand=[f"{FIELD}.data.{path}" for path in listed.expand], nested=[(FIELD,)]
+    )
+    by_customer = MethodsByCustomer(
+        outputs, customers, start=start, completed=completed, missing=bookmark.missing
+    )
+    return (yield from by_customer.read())
 
 
 class AllMethods(ListBackfill):
@@ -41,31 +70,66 @@ class AllMethods(ListBackfill):
     expected: set[str]
     """Ids that it must still show."""
 
+    def sample(self) -> Reader[None]:
+        """Read the lists of a few customers, to know what to expect."""
+        try:
+            answer = yield self._sample(CUSTOMERS, SAMPLED)
+        except StripeError as error:
+            self._go_on_unchecked(error)
+            return
+        self.begin(answer)
+        customers = [source["id"] for source in answer.body["data"]]
+        yield Gather([self._expect_those_of(customer) for customer in customers])
+        self.note_expected()
+
+    def _expect_those_of(self, customer: str) -> Reader[None]:
+        path = f"{item_path(CUSTOMERS, customer)}/payment_methods"
+        try:
+            answer = yield self._sample(path, SAMPLE_LIMIT)
+        except StripeError as error:
+            self._go_on_unchecked(error)
+            return
+        self.expected |= {
+            source["id"] for source in answer.body["data"] if source["created"] >= self._start
+        }
+
+    def _sample(self, path: str, limit: int) -> GetRequest:
+        params = [("limit", str(limit))]
+        return GetRequest(path, params, self.account, streams=self.streams, timed=not self._begun)
+
+    def _go_on_unchecked(self, error: StripeError) -> None:
+        """Go on where the key may not read customers, and where one was deleted meanwhile."""
+        if isinstance(error, MissingPermissionError):
+            self.outputs[0].stream.logger.warning(
+                "The list of all payment methods is read unchecked: the key may not read customers"
+            )
+        elif not error.missing:
+            raise error
+
     @override
-    def next(self) -> Get | LocalRead | None:
+    def next(self) -> TapReader[None] | None:
         return None if self.distrusted else super().next()
 
     @override
-    def _answered(self, ask: PageRequest, answer: Response) -> Iterator[Step]:
-        if not answer.body["data"] and not ask.cursor:
-            self.begin(answer)
+    def _serves(self, ask: PageRequest, answer: Response) -> bool:
+        serves = super()._serves(ask, answer)
+        if serves and not answer.body["data"] and not ask.cursor:
             self.distrusted = "is empty"
-            return
-        yield from super()._answered(ask, answer)
+        return serves and not self.distrusted
 
     @override
-    def _refused_page(self, ask: PageRequest, error: StripeError) -> Iterator[Step]:
+    def _refused(self, ask: PageRequest, error: StripeError) -> None:
         if not ask.cursor and isinstance(error, InvalidRequestError):
             self.distrusted = "is refused"
-            return iter(())
-        return super()._refused_page(ask, error)
+        else:
+            super()._refused(ask, error)
 
     @override
-    def _batch(self, page: Page, at: int | None, objects: Sequence[JSON]) -> Iterator[Step]:
+    def _chosen(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         self.expected -= {source["id"] for source in objects}
-        if self._slices.done and self.expected:
+        if self._planner.done and self.expected:
             self.distrusted = "lacks some"
-        yield from super()._batch(page, at, objects)
+        return objects
 
     @override
     def _written(self, page: Page) -> None:
@@ -79,9 +143,16 @@ class AllMethods(ListBackfill):
             if output.bookmark.backfill is not None:
                 output.bookmark.backfill["expected"] = sorted(self.expected)
 
+    def note_route(self) -> None:
+        """Note in the state that each customer's own list is read from now on."""
+        for output in self.outputs:
+            if output.bookmark.backfill is not None:
+                output.bookmark.backfill["route"] = "customers"
+                output.bookmark.left([(0, NO_UPPER_BOUND, None)])
+
 
 class MethodsByCustomer(ListBackfill):
-    """Walks all customers and reads the list of each."""
+    """Reads all customers, and the payment methods of each."""
 
     as_it_comes = False
 
@@ -90,124 +161,13 @@ class MethodsByCustomer(ListBackfill):
         return [pair for pair in super()._params(ask) if pair[0] != "expand[]"]
 
     @override
-    def _complete(self, page: Page, objects: Sequence[JSON], at: int | None) -> Iterator[Step]:
+    def _complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         for customer in objects:
             url = f"{item_path(CUSTOMERS, customer['id'])}/payment_methods"
             customer[FIELD] = {"data": [], "has_more": True, "url": url}
-        yield from super()._complete(page, objects, at)
+        return super()._complete(objects)
 
     @override
-    def _batch(self, page: Page, at: int | None, objects: Sequence[JSON]) -> Iterator[Step]:
+    def _chosen(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         methods = [method for customer in objects for method in customer[FIELD]["data"]]
-        wanted = [new for new in methods if new["created"] >= self._start]
-        yield from super()._batch(page, at, wanted)
-
-
-class PaymentMethodListing:
-    """Probes, then reads all payment methods by the list that serves."""
-
-    def __init__(
-        self,
-        outputs: Sequence[StreamPartition],
-        listed: ListEndpoint,
-        *,
-        account: str | None,
-        start: int,
-        run: SyncCallbacks,
-    ) -> None:
-        self._outputs = outputs
-        self.streams = [output.stream.name for output in outputs]
-        self.account = account
-        self._run = run
-        self._logger = outputs[0].stream.logger
-        kept = outputs[0].bookmark.backfill or {}
-        self._all = AllMethods(outputs, listed, account=account, start=start, run=run)
-        self._all.expected = set(kept.get("expected", ()))
-        self._start = start
-        self._customers = ListEndpoint(
-            CUSTOMERS,
-            expand=[f"{FIELD}.data.{path}" for path in listed.expand],
-            nested=[(FIELD,)],
-        )
-        self._by_customer: MethodsByCustomer | None = None
-        if kept.get("route") == "customers":
-            self._go_by_customer()
-        self._probed = "expected" in kept or "route" in kept
-        self._probes_open = 0
-
-    def next(self) -> Get | LocalRead | None:
-        """Return the next page to ask for: of customers first, to know what to expect."""
-        if not self._probed:
-            self._probed = True
-            self._probes_open = 1
-            return self._probe(CUSTOMERS, SAMPLED, self._sampled)
-        if self._probes_open:
-            return None
-        if self._all.distrusted and self._by_customer is None:
-            self._restart()
-            self._go_by_customer()
-        return (self._by_customer or self._all).next()
-
-    def left(self) -> Mapping[str, float]:
-        """Stream → pages that are left, as far as known."""
-        return (self._by_customer or self._all).left()
-
-    def refused(self, error: MissingPermissionError) -> None:
-        """Report that the key may not read payment methods, or customers where that is needed."""
-        self._run.refused(self._outputs, error)
-
-    def _probe(self, path: str, limit: int, then: Callable[[Response], Iterator[Step]]) -> Get:
-        request = GetRequest(path, [("limit", str(limit))], self.account)
-        return Get(request, then, self._cannot_probe)
-
-    def _sampled(self, answer: Response) -> Iterator[Step]:
-        self._all.begin(answer)
-        customers = [source["id"] for source in answer.body["data"]]
-        self._probes_open = len(customers)
-        if not customers:
-            self._all.note_expected()
-        for customer in customers:
-            path = f"{item_path(CUSTOMERS, customer)}/payment_methods"
-            yield self._probe(path, SAMPLE_LIMIT, self._expect)
-
-    def _expect(self, answer: Response) -> Iterator[Step]:
-        self._all.expected |= {
-            source["id"] for source in answer.body["data"] if source["created"] >= self._start
-        }
-        self._one_probed()
-        return iter(())
-
-    def _cannot_probe(self, error: StripeError) -> Iterator[Step]:
-        """Read on unchecked where the key may not read customers; one may be gone meanwhile."""
-        if isinstance(error, MissingPermissionError):
-            self._logger.warning(
-                "The list of all payment methods is read unchecked: the key may not read customers"
-            )
-        elif not error.missing:
-            raise error
-        self._one_probed()
-        return iter(())
-
-    def _one_probed(self) -> None:
-        self._probes_open -= 1
-        if not self._probes_open:
-            self._all.note_expected()
-
-    def _restart(self) -> None:
-        self._logger.info(
-            "The list of all payment methods %s on this account: reading each customer's own",
-            self._all.distrusted,
-        )
-        for output in self._outputs:
-            if output.bookmark.backfill is not None:
-                output.bookmark.backfill["route"] = "customers"
-                output.bookmark.left([(0, NO_UPPER_BOUND, None)])
-
-    def _go_by_customer(self) -> None:
-        self._by_customer = MethodsByCustomer(
-            self._outputs,
-            self._customers,
-            account=self.account,
-            start=self._start,
-            run=self._run,
-        )
+        return [new for new in methods if new["created"] >= self._start]

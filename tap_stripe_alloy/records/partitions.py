@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stripe_alloy.api.events import RETENTION
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.timestamps import moment
 from tap_stripe_alloy.records.conversion import Record, Recorder
@@ -22,11 +23,13 @@ class StreamPartition:
     """One stream of one account: where its records go and where its bookmark stands."""
 
     stream: StripeStream
+    account: str | None
+    """The account to read; None for the one that the key belongs to."""
+    account_id: str | None
+    """What records have in `_account_id`: the account's id, where it is known."""
     recorder: Recorder
     bookmark: Bookmark
     version: TableVersion
-    account_id: str | None = None
-    """What records have in `_account_id`."""
     passes_through: bool = False
     """Whether records may be made of whole pages: nothing has to look at their objects."""
     created_before: int = 0
@@ -37,7 +40,32 @@ class StreamPartition:
         return self.stream.decoder.of(self.account_id) if self.passes_through else None
 
 
+RETENTION_MARGIN = 86_400
+"""Seconds before Stripe drops an event at which it counts as gone."""
+
 PartitionRecords = list[tuple[StreamPartition, Record]]
+
+
+def names_of(outputs: Iterable[StreamPartition]) -> list[str]:
+    """The names of the partitions' streams."""
+    return [output.stream.name for output in outputs]
+
+
+def kept_from(now: float) -> float:
+    """From when on Stripe surely keeps events (Unix seconds of its clock, as `now` is)."""
+    return now - RETENTION + RETENTION_MARGIN
+
+
+def too_old(outputs: Iterable[StreamPartition], now: float) -> list[StreamPartition]:
+    """The partitions whose changes Stripe no longer keeps at `now` (Unix seconds of its clock)."""
+    since = kept_from(now)
+    return [
+        output
+        for output in outputs
+        if output.stream.object_type.has_events
+        and output.stream.replication_method != "FULL_TABLE"
+        and output.bookmark.changes_from < since
+    ]
 
 
 def changed_at(source: JSON) -> int:

@@ -331,6 +331,8 @@ class ChangingSettings:
         self.destination = Destination()
         self.streams = self.rng.sample(COMPARED, self.rng.randint(2, 6))
         self.story: list[str] = []
+        self.not_read_since_long = False
+        """Whether a stream of an account was not read to its end since a long pause."""
 
     def run(self, runs: int) -> dict[str, Any]:
         """Let things happen; return what differs in the end."""
@@ -359,7 +361,8 @@ class ChangingSettings:
         rng = self.rng
         pause = rng.choice("smhdl" if rng.random() < 0.5 else "smh")
         settings = rng.choice(SETTINGS)
-        if pause == "l" and "start_date" in settings:
+        self.not_read_since_long |= pause == "l"
+        if self.not_read_since_long and "start_date" in settings:
             settings = {}  # with it, what is deleted in a long pause stays, as the log says
         named = [account for account in accounts if rng.random() < 0.8] or accounts
         self.emulator.clock_advance(PAUSES[pause])
@@ -370,7 +373,10 @@ class ChangingSettings:
         if rng.random() < 0.2:
             self._refused_with_a_live_key(named)
         trouble(self.emulator, rng)
-        self._read(settings, named, streams, whole=rng.random() < 0.5)
+        whole = rng.random() < 0.5
+        self._read(settings, named, streams, whole=whole)
+        if whole and len(named) == len(accounts) and len(streams) == len(self.streams):
+            self.not_read_since_long = False
         self.emulator.faults.clear()
 
     def _read(
