@@ -119,9 +119,7 @@ def check_key(settings: ConnectionSettings) -> None:
             "Meltano's environment `prod` takes it from STRIPE_API_KEY"
         )
     if re.match(r"(sk|rk)_", settings.api_key):
-        raise SettingsError(
-            "`api_key` contains characters that are not valid in a key (a quote or a space?)"
-        )
+        raise SettingsError("`api_key` contains characters that no key has: a quote or a space?")
     raise SettingsError(
         "`api_key` is not a key that can read: a secret key starts with 'sk_', a restricted one "
         "with 'rk_'; a publishable key ('pk_') cannot read"

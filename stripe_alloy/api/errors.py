@@ -206,4 +206,4 @@ class RateLimited(StripeError):
 class StripeUnavailable(StripeError):
     """No response, a broken one or a 5xx in the last attempt."""
 
-    advice = "Check `api_url` and the network, or try again later: nothing is lost."
+    advice = "Is `api_url` right and the network up? Else try again later: nothing is lost."
