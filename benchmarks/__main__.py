@@ -86,7 +86,7 @@ def per_core(objects: int) -> None:
     ]
     rounds = [(bare(pages), ours(objects)) for _ in range(ROUNDS)]
     loop, tap = (max(figures) for figures in zip(*rounds, strict=True))
-    print("| per core | records a CPU second | of the bare loop | tap-stripe-alloy is |")
+    print("| per core | records per CPU second | relative to the bare loop | tap-stripe-alloy is |")
     print("|---|---|---|---|")
     print(f"| bare loop: parse and serialise | {loop:,.0f} | 1.00 | |")
     print(f"| **tap-stripe-alloy** | **{tap:,.0f}** | **{tap / loop:.2f}** | |", flush=True)
@@ -103,7 +103,7 @@ def per_core(objects: int) -> None:
 
 def under_limits(objects: int) -> None:
     """What share of Stripe's own limit is reached, on uneven histories too."""
-    print("| history | records/s | share of the limit | requests above the fewest | 429 |")
+    print("| distribution of `created` | records/s | share of the limit | extra requests | 429 |")
     print("|---|---|---|---|---|")
     cases: list[tuple[str, tuple[str, ...], int]] = [("even", EIGHT, 10_000)]
     cases += [(history, ("charges",), 2_500) for history in HISTORIES]
@@ -197,7 +197,7 @@ def unchanged(objects: int) -> None:
     """Records that the journal proves to be unchanged: no request, and how many a CPU second."""
     rest = json.loads(b"{" + charge_rest())
     records = [("charges", {"id": f"ch_{n:08d}", **rest}) for n in range(objects)]
-    print("| unchanged records | records a CPU second | requests |")
+    print("| unchanged records | records per CPU second | requests |")
     print("|---|---|---|")
     with server() as url, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -225,7 +225,7 @@ def webhooks(_: int) -> None:
         send(url, some(500))
         best = max((send(url, some(10_000)) for _ in range(3)), key=lambda result: result.rate)
         half = send(url, some(10_000), rate=500)
-    for what, result in (("as fast as it goes", best), ("500 a second", half)):
+    for what, result in (("maximum throughput", best), ("500 per second", half)):
         print(
             f"| {what} | {result.rate:,.0f} | {result.p50:.1f} ms | {result.p99:.1f} ms "
             f"| {result.refused} |",

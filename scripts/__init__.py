@@ -1,1 +1,1 @@
-"""Generators of files and of tables in the docs."""
+"""Generators of schemas, docs tables and pictures, and the hook of the docs site."""

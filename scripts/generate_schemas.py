@@ -24,7 +24,7 @@ LEFT_OUT = ROOT / "scripts" / "lists_left_out.json"
 
 
 def installed() -> Package:
-    """The `stripe` package of this environment, found without importing it."""
+    """Find the installed `stripe` package without importing it."""
     site = package_folder().parent
 
     def read(module: str) -> str:
@@ -36,7 +36,7 @@ def installed() -> Package:
 
 
 def package_folder() -> Path:
-    """Where the installed `stripe` package is."""
+    """Return the folder of the installed `stripe` package."""
     spec = find_spec("stripe")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("the stripe package is not installed: uv sync")
@@ -44,7 +44,7 @@ def package_folder() -> Path:
 
 
 def check(package: Package, times: ReviewedTimes, folder: Path) -> list[str]:
-    """What stands between `folder` and a fresh run, one readable line each; nothing if current."""
+    """Return the differences between `folder` and a fresh run, one line each; empty if current."""
     recorded = folder / VERSION_FILE
     if recorded.is_file():
         expected, got = json.loads(recorded.read_text(encoding="utf-8")), versions(package)
@@ -54,7 +54,7 @@ def check(package: Package, times: ReviewedTimes, folder: Path) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on differences")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""`source-stripe-alloy`: the tap in Airbyte's protocol, with no reading of its own."""
+"""`source-stripe-alloy`: the tap as an Airbyte source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tap's messages on stdout, as Airbyte's: one writer for records, states and the log."""
+"""Writes the tap's messages to stdout as Airbyte's: records, states and the log."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class _AirbyteRecord(msgspec.Struct, gc=False):
 
 
 class _RecordMessage(msgspec.Struct, gc=False):
-    """A RECORD message: the protocol's own models would be ten times as slow."""
+    """A RECORD message; the protocol's own models are ten times as slow."""
 
     type: str
     record: _AirbyteRecord
 
 
 class AirbyteWriter(BufferedWriter):
-    """Takes Singer messages and writes what Airbyte reads; several threads may log meanwhile."""
+    """Converts Singer messages to Airbyte's; other threads may log meanwhile."""
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
@@ -48,14 +48,14 @@ class AirbyteWriter(BufferedWriter):
         self._lock = threading.RLock()
 
     def send(self, messages: Iterable[AirbyteMessage]) -> None:
-        """Write messages of the protocol at once."""
+        """Write messages of the protocol immediately."""
         with self._lock:
             for message in messages:
                 self.put(drop_none(message))
             self.flush()
 
     def fail(self, error: Exception) -> None:
-        """Tell what stopped the run, and of each stream that it is not whole."""
+        """Write an error trace, and INCOMPLETE for each stream that has not ended."""
         self.send([*self.ledger.cut_short(), self.ledger.failed(error)])
 
     @override
@@ -89,7 +89,7 @@ class AirbyteWriter(BufferedWriter):
 
 
 class AirbyteLog(logging.Handler):
-    """The log, as messages on stdout."""
+    """Writes log records as messages on stdout."""
 
     def __init__(self, writer: AirbyteWriter) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pure: what Airbyte calls the tap's settings, catalog and state, and back."""
+"""Pure: converts settings, catalogs and states between Singer's and Airbyte's formats."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from stripe_alloy.api.errors import SettingsError
 JSONObject = dict[str, Any]
 
 OMITTED_SETTINGS = ("emit_activate_version_messages",)
-"""Settings for which Airbyte has no use."""
+"""Settings that have no meaning in Airbyte."""
 COMPLETE_IN = "complete_in"
-"""In a state: the sync whose full refresh is done with the stream."""
+"""State field: the sync whose full refresh of the stream is complete."""
 DOCUMENTATION = "https://docs.stripe.com/keys/restricted-api-keys"
 
 
 def drop_none(value: Any) -> Any:
-    """A message of the protocol as JSON has it: fields that hold nothing are left out.
+    """Return a message as JSON values, without fields that are None.
 
-    What a message carries, such as a state or a record, stays as it is.
+    Values inside a record or a state are not changed.
     """
     if is_dataclass(value):
         held = ((field.name, getattr(value, field.name)) for field in fields(value))
@@ -42,7 +42,7 @@ def drop_none(value: Any) -> Any:
 
 
 def specification(settings: Mapping[str, Any]) -> ConnectorSpecification:
-    """The settings' JSON schema as Airbyte's forms read it; `settings` is the tap's own."""
+    """Return the connection form for the tap's settings; `settings` is their JSON schema."""
     properties = {
         name: _field(declared, order)
         for order, (name, declared) in enumerate(settings["properties"].items())
@@ -69,7 +69,7 @@ def specification(settings: Mapping[str, Any]) -> ConnectorSpecification:
 
 
 def _field(declared: Mapping[str, Any], order: int) -> JSONObject:
-    """A setting of one type: a form asks for one that may also be null twice."""
+    """Return a setting with a single type: a form shows two inputs for one that may be null."""
     field = {name: value for name, value in declared.items() if name not in ("secret", "writeOnly")}
     field["type"] = next(name for name in declared["type"] if name != "null")
     if declared.get("secret"):
@@ -78,7 +78,7 @@ def _field(declared: Mapping[str, Any], order: int) -> JSONObject:
 
 
 def stream_of(entry: Mapping[str, Any]) -> AirbyteStream:
-    """A stream of a Singer catalog (`tap_stream_id`, `schema`, `metadata`) as Airbyte's."""
+    """Convert a stream of a Singer catalog (`tap_stream_id`, `schema`, `metadata`) to Airbyte's."""
     root = next(row["metadata"] for row in entry["metadata"] if not row["breadcrumb"])
     return AirbyteStream(
         name=entry["tap_stream_id"],
@@ -98,11 +98,11 @@ class ConfiguredStream:
     name: str
     incremental: bool
     sync: int | None
-    """Number of the sync, the same in each of its attempts."""
+    """Number of the sync; the same in each attempt."""
 
 
 def parse_catalog(configured: Any, known: Iterable[str]) -> list[ConfiguredStream]:
-    """The streams of a configured catalog; raises `SettingsError` on what cannot be one."""
+    """Return the streams of a configured catalog; raises `SettingsError` if it is invalid."""
     try:
         found = [
             ConfiguredStream(
@@ -113,17 +113,17 @@ def parse_catalog(configured: Any, known: Iterable[str]) -> list[ConfiguredStrea
             for entry in configured["streams"]
         ]
     except (KeyError, TypeError, ValueError):
-        raise SettingsError("The --catalog is no configured catalog of Airbyte's") from None
+        raise SettingsError("The --catalog is not a configured catalog of Airbyte") from None
     unknown = sorted({chosen.name for chosen in found} - set(known))
     if unknown:
         raise SettingsError(
-            f"There is no stream {', '.join(map(repr, unknown))}: refresh the connection's schema"
+            f"Unknown stream {', '.join(map(repr, unknown))}: refresh the connection's schema"
         )
     return found
 
 
 def select(catalog: Mapping[str, Any], chosen: Sequence[ConfiguredStream]) -> JSONObject:
-    """A Singer catalog in which just the chosen streams are selected, whole."""
+    """Return a Singer catalog in which only the chosen streams are selected, with all fields."""
     names = {stream.name for stream in chosen}
     return {"streams": [_marked(entry, names) for entry in catalog["streams"]]}
 
@@ -142,7 +142,7 @@ def _marked(entry: Mapping[str, Any], selected: set[str]) -> JSONObject:
 
 
 def state_of(name: str, bookmark: Mapping[str, Any], records: int) -> AirbyteStateMessage:
-    """A stream's state, and how many of its records came since the one before."""
+    """Return a stream's STATE message with the number of records since the previous one."""
     return AirbyteStateMessage(
         type=AirbyteStateType.STREAM,
         stream=AirbyteStreamState(
@@ -155,7 +155,7 @@ def state_of(name: str, bookmark: Mapping[str, Any], records: int) -> AirbyteSta
 
 
 def bookmarks_in(states: Any) -> dict[str, JSONObject]:
-    """Stream → its state, from a --state file's content; raises `SettingsError` on any other's."""
+    """Return stream → bookmark from a --state file's content; raises `SettingsError` if invalid."""
     try:
         found = {
             entry["stream"]["stream_descriptor"]["name"]: entry["stream"].get("stream_state") or {}
@@ -163,28 +163,28 @@ def bookmarks_in(states: Any) -> dict[str, JSONObject]:
         }
     except (KeyError, TypeError, AttributeError):
         raise SettingsError(
-            "The --state is none of this source's: it must be a list of states of type STREAM"
+            "The --state is not from this source: it must be a list of states of type STREAM"
         ) from None
     if not all(isinstance(state, dict) for state in found.values()):
-        raise SettingsError("The --state is none of this source's: a stream's must be an object")
+        raise SettingsError("The --state is not from this source: a stream's must be an object")
     return found
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a read begins."""
+    """Where a read resumes."""
 
     bookmarks: dict[str, JSONObject]
     done: Sequence[str]
-    """Streams that an earlier attempt of the same sync has read to the end."""
+    """Streams that an earlier attempt of the same sync has read completely."""
 
 
 def resume_point(
     chosen: Sequence[ConfiguredStream], given: Mapping[str, JSONObject]
 ) -> ResumePoint:
-    """What to go on from: a full refresh only from its own earlier attempt.
+    """Return where to resume; a full refresh resumes only from an attempt of the same sync.
 
-    What was listed in an earlier sync is listed again; one that was cut short is gone on with.
+    Streams listed in an earlier sync are listed again; an interrupted listing is resumed.
     """
     bookmarks: dict[str, JSONObject] = {}
     done = []
@@ -201,6 +201,6 @@ def resume_point(
 
 
 def _is_listed(state: Mapping[str, Any]) -> bool:
-    """Whether no account's list is left to be read; accounts are the state's partitions."""
+    """Whether every account has been listed; accounts are the state's partitions."""
     parts = state.get("partitions") or [state]
     return all("replication_key_value" in part and "backfill" not in part for part in parts)

@@ -40,7 +40,7 @@ _CONFIG = click.option("--config", required=True, help="The source's configurati
 @click.group()
 @click.version_option(package_name="stripe-alloy", prog_name="source-stripe-alloy")
 def source() -> None:
-    """Stripe as an Airbyte source: tap-stripe-alloy in Airbyte's protocol."""
+    """Stripe as an Airbyte source."""
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def _main() -> object:
 
 @source.command()
 def spec() -> None:
-    """Print which settings there are."""
+    """Print the settings."""
     with _telling() as writer:
         found = specification(TapStripeAlloy.config_jsonschema)
         writer.send([AirbyteMessage(Type.SPEC, spec=found)])
@@ -64,7 +64,7 @@ def spec() -> None:
 @source.command()
 @_CONFIG
 def check(config: str) -> None:
-    """Print whether the key may read anything; what it may not is in the log."""
+    """Print whether the key can read any stream; missing permissions are logged."""
     with _telling() as writer:
         try:
             status = _status_of(_tap(config, writer).verdicts())
@@ -76,7 +76,7 @@ def check(config: str) -> None:
 @source.command()
 @_CONFIG
 def discover(config: str) -> None:
-    """Print which streams there are."""
+    """Print the streams."""
     with _telling() as writer:
         entries = _tap(config, writer).catalog_dict["streams"]
         catalog = AirbyteCatalog([stream_of(entry) for entry in entries])
@@ -88,7 +88,7 @@ def discover(config: str) -> None:
 @click.option("--catalog", required=True, help="The configured catalog.")
 @click.option("--state", help="The states of the last read.")
 def read(config: str, catalog: str, state: str | None) -> None:
-    """Read the streams of a catalog, from a state on."""
+    """Read the streams of a catalog, starting from a state."""
     with _telling() as writer:
         chosen = parse_catalog(read_object(catalog, "--catalog"), BY_NAME)
         start = resume_point(chosen, bookmarks_in(read_json(state, "--state") if state else []))
@@ -115,7 +115,7 @@ def read(config: str, catalog: str, state: str | None) -> None:
 
 @contextmanager
 def _telling() -> Iterator[AirbyteWriter]:
-    """What goes wrong is told as a trace, for each stream that it cuts short as well."""
+    """Open the writer; an error becomes a trace, and each unfinished stream INCOMPLETE."""
     writer = AirbyteWriter(Ledger())
     log = AirbyteLog(writer)
     log.setFormatter(logging.Formatter("%(message)s"))
@@ -141,12 +141,13 @@ def _tap(file: str, writer: AirbyteWriter, **given: Any) -> TapStripeAlloy:
 
 
 def _status_of(verdicts: Mapping[str, str]) -> AirbyteConnectionStatus:
-    """A key that may read something will do: which streams are wanted, the check does not know."""
+    """Return success if any stream is readable: the selected streams are unknown here."""
     for name, verdict in verdicts.items():
         if verdict:
             logging.getLogger(__name__).warning("Stream %s cannot be read: %s", name, verdict)
     if not all(verdicts.values()):
         return AirbyteConnectionStatus(Status.SUCCEEDED)
     return AirbyteConnectionStatus(
-        Status.FAILED, f"The key may read no stream. First of all, {next(iter(verdicts.values()))}"
+        Status.FAILED,
+        f"The key cannot read any stream. The first one: {next(iter(verdicts.values()))}",
     )

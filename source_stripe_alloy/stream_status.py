@@ -1,4 +1,4 @@
-"""Pure: what Airbyte was told of each stream, and what it is to be told next."""
+"""Pure: status, record counts and states of each stream, as Airbyte expects them."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ FAILURES: Mapping[type[Exception], FailureType] = {
     RateLimited: FailureType.transient_error,
     StripeUnavailable: FailureType.transient_error,
 }
-"""Who must act: whoever configured the source, or nobody, since the next try may do."""
+"""Error type → failure type: a configuration error, or one that a retry may resolve."""
 
 
 class Ledger:
-    """The streams of one read."""
+    """Tracks the streams of one read."""
 
     def __init__(
         self, chosen: Iterable[ConfiguredStream] = (), *, clock: Callable[[], float] = time.time
@@ -58,19 +58,19 @@ class Ledger:
         self._ended: set[str] = set()
 
     def started(self) -> Iterator[AirbyteMessage]:
-        """Each stream's first word."""
+        """Yield STARTED for each stream."""
         for name in self._chosen:
             yield self._status(name, AirbyteStreamStatus.STARTED)
 
     def wrote(self, name: str, records: int) -> Iterator[AirbyteMessage]:
-        """Count records that are about to be written."""
+        """Count records that are about to be written; yield RUNNING before the first."""
         self._uncounted[name] += records
         if name not in self._runs:
             self._runs.add(name)
             yield self._status(name, AirbyteStreamStatus.RUNNING)
 
     def stated(self, bookmarks: Mapping[str, JSONObject]) -> Iterator[AirbyteMessage]:
-        """The states that say something new, of all that a Singer state holds."""
+        """Yield the states that changed."""
         for name in self._chosen:
             bookmark = bookmarks.get(name) or {}
             if self._uncounted[name] or bookmark != self._stated.get(name, {}):
@@ -79,7 +79,7 @@ class Ledger:
     def ended(
         self, bookmarks: Mapping[str, JSONObject], *, but: Mapping[str, str] | None = None
     ) -> Iterator[AirbyteMessage]:
-        """Everything was read, `but` for these streams (name → why): each one's last words."""
+        """Yield each stream's final state and status; `but` maps failed streams to the reason."""
         self._ended = set(self._chosen)
         for name, chosen in self._chosen.items():
             bookmark = dict(bookmarks.get(name) or {})
@@ -95,16 +95,16 @@ class Ledger:
                 yield self._status(name, AirbyteStreamStatus.COMPLETE)
 
     def cut_short(self) -> Iterator[AirbyteMessage]:
-        """The run stopped: no stream that has not ended is known to be whole."""
+        """Yield INCOMPLETE for each stream that has not ended."""
         for name in (name for name in self._chosen if name not in self._ended):
             yield self._status(name, AirbyteStreamStatus.INCOMPLETE)
 
     def failed(self, error: Exception) -> AirbyteMessage:
-        """What stopped the run, and who must act."""
+        """Return the trace of the error that stopped the run."""
         return self.error(str(error), FAILURES.get(type(error), FailureType.system_error))
 
     def error(self, message: str, kind: FailureType, stream: str | None = None) -> AirbyteMessage:
-        """A failure, of one stream or of the run."""
+        """Return an error trace, of one stream or of the run."""
         return self._trace(
             AirbyteTraceMessage(
                 TraceType.ERROR,

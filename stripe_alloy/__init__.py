@@ -1,1 +1,1 @@
-"""What the tap and the target share: Stripe's API, an emulator, connections, webhooks."""
+"""Stripe's API, the emulator, connections and webhooks: used by the tap and the target."""

@@ -1,4 +1,4 @@
-"""Reads configurations; whatever is wrong with one is said in one line, without its values."""
+"""Reads configurations; errors are one line and contain no values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.text_files import read_object
 
 ENVIRONMENT = "ENV"
-"""Given for a file, it stands for variables of the environment."""
+"""In place of a file: read the settings from environment variables."""
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
@@ -23,9 +23,9 @@ _PLAIN = re.compile(r"[a-z][a-z ._/:-]{0,40}[0-9]{0,4}")
 
 
 def shown_value(value: str) -> str:
-    """Return a value for a message, quoted; empty if it could be a secret: no plain word.
+    """Return a value quoted for a message, or "" if it could be a secret.
 
-    Never to be asked about a setting that is meant to hold one.
+    Not for settings that contain secrets.
 
     >>> shown_value("last week"), shown_value("T0pSecret")
     (": 'last week'", '')
@@ -34,7 +34,7 @@ def shown_value(value: str) -> str:
 
 
 def quoted(value: str, otherwise: str) -> str:
-    """Return a value for a message, quoted, or what to say if it could be a secret."""
+    """Return a value quoted for a message, or `otherwise` if it could be a secret."""
     return repr(value) if _PLAIN.fullmatch(value) else otherwise
 
 
@@ -42,7 +42,7 @@ def quoted(value: str, otherwise: str) -> str:
 
 
 class ConfigFiles:
-    """What `--config` was given, read when it is needed: `--help` and `--about` need none."""
+    """The files of `--config`, read when needed: `--help` and `--about` need none."""
 
     def __init__(self, given: Sequence[str]) -> None:
         self._files = [file for file in given if file != ENVIRONMENT]
@@ -50,12 +50,12 @@ class ConfigFiles:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The files' settings; raises `SettingsError`."""
+        """Return the merged settings; raises `SettingsError`."""
         return merged(self._files)
 
 
 def merged(files: Sequence[str]) -> dict[str, Any]:
-    """Merge configurations, later ones win; raises `SettingsError`."""
+    """Merge configuration files, later ones win; raises `SettingsError`."""
     config: dict[str, Any] = {}
     for file in files:
         config.update(read_object(file, "--config"))
@@ -65,9 +65,9 @@ def merged(files: Sequence[str]) -> dict[str, Any]:
 def from_environment(
     prefix: str, declared: Mapping[str, Any], environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Read settings from variables; raises `SettingsError`, where the SDK shows or misreads one.
+    """Read settings from environment variables; raises `SettingsError`.
 
-    It takes "ture" for no.
+    The SDK would show or misread some values: it takes "ture" for false.
     """
     config = {}
     for name, setting in declared.items():
@@ -115,7 +115,7 @@ def _list(text: str) -> list[Any]:
 
 
 def separated(text: str) -> list[str]:
-    """Read a list of words with commas between them.
+    """Split a comma-separated list.
 
     >>> separated("acct_1, acct_2")
     ['acct_1', 'acct_2']
@@ -127,7 +127,7 @@ _PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "boolean": (_boolean, "true or false"),
     "integer": (_integer, "an integer"),
     "object": (_object, "a JSON object"),
-    "array": (_list, "a JSON list, or words with commas between them"),
+    "array": (_list, "a JSON list, or words separated by commas"),
 }
 
 
@@ -137,7 +137,7 @@ _PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
 def problems_in(
     config: Mapping[str, Any], schema: Mapping[str, Any], *, partial: bool = False
 ) -> list[str]:
-    """Say what is wrong with settings, without a value; `partial`: none needs to be set."""
+    """Return what is wrong with settings, without values; with `partial`, none is required."""
     found = list(Draft7Validator(schema).iter_errors(dict(config)))
     if partial:
         found = [error for error in found if error.validator != "required"]
@@ -148,7 +148,7 @@ def problems_in(
 
 
 def unknown_settings(config: Mapping[str, Any], declared: Collection[str]) -> Iterator[str]:
-    """Name each setting that there is not, and the one that may be meant."""
+    """Return a message for each unknown setting, with a suggestion."""
     for name in config:
         if name in declared:
             continue
@@ -178,19 +178,19 @@ def _problem_of(error: ValidationError) -> str:
 
 
 def _place_of(error: ValidationError) -> str:
-    """Where in the settings it is; what stands inside one is shown if it is a plain word."""
+    """Return the place of an error in the settings; plain nested names are shown."""
     setting, *inside = (str(part) for part in error.absolute_path or ("",))
     shown = (part if _PLAIN.fullmatch(part) or part.isdecimal() else "…" for part in inside)
     return ".".join((setting, *shown))
 
 
 def check_characters(config: Mapping[str, Any]) -> None:
-    """Refuse what no file, database or request can hold, before any of them fails on it."""
+    """Raise `SettingsError` for characters that no file, database or request can contain."""
     for name, value in config.items():
         if any(_UNUSABLE.search(text) for text in _texts_in(value)):
             shown = name if _NAME.fullmatch(name) else "…"
             raise SettingsError(
-                f"`{shown}` holds a NUL character or half of a surrogate pair: take it out"
+                f"`{shown}` holds a NUL character or half of a surrogate pair: remove it"
             )
 
 

@@ -1,4 +1,4 @@
-"""The way to Stripe, or to the embedded emulator that stands in for it."""
+"""Opens the connection to Stripe, or to the embedded emulator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """A transport, and the emulator behind it if that is what the key names."""
+    """A client, and the emulator behind it if the settings name it."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Settings of the connection to Stripe, which the tap, the target and the receiver share."""
+"""Connection settings of the tap, the target and the receiver."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stripe_alloy.emulator import emulates
 STRIPE = "https://api.stripe.com"
 MAX_CONCURRENCY = 32
 MAX_NUMBER = 1_000_000
-"""Above any number of requests that Stripe allows."""
+"""Larger than any rate that Stripe allows."""
 
 CONNECTION: tuple[th.Property[Any], ...] = (
     th.Property(
@@ -36,36 +36,36 @@ CONNECTION: tuple[th.Property[Any], ...] = (
         th.StringType,
         default=STRIPE,
         title="API URL",
-        description="Where Stripe answers; `emulator:FILE` is the embedded emulator, with an "
-        "account that is kept in a file.",
+        description="Base URL of the Stripe API. `emulator:FILE` starts the embedded emulator, "
+        "which keeps its account in that file.",
     ),
     th.Property(
         "api_version",
         th.StringType,
         title="API version",
-        description="The Stripe API version that renders the objects. Default: the one that the "
-        f"schemas were generated for, {api_version()}.",
+        description="Stripe API version to request (`Stripe-Version` header). Default: the version "
+        f"that the schemas were generated from, {api_version()}.",
     ),
     th.Property(
         "max_requests_per_second",
         th.IntegerType,
         title="Maximum requests per second",
-        description="For each account. Default: Stripe's limit for the key's mode, 100 live and "
-        "25 test.",
+        description="Maximum number of requests per second and account. Default: Stripe's limit, "
+        "100 in live mode and 25 in test mode.",
     ),
     th.Property(
         "max_concurrency",
         th.IntegerType,
         default=MAX_CONCURRENCY,
         title="Maximum concurrency",
-        description="Requests under way at once.",
+        description="Maximum number of requests in flight.",
     ),
 )
 
 
 @dataclass(frozen=True)
 class ConnectionSettings:
-    """How to reach Stripe, checked."""
+    """Checked connection settings."""
 
     api_key: str
     api_url: str
@@ -75,17 +75,17 @@ class ConnectionSettings:
 
     @property
     def emulated(self) -> bool:
-        """Whether the embedded emulator stands in for Stripe."""
+        """Whether the embedded emulator takes Stripe's place."""
         return emulates(self.api_key, self.api_url)
 
     @property
     def live(self) -> bool:
-        """Whether the key is one of live mode."""
+        """Whether the key is a live key."""
         return self.mode == "live"
 
     @property
     def mode(self) -> str | None:
-        """The key's mode, "live" or "test"; None where the key does not tell."""
+        """The key's mode, "live" or "test"; None if the key does not show it."""
         if self.emulated:
             return "test"
         found = re.match(r"[sr]k_(?:org_)?(live|test)_", self.api_key)
@@ -93,9 +93,9 @@ class ConnectionSettings:
 
 
 def read_connection(config: Mapping[str, Any]) -> ConnectionSettings:
-    """Read a configuration; an absent key is fine as long as nothing is sent (discovery).
+    """Read the connection settings; the key may be absent if nothing is sent (discovery).
 
-    Raises `SettingsError` on what the JSON schema of the settings cannot say.
+    Raises `SettingsError` for errors that the JSON schema cannot express.
     """
     settings = ConnectionSettings(
         api_key=str(config.get("api_key") or "").strip(),
@@ -109,7 +109,7 @@ def read_connection(config: Mapping[str, Any]) -> ConnectionSettings:
 
 
 def check_key(settings: ConnectionSettings) -> None:
-    """Refuse, before the first request, what cannot be a key that reads."""
+    """Check the format of the API key; raises `SettingsError`."""
     if settings.emulated or re.fullmatch(r"(sk|rk)_\w+", settings.api_key, re.ASCII):
         _check_way(settings)
         return
@@ -119,15 +119,15 @@ def check_key(settings: ConnectionSettings) -> None:
             "Meltano's environment `prod` takes it from STRIPE_API_KEY"
         )
     if re.match(r"(sk|rk)_", settings.api_key):
-        raise SettingsError("`api_key` holds characters that no key has: a quote, a blank?")
+        raise SettingsError("`api_key` contains characters that no key has: a quote or a space?")
     raise SettingsError(
-        "`api_key` is no key that reads: a secret key starts with 'sk_', a restricted one with "
-        "'rk_'; a publishable key ('pk_') cannot read"
+        "`api_key` is not a key that can read: a secret key starts with 'sk_', a restricted one "
+        "with 'rk_'; a publishable key ('pk_') cannot read"
     )
 
 
 def _check_way(settings: ConnectionSettings) -> None:
-    """Refuse to send a live key over a network that may read along."""
+    """Raise `SettingsError` if a live key would be sent unencrypted."""
     url = settings.api_url.lower()
     if "_live_" not in settings.api_key or settings.emulated or url.startswith("https://"):
         return

@@ -1,4 +1,4 @@
-"""Databases that must not lose what they were given: opened safely, written by one thread."""
+"""Durable SQLite and PostgreSQL databases with group commit."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from stripe_alloy.api.errors import AlloyError, SettingsError
 T = TypeVar("T")
 
 MOST = 500
-"""Rows asked for or taken into one transaction at a time."""
+"""Maximum number of rows per query or transaction."""
 ROW_ERRORS = (sa.exc.DataError, OverflowError, ValueError)
-"""What a driver raises on values that it cannot store: the database itself works."""
+"""Errors of a driver about values that it cannot store; the database itself works."""
 
 
 _DRIVERS = {"sqlite": ("pysqlite",), "postgresql": ("psycopg", "psycopg2", "pg8000")}
@@ -34,7 +34,7 @@ _AFTER_PASSWORD = re.compile(
     r"[^:/]*://(?:[^:/]*(?::(?P<password>[^@]*))?@)?(?P<rest>.*)", re.DOTALL
 )
 _NAME_AND_OPTIONS = re.compile(r"/.*\?.*=", re.DOTALL)
-"""In what is taken for a password: there is none before the host, but an @ in an option."""
+"""Recognises an @ in an option, after the host: what is before it is not a password."""
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.%]+")
 _ESCAPES = (
     "write %40 for an at sign, %2F for a /, %3A for a :, %23 for a #, %3F for a ?, %20 for a blank "
@@ -42,15 +42,15 @@ _ESCAPES = (
 )
 _OPTION = re.compile(r"(invalid connection option) .*")
 _passwords: set[str] = set()
-"""Of all URLs that were opened: no message of a database's may show one."""
+"""Passwords of all opened URLs; no message may contain one."""
 _SHORTEST = 3
 
 
 def checked_url(url: str, setting: str) -> sa.URL:
     """Check the URL of a SQLite file or of PostgreSQL.
 
-    Raises `SettingsError`, which names the setting and quotes nothing of the URL: where a password
-    holds an @, nobody knows which part is the password.
+    Raises `SettingsError`, which names the setting and quotes nothing of the URL: if a password
+    contains an @, nobody can tell which part is the password.
     """
     parsed = _parsed(url, setting)
     backend = parsed.get_backend_name()
@@ -82,7 +82,9 @@ def _parsed(url: str, setting: str) -> sa.URL:
 def _check_sqlite(parsed: sa.URL, _: str, setting: str) -> None:
     file = parsed.database
     if file in (None, "", ":memory:"):
-        raise SettingsError(f"`{setting}` must be a file: what is only in memory survives no crash")
+        raise SettingsError(
+            f"`{setting}` must be a file: a database in memory does not survive a crash"
+        )
     if parsed.host or parsed.username or parsed.port:
         raise SettingsError(
             f"`{setting}` has too few slashes: sqlite:///file or sqlite:////folder/file"
@@ -95,22 +97,24 @@ def _check_server(parsed: sa.URL, url: str, setting: str) -> None:
     found = _AFTER_PASSWORD.match(url.strip())
     unclear = not found or "@" in found["rest"] or _NAME_AND_OPTIONS.search(found["password"] or "")
     if unclear or not url.strip().isprintable():
-        raise SettingsError(f"`{setting}` holds an @ too many, or control characters: {_ESCAPES}")
+        raise SettingsError(
+            f"`{setting}` contains an additional @, or control characters: {_ESCAPES}"
+        )
     if parsed.host and not _HOST.fullmatch(parsed.host):
-        raise SettingsError(f"`{setting}` names no host that there can be: {_ESCAPES}")
+        raise SettingsError(f"`{setting}` contains an invalid host: {_ESCAPES}")
     if parsed.port is not None and not 0 < parsed.port < 1 << 16:
-        raise SettingsError(f"`{setting}` names no port that there can be: {_ESCAPES}")
+        raise SettingsError(f"`{setting}` contains an invalid port: {_ESCAPES}")
 
 
 def _passwords_of(url: sa.URL) -> set[str]:
-    """A URL's passwords, as they are and as they are written."""
+    """Return a URL's passwords, decoded and as written."""
     given = [url.password, *(url.query.get(name) for name in ("password", "sslpassword"))]
     plain = {str(one) for one in given if one}
     return {text for one in plain for text in (one, quote(one, safe="")) if len(text) >= _SHORTEST}
 
 
 def open_engine(url: sa.URL, setting: str) -> sa.Engine:
-    """A database in which what is committed is on the disk; only its owner may read the file."""
+    """Open a durable database; a SQLite file is readable only by its owner."""
     if url.get_backend_name() != "sqlite":
         try:
             return sa.create_engine(url)
@@ -143,7 +147,7 @@ def _safe(connection: Any, _: Any) -> None:
 
 
 def cause_of(error: Exception) -> str:
-    """What the database itself says, in a line, without the statement, its values or a password."""
+    """Return the database's own message in one line, without statement, values and passwords."""
     if isinstance(error, ROW_ERRORS):
         return "it cannot store one of the values"
     cause = getattr(error, "orig", None) or error
@@ -156,7 +160,7 @@ def cause_of(error: Exception) -> str:
 
 
 def insert_into(connection: sa.Connection, table: sa.Table) -> Any:
-    """An INSERT that knows ON CONFLICT."""
+    """Return an INSERT that supports ON CONFLICT."""
     dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
     return dialects[connection.dialect.name](table)
 
@@ -179,10 +183,10 @@ class _Work:
 
 
 class GroupCommit:
-    """One thread owns the database, and commits what several hand it at a time as one transaction.
+    """Commits the work of several threads in shared transactions, in a thread of its own.
 
-    So each of them waits for one commit and the disk sees few.
-    `trouble` makes an error of the database's; the first one ends all later work too.
+    Callers wait for one commit, and the disk sees few. `trouble` converts a database error; the
+    first one ends all later work too.
     """
 
     def __init__(
@@ -199,22 +203,22 @@ class GroupCommit:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Commit the remaining work and close."""
         self._work.put(None)
         self._thread.join()
 
     def do(self, act: Callable[[sa.Connection], T]) -> T:
-        """Do something, and wait until it is on the disk."""
+        """Run `act` and wait until it is durable."""
         return self.submit(act).result()
 
     def submit(self, act: Callable[[sa.Connection], T]) -> Future[T]:
-        """Do something; the future is done once it is on the disk."""
+        """Run `act`; the future is done once it is durable."""
         future: Future[T] = Future()
         self._work.put(_Work(act, future))
         return future
 
     def tell(self, act: Callable[[sa.Connection], object]) -> None:
-        """Do something some time; not before `close` or the next that waits is it on the disk."""
+        """Run `act` later, without waiting; it is durable after `close` or the next `do`."""
         self._work.put(_Work(act, None))
 
     def _write(self) -> None:
@@ -243,9 +247,9 @@ class GroupCommit:
         return batch
 
     def _commit(self, batch: list[_Work]) -> AlloyError | None:
-        """Do a batch in one transaction; whatever is wrong, the thread goes on.
+        """Run a batch in one transaction; the thread survives any error.
 
-        Work that the database cannot store fails alone: the rest is done without it.
+        Work that the database cannot store fails alone; the rest is done without it.
         """
         try:
             with self._engine.begin() as connection:

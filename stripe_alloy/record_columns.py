@@ -22,4 +22,4 @@ ADDED: Mapping[str, Schema] = {
     },
     "_sdc_deleted_at": {**_DATE_TIME, "description": "When the object was deleted."},
 }
-"""What a record has besides Stripe's own fields."""
+"""Columns of a record in addition to Stripe's fields."""

@@ -1,4 +1,4 @@
-"""How the Singer programs end when something is wrong: one clear line and exit code 1."""
+"""Runs the Singer programs; errors are logged in one line and exit with 1."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from stripe_alloy.api.errors import AlloyError, one_line, without_secrets
 from stripe_alloy.text_files import shown_name
 
 _HARMLESS = re.compile(r"'?-?[0-9.]{1,20}'? is not |^Missing |^Option .* requires an argument")
-"""What click says of an option's value that cannot be a secret."""
+"""Click's messages about an option's value that cannot be a secret."""
 _CLICKS_STDOUT = "PacifyFlushWrapper"
-"""What click puts in the place of stdout, before it exits, if nobody reads the pipe; newer ones
-begin the name with an underscore."""
+"""Name of the object that click puts in place of stdout when nobody reads the pipe.
+
+Newer versions begin the name with an underscore.
+"""
 FRAMES = 8
-"""Places in the code that are named where an error was not foreseen."""
+"""Maximum number of code locations in the message about an unexpected error."""
 _QUIET = ("singer_sdk.mapper", "urllib3")
-"""Their lines at INFO and DEBUG quote expressions, records and what was asked of Stripe."""
+"""Loggers whose INFO and DEBUG lines quote expressions, records and requests."""
 
 
 def metrics_at_debug(logger: Logger) -> None:
-    """Log the SDK's metrics only where `LOGLEVEL` asks for debugging.
+    """Log the SDK's metrics only with `LOGLEVEL=debug`.
 
-    The SDK logs them at INFO, dozens of lines a run; the last line of a run says the same.
+    The SDK logs them at INFO, dozens of lines per run; the run's last line has the same numbers.
     """
     if logger.level == logging.INFO:
         logger.setLevel(logging.WARNING)
@@ -51,7 +53,7 @@ def discreet(record: LogRecord) -> bool:
 
 
 def log_discreetly() -> None:
-    """See that whatever is logged, by us or by a library, is one line without secrets."""
+    """Make all log records, those of libraries included, one line without secrets."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(discreet)
     for name in _QUIET:
@@ -59,13 +61,15 @@ def log_discreetly() -> None:
 
 
 def check_output() -> None:
-    """Raise `AlloyError` where whoever started the process closed its standard output."""
+    """Raise `AlloyError` if standard output is closed."""
     if sys.stdout is None:  # type: ignore[redundant-expr, unused-ignore]
-        raise AlloyError("stdout is closed, where the messages go: open it, or use /dev/null")
+        raise AlloyError(
+            "stdout is closed, and messages are written there: open it, or use /dev/null"
+        )
 
 
 def forget_output() -> None:
-    """Let what is left in stdout's buffer go nowhere: Python would fail on it again at exit."""
+    """Discard stdout's buffer, because Python would fail on it again at exit."""
     with contextlib.suppress(OSError, ValueError):
         descriptor = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -74,9 +78,9 @@ def forget_output() -> None:
 
 
 def run(command: Callable[[], object], logger: Logger) -> None:
-    """Run a program; an error is told in one line, without a traceback.
+    """Run a program; errors are logged in one line, without a traceback.
 
-    What `command` returns, if it is an integer, is the exit code.
+    An integer returned by `command` is the exit code.
     """
     code, said = _ended(command)
     if said:
@@ -87,7 +91,7 @@ def run(command: Callable[[], object], logger: Logger) -> None:
 
 
 def _ended(command: Callable[[], object]) -> tuple[int, str]:
-    """Run a program; returns its exit code, and what is to be said of its end."""
+    """Run a program; return its exit code, and the message about its end."""
     try:
         done = command()
         if sys.stdout is not None:
@@ -108,17 +112,17 @@ def _ended(command: Callable[[], object]) -> tuple[int, str]:
 
 
 def said_of(error: Exception) -> str:
-    """Say what is wrong, in one line; of an error that was not foreseen, only its kind."""
+    """Return an error in one line; of an unexpected one, only its kind."""
     if isinstance(error, AlloyError):
         return str(error)
     return said_of_system(error) if isinstance(error, OSError) else _unforeseen(error)
 
 
 def said_of_usage(error: click.UsageError) -> str:
-    """Say what is wrong with options, without what they were given: it may be settings."""
+    """Return an error in the options, without their values: these may be settings."""
     about = error.format_message()
     if about.startswith("Got unexpected"):
-        about = "There are more arguments than options take: is one with blanks in quotes?"
+        about = "There are more arguments than the options take: is an argument with spaces quoted?"
     elif isinstance(error, click.BadParameter) and not _HARMLESS.search(about):
         name = getattr(error.param, "opts", ["an option"])[-1]
         choices = getattr(getattr(error.param, "type", None), "choices", ())
@@ -129,16 +133,16 @@ def said_of_usage(error: click.UsageError) -> str:
 
 
 def said_of_system(error: OSError) -> str:
-    """Say what the operating system refused, without a name that is none."""
+    """Return an error of the operating system, with the file's name if it is a plain one."""
     if isinstance(error, BrokenPipeError):
         forget_output()
-        return "The output cannot be written: nobody reads it"
+        return "The output cannot be written: its reader is gone"
     where = f"{shown_name(str(error.filename))}: " if error.filename else ""
     return f"{where}{error.strerror or type(error).__name__}"
 
 
 def _unforeseen(error: Exception) -> str:
-    """Name the kind of an error and where it came up; its own message may hold a record."""
+    """Return the kind and location of an unexpected error; its message may contain a record."""
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames)]
     return (

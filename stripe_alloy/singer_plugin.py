@@ -1,4 +1,4 @@
-"""What the tap and the target share as Singer plugins: how settings reach them, and are refused."""
+"""Base of the tap and the target: reading settings, and reporting errors in them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _WithDefaults = extend_validator_with_defaults(DEFAULT_JSONSCHEMA_VALIDATOR)
 
 
 class Plugin(PluginBase):
-    """A tap or target that says in one line, without values, what is wrong with its settings."""
+    """A tap or target that reports errors in its settings in one line, without values."""
 
     needs_output: ClassVar[bool] = True
-    """Whether it cannot begin without a standard output."""
+    """Whether it needs a standard output."""
 
     @property
     def _env_var_config(self) -> dict[str, Any]:
-        """The settings in the environment; raises `SettingsError`."""
+        """Return the settings in the environment; raises `SettingsError`."""
         prefix = str(self._env_var_prefix)
         try:
             parse_environment_config({}, prefix)  # the SDK reads a file `.env` into it
@@ -73,7 +73,7 @@ class Plugin(PluginBase):
 
 
 def run_plugin(plugin: type[Plugin]) -> None:
-    """Run a plugin's command; returns if it went through, and exits with a code if not."""
+    """Run a plugin's command; exits with a code if it fails."""
     run(partial(_run, plugin), plugin.logger)
 
 

@@ -1,4 +1,4 @@
-"""Stream maps: a mistake in one is said in one line, with stream and column, without the record."""
+"""Stream maps: errors are one line with stream and column, without the record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FUNCTIONS = frozenset(
 
 
 def check_stream_maps(maps: Any) -> None:
-    """Raise `SettingsError` on what cannot be applied to any record."""
+    """Raise `SettingsError` for maps that cannot be applied to any record."""
     if not isinstance(maps, Mapping):
         return  # the settings' schema says so
     for stream, mapping in maps.items():
@@ -41,7 +41,7 @@ def check_stream_maps(maps: Any) -> None:
 
 
 def sources_of(maps: Mapping[str, Any]) -> Iterator[str]:
-    """Name the streams that maps are for; they may be patterns, such as `invoice*`."""
+    """Yield the streams that maps are for; they may be patterns, such as `invoice*`."""
     for stream, mapping in maps.items():
         if stream != _ELSE:
             yield mapping.get(_SOURCE, stream) if isinstance(mapping, Mapping) else stream
@@ -112,7 +112,7 @@ _CHECKS: Mapping[str, Callable[[Any, str], None]] = {
 
 @contextlib.contextmanager
 def stream_map_errors() -> Iterator[None]:
-    """Turn what the SDK raises about stream maps into a `SettingsError`, without an expression."""
+    """Convert the SDK's errors about stream maps to `SettingsError`, without expressions."""
     try:
         yield
     except StreamMapConfigError as error:  # it names columns
@@ -128,7 +128,7 @@ def stream_map_errors() -> Iterator[None]:
 
 
 def transformed(stream_map: StreamMap, record: dict[str, Any]) -> dict[str, Any] | None:
-    """Apply a stream map; raises `SettingsError` where an expression of it fails on a record."""
+    """Apply a stream map; raises `SettingsError` if an expression fails on a record."""
     try:
         return stream_map.transform(record)
     except Exception as error:  # noqa: BLE001 - an expression may raise anything, with the value in its message
@@ -140,7 +140,7 @@ def transformed(stream_map: StreamMap, record: dict[str, Any]) -> dict[str, Any]
 
 
 def _column_in(trace: TracebackType | None) -> str:
-    """Find the column whose expression was evaluated."""
+    """Return the column whose expression was evaluated."""
     for frame, _ in traceback.walk_tb(trace):
         if frame.f_code is CustomStreamMap._eval.__code__:  # noqa: SLF001 - nothing else knows
             return frame.f_locals.get("property_name") or _FILTER

@@ -1,4 +1,4 @@
-"""Files that people write: text in UTF-8, or one line that names the file and quotes nothing."""
+"""Reads text files in UTF-8; errors are one line with the file's name and no content."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import IO, Any, NoReturn
 from stripe_alloy.api.errors import SettingsError
 
 _FILE_NAME = re.compile(r"[\w.,+()@~ /\\:-]{0,255}")
-"""What a message may show of what is given for a file: it may be the settings themselves."""
+"""File names that a message may show: users may pass the settings themselves as a file."""
 
 
 def shown_name(file: str | Path, option: str = "") -> str:
-    """Return a file's name for a message; what looks like no name is not shown.
+    """Return a file's name for a message, unless it does not look like a file name.
 
     >>> shown_name("config.json"), shown_name('{"api_key": "…"}', "--config")
-    ('config.json', 'what is given with --config')
+    ('config.json', 'the value of --config')
     """
     name = str(file)
     if _FILE_NAME.fullmatch(name) and "://" not in name:
         return name or "''"
-    return f"what is given with {option}" if option else "what is given for a file"
+    return f"the value of {option}" if option else "what is given for a file"
 
 
 def read_text(file: Path) -> str:
@@ -41,7 +41,7 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 def read_object(file: str | Path, option: str) -> dict[str, Any]:
-    """Read a JSON object from a file that an option names; raises `SettingsError`."""
+    """Read a JSON object from the file of an option; raises `SettingsError`."""
     found = read_json(file, option)
     if not isinstance(found, dict):
         what = "holds no settings: it " if option == "--config" else ""
@@ -51,7 +51,7 @@ def read_object(file: str | Path, option: str) -> dict[str, Any]:
 
 
 def read_json(file: str | Path, option: str) -> Any:
-    """Read JSON from a file that an option names; raises `SettingsError`."""
+    """Read JSON from the file of an option; raises `SettingsError`."""
     name = f"{option}: {shown_name(file, option)}"
     try:
         text = _decoded(Path(file).read_bytes(), name)
@@ -63,12 +63,12 @@ def read_json(file: str | Path, option: str) -> Any:
         raise SettingsError(f"{name} cannot be read: {_why(file, error)}") from None
     except (RecursionError, ValueError):
         raise SettingsError(
-            f"{name} is no JSON: it is nested too deeply, or holds a number that JSON has not"
+            f"{name} is no JSON: it is nested too deeply, or has a number that JSON cannot have"
         ) from None
 
 
 def _refused(constant: str) -> NoReturn:
-    """Refuse NaN and Infinity, which Python reads and JSON has not."""
+    """Raise an error for NaN and Infinity, which Python accepts and JSON does not."""
     raise ValueError(constant)
 
 
@@ -79,7 +79,7 @@ def _why(file: str | Path, error: OSError) -> str:
 
 
 def open_lines(file: str, option: str) -> IO[str]:
-    """Open a file of messages that an option names; raises `SettingsError`."""
+    """Open the messages file of an option; raises `SettingsError`."""
     try:
         return Path(file).open(encoding="utf-8-sig")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the target wrote, as its journal has it: the target keeps it, the tap looks it up."""
+"""Read access to the target's write log, the `operations` table of its journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.database import MOST, cause_of, checked_url, open_engine
 
 KEY_PREFIX = "alloy-"
-"""How the target's idempotency keys begin."""
+"""Prefix of the target's idempotency keys."""
 
 meta = sa.MetaData()
 operations = sa.Table(
@@ -41,7 +41,7 @@ operations = sa.Table(
 
 
 class LoggedWrite(NamedTuple):
-    """A request of the target's."""
+    """A request that the target sent."""
 
     method: str
     path: str
@@ -50,7 +50,7 @@ class LoggedWrite(NamedTuple):
 
 
 class WriteLog:
-    """Looks up the target's writes; where it never ran there are none."""
+    """Looks up the target's writes; empty if the target never ran."""
 
     def __init__(self, url: str, setting: str) -> None:
         self._url = checked_url(url, setting)
@@ -58,7 +58,7 @@ class WriteLog:
         self._engine: sa.Engine | None = None
 
     def by_idempotency_key(self, keys: Sequence[str]) -> dict[str, LoggedWrite]:
-        """Idempotency key → the write that was sent with it."""
+        """Return idempotency key → the write that was sent with it."""
         columns, found = operations.c, {}
         try:
             engine = self._open() if keys else None
@@ -78,12 +78,12 @@ class WriteLog:
         return found
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
         if self._engine:
             self._engine.dispose()
 
     def _open(self) -> sa.Engine | None:
-        """The journal, if there is one yet."""
+        """Open the journal; None if it does not exist yet."""
         sqlite = self._url.get_backend_name() == "sqlite"
         if self._engine is None and not (sqlite and not Path(str(self._url.database)).exists()):
             engine = open_engine(self._url, self._setting)

@@ -22,7 +22,7 @@ MAX_TOLERANCE = 31 * 86_400
 
 
 class _Group(click.Group):
-    """A command that says what is wrong in one line, without secrets, and ends with a code."""
+    """Reports errors in one line, without secrets, and exits with a code."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run it."""
@@ -54,7 +54,7 @@ class _Group(click.Group):
 
 
 class _Seconds(click.FloatRange):
-    """A number of seconds; `nan` and `inf` are none."""
+    """A finite number of seconds."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -62,7 +62,7 @@ class _Seconds(click.FloatRange):
         """Convert what was given."""
         found: float = super().convert(value, param, ctx)
         if not math.isfinite(found):
-            self.fail(f"{value} is no number of seconds.", param, ctx)
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
         return found
 
 
@@ -72,12 +72,12 @@ _PORT = click.IntRange(0, 65_535)
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stripe-alloy", prog_name="stripe-alloy")
 def main() -> None:
-    """Tools around tap-stripe-alloy and target-stripe-alloy."""
+    """Tools for tap-stripe-alloy and target-stripe-alloy."""
 
 
 @main.group()
 def emulator() -> None:
-    """An embedded Stripe to develop and test against."""
+    """An emulated Stripe for development and tests."""
 
 
 @emulator.command()
@@ -85,35 +85,40 @@ def emulator() -> None:
 @click.option(
     "--port", type=_PORT, default=12111, show_default=True, help="Port to listen on; 0 picks one."
 )
-@click.option("--seed", default=0, show_default=True, help="Same seed, same business.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Seed of the generated data.",
+)
 @click.option(
     "--customers",
     type=click.IntRange(0),
     default=150,
     show_default=True,
-    help="Size of the business.",
+    help="Number of customers in the seeded data.",
 )
 @click.option(
     "--accounts",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Connected accounts besides.",
+    help="Number of connected accounts.",
 )
-@click.option("--db", default=":memory:", show_default=True, help="SQLite file to keep it in.")
+@click.option("--db", default=":memory:", show_default=True, help="SQLite file for the account.")
 @click.option(
     "--limits",
     type=click.Choice(["test", "live", "none"]),
     default="none",
     show_default=True,
-    help="Stripe's rate limits: of a sandbox, of live mode.",
+    help="Rate limits: those of a sandbox (test), of live mode, or none.",
 )
 @click.option(
     "--latency",
     type=_Seconds(0, 3_600),
     default=0.0,
     show_default=True,
-    help="Seconds before each answer.",
+    help="Delay before each response, in seconds.",
 )
 def serve(
     *,
@@ -159,7 +164,7 @@ def serve(
 @main.command()
 @click.option(
     "--config",
-    help="The tap's configuration: its `webhook_inbox`, and the key for --register.",
+    help="The tap's configuration file: `webhook_inbox`, and the key for --register.",
 )
 @click.option("--inbox", help="SQLAlchemy URL of the inbox: a SQLite file, or PostgreSQL.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -169,39 +174,44 @@ def serve(
 @click.option(
     "--secret-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File of signing secrets, one a line; read again when it changes.",
+    help="File of signing secrets, one per line; reloaded when it changes.",
 )
 @click.option(
     "--register",
     metavar="URL",
-    help="Tell Stripe to deliver to this URL, and store the secret in the file of secrets.",
+    help="Create or update the webhook endpoint with this URL, and store its secret in the file.",
 )
-@click.option("--stream", "streams", multiple=True, help="A stream to be told of; default: all.")
+@click.option(
+    "--stream",
+    "streams",
+    multiple=True,
+    help="Receive events of this stream; repeatable. Default: all.",
+)
 @click.option(
     "--name",
-    help="The receiver's name: of the endpoints with this URL, --register changes only those that "
-    "carry it. Default: the name in the file of secrets, or one made of host and path.",
+    help="Name of the receiver: --register changes only endpoints with this name. Default: the "
+    "name in the file of secrets, or one made of host and path.",
 )
 @click.option(
     "--tolerance",
     type=click.IntRange(1, MAX_TOLERANCE),
     default=300,
     show_default=True,
-    help="Seconds that a signature is good for.",
+    help="Maximum age of a signature, in seconds.",
 )
 @click.option(
     "--max-body",
     type=click.IntRange(1, MAX_BODY_BYTES),
     default=1 << 20,
     show_default=True,
-    help="Bytes that a request may have.",
+    help="Maximum size of a request body, in bytes.",
 )
 def listen(*, config: str | None, inbox: str | None, **given: Any) -> None:
     """Receive Stripe's webhooks into an inbox, until SIGINT or SIGTERM.
 
-    Signing secrets come from the file of secrets, or from STRIPE_WEBHOOK_SECRET, with commas
-    between them. Where several accounts deliver to one inbox, say whose each is:
-    acct_…=whsec_… there, or `# acct_…` behind it in the file.
+    Signing secrets are read from the file of secrets, and from STRIPE_WEBHOOK_SECRET, separated by
+    commas. If several accounts deliver to one inbox, name the account of each secret:
+    acct_…=whsec_… in the variable, or `# acct_…` after the secret in the file.
     """
     try:
         from stripe_alloy.webhooks.listen import Options  # noqa: PLC0415 - heavy
@@ -224,7 +234,7 @@ def listen(*, config: str | None, inbox: str | None, **given: Any) -> None:
 
 
 def _check_types(config: dict[str, Any]) -> None:
-    """Refuse values of another type than the settings have, without quoting one."""
+    """Raise `SettingsError` for values of a wrong type, without quoting them."""
     from stripe_alloy.configs import problems_in  # noqa: PLC0415 - heavy
     from tap_stripe_alloy.settings import DECLARED  # noqa: PLC0415 - heavy
 
@@ -238,7 +248,7 @@ _CONFIG = click.option(
     "configs",
     multiple=True,
     required=True,
-    help="The target's configuration; several are merged.",
+    help="The target's configuration file; several are merged.",
 )
 
 
@@ -248,13 +258,13 @@ _CONFIG = click.option(
     "--input",
     "messages",
     default="-",
-    help="Singer messages.",
+    help="File of Singer messages; `-` for standard input.",
 )
 @click.option("--output", default=None, help="JSONL file for the plan.")
 def plan(*, configs: tuple[str, ...], messages: str, output: str | None) -> None:
-    """Say what the target would write, record by record, and what Stripe would invoice for it.
+    """Show what the target would write, record by record, and what Stripe would invoice for it.
 
-    Sends nothing but GETs and requests for previews of invoices.
+    Only GET requests and previews of invoices are sent.
     """
     from target_stripe_alloy import commands  # noqa: PLC0415 - heavy
 
@@ -265,23 +275,23 @@ def plan(*, configs: tuple[str, ...], messages: str, output: str | None) -> None
 
 @main.group()
 def rejects() -> None:
-    """Records that the target did not write."""
+    """Work with records that the target did not write."""
 
 
 @rejects.command()
 @_CONFIG
 @click.argument("file")
 def replay(*, configs: tuple[str, ...], file: str) -> None:
-    """Write the records of a rejects FILE, after what was wrong is mended.
+    """Write the records of a rejects FILE, once the cause is fixed.
 
-    A record may be mended in the file itself. What is rejected again is in FILE afterwards,
-    everything else is gone from it.
+    Records may be corrected in the file itself. Afterwards, FILE contains only the records that
+    were rejected again.
     """
     from target_stripe_alloy import commands  # noqa: PLC0415 - heavy
 
     _check_configs(configs)
     if not Path(file).is_file():
-        raise SettingsError(f"There is no file of rejects: {shown_name(file)}")
+        raise SettingsError(f"The rejects file does not exist: {shown_name(file)}")
     sys.exit(commands.replay(configs, file))
 
 

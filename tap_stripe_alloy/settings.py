@@ -23,22 +23,23 @@ DECLARED = th.PropertiesList(
         th.CustomType({"type": ["array", "string"], "items": {"type": ["string"]}}),
         default=[],
         title="Account IDs",
-        description="Connected accounts to read (`acct_…`), or `all` for every one. Default: the "
-        "key's own account.",
+        description="Connected accounts to read (`acct_…`), or `all`. The platform's own account "
+        "is read only if you list it. Default: the key's own account.",
     ),
     th.Property(
         "start_date",
         th.DateTimeType,
         title="Start date",
-        description="Objects created before it are not backfilled; their changes are read.",
+        description="Backfill only objects created on or after this date, such as `2026-01-31`. "
+        "Later changes of older objects are still read. Default: the full history.",
     ),
     th.Property(
         "expand",
         th.ObjectType(additional_properties=th.ArrayType(th.StringType)),
         default={},
         title="Expand",
-        description="Stream → paths whose ids are replaced by the objects, such as "
-        '`{"charges": ["balance_transaction"]}`.',
+        description='Fields to expand per stream, up to four levels deep, such as `{"charges": '
+        '["payment_intent.customer"]}`. The expanded object replaces its ID.',
     ),
     th.Property(
         "timestamps",
@@ -46,15 +47,17 @@ DECLARED = th.PropertiesList(
         default="rfc3339",
         allowed_values=["rfc3339", "unix"],
         title="Timestamps",
-        description="Times as RFC 3339 strings in UTC, or as Stripe's Unix seconds.",
+        description="Format of timestamps: `rfc3339` for strings in UTC, or `unix` for seconds, "
+        "as Stripe returns them.",
     ),
     th.Property(
         "relist_days",
         th.IntegerType,
         default=0,
         title="Relist days",
-        description="Each incremental run reads the payment intents of so many days again: Stripe "
-        "sends no event when one's metadata, description or amount is edited.",
+        description="On every incremental run, read the payment intents created in the last N "
+        "days again. Stripe emits no event when only their metadata, description or "
+        "amount is edited.",
     ),
     th.Property(
         "include_test_clocks",
@@ -62,31 +65,32 @@ DECLARED = th.PropertiesList(
         default=False,
         title="Include test clocks",
         description="Also read customers, subscriptions and invoices on test clocks, which "
-        "Stripe's lists leave out. There are none in live mode.",
+        "Stripe's lists omit. Live mode has no test clocks.",
     ),
     th.Property(
         "webhook_inbox",
         th.StringType,
         secret=True,
         title="Webhook inbox",
-        description="SQLAlchemy URL of the inbox that `stripe-alloy listen` fills: changes come "
-        "from there, and from `/v1/events` only for times in which no receiver was up.",
+        description="SQLAlchemy URL of the inbox that `stripe-alloy listen` fills. If set, "
+        "changes are read from the inbox, and from `/v1/events` only for periods in "
+        "which no receiver was running.",
     ),
     th.Property(
         "ignore_own_writes",
         th.StringType,
         secret=True,
         title="Ignore own writes",
-        description="SQLAlchemy URL of the target's `journal`: updates that only set what the "
-        "target wrote are not read back.",
+        description="SQLAlchemy URL of the target's `journal`. Updates that only repeat what the "
+        "target wrote are skipped.",
     ),
     th.Property(
         "emit_activate_version_messages",
         th.BooleanType,
         default=True,
         title="Emit ACTIVATE_VERSION messages",
-        description="Whether a complete listing ends with ACTIVATE_VERSION, which lets a target "
-        "drop what no longer exists.",
+        description="Send ACTIVATE_VERSION after a complete listing of a stream, so that the "
+        "target can remove rows that no longer exist in Stripe.",
     ),
 )
 

@@ -61,134 +61,142 @@ DECLARED = th.PropertiesList(
         "account_id",
         th.StringType,
         title="Account ID",
-        description="The connected account (`acct_…`) to write to. Default: the key's own.",
+        description="Connected account to write to (`acct_…`). Default: the key's own account.",
     ),
     _choice(
         "mode",
         Mode,
         "Mode",
-        "`live` needs a live key and `expected_account_id`; a live key is refused in `test`.",
+        "`test` refuses a live key. `live` requires a live key and `expected_account_id`.",
     ),
     th.Property(
         "expected_account_id",
         th.StringType,
         title="Expected account ID",
-        description="The account (`acct_…`) that is meant: another one is refused before the "
-        "first write.",
+        description="Account to write to (`acct_…`). The run stops before the first write if the "
+        "key belongs to another account. Required in `live` mode.",
     ),
     _choice(
         "id_mode",
         IdMode,
         "ID mode",
-        "What a record's key is: `same_account` the object's own id, `copy` its id in another "
-        "account, `external` a key of yours, kept in the object's metadata.",
+        "What the key of a record is: `same_account`, the ID of the object; `copy`, "
+        "its ID in another account; `external`, an ID of your own, which is stored "
+        "in the object's metadata.",
     ),
     _choice(
         "on_conflict",
         OnConflict,
         "On conflict",
-        "When a field changed here and in Stripe since the last run: stop, leave the object, "
-        "write ours, or write only what does not conflict.",
+        "What to do if a field changed both in the record and in Stripe since the "
+        "last run: `fail` stops the run, `skip` leaves the object alone, `overwrite` "
+        "writes the record's value, `merge` writes only the fields without a "
+        "conflict.",
     ),
     _choice(
         "delete_policy",
         DeletePolicy,
         "Delete policy",
-        "What a tombstone (`deleted: true`) does to the object.",
+        "What to do with a tombstone (`deleted: true`): `ignore` it, `archive` the "
+        "object (products and prices), or `delete` it.",
     ),
     _choice(
         "null_policy",
         NullPolicy,
         "Null policy",
-        "What a null does, or the empty text, which CSV files hold for one: clear the field, or "
-        "leave it as it is, at any depth.",
+        "What a null or an empty string does: `clear` the field, or `ignore` it and "
+        "leave the field as it is, at any depth.",
     ),
     th.Property(
         "match_by",
         th.ObjectType(additional_properties=th.ArrayType(th.StringType)),
         default={},
         title="Match by",
-        description="Stream → the fields by which a record without a Stripe id finds its object, "
-        'such as `{"customers": ["email"]}`: `email` of customers, `lookup_key` of prices, '
-        "`number` of invoices, or a metadata key (`metadata.crm_id`) of any.",
+        description="Fields by which a record without a Stripe ID finds its object, per stream, "
+        'such as `{"customers": ["email"]}`: `email` of customers, `lookup_key` of '
+        "prices, `number` of invoices, or `metadata.<key>` of any stream.",
     ),
     th.Property(
         "on_missing",
         th.StringType,
         allowed_values=[str(choice) for choice in OnMissing],
         title="On missing",
-        description="What becomes of a record without an object: it is created, skipped, or "
-        "rejected. Default: `create`, in `same_account` `reject`.",
+        description="What to do with a record whose object does not exist: `create` it, `skip` "
+        "the record, or `reject` it. Default: `reject` in `same_account`, otherwise "
+        "`create`.",
     ),
     _choice(
         "on_several_matches",
         OnSeveralMatches,
         "On several matches",
-        "When several objects carry what a record is matched by: reject it, naming them, or take "
-        "the oldest or the newest.",
+        "What to do if several objects match a record: `reject` it and list them, or "
+        "take the `oldest` or the `newest`.",
     ),
     th.Property(
         "allow_actions",
         th.ArrayType(th.StringType),
         default=[],
         title="Allowed actions",
-        description="What may move money or cannot be undone, such as `subscriptions.create`; "
-        "without it such records are blocked.",
+        description="Permissions for changes that move money or cannot be undone, such as "
+        "`subscriptions.create`. A record that lacks one is blocked.",
     ),
     th.Property(
         "dry_run",
         th.BooleanType,
         default=False,
         title="Dry run",
-        description="Plan and tell, send nothing but GETs and previews of invoices, leave the "
-        "journal's images as they are.",
+        description="Plan without writing: only GET requests and previews of invoices are sent, "
+        "and the journal's base images are not updated.",
     ),
     th.Property(
         "preview",
         th.BooleanType,
         default=True,
         title="Preview",
-        description="In a plan, ask Stripe what a new subscription, or a change of one, will "
-        "invoice: one request a record.",
+        description="In a plan, ask Stripe what it will invoice for a new or changed "
+        "subscription: one request per record.",
     ),
     th.Property(
         "journal",
         th.StringType,
         title="Journal",
-        description="SQLAlchemy URL of the journal: a SQLite file, or PostgreSQL. Default: a file "
-        "named by account and mode, such as `target-stripe-alloy-acct_…-test.db`.",
+        description="SQLAlchemy URL of the journal: a SQLite file, or PostgreSQL. Default: a "
+        "file named by account and mode, such as "
+        "`target-stripe-alloy-acct_…-test.db`.",
     ),
     th.Property(
         "pipeline",
         th.StringType,
         title="Pipeline",
-        description="A name for this pipeline: several that share a journal do not undo each "
-        "other's work. Default: Meltano's environment and extractor, if it runs there.",
+        description="Name of this pipeline. It separates pipelines that share a journal. "
+        "Default: Meltano's environment and extractor, if it runs there.",
     ),
     th.Property(
         "rejects",
         th.StringType,
         title="Rejects",
-        description="JSONL file to which records are appended that were not written. Default: a "
-        "file named by account and mode, such as `target-stripe-alloy-acct_…-test-rejects.jsonl`.",
+        description="JSONL file for records that were not written. Default: a file named by "
+        "account and mode, such as `target-stripe-alloy-acct_…-test-rejects.jsonl`.",
     ),
     th.Property(
         "max_rejects",
         th.IntegerType,
         title="Maximum rejects",
-        description="Stop the run when more records than this were rejected. Default: no limit.",
+        description="Stop the run after more rejected records than this. Default: no limit.",
     ),
     th.Property(
         "plan",
         th.StringType,
         title="Plan",
-        description="JSONL file to which what is done, or would be, is written.",
+        description="JSONL file for the plan: what was done, or in a dry run would be done. "
+        "Default: no file.",
     ),
     th.Property(
         "summary",
         th.StringType,
         title="Summary",
-        description="JSON file for the counts of each stream at the end.",
+        description="JSON file for the counts of each stream at the end of the run. Default: no "
+        "file.",
     ),
 )
 

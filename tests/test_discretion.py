@@ -170,7 +170,7 @@ def test_settings_given_for_a_file_are_not_shown(
 
 def test_an_option_that_wants_a_file_says_so(call: Call) -> None:
     [error] = call("tap-stripe-alloy", "--config", INLINE[0]).errors
-    assert "--config: what is given with --config cannot be read" in error
+    assert "--config: the value of --config cannot be read" in error
     assert "takes the name of a file, not JSON" in error
 
 

@@ -15,6 +15,7 @@ PACKAGES = (
     "source_stripe_alloy",
     "tap_stripe_alloy",
     "target_stripe_alloy",
+    "scripts",
 )
 MODULES = sorted(
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -1,1 +1,1 @@
-"""Reads the types of the `stripe` package and writes the tap's schemas from them."""
+"""Generates the JSON schemas from the types of the `stripe` package."""

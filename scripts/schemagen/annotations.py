@@ -1,4 +1,4 @@
-"""What an annotation of the `stripe` package says about a value on the wire."""
+"""Reads annotations of the `stripe` package as types of JSON values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONTAINERS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Type:
-    """A value's shape: `item` is what a container holds, `classes` what an object may be."""
+    """A JSON type: `item` for the entries of a container, `classes` for an object."""
 
     kind: Kind
     nullable: bool = False
@@ -38,9 +38,9 @@ class Type:
 
 
 def parse(annotation: ast.expr, owner: Klass) -> Type:
-    """Read one annotation as it stands in the body of `owner`.
+    """Read an annotation in the body of `owner`.
 
-    Raises TypeError for a form this generator does not know, so that a new one is not guessed at.
+    Raises TypeError for an unknown form, so that new forms are not guessed.
     """
     if isinstance(annotation, ast.Subscript):
         return _generic(annotation, owner)

@@ -1,4 +1,4 @@
-"""The few things that the types of the package do not say."""
+"""The few facts that the types of the package do not contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lists of the `stripe` package: declared as object types, or left out for a reason."""
+"""The lists of the `stripe` package: declared as object types, or excluded with a reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def endpoints(package: Path) -> dict[str, str]:
-    """Return path → type of every v1 list that the package's services have, from its source."""
+    """Return path → type of every v1 list in the source of the package's services."""
     return {
         path: kind
         for file in sorted(package.rglob("_*_service.py"))
@@ -23,7 +23,7 @@ def endpoints(package: Path) -> dict[str, str]:
 
 
 def undecided(found: Mapping[str, str], left_out: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is to be decided, one readable line for each list."""
+    """Yield a line for each list that is neither declared nor excluded."""
     declared = {kind.path for kind in OBJECT_TYPES}
     for path in sorted(found.keys() - declared - left_out.keys()):
         yield (
@@ -37,13 +37,13 @@ def undecided(found: Mapping[str, str], left_out: Mapping[str, str]) -> Iterator
 
 
 def reasons(file: Path) -> dict[str, str]:
-    """Read why lists are left out: path → reason."""
+    """Return path → reason of the excluded lists."""
     grouped = json.loads(file.read_text(encoding="utf-8"))
     return {path: reason for reason, paths in grouped.items() for path in paths}
 
 
 def drop_declared(file: Path) -> None:
-    """Remove lists that are declared from those that are left out."""
+    """Remove declared lists from the excluded ones."""
     declared = {kind.path for kind in OBJECT_TYPES}
     grouped = json.loads(file.read_text(encoding="utf-8"))
     kept = {reason: [p for p in paths if p not in declared] for reason, paths in grouped.items()}
@@ -61,7 +61,7 @@ def _lists_in(module: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _path_of(method: ast.FunctionDef) -> str:
-    """The path that a method GETs; empty if it sends something else."""
+    """Return the path that a method GETs; "" if it sends another request."""
     for call in ast.walk(method):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "self._request":
             verb, path = call.args[:2]

@@ -1,4 +1,4 @@
-"""The generated files: their text, and how they compare with what is on disk."""
+"""The generated files: their content, and their comparison with those on disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Files = dict[str, str]
 
 
 def generate(package: Package, times: ReviewedTimes) -> Files:
-    """Every file's text by its path inside the schemas' folder.
+    """Return the content of every file by its path inside the schemas' folder.
 
     Raises ReviewNeeded if the list of times, or the catalog, does not fit the package.
     """
@@ -47,14 +47,14 @@ def generate(package: Package, times: ReviewedTimes) -> Files:
 
 
 def versions(package: Package) -> dict[str, str]:
-    """The package's own version, and the API version that its types describe."""
+    """Return the version of the package, and the API version that its types describe."""
     (version,) = _constants(package, "stripe._version", "VERSION")
     (api_version,) = _constants(package, "stripe._api_version", "CURRENT")
     return {"api_version": api_version, "stripe": version}
 
 
 def differences(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
-    """What is not on disk as generated, one readable line a file."""
+    """Return the differences between the files and those on disk, one line per file."""
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
     for name in sorted(files.keys() - present):
         yield f"{name}: missing"
@@ -66,7 +66,7 @@ def differences(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
-    """Write all files, and remove those that are no longer generated."""
+    """Write all files, and delete those that are no longer generated."""
     for path in folder.rglob("*.json"):
         if path.relative_to(folder).as_posix() not in files:
             path.unlink()
@@ -86,10 +86,7 @@ def _stream(klass: Klass, times: ReviewedTimes, seen: SeenFields) -> tuple[Schem
 def _objects(
     roots: Mapping[str, Klass], times: ReviewedTimes, seen: SeenFields
 ) -> tuple[Files, dict[str, dict[str, Any]]]:
-    """For all that an expandable field of a stream can hold and that is no stream's row.
-
-    Returns its schemas as files, and what of each object can be expanded in turn.
-    """
+    """Return the schemas of objects that only appear expanded, and what they can expand."""
     own = {klass.object_name for klass in roots.values()}
     wanted = {name: klass for name, klass in sorted(seen.classes.items()) if name not in own}
     builders = {name: Builder(klass, times.times, seen) for name, klass in wanted.items()}

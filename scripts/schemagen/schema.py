@@ -1,4 +1,4 @@
-"""A class of the `stripe` package as a JSON schema that Singer targets digest."""
+"""Converts a class of the `stripe` package to a JSON schema for Singer targets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_LEVELS = 4  # docs.stripe.com/api/expanding_objects: "a maximum depth of fou
 
 @dataclass
 class SeenFields:
-    """What building came across: the labels in use, the integers, the expandable classes."""
+    """Collected while building: the labels in use, the integers, the expandable classes."""
 
     labels: set[str] = field(default_factory=set)
     integers: dict[str, Field] = field(default_factory=dict)
@@ -32,10 +32,10 @@ class SeenFields:
 
 
 class Builder:
-    """Builds one schema, of `root`.
+    """Builds the schema of `root`.
 
-    `times` holds the labels of the integers that are Unix seconds. `expandable` is filled on the
-    way: paths as Stripe's `expand` parameter writes them, and what can stand there.
+    `times` contains the labels of the integers that are Unix seconds. Building fills `expandable`:
+    paths as in Stripe's `expand` parameter, and the objects that they can be expanded to.
     """
 
     def __init__(self, root: Klass, times: Collection[str], seen: SeenFields) -> None:
@@ -46,14 +46,14 @@ class Builder:
         self._above: list[Klass] = []
 
     def build(self) -> Schema:
-        """The schema of the resource, its key `id` never null."""
+        """Return the schema of the resource; its key `id` is never null."""
         schema = self._object((self._root,), ())
         if "id" in schema.get("properties", {}):
             schema["properties"]["id"]["type"] = "string"
         return schema
 
     def _object(self, classes: Sequence[Klass], path: SchemaPath | None) -> Schema:
-        """The fields of all `classes` in one object: a union says which of them a value may be."""
+        """Return the fields of all `classes` in one object; a value is one of the classes."""
         self._above.extend(classes)
         shapes = [self._properties(klass, path) for klass in classes]
         del self._above[-len(classes) :]
@@ -136,20 +136,20 @@ class Builder:
 
 
 def object_name(klass: Klass) -> str:
-    """What Stripe calls it: `charge`; for an inner class, which has no name, `rule` of `Rule`."""
+    """Return Stripe's name, such as `charge`; for an inner class, `rule` of `Rule`."""
     inner = klass.label.rpartition(".")[2]
     return klass.object_name or re.sub(r"(?<!^)(?=[A-Z])", "_", inner).lower()
 
 
 def merge_properties(one: Schema, other: Schema) -> Schema:
-    """The properties of both. A name in both must mean the same type, null or not."""
+    """Return the properties of both; a name in both must have the same type, null or not."""
     both = one.keys() & other.keys()
     merged = {**one, **other, **{name: _merge(one[name], other[name]) for name in both}}
     return {name: merged[name] for name in _ordered(merged)}
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
-    """By name, `id` first: a union has no order of Stripe's, and re-ordering is worth no diff."""
+    """Sort by name, `id` first: a union has no order of its own, and diffs stay small."""
     return sorted(names, key=lambda name: (name != "id", name))
 
 

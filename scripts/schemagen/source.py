@@ -1,4 +1,4 @@
-"""The `stripe` package's classes, read from its source: only there do fields carry docstrings."""
+"""The `stripe` package's classes, read from its source, where fields have docstrings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202e\ufeff]+
 
 @dataclass(frozen=True)
 class Field:
-    """One annotated field: `wire` is its name in Stripe's JSON, as Python cannot say `from`."""
+    """An annotated field: `wire` is its name in JSON, because Python cannot say `from`."""
 
     label: str
     wire: str
@@ -26,7 +26,7 @@ class Field:
 
 @dataclass(eq=False)
 class Klass:
-    """One class of the package; `label` is its readable path, as `Invoice.StatusTransitions`."""
+    """A class of the package; `label` is its readable path, such as `Invoice.StatusTransitions`."""
 
     label: str
     node: ast.ClassDef
@@ -34,13 +34,13 @@ class Klass:
 
     @cached_property
     def object_name(self) -> str | None:
-        """The value of Stripe's `object` field, such as `charge`; None for an inner class."""
+        """Value of Stripe's `object` field, such as `charge`; None for an inner class."""
         value = self._assigned("OBJECT_NAME")
         return str(ast.literal_eval(value)) if value is not None else None
 
     @cached_property
     def inner(self) -> Mapping[str, Klass]:
-        """The classes defined in this one's body."""
+        """Classes defined in this one's body."""
         return {
             node.name: Klass(f"{self.label}.{node.name}", node, self.module)
             for node in self.node.body
@@ -49,7 +49,7 @@ class Klass:
 
     @cached_property
     def fields(self) -> Mapping[str, Field]:
-        """The data fields by the name they have in Stripe's JSON, inherited ones included."""
+        """Data fields by their name in Stripe's JSON, inherited ones included."""
         found: dict[str, Field] = {}
         for base in self._bases():
             found.update(base.fields)
@@ -57,7 +57,7 @@ class Klass:
         return found
 
     def lookup(self, name: str) -> Klass | None:
-        """The class that a name means inside this one, or None if it is none of the package's."""
+        """Return the class that a name means inside this one; None if it is not the package's."""
         return self.inner.get(name) or self.module.lookup(name)
 
     def _own_fields(self) -> Iterator[Field]:
@@ -94,14 +94,14 @@ class Klass:
 
 @dataclass(eq=False)
 class Module:
-    """One file of the package: the classes it defines and those it imports."""
+    """A file of the package: the classes that it defines and imports."""
 
     name: str
     tree: ast.Module
     package: Package
 
     def lookup(self, name: str) -> Klass | None:
-        """The class that a name means in this file, followed to where it is defined."""
+        """Return the class that a name means in this file, from where it is defined."""
         if name in self._classes:
             return self._classes[name]
         if name not in self._imports:
@@ -130,20 +130,20 @@ class Module:
 
 
 class Package:
-    """All files of the package, each read and parsed once. `read` gives a module's source."""
+    """All files of the package, each parsed once. `read` returns a module's source."""
 
     def __init__(self, read: Callable[[str], str]) -> None:
         self._read = read
         self._modules: dict[str, Module] = {}
 
     def module(self, name: str) -> Module:
-        """The module of a dotted name, such as `stripe._charge`."""
+        """Return the module of a dotted name, such as `stripe._charge`."""
         if name not in self._modules:
             self._modules[name] = Module(name, ast.parse(self._read(name)), self)
         return self._modules[name]
 
     def klass(self, path: str) -> Klass:
-        """The class of a dotted path, such as `stripe._charge.Charge`."""
+        """Return the class of a dotted path, such as `stripe._charge.Charge`."""
         module, _, name = path.rpartition(".")
         found = self.module(module).lookup(name)
         if found is None:
@@ -153,7 +153,7 @@ class Package:
 
 
 def plain(text: str) -> str:
-    """The text on one line, without control characters and other invisible ones."""
+    """Return the text on one line, without control characters and other invisible ones."""
     return UNPRINTABLE.sub(" ", text).strip()
 
 
@@ -164,7 +164,7 @@ def _is_data(statement: ast.AnnAssign) -> bool:
 
 
 def _doc(statement: ast.stmt | None) -> str:
-    """The text of a string that stands alone after a field, which is how Stripe documents it."""
+    """Return the string that follows a field, which is how Stripe documents it."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     if isinstance(value, ast.Constant) and isinstance(value.value, str):
         return plain(value.value)

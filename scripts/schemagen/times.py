@@ -1,4 +1,4 @@
-"""Which integers are times: a reviewed list, and the check that it misses no field."""
+"""Which integers are times: a reviewed list, and the check that it is complete."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SUSPICIOUS_DOC = re.compile(
 
 
 class ReviewNeeded(Exception):
-    """Someone must look at fields and change the list of times."""
+    """The list of times must be changed after a review."""
 
 
 @dataclass(frozen=True)
 class ReviewedTimes:
-    """The reviewed list: labels of integers that are Unix seconds, and of those that seem so."""
+    """The reviewed list: labels of integers that are Unix seconds, and of those that are not."""
 
     times: frozenset[str]
     not_times: frozenset[str]
@@ -40,7 +40,7 @@ class ReviewedTimes:
         return cls(frozenset(lists["times"]), frozenset(lists["not_times"]))
 
     def check(self, integers: Mapping[str, Field]) -> None:
-        """Raise ReviewNeeded unless the list answers for `integers`, label -> field, exactly."""
+        """Raise ReviewNeeded unless the list covers exactly `integers` (label → field)."""
         problems = [*self._unanswered(integers), *self._stale(integers), *self._contradictions()]
         if problems:
             raise ReviewNeeded("\n".join(problems))

@@ -1,1 +1,1 @@
-"""Tables of the docs, generated from the declarations."""
+"""Generates the tables in README and docs from the declarations."""

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.tables import permissions, streams, writable
+from scripts.tables import permissions, settings, streams, writable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "tap settings": ("README.md", settings.tap_table),
+    "target settings": ("README.md", settings.target_table),
     "streams": ("README.md", streams.table),
     "permissions": ("docs/keys.md", permissions.table),
     "writable": ("docs/writing.md", writable.table),
@@ -23,7 +25,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
 
 
 def renewed(text: str, name: str, table: str) -> str:
-    """Return a document with a table in its place: between `<!-- name -->` and `<!-- /name -->`.
+    """Return a document with a new table between `<!-- name -->` and `<!-- /name -->`.
 
     Raises ValueError if the marks are missing.
     """
@@ -34,17 +36,18 @@ def renewed(text: str, name: str, table: str) -> str:
 
 
 def outdated() -> Iterator[tuple[Path, str]]:
-    """Yield each document that is not current, with the text it is to have."""
+    """Yield each document that is not current, with its new content."""
+    current: dict[Path, str] = {}
+    new: dict[Path, str] = {}
     for name, (file, table) in TABLES.items():
         path = ROOT / file
-        text = path.read_text(encoding="utf-8")
-        new = renewed(text, name, table())
-        if new != text:
-            yield path, new
+        current.setdefault(path, path.read_text(encoding="utf-8"))
+        new[path] = renewed(new.get(path, current[path]), name, table())
+    yield from ((path, text) for path, text in new.items() if text != current[path])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on differences")
     options = parser.parse_args(arguments)

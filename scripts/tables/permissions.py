@@ -1,4 +1,4 @@
-"""The table of permissions of docs/keys.md."""
+"""The table of permissions in docs/keys.md."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from target_stripe_alloy.resources import BY_STREAM, Resource
 
 
 def table() -> str:
-    """Markdown: a row for each stream."""
+    """Return Markdown with a row per stream."""
     rows = [
-        "| stream | to read all of it | to read its changes, besides | to write it |",
+        "| stream | full sync | incremental sync, in addition | writing |",
         "|---|---|---|---|",
     ]
     return "\n".join([*rows, *map(_row, OBJECT_TYPES)])
@@ -20,7 +20,7 @@ def _row(stream: ObjectType) -> str:
     resource = BY_STREAM.get(stream.name)
     cells = [
         f"`{stream.name}`",
-        ", or ".join([stream.permission, *_instead(stream)]),
+        "; ".join([stream.permission, *_instead(stream)]),
         _events() if stream.has_events and stream.object_name != EVENT else "—",
         _writes(resource),
     ]
@@ -36,9 +36,9 @@ def _writes(resource: Resource | None) -> str:
 
 
 def _instead(stream: ObjectType) -> list[str]:
-    """What it takes where the account refuses the list itself, and others serve."""
+    """Return the permissions needed if Stripe refuses the list of all objects."""
     lists = [other for other in OBJECT_TYPES if other.path in stream.other_paths]
-    return [f"where the list is refused {other.permission} as well" for other in lists]
+    return [f"if the list of all is refused, also {other.permission}" for other in lists]
 
 
 def _events() -> str:

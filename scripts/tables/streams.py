@@ -1,4 +1,4 @@
-"""The table of streams of the README."""
+"""The table of streams in the README."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
 
 
 def table() -> str:
-    """Markdown: a row for each stream."""
+    """Return Markdown with a row per stream."""
     rows = [
-        "| stream | what it holds | list | replication key | permission of a restricted key |",
+        "| stream | content | endpoint | replication key | permission of a restricted key |",
         "|---|---|---|---|---|",
     ]
     return "\n".join([*rows, *map(_row, OBJECT_TYPES)])
@@ -28,5 +28,5 @@ def _row(kind: ObjectType) -> str:
 def _list(kind: ObjectType) -> str:
     if kind.parent:
         return f"inside `{kind.parent.path}`"
-    others = [f"by `{path}`" for path in kind.other_paths]
+    others = [f"one list for each of `{path}`" for path in kind.other_paths]
     return ", or ".join([f"`{kind.path}`", *others])

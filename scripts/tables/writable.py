@@ -1,4 +1,4 @@
-"""The table of what can be written of docs/writing.md."""
+"""The table of writable streams in docs/writing.md."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from target_stripe_alloy.resources import RESOURCES, Resource
 
 
 def table() -> str:
-    """Markdown: a row for each stream, and below it what needs a permission."""
+    """Return Markdown with a row per writable stream and the permissions of its parameters."""
     rows = [
-        "| stream | a new one | free to write | needs in `allow_actions` | at its end |",
+        "| stream | create | update freely | update with permission | delete |",
         "|---|---|---|---|---|",
     ]
     rows += [_row(resource) for resource in RESOURCES if resource.writable]
@@ -43,7 +43,7 @@ def _create(resource: Resource) -> str:
     ]
     own = resource.create_params.keys() - resource.update_params.keys()
     only = sorted(own - resource.write_only)
-    fixed = [f"then fixed: {_codes(only)}"] if only else []
+    fixed = [f"at creation only: {_codes(only)}"] if only else []
     return "; ".join([needed, *also, *fixed])
 
 
@@ -56,7 +56,7 @@ def _end(resource: Resource) -> str:
 
 
 def _free(resource: Resource) -> list[str]:
-    """Parameters of an update that are free: whole ones by their names, else their parts."""
+    """Return the free parameters of an update: whole ones by name, otherwise their parts."""
     rules = [rule for rule in MONEY[resource.stream].rules if not rule.action]
     names = [name for name in _tops(resource, rules) if _updates(resource, name)]
     parts = Counter(name.partition(".")[0] for name in names)
@@ -70,7 +70,7 @@ def _free(resource: Resource) -> list[str]:
 
 
 _MANY = 9
-"""So many parts are not named one by one: the rest of it."""
+"""More parts than this are not listed one by one."""
 
 
 def _permissions(resource: Resource) -> str:
@@ -94,7 +94,7 @@ def _by_action(resource: Resource) -> dict[str, list[Rule]]:
 
 
 def _tops(resource: Resource, rules: Sequence[Rule]) -> list[str]:
-    """Return the names of parameters; parts only where another class has other parts."""
+    """Return the names of parameters; parts only where other parts need another permission."""
     names = []
     for rule in rules:
         path = _shortest(MONEY[resource.stream].tree, rule)
@@ -103,7 +103,7 @@ def _tops(resource: Resource, rules: Sequence[Rule]) -> list[str]:
 
 
 def _shortest(node: Node, rule: Rule) -> Path:
-    """Return the path of the largest hash around a parameter that is in one class with it."""
+    """Return the path of the largest hash around a parameter that has a single permission."""
     covered = False
     for place, name in enumerate(rule.path, 1):
         node = node.below[name]

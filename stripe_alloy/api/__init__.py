@@ -1,1 +1,1 @@
-"""Stripe itself: object types, schemas, parameters, client, rate limits, errors."""
+"""Stripe's API: object types, schemas, parameters, client, rate limits, errors."""

@@ -1,4 +1,4 @@
-"""One HTTP session with Stripe: key, version, account, budget, retries, typed errors."""
+"""HTTP client for Stripe: authentication, versions, rate limits, retries, typed errors."""
 
 from __future__ import annotations
 
@@ -36,69 +36,71 @@ from stripe_alloy.api.responses import Expected, OnePage, Trail
 _logger = logging.getLogger(__name__)
 
 ATTEMPTS = 8
-"""Sends of one request, the first included."""
+"""Maximum number of attempts per request, the first one included."""
 BASE_DELAY = 0.5
-"""Seconds; the delay's upper bound doubles from here (full jitter)."""
+"""Initial upper bound of the retry delay in seconds; it doubles (full jitter)."""
 MAX_DELAY = 16.0
 PATIENCE = 180.0
-"""Seconds after which no further try of one request starts."""
+"""Seconds after which no further attempt of a request starts."""
 TIMEOUT = Timeout(connect=10.0, read=80.0)
-"""Seconds to connect, and without a byte; 80 is what Stripe's own libraries wait."""
+"""Seconds to connect, and without a byte; Stripe's own libraries wait 80."""
 ANSWER_TIMEOUT = 100.0
-"""Seconds in which a whole answer is to be there, however slowly its bytes come."""
+"""Seconds until a response must be complete, however slowly its bytes arrive."""
 
 LOOK_EVERY = 0.1
-"""Seconds after which the main thread, waiting for an answer, looks whether it is to stop."""
+"""Seconds between checks of the waiting main thread whether it is to stop."""
 
 PAGE_SIZE = 100
-"""Objects of a list's page, Stripe's ceiling: docs.stripe.com/api/pagination."""
+"""Objects per page; Stripe's maximum: docs.stripe.com/api/pagination."""
 
 LOCK_TIMEOUT = "lock_timeout"
-"""The code of a 429 that says nothing of our pace: two requests met on one object."""
+"""Code of a 429 that is not about the rate: two requests met on one object."""
 
 ACCOUNT_INVALID = "account_invalid"
 
 CLOCK_AHEAD = 86_400.0
-"""Seconds that Stripe's clock may be ahead of ours before a second answer is to confirm it: less
-only makes bookmarks lag."""
+"""Seconds that Stripe's clock may be ahead of ours before a second response must confirm it.
+
+A smaller value only makes bookmarks lag.
+"""
 CLOCK_PATH = "/v1/account"
-"""What is asked for the time: any answer tells it, a refusal too."""
+"""Path that is requested to read Stripe's clock; an error response has the time too."""
 PREVIEW_PATH = "/v1/invoices/create_preview"
-"""Where Stripe computes an invoice without making one: a POST that only reads."""
+"""Path where Stripe computes an invoice without creating one: a POST that only reads."""
 
 _ID = re.compile(r"^(/v1/(?:test_helpers/\w+|(?!test_helpers/)\w+)/)[^/]+")
-"""What comes before an id in a path, and the id."""
+"""The part of a path before an ID, and the ID."""
 
 Params = Sequence[tuple[str, str]]
 """Form or query parameters, as sent: `[("expand[]", "data.customer")]`."""
 
 
 Decode = Callable[[bytes], Any]
-"""Parses a body its own way; where it raises msgspec.ValidationError the body becomes a dict."""
+"""Parses a body; if it raises `msgspec.ValidationError`, the body becomes a dict."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """A 2xx from Stripe."""
+    """A 2xx response."""
 
     body: Any
-    """A dict, or what the caller's `decode` made of it."""
+    """A dict, or the result of the caller's `decode`."""
     request_id: str | None
     sent_at: float
-    """On Stripe's clock, Unix seconds: no later than when Stripe read the data."""
+    """Unix seconds on Stripe's clock: no later than the time when Stripe read the data."""
     safe_at: float
-    """The same, or on our own clock if only one answer says that it is behind."""
+    """The same, or the local clock if only one response says that it is behind."""
     seconds: float
-    """From sending to the last byte, without waiting for a turn."""
+    """Duration of the request, without rate-limit waits."""
     replayed: bool = False
-    """Whether Stripe gave the stored answer to an earlier request with the same idempotency key."""
+    """Whether Stripe replayed the response to an earlier request with this idempotency key."""
     tries: int = 1
-    """Sends that it took; a second one may be answered with what the first one did."""
+    """Number of attempts; a second one may be answered with the effect of the first."""
 
 
 @dataclass(frozen=True)
 class _Asking:
-    """A request, and what its answer is to be."""
+    """A request and its expected response."""
 
     method: str
     path: str
@@ -109,7 +111,7 @@ class _Asking:
 
 
 def endpoint_of(method: str, path: str) -> str:
-    """The operation that shares a rate limit, whatever the ids.
+    """Return the operation that shares a rate limit, whatever the IDs.
 
     >>> endpoint_of("GET", "/v1/invoices/in_1/lines")
     'GET /v1/invoices/:id/lines'
@@ -118,10 +120,10 @@ def endpoint_of(method: str, path: str) -> str:
 
 
 def _bundle(verify: bool | str | None) -> bool | str | None:
-    """The certificate authorities to trust, a path or the library's own.
+    """Return the certificate authorities to trust: a path, or the library's own.
 
-    Requests knows REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE; SSL_CERT_FILE and SSL_CERT_DIR are those
-    of OpenSSL and most other programs. Raises an `OSError` for a path where nothing is.
+    Requests reads REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE; SSL_CERT_FILE and SSL_CERT_DIR are those
+    of OpenSSL and most other programs. Raises `OSError` if the path does not exist.
     """
     if verify is True:
         verify = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or True
@@ -136,8 +138,8 @@ def _bundle(verify: bool | str | None) -> bool | str | None:
 class _Wire:
     """Connections to one host.
 
-    Requests finds the proxies and certificates that the environment names, once; the pool that it
-    makes of them is then used as it is, which takes half the time of a request.
+    Requests resolves the environment's proxies and certificates once. Its pool is then used
+    directly, which halves the time of a request.
     """
 
     def __init__(self, api_url: str, headers: Mapping[str, str], max_concurrency: int) -> None:
@@ -151,7 +153,7 @@ class _Wire:
                 sample, _bundle(found["verify"]), proxies=found["proxies"], cert=found["cert"]
             )
         except ValueError:  # InvalidURL and MissingSchema are some
-            raise errors.SettingsError("`api_url` is no URL that can be called") from None
+            raise errors.SettingsError("`api_url` is not a valid URL") from None
         except OSError as error:  # such as a bundle of certificates that is not there
             why = error.strerror or str(error)
             raise errors.SettingsError(f"No connection to `api_url`: {why}") from None
@@ -165,7 +167,7 @@ class _Wire:
     def send(
         self, method: str, path: str, params: Params | str, headers: Mapping[str, str]
     ) -> BaseHTTPResponse:
-        """Send and read the answer whole; raises urllib3's HTTPError."""
+        """Send a request and read the complete response; raises urllib3's `HTTPError`."""
         form = params if isinstance(params, str) else urlencode(params)
         target, body = self._prefix + path, None
         headers = {**self._headers, **headers}
@@ -192,9 +194,9 @@ class _Wire:
         return response
 
     def _end(self) -> None:
-        """End a request; raises `HTTPError` if there was no time for the rest of its answer."""
+        """End a request; raises `HTTPError` if its response was not complete in time."""
         if self._watch.ended():
-            raise HTTPError(f"no whole answer within {ANSWER_TIMEOUT:g} s")
+            raise HTTPError(f"no complete response within {ANSWER_TIMEOUT:g} s")
 
     def close(self) -> None:
         """Close the connections."""
@@ -203,10 +205,10 @@ class _Wire:
 
 
 class StripeClient:
-    """Sends requests; safe to use from several threads.
+    """Sends requests; thread-safe.
 
-    With `read_only` it refuses, before anything is sent, whatever is neither a GET nor the request
-    for a preview of an invoice.
+    With `read_only`, it refuses everything except GET requests and previews of invoices before
+    anything is sent.
     """
 
     def __init__(
@@ -223,7 +225,7 @@ class StripeClient:
         self.api_url = api_url.rstrip("/")
         self.budget = budget
         self.requests_sent: Counter[str] = Counter()
-        """Requests by endpoint, retries included."""
+        """Number of requests by endpoint, retries included."""
         self.rate_limited = 0
         self._read_only = read_only
         self._lock = threading.Lock()
@@ -251,11 +253,11 @@ class StripeClient:
         self._wire = _Wire(self.api_url, headers, max_concurrency)
 
     def stop(self) -> None:
-        """Let waiting retries give up, and whoever reads in the main thread."""
+        """Abandon waiting retries, and requests of the main thread."""
         self._closed.set()
 
     def close(self) -> None:
-        """Close the connections; a waiting retry gives up."""
+        """Close the connections; waiting retries are abandoned."""
         self.stop()
         self._wire.close()
 
@@ -263,13 +265,14 @@ class StripeClient:
         self._closed.wait(seconds)
 
     def now(self) -> float:
-        """Unix seconds on Stripe's clock, the earliest that its answers told; ours until then."""
+        """Return Unix seconds on Stripe's clock; the local clock until the first response."""
         return time.time() + (self._skew or 0.0)
 
     def note_passed(self, at: float) -> None:
         """Note a time that Stripe's clock has passed (Unix seconds).
 
-        If ours has not, it is behind, and Stripe's answers are believed from the first on.
+        If the local clock has not passed it, it is behind, and Stripe's responses are trusted from
+        the first one on.
         """
         self._passed = max(self._passed, at)
 
@@ -282,13 +285,13 @@ class StripeClient:
         decode: Decode | None = None,
         expected: Expected | None = None,
     ) -> Response:
-        """GET `path`; raises a `StripeError` when it, or what is `expected`, cannot be had."""
+        """GET `path`; raises `StripeError` if it fails or the response is not `expected`."""
         return self.request("GET", path, params, account=account, decode=decode, expected=expected)
 
     def walk(
         self, path: str, params: Params = (), *, account: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """The objects of a list, page by page: `has_more` says whether, the last id from where."""
+        """Yield the pages of a list: `has_more` and the last ID lead to the next page."""
         after: list[tuple[str, str]] = []
         trail = Trail()
         while True:
@@ -311,10 +314,11 @@ class StripeClient:
         decode: Decode | None = None,
         expected: Expected | None = None,
     ) -> Response:
-        """Send until answered, refused or out of patience; `params` as text goes out as it is.
+        """Send with retries; `params` given as a string are sent verbatim.
 
-        A POST is sent again only with an `idempotency_key`: without one, nobody could tell
-        whether the first had worked. A preview changes nothing, and is sent again.
+        A POST is retried only with an `idempotency_key`, because otherwise nobody could tell
+        whether the first attempt had worked. A preview changes nothing and is retried. Raises
+        `StripeError`.
         """
         preview = (method, path) == ("POST", PREVIEW_PATH)
         if self._read_only and method != "GET" and not preview:
@@ -330,7 +334,7 @@ class StripeClient:
         return self._retry(asking, headers)
 
     def _beside(self, send: Callable[[], Response]) -> Response:
-        """Send from another thread: this one is to hear of signals, and then to wait no longer."""
+        """Send from another thread, so that this one can react to signals."""
         outcome: SimpleQueue[Response | BaseException] = SimpleQueue()
 
         def run() -> None:
@@ -437,7 +441,7 @@ class StripeClient:
         raise _error(response, None if good else body, self.api_url)
 
     def _broken(self, response: BaseHTTPResponse, what: str) -> StripeError:
-        """An answer that is not what was asked for: a second one may be."""
+        """Return the error for a response that is not what was requested; it can be retried."""
         failure = ErrorDetails(
             f"{self.api_url} {what}",
             status=response.status,
@@ -452,7 +456,7 @@ class StripeClient:
             self.budget.slow_down(account, endpoint, failure.reason, time.monotonic())
 
     def timed(self, answer: Response) -> Response:
-        """Ask a second time for the time where one answer alone puts our clock behind by days."""
+        """Read the time from a second response if the first one puts our clock behind by days."""
         if answer.sent_at - answer.safe_at <= CLOCK_AHEAD:
             return answer
         sent_at = answer.sent_at - (self._skew or 0.0)
@@ -485,7 +489,7 @@ _CERTIFICATE = (
 
 
 def _distrusts_certificate(error: BaseException) -> bool:
-    """Whether a certificate is what keeps us from Stripe: no second try would mend that."""
+    """Whether an untrusted certificate is the cause: a retry would not help."""
     cause: Any = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -514,7 +518,7 @@ def _may_retry(error: BaseException) -> bool:
 
 
 def _tell(state: tenacity.RetryCallState) -> None:
-    """Say that something keeps us waiting: from the second failure on, one may pass unseen."""
+    """Log retries from the second failure on."""
     error = state.outcome.exception() if state.outcome else None
     if state.attempt_number > 1 and isinstance(error, StripeError):
         wait = state.upcoming_sleep
@@ -522,7 +526,7 @@ def _tell(state: tenacity.RetryCallState) -> None:
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    """Full jitter, but never sooner than Stripe's `Retry-After`."""
+    """Return the delay in seconds: full jitter, but never less than Stripe's `Retry-After`."""
     delay = tenacity.wait_random_exponential(multiplier=BASE_DELAY, max=MAX_DELAY)(state)
     error = state.outcome.exception() if state.outcome else None
     asked = error.failure.retry_after if isinstance(error, StripeError) else None
@@ -530,7 +534,7 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, without the objects that the HTTP library wraps around it."""
+    """Return the innermost cause, without the objects that the HTTP library adds."""
     cause: Any = error
     while getattr(cause, "args", None) and isinstance(cause.args[0], Exception):
         cause = cause.args[0]
@@ -562,7 +566,7 @@ _KINDS: Mapping[int, type[StripeError]] = {
 
 
 _DENIALS = frozenset({403, 404})
-"""Statuses from which something is concluded of the account: it is to be Stripe that says so."""
+"""Statuses that say something about the account, so they must come from Stripe."""
 
 
 def _replayed(response: BaseHTTPResponse) -> bool:
@@ -570,12 +574,12 @@ def _replayed(response: BaseHTTPResponse) -> bool:
 
 
 def _is_a_strangers(failure: ErrorDetails) -> bool:
-    """Whether it denies something in Stripe's place: a proxy's page, say, or an empty 404."""
+    """Whether a proxy denied the request in Stripe's place, such as an empty 404."""
     return failure.status in _DENIALS and not failure.stripes_own
 
 
 def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None, failure: ErrorDetails) -> bool:
-    """Stripe's own word first; else what a second try can mend."""
+    """Whether to retry: as `Stripe-Should-Retry` says, otherwise after transient failures."""
     if _replayed(response):
         return False  # the same key gets the same answer, a whole day long
     word = response.headers.get("Stripe-Should-Retry")
@@ -605,7 +609,7 @@ def _failure(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) 
 
 
 def _unexplained(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> str:
-    what = "no object of Stripe's" if body is None else "no error of Stripe's"
+    what = "not an object from Stripe" if body is None else "not an error from Stripe"
     return f"{url} answered {response.status} with {what}."
 
 

@@ -1,4 +1,4 @@
-"""Ends what would wait for ever: a server that sends a byte now and then is never too late."""
+"""Ends requests whose response never ends: a byte now and then resets a read timeout."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import Any
 
 LOOK_EVERY = 1.0
-"""Seconds between looks at the answers that are under way."""
+"""Seconds between checks of the requests in flight."""
 
 
 class Watch:
-    """Shuts connections whose answer is not there, whole, after so many seconds."""
+    """Closes connections whose response is not complete after a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -24,7 +24,7 @@ class Watch:
         self._guard = threading.Lock()
 
     def over(self, connection_class: Any) -> Any:
-        """Return a class of connections as the given one, whose requests are watched."""
+        """Return a subclass of a connection class whose requests have a deadline."""
         began = self._began
 
         class Watched(connection_class):  # type: ignore[misc]
@@ -35,7 +35,7 @@ class Watch:
         return Watched
 
     def ended(self) -> bool:
-        """Note that this thread's request is over; whether it was shut for taking too long."""
+        """End this thread's request; return whether it was closed for taking too long."""
         self._under_way.pop(threading.get_ident(), None)
         if threading.get_ident() not in self._shut:
             return False
@@ -43,7 +43,7 @@ class Watch:
         return True
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop."""
         self._closed.set()
 
     def _began(self, connection: Any) -> None:
@@ -64,7 +64,7 @@ class Watch:
 
 
 def _shut(sock: Any) -> None:
-    """Let whoever reads from a socket find its end; the reader closes it."""
+    """Shut a socket down, so that its reader finds the end and closes it."""
     if isinstance(sock, socket.socket):
         with suppress(OSError):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not TLS's own, which would wait

@@ -1,4 +1,4 @@
-"""Errors, named by who must act; every one from Stripe carries Stripe's own handles."""
+"""Error types, named by who can fix the cause; errors from Stripe carry its request ID."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing_extensions import override
 
 _KEY = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:org_)?(?:live_|test_)?)[A-Za-z0-9_*+/=]+")
 _USER = re.compile(r"(?<=http)(s?://)\S+@|(?<!http)(?<!https)(://)(?!/).+@")
-"""Up to the last @: a password may hold one, and that of a database anything."""
+"""The user of a URL, up to the last @: a password may contain one."""
 _PASSWORD = re.compile(
     r"\b((?:ssl)?passw(?:or)?d\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&;,]+)", re.IGNORECASE
 )
@@ -18,18 +18,18 @@ _PERMISSION = re.compile(r"\brak_[a-z0-9_]+")
 _UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-"""Characters that end a line, steer a terminal, or change the order in which text is shown."""
+"""Characters that end a line, control a terminal, or change the direction of text."""
 
 
 def without_secrets(text: str) -> str:
-    """`text` with whatever looks like a key masked after its prefix, and without URLs' users."""
+    """Return `text` with keys masked after their prefix, and without the users of URLs."""
     without_keys = _KEY.sub(r"\1***", text)
     without_users = _USER.sub(lambda found: f"{found[1] or found[2]}***@", without_keys)
     return _PASSWORD.sub(r"\1***", without_users)
 
 
 def one_line(text: str) -> str:
-    r"""`text` with line breaks and control characters escaped: it can forge no line of a log.
+    r"""Return `text` with line breaks and control characters escaped, so it cannot forge log lines.
 
     >>> one_line("No such customer\nERROR forged")
     'No such customer\\nERROR forged'
@@ -38,38 +38,38 @@ def one_line(text: str) -> str:
 
 
 class AlloyError(Exception):
-    """Base of all errors this project raises on purpose: the message says what to do."""
+    """Base of all errors that this project raises on purpose; the message says what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(without_secrets(message)))
 
 
 class SettingsError(AlloyError):
-    """A setting is wrong: whoever configured the pipeline must mend it."""
+    """A setting is invalid."""
 
 
 class UnreadableStreamsError(AlloyError):
-    """All else was read, but for some streams the key lacks a permission."""
+    """Some streams could not be read for lack of a permission; all others were."""
 
     def __init__(self, lacking: Mapping[str, str]) -> None:
         super().__init__(f"Not read for want of permission: {', '.join(sorted(lacking))}.")
         self.lacking = lacking
-        """Stream → what the key lacks."""
+        """Stream → the missing permission."""
 
 
 class AccountsRefused(AlloyError):
-    """All else was read, but some accounts did not let the key in."""
+    """Some accounts could not be read, because they refused the key; all others were."""
 
     def __init__(self, accounts: Collection[str]) -> None:
         super().__init__(
-            f"Not read, as the key has no access: {', '.join(sorted(accounts))}. Take them out of "
-            "`account_ids`, or have them grant access again."
+            f"No access, not read: {', '.join(sorted(accounts))}. Remove them "
+            "from `account_ids`, or ask them to grant access again."
         )
 
 
 @dataclass(frozen=True)
 class ErrorDetails:
-    """What is known of a request that failed: Stripe's handles, never a key or a whole body."""
+    """Details of a failed request, without secrets and bodies."""
 
     message: str
     status: int | None = None
@@ -78,17 +78,17 @@ class ErrorDetails:
     param: str | None = None
     request_id: str | None = None
     retry_after: float | None = None
-    """Seconds that Stripe asks to wait."""
+    """Seconds to wait, from `Retry-After`."""
     reason: str | None = None
     """`Stripe-Rate-Limited-Reason` of a 429."""
     replayed: bool = False
-    """Whether it is the stored answer to an earlier request with the same idempotency key."""
+    """Whether Stripe replayed the response to an earlier request with this idempotency key."""
     asked: str | None = None
     """Method and path of the request."""
 
     @property
     def stripes_own(self) -> bool:
-        """Whether it is an error of Stripe's, which always has a type, and not a proxy's."""
+        """Whether the error is Stripe's, which always has a type, and not a proxy's."""
         return self.type is not None
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ class ErrorDetails:
 
 
 class StripeError(AlloyError):
-    """Stripe, or the way to it, refused a request."""
+    """A request to Stripe failed."""
 
     advice = ""
 
@@ -110,9 +110,9 @@ class StripeError(AlloyError):
         super().__init__(str(failure))
         self.failure = failure
         self.retry = retry
-        """Whether sending the same request again may help."""
+        """Whether a retry may succeed."""
         self.about: str | None = None
-        """The stream, and the id of the object, that the request was for."""
+        """The stream and the object ID of the request."""
 
     def __str__(self) -> str:
         about = f"{self.about}: " if self.about else ""
@@ -122,40 +122,40 @@ class StripeError(AlloyError):
 
     @property
     def of_one_object(self) -> bool:
-        """Whether Stripe refuses the object that was asked for, whatever else the key may read."""
+        """Whether Stripe refuses only the requested object, whatever else the key may read."""
         return False
 
     @property
     def missing(self) -> bool:
-        """Whether it is Stripe's own word that something does not exist."""
+        """Whether Stripe itself says that the object does not exist."""
         return self.failure.code == "resource_missing" and self.failure.stripes_own
 
 
 class AuthenticationError(StripeError):
-    """401: the key is wrong, revoked or expired."""
+    """401: the key is invalid, revoked or expired."""
 
     advice = "Check `api_key`: Stripe does not accept it (wrong, revoked or expired)."
 
 
 class MissingPermissionError(StripeError):
-    """403: the key may not do this."""
+    """403: the key lacks a permission."""
 
     needs: str | None = None
-    """The permission as the Dashboard names it, where it is not that of the stream itself."""
+    """The permission's name in the Dashboard, if it is not that of the stream."""
 
-    advice = "Grant the permission to the restricted key in the Dashboard, or leave the stream out."
+    advice = "Grant the permission to the restricted key in the Dashboard, or deselect the stream."
 
     @property
     def permission(self) -> str | None:
-        """The permission as Stripe names it, such as `rak_charge_read`, if its message does."""
+        """Stripe's name of the permission, such as `rak_charge_read`, if the message has it."""
         found = _PERMISSION.search(self.failure.message)
         return found.group() if found else None
 
     @property
     def of_endpoint(self) -> bool:
-        """Whether it is all objects of an endpoint that the key may not see, not only one.
+        """Whether the key may see no object of an endpoint, instead of just not this one.
 
-        Stripe's word on a missing permission has no code.
+        Stripe's message about a missing permission has no code.
         """
         return bool(self.permission) or not self.failure.code
 
@@ -166,13 +166,13 @@ class MissingPermissionError(StripeError):
 
 
 class AccountAccessError(StripeError):
-    """403 `account_invalid`: the key has no access to the account that was named."""
+    """403 `account_invalid`: the key has no access to the account."""
 
     advice = "Check `account_ids`: the key has no access to this account."
 
 
 class InvalidRequestError(StripeError):
-    """Another 4xx: the request is wrong, or its object's state forbids it."""
+    """Another 4xx: the request is invalid, or the object's state forbids it."""
 
     @property
     @override
@@ -182,11 +182,11 @@ class InvalidRequestError(StripeError):
 
 
 class NotFoundError(InvalidRequestError):
-    """404: no such object, or no such URL."""
+    """404: the object or the URL does not exist."""
 
 
 class ConcurrentRequestError(InvalidRequestError):
-    """409: another request with this idempotency key or on this object is under way."""
+    """409: another request with this idempotency key, or on this object, is in progress."""
 
     @property
     @override
@@ -195,14 +195,15 @@ class ConcurrentRequestError(InvalidRequestError):
 
 
 class RateLimited(StripeError):
-    """429 to the last try: others use up the account's allowance."""
+    """429 in the last attempt: the account's rate limit is used up by others."""
 
     advice = (
-        "Stripe kept answering 429; lower `max_requests_per_second` or run when less is going on."
+        "Stripe answered 429 to every attempt: lower `max_requests_per_second`, or run at another "
+        "time."
     )
 
 
 class StripeUnavailable(StripeError):
-    """No answer, a broken one or a 5xx, to the last try."""
+    """No response, a broken one or a 5xx in the last attempt."""
 
     advice = "Is `api_url` right and the network up? Else try again later: nothing is lost."

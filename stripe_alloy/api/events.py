@@ -1,4 +1,4 @@
-"""Stripe's events: how long they are listed, and their parts."""
+"""Stripe's events: how long they are listed, and their fields."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from stripe_alloy.api.timestamps import DAY
 
 OVERLAP = 300
-"""Seconds before a bookmark that are read again: Stripe's event list is eventually consistent."""
+"""Seconds before a bookmark that are read again: the event list is eventually consistent."""
 RETENTION = 30 * DAY
 """Seconds that Stripe keeps events: docs.stripe.com/api/events."""
 SAME_TIME = 60
-"""Seconds by which Stripe's servers may differ."""
+"""Seconds by which the clocks of Stripe's servers may differ."""
 EVENT = "event"
 """Stripe's `object` of an event."""
 
@@ -21,16 +21,16 @@ Key = tuple[str, str]
 
 
 def key_of(event: Event) -> Key:
-    """What an event is about; empty texts where it says nothing that could be read."""
+    """Return (object, id) of the object inside an event; empty strings if it is unreadable."""
     source = event["data"]["object"]
     kind, source_id = source.get("object"), source.get("id")
     return kind if isinstance(kind, str) else "", source_id if isinstance(source_id, str) else ""
 
 
 def in_shape(event: Event) -> Event:
-    """Give an event's outer fields the shape of the pinned version, whatever its own has.
+    """Return an event whose outer fields have the shape of the pinned version.
 
-    Until 2017-05 `request` was the request's id. What has no shape that is known is left out.
+    Until 2017-05, `request` was the request's ID. Fields of an unknown shape are omitted.
     """
     request, data = event.get("request"), event.get("data")
     if isinstance(request, str):

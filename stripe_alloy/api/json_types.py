@@ -1,4 +1,4 @@
-"""JSON as Python holds it."""
+"""The type of JSON objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that strict JSON refuses: one odd value in them must not keep all others from coming."""
+"""Parses responses that strict JSON refuses, so that one odd value does not block a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _named: set[str] = set()
 
 
 def decode(content: bytes) -> Any:
-    """Parse JSON that may hold half a surrogate pair, NaN, or a number beyond all bounds.
+    """Parse JSON that may contain half a surrogate pair, NaN, or an out-of-range number.
 
-    U+FFFD stands for half a pair, null for such a number: no target can hold them. Raises
-    ValueError where it is no JSON all the same.
+    Half a pair becomes U+FFFD and such a number null, because no target can store them. Raises
+    ValueError if it is not JSON.
     """
     value = json.loads(content.decode())
     return _cleaned(value, "")
@@ -33,7 +33,7 @@ def _cleaned(value: Any, name: str) -> Any:
     if isinstance(value, str):
         return _text(value, name)
     if isinstance(value, float) and not math.isfinite(value):
-        _report(name, "a number that JSON cannot hold: it is null")
+        _report(name, "a number that is out of range: it becomes null")
         return None
     return value
 
@@ -47,12 +47,12 @@ def _text(text: str, name: str) -> str:
         return text
     whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if whole != text:
-        _report(name, "text that UTF-8 cannot hold: U+FFFD stands for it")
+        _report(name, "text that UTF-8 cannot encode: it becomes U+FFFD")
     return whole
 
 
 def _report(name: str, what: str) -> None:
-    """Name a field once, never its value."""
+    """Log a field's name once, never its value."""
     if name not in _named:
         _named.add(name)
         _logger.warning("%s holds %s", name or "An answer", what)

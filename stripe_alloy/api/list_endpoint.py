@@ -1,4 +1,4 @@
-"""Stripe's lists: where one is, and which inside an object hold only their first entries."""
+"""List endpoints, and truncated lists inside objects."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import ASSUMED_HISTORY
 
 NO_UPPER_BOUND = 1 << 40
-"""Above any `created`: a window up to here ends at the newest object there is."""
+"""Upper bound of a window that ends at the newest object."""
 
 
 @dataclass(frozen=True)
 class ListEndpoint:
-    """A list of Stripe's."""
+    """A list endpoint."""
 
     path: str
     params: Sequence[tuple[str, str]] = ()
     variants: Sequence[Sequence[tuple[str, str]]] = ()
-    """Parameters to read it with, one set after the other, where no single set shows everything."""
+    """Sets of parameters, if one set does not list all objects; one list for each."""
     by_created: bool = True
     """Whether it can be filtered by `created`."""
     history: int = ASSUMED_HISTORY
-    """Seconds that it is taken to go back."""
+    """Assumed length of the history in seconds."""
     expand: Sequence[str] = ()
     nested: Sequence[tuple[str, ...]] = ()
-    """Where its objects hold lists that Stripe cuts short."""
+    """Paths of lists inside its objects that Stripe truncates."""
     skips_test_clocks: bool = False
-    """Whether objects on test clocks are to be left out, should it show any."""
+    """Whether to skip objects on test clocks, if the list contains any."""
 
     def page(
         self, low: int = 0, high: int = NO_UPPER_BOUND, cursor: str | None = None
     ) -> list[tuple[str, str]]:
-        """The parameters of a page: `created` in [low, high) where it can be filtered so."""
+        """Return the parameters of a page: `created` in [low, high) if the list can be filtered."""
         params = [("limit", str(PAGE_SIZE)), *self.params]
         if self.by_created and low:
             params.append(("created[gte]", str(low)))
@@ -52,7 +52,7 @@ def is_on_test_clock(source: JSON) -> bool:
 
 
 def truncated_list(source: JSON, path: Sequence[str]) -> dict[str, Any] | None:
-    """The list at a path inside an object, if it holds only its first entries."""
+    """Return the list at a path inside an object if it is truncated, otherwise None."""
     inner: Any = source
     for key in path:
         inner = inner.get(key)
@@ -63,9 +63,9 @@ def truncated_list(source: JSON, path: Sequence[str]) -> dict[str, Any] | None:
 
 
 def truncated_lists(source: JSON, listed: ListEndpoint) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(path, list) of each list in an object that holds only its first entries.
+    """Return (path, list) of each truncated list in an object.
 
-    What is expanded may hold lists anywhere; else only the known places are looked at.
+    Expanded objects may contain lists anywhere; otherwise only the known paths are checked.
     """
     if listed.expand:
         yield from _anywhere(source, "")

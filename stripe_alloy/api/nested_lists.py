@@ -1,4 +1,4 @@
-"""Completes lists inside objects: Stripe gives the first ten entries and where the rest is."""
+"""Completes truncated lists inside objects, which contain only the first ten entries."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NestedLists:
-    """Completes the lists inside the objects of a list."""
+    """Completes the nested lists of a list's objects."""
 
     listed: ListEndpoint
     account: str | None
     streams: Sequence[str] = ()
-    """The streams that errors name."""
+    """Streams named in errors."""
 
     def complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Return the objects with their lists complete, without those deleted in the meantime."""
@@ -70,7 +70,7 @@ class NestedLists:
             yield from self._fill_inside(source, path, page["data"])
 
     def _fill_inside(self, source: JSON, path: str, entries: Sequence[JSON]) -> Reader[None]:
-        """Complete lists inside new entries of a list: only what is expanded has any."""
+        """Complete lists inside new entries of a list; only expanded entries have any."""
         if self.listed.expand:
             yield Gather(
                 [

@@ -1,7 +1,7 @@
-"""Stripe's kinds of objects, one declaration each: the stream's name, its list, its events.
+"""Declarations of Stripe's object types: stream name, list, events, permission.
 
 The tap, the target, the emulator, the webhook registration, the permission tables and the schema
-generator read these declarations; each adds only what is its own.
+generator read these declarations.
 """
 
 from __future__ import annotations
@@ -14,64 +14,68 @@ from stripe_alloy.api.events import RETENTION
 
 TEST_CLOCKS_PATH = "/v1/test_helpers/test_clocks"
 ACTIVE_OR_NOT = ((("active", "true"),), (("active", "false"),))
-"""Some lists show active objects only, unless they are asked for the others."""
+"""Parameters of lists that contain only active objects unless the others are requested."""
 ASSUMED_HISTORY = 90 * 86_400
-"""Seconds that a list is assumed to go back."""
+"""Assumed length of a list's history in seconds."""
 
 
 @dataclass(frozen=True)
 class ObjectType:
-    """A kind of object that Stripe lists."""
+    """A type of Stripe object that can be listed."""
 
     name: str
-    """The stream: Stripe's plural in snake case."""
+    """Stream name: Stripe's plural in snake case."""
     object_name: str
     """Stripe's `object`; events are routed by it."""
     description: str
     path: str
-    """The objects' own list; those of a parent are read from the parent's (`root`)."""
+    """Path of the list; child streams are read from their parent's list (`root`)."""
     permission: str
-    """The restricted key's permission to read, as the Dashboard names it."""
+    """Permission to read of a restricted key, as named in the Dashboard."""
     source: str
-    """The class of the `stripe` package that the schema is generated from."""
+    """Class of the `stripe` package that the schema is generated from."""
     id_prefix: str
     params: str
-    """The name under which `stripe.params` has its parameters."""
+    """Class name prefix of its parameters in `stripe.params`."""
     other_paths: tuple[str, ...] = ()
-    """Lists that serve where an account refuses the first."""
+    """Fallback lists, if an account refuses the first."""
     list_params: tuple[tuple[str, str], ...] = ()
     list_variants: tuple[tuple[tuple[str, str], ...], ...] = ()
-    """Further parameters, where only several lists together hold all objects."""
+    """Sets of parameters, if several lists together contain all objects."""
     filters_by_created: bool = True
     """Whether the list can be filtered by `created`."""
     history: int = ASSUMED_HISTORY
-    """Seconds that the list is assumed to go back."""
+    """Assumed length of the history in seconds."""
     has_events: bool = True
-    """Whether changes come as events; without them only new objects can be read."""
+    """Whether changes emit events; otherwise only new objects can be read."""
     event_prefixes: tuple[str, ...] = ()
-    """The types of its events, up to the last dot."""
+    """Event types, up to the last dot."""
     deletion_events: tuple[str, ...] = ()
-    """Events after which the object no longer exists."""
+    """Event types after which the object no longer exists."""
     deletion_events_by_id: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: MappingProxyType({})
     )
-    """Events that end only objects with these id prefixes: type → prefixes."""
+    """Event type → ID prefixes of the objects that it ends; others stay."""
     has_silent_updates: bool = False
-    """Whether some edits make no event."""
+    """Whether some updates emit no event."""
     is_complete_history: bool = True
-    """Whether the list shows all objects that exist. If not, a listing does not tell which rows
-    are gone, and no ACTIVATE_VERSION follows it."""
+    """Whether the list contains all existing objects.
+
+    Otherwise a listing does not show which rows are gone, and no ACTIVATE_VERSION follows it.
+    """
     parent: ObjectType | None = None
     parent_field: str | None = None
-    """The field of the parent that lists these objects."""
+    """Field of the parent that contains these objects."""
     test_clock_path: tuple[tuple[str, str], ...] = ()
-    """How to find its objects on test clocks, which its list leaves out: lists, each with the
-    parameter that takes an id of the one before; the first takes a clock's, the last is its own."""
+    """(path, filter parameter) of the lists that lead from a test clock to these objects.
+
+    Each parameter takes an ID from the previous list, the first one the ID of a clock.
+    """
     replication_key: str = "updated"
 
     @property
     def root(self) -> ObjectType:
-        """The type whose list the objects are read from: the parent, or itself."""
+        """The type whose list contains the objects: the parent, or the type itself."""
         return self.parent or self
 
 
@@ -285,16 +289,16 @@ BY_NAME: Mapping[str, ObjectType] = MappingProxyType({kind.name: kind for kind i
 
 @dataclass(frozen=True)
 class ListHop:
-    """A list on the path to the objects that are on test clocks."""
+    """A list on the way from a test clock to an object."""
 
     path: str
     param: str | None
-    """What narrows it by an id of the list before; the first, that of the clocks, has none."""
+    """Filter parameter that takes an ID from the previous list; None for the list of clocks."""
     permission: str
 
 
 def test_clock_hops(kind: ObjectType) -> list[ListHop]:
-    """Return the lists to read for a type's objects on test clocks; none if it has no such."""
+    """Return the lists to read for a type's objects on test clocks; empty if it has none."""
     permissions = {of.path: of.permission for of in OBJECT_TYPES}
     found = [ListHop(path, param, permissions[path]) for path, param in kind.root.test_clock_path]
     return [ListHop(TEST_CLOCKS_PATH, None, "Test clocks: read"), *found] if found else []

@@ -1,4 +1,4 @@
-"""What an endpoint takes, read from the source text of `stripe.params`, which is never imported."""
+"""Reads an endpoint's parameters from the source of `stripe.params`, without importing it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WRAPPERS = ("NotRequired", "Optional", "Required")
 
 @dataclass
 class ParamType:
-    """The values a parameter may have; a union has several of these set."""
+    """The values that a parameter may have; a union sets several of the fields."""
 
     scalars: set[str] = field(default_factory=set)
     literals: list[str] = field(default_factory=list)
@@ -26,12 +26,12 @@ class ParamType:
     values: ParamType | None = None  # of a map with free keys
     clearable: bool = False
     doc: str = ""
-    """What Stripe says of the parameter."""
+    """Stripe's documentation of the parameter."""
     is_time: bool = False
-    """Whether an integer is Unix seconds; set by whoever knows."""
+    """Whether an integer is a time in Unix seconds; set by the caller."""
 
     def merge(self, other: ParamType) -> ParamType:
-        """A union of two shapes."""
+        """Merge another type into this one, as a union."""
         self.scalars |= other.scalars
         self.literals += other.literals
         self.clearable |= other.clearable
@@ -44,7 +44,7 @@ class ParamType:
 
 
 def union(one: ParamType, other: ParamType) -> ParamType:
-    """A new shape of what either takes, at any depth."""
+    """Return a new type that accepts what either accepts, at any depth."""
     fields = None
     if one.fields is not None or other.fields is not None:
         mine, theirs = one.fields or {}, other.fields or {}
@@ -64,9 +64,9 @@ def union(one: ParamType, other: ParamType) -> ParamType:
 
 @cache
 def param_type(params: str) -> ParamType:
-    """The shape of a class of `stripe.params`, such as `CustomerListParams`.
+    """Return the type of a class of `stripe.params`, such as `CustomerListParams`.
 
-    One of a package inside it is named so: `test_helpers.TestClockListParams`.
+    A class of a package inside it is named `test_helpers.TestClockListParams`.
     """
     package, _, name = params.rpartition(".")
     source = _module(package, name)
@@ -85,7 +85,7 @@ def _module(package: str, params: str) -> str:
 
 
 class _Reader:
-    """Turns annotations into shapes."""
+    """Converts annotations to parameter types."""
 
     def __init__(self, classes: dict[str, ast.ClassDef]) -> None:
         self._classes = classes
@@ -111,7 +111,7 @@ class _Reader:
             shape.needed.add(name)
 
     def _functional(self, shape: ParamType, name: str) -> None:
-        """`_XBase = TypedDict("XBase", {"in": ...})` holds names that are Python keywords."""
+        """Read `_XBase = TypedDict("XBase", {"in": ...})`, which has names that are keywords."""
         for base in self._classes[name].bases:
             if isinstance(base, ast.Name) and base.id in self._classes:
                 shape.merge(self.of_class(base.id))
@@ -156,7 +156,7 @@ def _literal(values: list[str]) -> ParamType:
 
 
 def _text_of(node: ast.stmt | None) -> str:
-    """The text that documents the field before it."""
+    """Return the docstring of the field before it."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return str(node.value.value).strip()
     return ""

@@ -1,4 +1,4 @@
-"""Paths of Stripe's API with ids in them, whatever characters an id has."""
+"""URL paths that contain IDs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 
 def segment(object_id: str) -> str:
-    """Return an id as one segment of a path: it can name no other path.
+    """Return an ID percent-encoded as one path segment.
 
-    Products, plans and coupons may have ids of the user's own. Raises `ValueError` for what is no
-    segment even when it is encoded.
+    Products, plans and coupons may have IDs chosen by users. Raises `ValueError` if the ID cannot
+    be a segment even when it is encoded.
 
     >>> segment("in_1/send"), segment("gold plan?")
     ('in_1%2Fsend', 'gold%20plan%3F')
@@ -20,9 +20,9 @@ def segment(object_id: str) -> str:
 
 
 def item_path(list_path: str, object_id: str) -> str:
-    """Return the path at which an object of a list is read, whatever its id.
+    """Return the path of an object of a list.
 
-    The dots of an id that is only dots are encoded too: HTTP clients take them for "here" and "up".
+    The dots of `.` and `..` are encoded too, because HTTP clients resolve them.
 
     >>> item_path("/v1/prices", "50%25 off/month"), item_path("/v1/prices", "..")
     ('/v1/prices/50%2525%20off%2Fmonth', '/v1/prices/%2E%2E')
@@ -32,7 +32,7 @@ def item_path(list_path: str, object_id: str) -> str:
 
 
 def encoded_in(path: str, object_id: str) -> str:
-    """Return a path that Stripe gave with this id percent-encoded, if it is in it as it is.
+    """Return a path from Stripe with this ID percent-encoded, if it contains the raw ID.
 
     >>> encoded_in("/v1/customers/a#b/sources", "a#b")
     '/v1/customers/a%23b/sources'

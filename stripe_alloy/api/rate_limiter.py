@@ -1,7 +1,7 @@
-"""The request budget: how soon the next request may go, per account and per endpoint.
+"""Rate limiter: when the next request may be sent, per account and per endpoint.
 
-It starts at Stripe's documented limits (docs.stripe.com/rate-limits), slows down on what a 429
-says and recovers second by second. Time is passed in, so all of this is pure.
+It starts at Stripe's documented limits (docs.stripe.com/rate-limits), slows down after a 429 and
+recovers gradually. Pure: the time is passed in.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ LIVE_PER_SECOND = 100.0
 TEST_PER_SECOND = 25.0
 ENDPOINT_PER_SECOND = 25.0
 HEADROOM = 0.99
-"""Share of a limit that is used: jitter of the network bunches evenly paced requests."""
+"""Share of a limit that is used, because the network bunches evenly spaced requests."""
 SLOW_DOWN = 0.8
 RECOVERY_SECONDS = 20.0
-"""How long a rate takes from nothing back to its ceiling."""
+"""Seconds in which a rate recovers from zero to its ceiling."""
 FLOOR_PER_SECOND = 0.5
 COOL_DOWN = 1.0
-"""Seconds in which further 429s tell nothing new: they were under way when the first came."""
+"""Seconds in which further 429s are ignored: their requests were in flight at the first."""
 
 
 @dataclass
 class Rate:
-    """Evenly spaced turns: `rate` a second now, `ceiling` at most."""
+    """Evenly spaced turns: `rate` per second now, `ceiling` at most."""
 
     ceiling: float
     rate: float = field(init=False)
@@ -37,12 +37,12 @@ class Rate:
         self.rate = self.ceiling
 
     def take(self, at: float) -> None:
-        """Use a turn not before `at`; the next is 1/rate later."""
+        """Use a turn at `at` or later; the next one is 1/rate later."""
         self._recover(at)
         self.free_at = max(at, self.free_at) + 1.0 / self.rate
 
     def slow_down(self, now: float) -> None:
-        """A 429 came: fewer turns from now on, recovering over the next seconds."""
+        """Reduce the rate after a 429; it recovers over the next seconds."""
         if math.isinf(self.ceiling):
             self.ceiling = self.rate = LIVE_PER_SECOND
         if now - self._slowed_at < COOL_DOWN:
@@ -59,10 +59,10 @@ class Rate:
 
 
 class RateLimiter:
-    """Turns for requests; one per key. Thread-safe.
+    """Reserves turns for requests; one per key. Thread-safe.
 
-    `per_second` is the account's limit (None: no limit at all, for a server without one). Each
-    endpoint gets Stripe's 25/s, in proportion more where the account's limit was raised.
+    `per_second` is the account's limit (None: no limit, for a server without one). Each endpoint
+    has Stripe's 25/s, in proportion more if the account's limit was raised.
     """
 
     def __init__(self, per_second: float | None, *, documented: float = LIVE_PER_SECOND) -> None:
@@ -71,12 +71,12 @@ class RateLimiter:
         self.ceiling_of_endpoint = min(
             ENDPOINT_PER_SECOND * HEADROOM * raised, self._global_ceiling
         )
-        """Requests a second of one endpoint, when nothing slows it down."""
+        """Requests per second of one endpoint, if nothing slows it down."""
         self._paces: dict[tuple[str | None, str | None], Rate] = {}
         self._lock = threading.Lock()
 
     def reserve(self, account: str | None, endpoint: str, now: float) -> float:
-        """Take the next turn; the seconds to wait for it."""
+        """Reserve the next turn; return the seconds to wait for it."""
         with self._lock:
             whole, own = self._pace(account, None), self._pace(account, endpoint)
             at = max(now, whole.free_at, own.free_at)
@@ -86,9 +86,9 @@ class RateLimiter:
             return at - now
 
     def slow_down(self, account: str | None, endpoint: str, reason: str | None, now: float) -> None:
-        """Learn from a 429: `reason` is its `Stripe-Rate-Limited-Reason`.
+        """Slow down after a 429; `reason` is its `Stripe-Rate-Limited-Reason`.
 
-        A resource's own limit says nothing of the pace of the others.
+        The limit of a single resource does not affect the rates.
         """
         if reason == "resource-specific":
             return
@@ -102,6 +102,6 @@ class RateLimiter:
 
 
 def budget_for(api_key: str, max_requests_per_second: float | None) -> RateLimiter:
-    """The budget of a key: Stripe's limit for its mode, or the user's own figure."""
+    """Return a rate limiter with Stripe's limit for the key's mode, or the user's own value."""
     documented = LIVE_PER_SECOND if "_live_" in api_key else TEST_PER_SECOND
     return RateLimiter(max_requests_per_second or documented, documented=documented)

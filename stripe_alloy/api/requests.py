@@ -1,8 +1,8 @@
-"""Requests as values: a reader yields what it waits for and receives the response.
+"""Requests as values: a reader yields requests and receives responses.
 
-A reader is a generator. It yields a `GetRequest`, or several readers to `Gather`; an error of
-Stripe's is raised at the `yield`. `run` sends one request after the other; the tap's scheduler
-sends many at a time.
+A reader is a generator. It yields a `GetRequest`, or several readers in a `Gather`; a `StripeError`
+is raised at the `yield`. `run` sends one request after the other; the tap's scheduler sends many
+concurrently.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class GetRequest:
-    """A GET: a page of a list, or one object."""
+    """A GET request for a page of a list or for one object."""
 
     path: str
     params: Params = ()
     account: str | None = None
-    """The connected account that is meant; None for the key's own."""
+    """Connected account to read; None for the key's own."""
     decode: Decode | None = None
     of: OneObject | None = None
-    """The object that is asked for; without it the answer is to be a page of a list."""
+    """The requested object; None for a page of a list."""
     trail: Trail | None = None
     """The cursors of the list so far."""
     streams: Sequence[str] = ()
-    """The streams it is for, which its error is to name."""
+    """Streams that the request is for; its errors name them."""
     some_lack_ids: bool = False
-    """Whether single objects of a page that have no id are named and left out."""
+    """Whether objects without an ID are reported and skipped instead of failing the page."""
     timed: bool = False
-    """Whether bookmarks follow from when it is answered."""
+    """Whether bookmarks depend on the time of the response."""
 
     def send(self, transport: StripeClient) -> Response:
-        """Send it; a `StripeError` says what it was for."""
+        """Send it; raises `StripeError`, which names the streams, the object and the account."""
         try:
             answer = transport.get(
                 self.path,
@@ -54,7 +54,7 @@ class GetRequest:
         return transport.timed(answer) if self.timed else answer
 
     def _about(self) -> str:
-        """Streams, object and account."""
+        """Return the streams, the object and the account for a message."""
         found = [f"Stream{'s' if len(self.streams) > 1 else ''} {', '.join(self.streams)}"]
         if self.of:
             found.append(f"{self.of.object} {self.of.id!r}")
@@ -69,7 +69,7 @@ class GetRequest:
 
 @dataclass(frozen=True)
 class Gather:
-    """Readers to run side by side; their results come back in this order."""
+    """Readers to run concurrently; their results are returned in this order."""
 
     readers: Sequence[Generator[Any, Any, Any]]
 
@@ -78,7 +78,7 @@ Reader = Generator[GetRequest | Gather, Any, T]
 
 
 def run(reader: Reader[T], send: Callable[[GetRequest], Response]) -> T:
-    """Run a reader to its end, one request after the other, and return its result."""
+    """Run a reader with one request after the other and return its result."""
     outcome: Any = None
     while True:
         try:

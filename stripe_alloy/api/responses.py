@@ -1,8 +1,7 @@
-"""What an answer must be before anything is concluded from it.
+"""Checks that a response is what was requested before it is used.
 
-A proxy, a cache or a bad day may answer in Stripe's place. What is not the object or the page that
-was asked for is a broken answer, to be asked for again; so is a page after which a list would
-never end.
+A proxy or a cache may answer in Stripe's place. A response that is not the requested object or page
+is broken and retried; so is a page after which a list would never end.
 """
 
 from __future__ import annotations
@@ -14,34 +13,34 @@ from typing import Any, Protocol
 from stripe_alloy.api.errors import ErrorDetails
 
 MISSING = "resource_missing"
-"""The code of Stripe's own word that an object does not exist."""
+"""Code of Stripe's own statement that an object does not exist."""
 MAX_RESTARTS = 100
-"""Cursors of one list that may get lost before it is not begun again."""
+"""Number of lost cursors after which a list is not restarted again."""
 MAX_MEETINGS = 8
-"""Cursors that may come back, if a second answer goes on, before no page of a list is believed."""
+"""Number of repeated cursors, confirmed by a second response, after which a list is refused."""
 _NO_SUCH = re.compile(r"^No such [^:]*: (.*)", re.DOTALL)
 
 
 class Expected(Protocol):
-    """An answer that was asked for."""
+    """What a response must be."""
 
     def problem(self, body: Any) -> str | None:
-        """Say why a body is not that answer; None if it is."""
+        """Return why a body is not the expected response; None if it is."""
 
     def denies(self, failure: ErrorDetails) -> bool:
-        """Whether a 404 is Stripe's word on what was asked for, and on nothing else."""
+        """Whether a 404 is Stripe's statement about exactly the requested object."""
 
 
 @dataclass(frozen=True)
 class OneObject:
-    """One object, or that it was deleted."""
+    """Expects one object, or the statement that it was deleted."""
 
     object: str
     id: str | None = None
-    """None where the path names no id."""
+    """The object's ID; None if the path has none."""
 
     def problem(self, body: Any) -> str | None:
-        """Say which other object came."""
+        """Return which other object the body contains."""
         if not isinstance(body, dict) or body.get("object") != self.object:
             return f"no {self.object}"
         found = body.get("id")
@@ -50,7 +49,7 @@ class OneObject:
         return f"another {self.object} than {self.id!r}"
 
     def denies(self, failure: ErrorDetails) -> bool:
-        """Whether it says `resource_missing`, of this id if it names one."""
+        """Whether it is `resource_missing`, and about this ID if it names one."""
         if self.id is None:
             return failure.stripes_own  # there may be no such endpoint
         if failure.code != MISSING:
@@ -61,10 +60,10 @@ class OneObject:
 
 @dataclass
 class Trail:
-    """The cursors of one list that is read page after page: they never come back.
+    """Cursors of a list that is read page by page; none may be repeated.
 
-    Only one of them is kept, later and later ones (Brent's algorithm): however long a circle is,
-    it is noticed after few turns of it.
+    Only one of them is kept, at growing distances (Brent's algorithm), so that a cycle of any
+    length is detected after a few rounds.
     """
 
     restarts: int = 0
@@ -74,7 +73,7 @@ class Trail:
     _limit: int = 1
 
     def meets(self, cursor: str) -> bool:
-        """Whether a page's last id was a cursor before; else it is the next one."""
+        """Whether a page's last ID was a cursor before; otherwise it is the next one."""
         if cursor == self._kept or self._meetings >= MAX_MEETINGS:
             self._meetings += 1
             return True
@@ -84,7 +83,7 @@ class Trail:
         return False
 
     def restart(self) -> bool:
-        """Begin anew, as the cursor's object is gone; False if that happened too often."""
+        """Restart the list since its cursor's object is gone; False if it happened too often."""
         self.restarts += 1
         self._kept, self._steps, self._limit = None, 0, 1
         return self.restarts <= MAX_RESTARTS
@@ -92,15 +91,15 @@ class Trail:
 
 @dataclass(frozen=True)
 class OnePage:
-    """A page of a list, after a cursor."""
+    """Expects a page of a list, after a cursor."""
 
     after: str | None = None
     trail: Trail = field(default_factory=Trail)
     some_lack_ids: bool = False
-    """Whether whoever asked names and leaves out single objects that have no id."""
+    """Whether the caller reports and skips objects without an ID."""
 
     def problem(self, body: Any) -> str | None:
-        """Say what is wrong with the page, or that no page after it would ever be the last."""
+        """Return what is wrong with the page, or that the list would never end."""
         if isinstance(body, dict):
             shown, rows, more = body.get("object"), body.get("data"), body.get("has_more")
             if shown != "list" or not isinstance(rows, list) or not isinstance(more, bool):
@@ -109,7 +108,7 @@ class OnePage:
             if self.some_lack_ids and any(ids):
                 ids = [found for found, row in zip(ids, rows, strict=True) if _has_id(row)]
             if not all(isinstance(found, str) for found in ids):
-                return "a list of something else than objects"
+                return "a list whose entries are not objects"
             last = ids[-1] if ids else None
         else:  # decoded by a type that saw to this
             more, last = body.has_more, body.data[-1].id if body.data else None
@@ -117,16 +116,16 @@ class OnePage:
 
     def _loop(self, last: str | None) -> str | None:
         if last is None:
-            return "an empty page that is said not to be the last"
+            return "an empty page with `has_more`"
         if last == self.after or self.trail.meets(last):
             return f"a page that ends with {last!r}, as one before it did"
         return None
 
     def denies(self, failure: ErrorDetails) -> bool:  # noqa: ARG002 - a list's parent, or the list
-        """Any: what it means is up to whoever asked."""
+        """True: the caller interprets the 404."""
         return True
 
 
 def _has_id(row: Any) -> bool:
-    """Whether a row is anything but an object without an id."""
+    """False for an object without an ID."""
     return not isinstance(row, dict) or bool(row.get("id"))

@@ -1,4 +1,4 @@
-"""Stripe's times, which are Unix seconds, and RFC 3339."""
+"""Conversion between Stripe's Unix seconds and RFC 3339."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 DAY = 86_400
 LAST = 253_402_300_799
-"""The last second of the year 9999, in Unix seconds: RFC 3339 has no later one."""
+"""Last second of the year 9999 in Unix seconds, the latest time of RFC 3339."""
 NO_SUCH_TIME = (OverflowError, ValueError, OSError)
-"""What `rfc3339` raises on a time that has no such text."""
+"""Errors that `rfc3339` raises if a time cannot be written."""
 
 
 def rfc3339(unix: int) -> str:
-    """Unix seconds as RFC 3339 in UTC.
+    """Convert Unix seconds to RFC 3339 in UTC.
 
     >>> rfc3339(0)
     '1970-01-01T00:00:00Z'
@@ -34,12 +34,12 @@ def _time_of_day(second: int) -> str:
 
 
 def moment(value: Any) -> int | None:
-    """A time of Stripe's (Unix seconds) if it can be one that something happened at."""
+    """Return a timestamp (Unix seconds) if something can have happened at it, otherwise None."""
     return value if type(value) is int and 0 <= value <= LAST else None
 
 
 def rfc3339_if_possible(unix: int) -> str | int:
-    """Unix seconds as RFC 3339 in UTC; as they are where that has no such time."""
+    """Convert Unix seconds to RFC 3339 in UTC; return times that cannot be written unchanged."""
     try:
         return rfc3339(unix)
     except NO_SUCH_TIME:
@@ -47,7 +47,7 @@ def rfc3339_if_possible(unix: int) -> str | int:
 
 
 def unix_seconds(text: str) -> int:
-    """RFC 3339 as Unix seconds; a time without zone is UTC. Raises ValueError."""
+    """Convert RFC 3339 to Unix seconds; without a zone it is UTC. Raises ValueError."""
     moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)

@@ -1,1 +1,1 @@
-"""Events as they happen: a receiver that keeps them, and the inbox that it keeps them in."""
+"""Webhooks: the receiver, and the inbox that stores its events."""

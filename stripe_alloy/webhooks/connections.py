@@ -1,8 +1,8 @@
-"""Limits on the receiver's connections: who sends nothing, or slowly, must not keep others out.
+"""Limits on the receiver's connections, so that slow senders do not block others.
 
-A request has to be there `REQUEST_SECONDS` after its connection, or its first byte. Where there
-are as many connections as the process may have, a new one takes the place of the one that has
-kept its request back for the longest time.
+A request must be complete `REQUEST_SECONDS` after its connection, or its first byte. If all
+connections that the process may have are in use, a new one replaces the one whose request has been
+incomplete for longest.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 4096
 REQUEST_SECONDS = 10.0
-"""From a connection, or the first byte of a further request, to the last byte of its body."""
+"""Seconds from the connection, or a further request's first byte, to the request's last byte."""
 ANSWER_SECONDS = 60.0
-"""From there to the last byte of the answer: longer than the receiver takes to give it."""
+"""Seconds from then to the last byte of the response."""
 SWEEP_SECONDS = 1.0
 READ_BYTES = 16 * 1024
-"""Bytes taken from a connection at a time."""
+"""Bytes read from a connection at a time."""
 HEADER_BYTES = 16 * 1024
 ACCEPTED_AT_ONCE = 64
 _OTHER_FILES = 64
-"""Files that a process has open besides: the inbox, its standard streams, the event loop's own."""
+"""Files that a process has open in addition: inbox, standard streams, event loop."""
 
 
 def connections_allowed() -> int:
-    """How many connections the process may have; raises its soft limit of open files for them."""
+    """Return the maximum number of connections; raises the soft limit of open files."""
     beside = ACCEPTED_AT_ONCE + _OTHER_FILES
     try:
         import resource  # noqa: PLC0415 - not on Windows
@@ -48,7 +48,7 @@ def connections_allowed() -> int:
 
 
 class Connections:
-    """All connections of a server, the one whose turn to send began first in front."""
+    """All connections of a server; the one that has been sending for longest is first."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -56,11 +56,11 @@ class Connections:
         self._sweeping: asyncio.TimerHandle | None = None
 
     def protocol(self, **given: Any) -> BoundedProtocol:
-        """Make the protocol of a new connection, as uvicorn asks for it."""
+        """Create the protocol of a new connection, as uvicorn requires."""
         return BoundedProtocol(self, **given)
 
     def turn(self, one: BoundedProtocol) -> None:
-        """Note that it is a connection's turn to send a request."""
+        """Note that a connection starts to send a request."""
         self._all.pop(one, None)
         self._all[one] = one.loop.time()
         if len(self._all) > self._most:
@@ -90,7 +90,7 @@ class Connections:
 
 
 class BoundedProtocol(H11Protocol):
-    """A connection that ends when it is not used."""
+    """A connection with a time limit."""
 
     def __init__(self, connections: Connections, **given: Any) -> None:
         super().__init__(**given)
@@ -99,22 +99,22 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def answering(self) -> bool:
-        """Whether a whole request is there, and its answer not yet out."""
+        """Whether the request is complete and the response is not."""
         return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Start the time limit."""
         super().connection_made(transport)
         cast(Any, transport).max_size = READ_BYTES
         self._connections_of_all.turn(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Remove the connection."""
         self._connections_of_all.gone(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take some bytes; the first after an answer begin a new request."""
+        """Receive bytes; the first after a response start a new request."""
         if self._between:
             self._between = False
             self._connections_of_all.turn(self)
@@ -128,5 +128,5 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
 
     def cut_off(self) -> None:
-        """Close it at once, whatever is under way."""
+        """Close it immediately, even during a request."""
         self.transport.abort()

@@ -1,4 +1,4 @@
-"""Pure: which part of the past the inbox holds all events of, and which must still be fetched.
+"""Pure: which periods the inbox covers, and which events must still be fetched.
 
 Times are Unix seconds. An interval is half-open, [low, high).
 """
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 LATE = 300
-"""Seconds by which an event may come late: into Stripe's own list, or from Stripe to us."""
+"""Maximum delay of an event, in Stripe's list or in its delivery, in seconds."""
 ALIVE = 10.0
-"""Seconds after its last sign of life that a receiver is taken to be up."""
+"""Seconds after its last heartbeat in which a receiver counts as up."""
 
 Interval = tuple[float, float]
 FOREVER = float("inf")
@@ -19,7 +19,7 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True)
 class Uptime:
-    """A time in which a receiver was up; `until` is its last sign of life."""
+    """A period in which a receiver was up; `until` is its last heartbeat."""
 
     started: float
     until: float
@@ -27,7 +27,7 @@ class Uptime:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A time whose events were listed, at `at`."""
+    """A period whose events were listed, at `at`."""
 
     low: float
     high: float
@@ -35,10 +35,10 @@ class Fetched:
 
 
 def covered_by_uptime(uptime: Uptime, *, proven: float, now: float) -> Interval:
-    """What a receiver's uptime covers, given when it had its first event.
+    """Return what a receiver's uptime covers, given the time of its first event.
 
-    Before the first delivery nobody knows whether Stripe was told of the receiver. What happened
-    right before the end may not have been delivered, but a receiver that is up is still to get it.
+    Before the first delivery, nobody knows whether the endpoint was registered. Events from right
+    before the end may not have been delivered; a receiver that is up will still get them.
     """
     low = max(uptime.started, proven)
     if uptime.until >= now - ALIVE:
@@ -47,14 +47,14 @@ def covered_by_uptime(uptime: Uptime, *, proven: float, now: float) -> Interval:
 
 
 def covered_by_list(fetched: Fetched, *, now: float) -> Interval:
-    """What a listing covers: once the late ones have come, its end is to be looked at again."""
+    """Return what a listing covers; its end is listed again once late events have arrived."""
     if now < fetched.high + LATE:
         return fetched.low, fetched.high
     return fetched.low, min(fetched.high, fetched.at - LATE)
 
 
 def gaps(need: Interval, covered: Iterable[Interval]) -> list[Interval]:
-    """What of `need` is not covered, oldest first.
+    """Return the parts of `need` that are not covered, oldest first.
 
     >>> gaps((0, 10), [(2, 4), (3, 6), (9, 20)])
     [(0, 2), (6, 9)]
@@ -73,7 +73,7 @@ def gaps(need: Interval, covered: Iterable[Interval]) -> list[Interval]:
 
 
 def merged(entries: Iterable[Fetched], *, now: float) -> list[Fetched]:
-    """The same coverage in few intervals: what is settled is joined, what may change is kept."""
+    """Return the same coverage in fewer intervals; those that may still change are kept."""
     entries = list(entries)
     settled = sorted((entry.low, min(entry.high, entry.at - LATE)) for entry in entries)
     found: list[Interval] = []

@@ -1,7 +1,6 @@
-"""The receiver's one task that writes: events in batches, and with them the sign of life.
+"""The task that writes events in batches, and the receiver's heartbeat with them.
 
-What is said of the receiver's health, and which times count as covered, comes from here alone: it
-is up as long as it writes.
+The receiver's health and uptime depend on this task alone: the receiver is up while it writes.
 """
 
 from __future__ import annotations
@@ -26,27 +25,27 @@ from stripe_alloy.webhooks.signing_secrets import SigningSecret
 _logger = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0
-"""Seconds between signs of life."""
+"""Seconds between heartbeats."""
 ANSWER_SECONDS = 25.0
-"""Seconds that an event may wait to be written before Stripe is told to send it again."""
+"""Seconds that an event may wait to be written; then Stripe is told to send it again."""
 STOP_SECONDS = 10.0
-"""Seconds to write what is left when told to stop."""
+"""Seconds to write the remaining events at the end."""
 MAX_WAITING_BYTES = 64 << 20
-"""Bytes of bodies that arrive or wait to be written; beyond, Stripe is told to send again."""
+"""Maximum bytes of bodies that arrive or wait; beyond, Stripe is told to send again."""
 BATCH_BYTES = 8 << 20
-"""Bytes of bodies in one transaction."""
+"""Maximum bytes of bodies per transaction."""
 _REQUEST_BYTES = 2_048
-"""What a request takes besides its body."""
+"""Bytes that a request needs in addition to its body."""
 _MAX_NAMES = 10_000
 _NAMES_A_LINE = 20
 
 
 class NoRoom(Exception):
-    """As many bytes wait as may wait."""
+    """The limit of waiting bytes is reached."""
 
 
 class Room:
-    """The bytes that may be in memory at a time."""
+    """Limits the bytes in memory."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -54,7 +53,7 @@ class Room:
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Reservation]:
-        """Room for one request, which grows with its body, until the block ends."""
+        """Reserve memory for one request, which grows with its body, until the block ends."""
         place = Reservation(self)
         try:
             yield place
@@ -62,28 +61,28 @@ class Room:
             self._taken -= place.size
 
     def take(self, size: int) -> None:
-        """Take some bytes; raises `NoRoom`."""
+        """Reserve bytes; raises `NoRoom`."""
         if self._taken + size > self._most:
             raise NoRoom
         self._taken += size
 
 
 class Reservation:
-    """The room of one request."""
+    """The memory of one request."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self.size = 0
 
     def take(self, size: int) -> None:
-        """Take more bytes; raises `NoRoom`."""
+        """Reserve more bytes; raises `NoRoom`."""
         size += 0 if self.size else _REQUEST_BYTES
         self._room.take(size)
         self.size += size
 
 
 class Names:
-    """Logs events that cannot be stored: each once, in one line a minute of each reason."""
+    """Logs events that cannot be stored: each once, one line per minute and reason."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -91,7 +90,7 @@ class Names:
         self._gathered: dict[str, list[str]] = {}
 
     def add(self, name: str, why: str) -> None:
-        """Note an event that was refused."""
+        """Add an event that was refused."""
         if name in self._known:
             return
         self._known[name] = None
@@ -101,7 +100,7 @@ class Names:
         self.log()
 
     def log(self) -> None:
-        """Log what was gathered, where the last line is a minute ago."""
+        """Log the collected events, if the last line is a minute old."""
         for why in [why for why in self._gathered if self._complaints.is_due(why)]:
             names = self._gathered.pop(why)
             more = len(names) - _NAMES_A_LINE
@@ -118,10 +117,10 @@ _Kept = asyncio.Future[None]
 
 
 class Writer:
-    """Writes what `keep` is given, and each second that the receiver is up.
+    """Writes the events given to `keep`, and a heartbeat every second.
 
-    A session is a time without a break in which each event that came was kept. It ends when one
-    could not be kept, and another begins once that very event can be written.
+    A session is a period in which every event was stored. It ends when one could not be, and the
+    next one starts once that event can be written.
     """
 
     def __init__(
@@ -153,7 +152,7 @@ class Writer:
     # ------------------------------------------------------------------ for the receiver
 
     def begin(self) -> None:
-        """Note the first sign of life; raises `InboxError`."""
+        """Write the first heartbeat; raises `InboxError`."""
         self._endpoints = self._known_endpoints()
         self._inbox.know(self._endpoints)
         self._new_session()
@@ -161,7 +160,7 @@ class Writer:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write as long as the block lasts, and then what is left."""
+        """Write during the block, and the remaining events at its end."""
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="inbox")
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._write_on(), name="inbox writer")
@@ -177,7 +176,7 @@ class Writer:
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong, in a line; None while all is well."""
+        """The current error in one line; None if there is none."""
         if self._task is None or self._task.done():
             return "the writer has ended"
         if self._failure:
@@ -187,13 +186,14 @@ class Writer:
         return None
 
     def interrupt(self) -> None:
-        """Note that an event was turned away: this time does not count as covered."""
+        """Note that an event was rejected: this period does not count as covered."""
         self._interrupted = True
 
     async def keep(self, row: EventRow) -> None:
-        """Write an event; on the disk on return.
+        """Write an event; it is durable on return.
 
-        Raises `UnstorableEvent` if it is at fault, `InboxError` if it must be sent again.
+        Raises `UnstorableEvent` if the event cannot be stored, `InboxError` if Stripe must send it
+        again.
         """
         if self._task is None or self._task.done():
             raise InboxError("The writer has ended")
@@ -275,7 +275,7 @@ class Writer:
             self._fails(self._unforeseen(error))
 
     async def _recovered(self) -> bool:
-        """Whether what could not be written can be written by now."""
+        """Whether the event that failed can be written now."""
         if self._failed_row is None:
             return True
         [failure] = await self._on_disk(self._inbox.deliver_each, [self._failed_row])
@@ -291,7 +291,7 @@ class Writer:
         self._interrupted = True
         if self._complaints.is_due(str(error)):
             _logger.error(
-                "%s Events are refused until it works again.", error, extra={"limited": True}
+                "%s Events are rejected until it works again.", error, extra={"limited": True}
             )
 
     def _unforeseen(self, error: Exception) -> AlloyError:
@@ -301,7 +301,7 @@ class Writer:
         return InboxError(f"The inbox fails: {kind}")
 
     def _known_endpoints(self) -> dict[str, str]:
-        """Endpoint → its account, of those whose secrets are known."""
+        """Return endpoint → account of the endpoints whose secrets are known."""
         found: dict[str, str] = {}
         for one in self._secrets():
             found[one.endpoint] = one.account or found.get(one.endpoint, "")
@@ -315,9 +315,9 @@ class Writer:
         return await asyncio.get_running_loop().run_in_executor(self._disk, act, *arguments)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Let nobody wait for a writer that is no more."""
+        """Release everybody who waits for a writer that has ended."""
         if not self._stopping:
-            _logger.critical("The writer has ended: no event is kept until a restart.")
+            _logger.critical("The writer has ended: no event is stored until a restart.")
         while self._waiting:
             kept, _ = self._waiting.popitem(last=False)
             if not kept.done():

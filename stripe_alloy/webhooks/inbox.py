@@ -1,8 +1,9 @@
-"""The inbox: Stripe's events as they were delivered, on the disk until whoever reads them is done.
+"""The inbox: stores delivered events until their readers are done with them.
 
-An event is kept once, by its id, and numbered as it comes. A reader remembers the number up to
-which it has written all; once every reader's next run begins with a state that says so, the event
-itself goes, and its number, id and object stay for some days, to know a late or repeated one by.
+An event is stored once, by its ID, and numbered in the order of arrival. A reader remembers the
+number up to which it has written everything. The body of an event is deleted once every reader has
+started a run from a state that covers it; number, ID and object are kept for some days, to
+recognise late and repeated events.
 """
 
 from __future__ import annotations
@@ -47,21 +48,21 @@ _logger = logging.getLogger(__name__)
 
 SETTING = "webhook_inbox"
 KEPT = 31 * DAY
-"""Seconds that events are kept: longer than Stripe keeps them, whoever reads later lists anew."""
+"""Seconds that events are kept: longer than at Stripe; a later reader must backfill."""
 KNOWN = 4 * DAY
-"""Seconds that a read one's id is kept: longer than the three days that Stripe tries to deliver."""
+"""Seconds that the ID of a read event is kept: longer than Stripe's three days of retries."""
 RETRIEVABLE = 29 * DAY
-"""Seconds for which Stripe certainly has an event."""
+"""Seconds in which Stripe certainly still has an event."""
 PAGE_BYTES = 8 << 20
-"""Bytes of bodies that are read at a time."""
+"""Bytes of bodies read at a time."""
 CHECK_EVERY = DAY
-"""Seconds between looks whether what Stripe lists did arrive."""
+"""Seconds between checks that listed events were delivered."""
 OWN, CONNECTED = "own", "connected"
 
 VERSION = 2
-"""1: without `endpoint`, so that nobody knew which account an event was of."""
+"""Version of the tables. Version 1 had no `endpoint`, so the account of an event was unknown."""
 _LOCK = 0x5741_4C4C_4F59
-"""Of PostgreSQL's advisory locks: numbers are to be seen in the order in which they are given."""
+"""Advisory lock of PostgreSQL that makes sequence numbers visible in order."""
 
 
 class InboxError(AlloyError):
@@ -69,11 +70,11 @@ class InboxError(AlloyError):
 
 
 class UnstorableEvent(InboxError):
-    """An event that no database of ours can hold, while all others may be stored."""
+    """An event that no supported database can store; others can be stored."""
 
 
 _NAME = r"^[^\x00-\x1f\x7f]*\Z"
-"""No control characters: PostgreSQL stores no NUL."""
+"""Excludes control characters: PostgreSQL stores no NUL."""
 _Text = Annotated[str, msgspec.Meta(max_length=255, pattern=_NAME)]
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=_NAME)]
 _Time = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
@@ -91,7 +92,7 @@ class _Data(msgspec.Struct):
 
 
 class Envelope(msgspec.Struct):
-    """What the inbox, and the tap that reads it, must know of an event."""
+    """The fields of an event that the inbox and the tap need."""
 
     id: _Id
     object: str
@@ -109,7 +110,7 @@ _SAFE_TYPE = re.compile(r"[a-z0-9_]{1,40}(\.[a-z0-9_]{1,40}){1,4}")
 
 
 def name_of(body: bytes) -> str:
-    """An event's id and type for a log line; "" where they are not what Stripe's look like."""
+    """Return an event's ID and type for a log line; "" if they do not look like Stripe's."""
     try:
         event = msgspec.json.decode(body)
         found, kind = event.get("id"), event.get("type")
@@ -124,7 +125,7 @@ def name_of(body: bytes) -> str:
 
 @dataclass(frozen=True)
 class AccountScope:
-    """An account in a mode; None stands for the key's own, which `own` names if it is known."""
+    """An account and mode; None stands for the key's own account, which `own` names if known."""
 
     account: str | None
     livemode: bool
@@ -132,12 +133,12 @@ class AccountScope:
 
     @property
     def name(self) -> str:
-        """The account as new rows have it."""
+        """The account as stored in new rows."""
         return self.account or self.own or ""
 
     @property
     def scope(self) -> str:
-        """Which kind of webhook endpoint brings its events."""
+        """Scope of the webhook endpoint that delivers its events: `own` or `connected`."""
         return CONNECTED if self.account else OWN
 
 
@@ -164,16 +165,16 @@ class _Known:
         self.account_of = {one.id: one.account for one in self.endpoints}
 
     def only(self, account: str | None) -> bool:
-        """Whether no other account is known: what has no owner is this one's then."""
+        """Whether no other account is known: events without an account then belong to this one."""
         return not (self.accounts - {account}) and not self.several
 
     @property
     def several(self) -> bool:
-        """Whether events of more than one account come in."""
+        """Whether events of more than one account arrive."""
         return len(self.accounts) > 1 or any(one.not_of for one in self.endpoints)
 
     def rows_of(self, whose: AccountScope, table: sa.Table) -> sa.ColumnElement[bool]:
-        """Which rows of a table are of an account and mode."""
+        """Return the condition for a table's rows of an account and mode."""
         mine: sa.ColumnElement[bool] = table.c.account == whose.name
         if whose.own and not whose.account and self.only(whose.own):
             unowned: sa.ColumnElement[bool] = table.c.account == ""
@@ -183,7 +184,7 @@ class _Known:
         return sa.and_(mine, table.c.livemode == whose.livemode)
 
     def bringing(self, whose: AccountScope) -> list[tuple[str, str]]:
-        """(endpoint, scope) of the endpoints that bring an account's events."""
+        """Return (endpoint, scope) of the endpoints that deliver an account's events."""
         found = []
         for one in self.endpoints:
             if one.account == (whose.own or one.account):
@@ -205,14 +206,14 @@ class InboxEvent(NamedTuple):
 
 
 class EventRange(NamedTuple):
-    """Which events a reader wants: numbered in (after, upto], or created from `since` on."""
+    """Events that a reader requests: numbered in (after, upto], or created from `since` on."""
 
     after: int
     since: int | None
     max_seq: int
 
     def condition(self) -> sa.ColumnElement[bool]:
-        """As SQL."""
+        """Return it as SQL."""
         columns = tables.events.c
         new: sa.ColumnElement[bool] = columns.seq > self.after
         if self.since is not None:
@@ -227,12 +228,11 @@ PageCursor = tuple[int, int]
 def row_of(
     body: bytes, received_at: float, *, account: str | None = None, endpoint: str = ""
 ) -> dict[str, Any]:
-    """An event's row; raises msgspec.DecodeError or ValueError on what is none of Stripe's.
+    """Return an event's row; raises msgspec.DecodeError or ValueError if it is not Stripe's.
 
-    `account` is whose it is if the event names none: the account that the endpoint belongs to.
+    `account` is the account of the endpoint, for events that name none.
 
-    Whoever reads the row decodes the whole body, so it is decoded here as well. No message quotes
-    the body.
+    The reader decodes the whole body, so it is decoded here as well. No message quotes the body.
     """
     try:
         event = _envelope.decode(body)
@@ -240,7 +240,7 @@ def row_of(
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if event.object != "event":
-        raise ValueError("another object than an event")
+        raise ValueError("not an event")
     about = event.data.object
     return {
         "id": event.id,
@@ -257,7 +257,7 @@ def row_of(
 
 
 class Inbox:
-    """Open it as often as you like, from several processes."""
+    """The inbox's database; it may be opened several times and by several processes."""
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
         parsed = checked_url(url, SETTING)
@@ -282,7 +282,7 @@ class Inbox:
         self.id = str(found.id)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the database."""
         self.engine.dispose()
 
     @contextlib.contextmanager
@@ -298,9 +298,9 @@ class Inbox:
     # ------------------------------------------------------------------ what comes in
 
     def deliver_each(self, rows: Sequence[EventRow]) -> list[InboxError | None]:
-        """Keep events, each that can be kept; why not, for each.
+        """Store each event that can be stored; return the error, or None, of each.
 
-        One that the database refuses does not keep out the others of its batch.
+        An event that the database refuses does not affect the others of its batch.
         """
         try:
             self.deliver(rows)
@@ -314,9 +314,9 @@ class Inbox:
         return [None] * len(rows)
 
     def deliver(self, rows: Sequence[EventRow]) -> None:
-        """Keep events that Stripe delivered, and that it does deliver; on the disk on return.
+        """Store delivered events, and note that their endpoints deliver; durable on return.
 
-        Raises `UnstorableEvent` if one of them is at fault, `InboxError` if the database is.
+        Raises `UnstorableEvent` if an event cannot be stored, `InboxError` if the database fails.
         """
         with self._transaction() as connection:
             known, owned = _Known(connection), list[EventRow]()
@@ -328,7 +328,7 @@ class Inbox:
 
     @staticmethod
     def _note_first(connection: sa.Connection, rows: Sequence[EventRow]) -> None:
-        """Note that endpoints do deliver, own events, which name no account, or connected ones."""
+        """Note that endpoints deliver own events, which name no account, or connected ones."""
         firsts = {}
         for row in reversed(rows):
             scope = CONNECTED if row["connected"] else OWN
@@ -348,7 +348,7 @@ class Inbox:
 
     @staticmethod
     def _keep(connection: sa.Connection, known: _Known, rows: Sequence[EventRow]) -> None:
-        """Keep rows; one whose account was not known is kept anew once it is."""
+        """Store rows; a row whose account was unknown is replaced once it is known."""
         if not rows:
             return
         _alone(connection)
@@ -368,7 +368,7 @@ class Inbox:
     def fetched(
         self, whose: AccountScope, bodies: Sequence[bytes], *, done: Fetched | None = None
     ) -> None:
-        """Keep a page of listed events, and note the time that is `done` with it."""
+        """Store a page of listed events, and the period that is `done` with it."""
         now = self.clock()
         rows = []
         for body in bodies:
@@ -376,8 +376,8 @@ class Inbox:
                 rows.append(row_of(body, now, account=whose.name))
             except (msgspec.DecodeError, ValueError):
                 _logger.warning(
-                    "Stripe lists an event that cannot be stored, it is left out: %s.",
-                    name_of(body) or "its id is none of Stripe's",
+                    "An event in Stripe's list cannot be stored and is skipped: %s.",
+                    name_of(body) or "its ID is not Stripe's",
                 )
         with self._transaction() as connection:
             self._keep(connection, _Known(connection), rows)
@@ -399,7 +399,7 @@ class Inbox:
     def alive(
         self, session: str, started: float, *, endpoints: Collection[str] | None = None
     ) -> None:
-        """Note that a receiver is up, which knows the secrets of some endpoints."""
+        """Store a receiver's heartbeat, with the endpoints whose secrets it knows."""
         names = None if endpoints is None else "\n".join(sorted(endpoints))
         row = {"id": session, "started": started, "until": self.clock(), "endpoints": names}
         with self._transaction() as connection:
@@ -408,9 +408,9 @@ class Inbox:
     # ------------------------------------------------------------------ which account it is of
 
     def know(self, endpoints: Mapping[str, str]) -> None:
-        """Note endpoints, each with the account it belongs to, or "" if that is not known.
+        """Store endpoints with their accounts, "" if unknown.
 
-        What is known already of an account stays, unless another is named.
+        A known account is kept unless another one is named.
         """
         with self._transaction() as connection:
             _alone(connection)
@@ -423,11 +423,11 @@ class Inbox:
                     self._assign(connection, name, account)
 
     def know_reader(self, account: str) -> None:
-        """Note that somebody reads an account's events."""
+        """Note that a reader reads an account's events."""
         self.know({f"reader of {account}": account})
 
     def claim(self, endpoint: str, account: str) -> None:
-        """Note that an endpoint belongs to an account, and so do the events it delivered."""
+        """Note that an endpoint, and the events it delivered, belong to an account."""
         self.know({endpoint: account})
 
     def disclaim(self, endpoint: str, account: str) -> None:
@@ -455,7 +455,7 @@ class Inbox:
         )
 
     def unclaimed(self, whose: AccountScope) -> list[tuple[str, str]]:
-        """(endpoint, id of an event) of endpoints that may belong to the key's own account.
+        """Return (endpoint, event ID) of endpoints that may belong to the key's own account.
 
         The event is one of `whose` that Stripe still has.
         """
@@ -483,9 +483,9 @@ class Inbox:
     # ------------------------------------------------------------------ what is known
 
     def gaps(self, whose: AccountScope, since: float) -> list[Interval]:
-        """Times from `since` on whose events may not be here, oldest first (Unix seconds).
+        """Return the periods from `since` on that may lack events, oldest first (Unix seconds).
 
-        The last one has no end, unless a receiver is up.
+        The last one has no end unless a receiver is up.
         """
         now = self.clock()
         with self._transaction() as connection:
@@ -509,7 +509,7 @@ class Inbox:
     def _first_deliveries(
         connection: sa.Connection, known: _Known, whose: AccountScope
     ) -> tuple[float | None, dict[str, float]]:
-        """When an account's events were first delivered: before version 2, and by each endpoint."""
+        """Return the times of the first deliveries: before version 2, and by each endpoint."""
         first, proofs = tables.first_deliveries.c, tables.proofs.c
         query = sa.select(first.endpoint, first.scope, first.at)
         rows = connection.execute(query.where(first.livemode == whose.livemode))
@@ -535,9 +535,9 @@ class Inbox:
         return [Fetched(*row) for row in connection.execute(query)]
 
     def check_from(self, whose: AccountScope) -> float | None:
-        """Since when it was not checked whether all arrived; None if not for long (Unix seconds).
+        """Return the time of the last delivery check; None if it was less than a day ago.
 
-        The first time is only noted.
+        In Unix seconds. The first call only stores the current time.
         """
         now = self.clock()
         with self._transaction() as connection:
@@ -548,7 +548,7 @@ class Inbox:
         return float(at) if at is not None and at < now - CHECK_EVERY else None
 
     def checked(self, whose: AccountScope) -> None:
-        """Note that it was checked."""
+        """Note that deliveries were checked."""
         with self._transaction() as connection:
             self._note_check(connection, whose, self.clock())
 
@@ -558,7 +558,7 @@ class Inbox:
         upsert(connection, tables.checks, ("account", "livemode"), [row])
 
     def unknown(self, ids: Sequence[str], whose: AccountScope | None = None) -> set[str]:
-        """Which of some events never came, or not as an account's."""
+        """Return the IDs that are not in the inbox, or not as an account's events."""
         query = sa.select(tables.events.c.id).where(tables.events.c.id.in_(ids))
         with self._transaction() as connection:
             if whose:
@@ -566,10 +566,9 @@ class Inbox:
             return set(ids) - {row[0] for row in connection.execute(query)}
 
     def newest(self, whose: AccountScope | None = None) -> int:
-        """The highest number given, or that an account may be read up to.
+        """Return the highest number, or the highest that an account may be read up to.
 
-        That is before the first event of an endpoint of which nobody knows yet whether it is the
-        account's.
+        The latter is before the first event of an endpoint whose account is still unknown.
         """
         columns = tables.events.c
         with self._transaction() as connection:
@@ -587,7 +586,7 @@ class Inbox:
         return int(found)
 
     def taken(self) -> tuple[int, int]:
-        """Number and time (Unix seconds) up to which events may be gone."""
+        """Return the number and time (Unix seconds) up to which events may have been deleted."""
         with self._transaction() as connection:
             columns = tables.inboxes.c
             found = connection.execute(sa.select(columns.taken_seq, columns.taken_created)).one()
@@ -605,7 +604,7 @@ class Inbox:
         place: PageCursor | None,
         limit: int = MOST,
     ) -> list[InboxEvent]:
-        """Events numbered in (after, upto], or created from `since` on; newest first."""
+        """Return events numbered in (after, max_seq], or created from `since` on; newest first."""
         wanted = EventRange(after, since, max_seq)
         return self.page_and_more(whose, wanted, place=place, limit=limit)[0]
 
@@ -618,9 +617,9 @@ class Inbox:
         limit: int = MOST,
         most_bytes: int = PAGE_BYTES,
     ) -> tuple[list[InboxEvent], bool]:
-        """A page, newest first, and whether there may be more after it.
+        """Return a page, newest first, and whether there may be more.
 
-        It has `limit` events at most, and `most_bytes` of bodies, but one event at least.
+        It has at most `limit` events and `most_bytes` of bodies, but at least one event.
         """
         columns = tables.events.c
         query = (
@@ -644,7 +643,7 @@ class Inbox:
         return entries, bool(entries) and (len(rows) == limit or fitting < len(rows))
 
     def all_of(self, whose: AccountScope, wanted: EventRange) -> list[InboxEvent]:
-        """All events of a range, newest first."""
+        """Yield all events of a range, newest first."""
         found: list[InboxEvent] = []
         more = True
         while more:
@@ -654,7 +653,7 @@ class Inbox:
         return found
 
     def number_of(self, whose: AccountScope, after: int, count: int) -> int | None:
-        """The number of the event that is the `count`-th after a number; None if there is none."""
+        """Return the number of the `count`-th event after a number; None if there is none."""
         seq = tables.events.c.seq
         with self._transaction() as connection:
             mine = _Known(connection).rows_of(whose, tables.events)
@@ -665,7 +664,7 @@ class Inbox:
     def newest_taken(
         self, whose: AccountScope, object_ids: Iterable[str], max_seq: int
     ) -> dict[tuple[str, str], int]:
-        """(object, id) → `created` of its newest event that is numbered up to `upto`."""
+        """Return (object, ID) → `created` of its newest event numbered up to `max_seq`."""
         columns = tables.events.c
         found: dict[tuple[str, str], int] = {}
         ids = list(object_ids)
@@ -683,7 +682,7 @@ class Inbox:
         return found
 
     def first_since(self, whose: AccountScope, since: int) -> int | None:
-        """The lowest number of the events created from `since` on (Unix seconds)."""
+        """Return the lowest number of the events created from `since` on (Unix seconds)."""
         columns = tables.events.c
         query = sa.select(sa.func.min(columns.seq)).where(columns.created >= since)
         with self._transaction() as connection:
@@ -694,14 +693,14 @@ class Inbox:
     # ------------------------------------------------------------------ what is done with
 
     def acknowledge(self, reader: str, seq: int) -> None:
-        """Note that a reader's destination holds all up to a number; drop what nobody needs."""
+        """Note the number up to which a reader's destination is complete; prune the inbox."""
         row = {"reader": reader, "seq": seq, "at": self.clock()}
         with self._transaction() as connection:
             upsert(connection, tables.readers, ("reader",), [row])
         self.tidy()
 
     def tidy(self) -> None:
-        """Drop what every reader is done with, and what is too old."""
+        """Delete events that every reader is done with, and those that are too old."""
         now = self.clock()
         with self._transaction() as connection:
             connection.execute(tables.readers.delete().where(tables.readers.c.at < now - KEPT))
@@ -731,7 +730,7 @@ class Inbox:
 
 
 def _alone(connection: sa.Connection, *, from_now: bool = False) -> None:
-    """Let nobody else write until this is committed, as SQLite does from the first write on."""
+    """Lock out other writers until the commit, as SQLite does from the first write on."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     elif from_now:
@@ -739,5 +738,5 @@ def _alone(connection: sa.Connection, *, from_now: bool = False) -> None:
 
 
 def trouble(error: Exception) -> InboxError:
-    """What to say of a database that fails."""
+    """Convert a database error."""
     return InboxError(f"The inbox fails: {cause_of(error)}. Check `{SETTING}`.")

@@ -1,4 +1,4 @@
-"""`stripe-alloy listen`: the receiver as a server, and its registration with Stripe."""
+"""`stripe-alloy listen`: the receiver as a server, and its registration in Stripe."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ from stripe_alloy.webhooks.signing_secrets import VARIABLE, Secrets, secrets_giv
 _ACCOUNT = re.compile(r"\bacct_\w+")
 BACKLOG = 1024
 GRACE = 10
-"""Seconds that requests under way have to end when told to stop."""
+"""Seconds that requests in progress have to finish at the end."""
 
 
 def secrets_from(env: Mapping[str, str], file: Path | None, *, later: bool) -> Secrets:
-    """The signing secrets; `later` if some are still to come into the file.
+    """Return the signing secrets; `later` accepts none, because --register will add one.
 
-    Raises `SettingsError` if there is none, or what is given is none.
+    Raises `SettingsError` if there is none, or one is invalid.
     """
     given = secrets_given(env)
     stored = secrets_in(file) if file and file.exists() else []
@@ -76,7 +76,7 @@ def serve(
     max_body: int,
     started: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT; raises an `AlloyError` if it cannot even begin.
+    """Serve until SIGTERM or SIGINT; raises an `AlloyError` if it cannot start.
 
     `started` is called with the receiver's URL, in a thread of its own.
     """
@@ -123,7 +123,7 @@ def serve(
     if failures:
         raise failures[0]
     if not server.started:
-        raise AlloyError("The receiver could not begin: what is logged above says why.")
+        raise AlloyError("The receiver could not start: see the log above.")
 
 
 def _listening_at(host: str, port: int) -> socket.socket:
@@ -139,11 +139,11 @@ def _listening_at(host: str, port: int) -> socket.socket:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was given."""
+    """The command's options."""
 
     connection: ConnectionSettings | None
     account_ids: Sequence[str]
-    """The accounts whose events are wanted: the key's own if none is named."""
+    """Accounts whose events are read; empty for the key's own."""
     inbox: str | None
     host: str
     port: int
@@ -172,7 +172,7 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
     inbox = Inbox(url)
 
     def started(at: str) -> None:
-        say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz tells whether all is well.")
+        say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz is the health check.")
         if options.register and connection and options.secret_file:
             for done in register_all(connection, options, name):
                 say(done)
@@ -192,7 +192,7 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
 
 
 def _log_to_stderr() -> None:
-    """Log warnings of all libraries, one a minute of each kind."""
+    """Log the warnings of all libraries, one line per minute and kind."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(ComplaintFilter())
@@ -201,7 +201,7 @@ def _log_to_stderr() -> None:
 
 
 def register_all(settings: ConnectionSettings, options: Options, name: str) -> Iterator[str]:
-    """Register what the streams need, of the accounts that are read; what was done, in lines."""
+    """Register the endpoints for the streams and accounts; return log lines."""
     assert options.register and options.secret_file  # noqa: S101, PT018 - `listen` saw to it
     check_key(settings)
     connection = Connection(
@@ -231,7 +231,7 @@ def register_all(settings: ConnectionSettings, options: Options, name: str) -> I
 
 
 def own_account(transport: StripeClient) -> str | None:
-    """The id of the key's own account, which a refusal names as well."""
+    """Return the ID of the key's own account, which an error response contains as well."""
     try:
         return str(transport.get("/v1/account", expected=OneObject("account")).body["id"])
     except (MissingPermissionError, NotFoundError) as error:
@@ -247,10 +247,10 @@ def _scopes(account_ids: Sequence[str], own: str | None) -> list[str]:
 
 
 def events_of(streams: Sequence[str]) -> list[str]:
-    """The event types that streams need; all of them for `events`."""
+    """Return the event types that streams need; all types for `events`."""
     for name in streams:
         if name not in BY_NAME:
-            raise SettingsError(f"There is no stream {name!r}: one of {', '.join(BY_NAME)}")
+            raise SettingsError(f"Unknown stream {name!r}: one of {', '.join(BY_NAME)}")
     chosen = [BY_NAME[name] for name in streams] or list(OBJECT_TYPES)
     if any(stream.object_name == EVENT for stream in chosen):
         return [EVERY]

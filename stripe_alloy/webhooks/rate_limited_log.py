@@ -1,4 +1,4 @@
-"""Log lines that anybody can cause by the thousand: one a minute of each kind."""
+"""Rate limits log lines that anybody can cause: one per minute and kind."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 EVERY_SECONDS = 60.0
 MAX_KINDS = 500
-"""Kinds that are remembered; the oldest is forgotten first."""
+"""Maximum number of kinds that are remembered; the oldest is forgotten first."""
 _NUMBER = re.compile(r"\d+")
 
 
 class Complaints:
-    """Decides which complaint is logged: the first of a kind, then one a minute.
+    """Decides which message is logged: the first of a kind, then one per minute.
 
-    Texts that differ in numbers only are of one kind.
+    Messages that differ only in numbers are of one kind.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,7 +25,7 @@ class Complaints:
         self._logged: OrderedDict[str, float] = OrderedDict()
 
     def is_due(self, text: str) -> bool:
-        """Note a complaint; whether it is to be logged."""
+        """Count a message; return whether it should be logged."""
         kind, now = _NUMBER.sub("0", text), self._clock()
         logged_at = self._logged.get(kind)
         if logged_at is not None and now - logged_at < EVERY_SECONDS:
@@ -38,7 +38,7 @@ class Complaints:
 
 
 class ComplaintFilter(logging.Filter):
-    """Passes one record a minute of each kind, whoever logs it."""
+    """Passes one record per minute and kind, from any logger."""
 
     def __init__(self) -> None:
         super().__init__()

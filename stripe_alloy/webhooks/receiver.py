@@ -1,4 +1,4 @@
-"""The receiver: verifies what Stripe delivers, and answers 200 once it is on the disk."""
+"""The receiver: verifies events, and answers 200 once they are durable."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from stripe_alloy.webhooks.signing_secrets import SigningSecret
 _logger = logging.getLogger(__name__)
 
 MAX_BODY = 1 << 20
-"""Bytes of a request; Stripe's events have some kilobytes, rarely hundreds."""
+"""Maximum bytes of a request body; Stripe's events have some kilobytes, rarely hundreds."""
 RETRY_AFTER = 10
-"""Seconds after which an event that was turned away may be sent again."""
+"""Seconds of `Retry-After` for an event that was turned away."""
 
 
 class Receiver:
-    """An ASGI application around an inbox: `POST /` (or any path) and `GET /healthz`."""
+    """An ASGI application with an inbox: `POST /` (or any path) and `GET /healthz`."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Receiver:
         )
 
     def begin(self) -> None:
-        """Note that a receiver is up; raises `InboxError` where the inbox cannot be written."""
+        """Write the first heartbeat; raises `InboxError` if the inbox cannot be written."""
         self._writer.begin()
 
     @contextlib.asynccontextmanager
@@ -104,10 +104,10 @@ class Receiver:
             return self._refuse_event(body, str(error))
         except AlloyError as error:
             return self._refuse(503, str(error))
-        return PlainTextResponse("kept")
+        return PlainTextResponse("stored")
 
     async def _body(self, request: Request, place: Reservation) -> bytes | None:
-        """The body, or None if it is too large; raises `NoRoom`."""
+        """Return the body, or None if it is too large; raises `NoRoom`."""
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body:
             return None
@@ -121,13 +121,13 @@ class Receiver:
         return bytes(body)
 
     def _refuse_event(self, body: bytes, why: str) -> Response:
-        """Answer 400 to what Stripe signed; it is named once if it is an event at all."""
+        """Answer 400 to a signed request; the log names it once if it is an event."""
         name = inboxes.name_of(body)
         if not name:
-            return self._refuse(400, "Signed, but no event as Stripe's API has them")
+            return self._refuse(400, "Signed, but not an event of Stripe's API")
         self._writer.names.add(name, why or "its JSON cannot be read")
         self._refused += 1
-        return PlainTextResponse("not kept", 400)
+        return PlainTextResponse("not stored", 400)
 
     def _refuse(self, status: int, why: str) -> Response:
         self._refused += 1
@@ -135,7 +135,7 @@ class Receiver:
             self._writer.interrupt()
         if self._complaints.is_due(f"{status} {why}"):
             _logger.warning(
-                "Refused with %d: %s (%d refused so far; more are told once a minute).",
+                "Refused with %d: %s (%d refused so far; further ones are logged once a minute).",
                 status,
                 why,
                 self._refused,
@@ -143,5 +143,5 @@ class Receiver:
             )
         again = status == HTTPStatus.SERVICE_UNAVAILABLE
         return PlainTextResponse(
-            "not kept", status, {"Retry-After": str(RETRY_AFTER)} if again else None
+            "not stored", status, {"Retry-After": str(RETRY_AFTER)} if again else None
         )

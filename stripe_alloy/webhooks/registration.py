@@ -1,4 +1,4 @@
-"""Tells Stripe where the receiver is: one webhook endpoint for each kind of account it hears of.
+"""Registers the receiver in Stripe: one webhook endpoint per scope, own or connected.
 
 Each receiver has a name, which its endpoints carry: only those are changed or deleted.
 """
@@ -24,9 +24,9 @@ from stripe_alloy.webhooks.inbox import CONNECTED
 
 PATH = "/v1/webhook_endpoints"
 MARK = "stripe_alloy"
-"""The metadata key of the endpoints that are ours: others are never touched."""
+"""Metadata key of this project's endpoints; others are never changed."""
 NAME_MARK = "stripe_alloy_receiver"
-"""The metadata key with the receiver's name; endpoints registered before it have none."""
+"""Metadata key of the receiver's name; endpoints of earlier versions have none."""
 EVERY = "*"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _NAME_NOTE = "receiver="
@@ -36,24 +36,24 @@ RegisteredEndpoint = dict[str, Any]
 
 @dataclass(frozen=True)
 class DesiredEndpoint:
-    """The endpoint that there is to be; `scope` says whose events it brings."""
+    """The endpoint that should exist; `scope` says whose events it receives."""
 
     url: str
     scope: str
     events: Sequence[str]
     api_version: str
     name: str
-    """The receiver's."""
+    """Name of the receiver."""
     account: str | None = None
-    """The account that the endpoint belongs to, if it is known."""
+    """Account that the endpoint belongs to, if known."""
 
     def note(self, endpoint_id: str) -> str:
-        """What stands behind the secret in its file."""
+        """Return the comment after the secret in its file."""
         words = [endpoint_id, self.scope, self.account, f"{_NAME_NOTE}{self.name}", self.url]
         return " ".join(word for word in words if word)
 
     def params(self) -> Params:
-        """As a creation takes it."""
+        """Return the parameters of its creation."""
         made = [
             ("url", self.url),
             ("api_version", self.api_version),
@@ -66,9 +66,9 @@ class DesiredEndpoint:
 
 
 def event_types(subjects: Collection[str]) -> list[str]:
-    """The types about some subjects, such as `charge` or `customer.subscription`, that Stripe has.
+    """Return Stripe's event types of some subjects, such as `charge` or `customer.subscription`.
 
-    All but `invoice.upcoming`, whose invoice does not exist yet.
+    `invoice.upcoming` is excluded, because its invoice does not exist yet.
     """
     shape = (param_type("WebhookEndpointCreateParams").fields or {})["enabled_events"].items
     known = shape.literals if shape else []
@@ -78,10 +78,10 @@ def event_types(subjects: Collection[str]) -> list[str]:
 
 
 def receiver_name(given: str | None, secret_file: Path) -> str:
-    """The name that was given, or that of the file of secrets; raises `SettingsError`.
+    """Return the given name, or that of the file of secrets; raises `SettingsError`.
 
-    A file that has secrets in it holds the name, so that it stays where the file goes. Without
-    one it is derived from the host and the file's path.
+    A file with secrets contains the name, so the name stays where the file goes. Without one, it is
+    derived from the host and the file's path.
     """
     if given is not None:
         if not _NAME.fullmatch(given):
@@ -95,10 +95,10 @@ def receiver_name(given: str | None, secret_file: Path) -> str:
 
 
 def register(transport: StripeClient, wanted: DesiredEndpoint, secret_file: Path) -> str:
-    """See that there is such an endpoint, and its secret in the file; what was done, in a word.
+    """Create or update the endpoint and store its secret; return a log message.
 
-    An endpoint's version cannot be changed, nor its secret be read again. Where either is not at
-    hand a new one is made, and the old one deleted only once the new secret is on the disk.
+    An endpoint's version cannot be changed, and its secret cannot be read again. If either is
+    needed, a new endpoint is created, and the old one is deleted once the new secret is stored.
     """
     stored = {words[0] for words in _notes(secret_file) if words}
     mine = [endpoint for endpoint in transport.walk(PATH) if _is_mine(endpoint, wanted, stored)]
@@ -120,7 +120,7 @@ def register(transport: StripeClient, wanted: DesiredEndpoint, secret_file: Path
 def _is_mine(
     endpoint: RegisteredEndpoint, wanted: DesiredEndpoint, stored: Collection[str]
 ) -> bool:
-    """Whether this receiver registered it; one without a name it did if it has the secret."""
+    """Whether this receiver registered it: by its name, or without one, by its secret."""
     metadata = endpoint["metadata"]
     if endpoint["url"] != wanted.url or metadata.get(MARK) != wanted.scope:
         return False
@@ -132,7 +132,7 @@ def _update(transport: StripeClient, endpoint: RegisteredEndpoint, wanted: Desir
     same = sorted(endpoint["enabled_events"]) == sorted(wanted.events)
     named = endpoint["metadata"].get(NAME_MARK) == wanted.name
     if same and named and endpoint["status"] == "enabled":
-        return f"{endpoint['id']} is as it should be"
+        return f"{endpoint['id']} is up to date"
     params = [("disabled", "false"), (f"metadata[{NAME_MARK}]", wanted.name)]
     params += [(f"enabled_events[{n}]", name) for n, name in enumerate(wanted.events)]
     _post(transport, item_path(PATH, endpoint["id"]), params)
@@ -160,7 +160,7 @@ def _post(transport: StripeClient, path: str, params: Params) -> RegisteredEndpo
 
 
 def _notes(file: Path) -> list[list[str]]:
-    """The words behind each secret, of which the first is the endpoint's id."""
+    """Return the words after each secret; the first is the endpoint's ID."""
     lines = read_text(file).splitlines() if file.exists() else []
     return [line.partition("#")[2].split() for line in lines if line.partition("#")[0].strip()]
 
@@ -168,7 +168,7 @@ def _notes(file: Path) -> list[list[str]]:
 def _store(
     file: Path, *, add: str | None = None, drop: str | None = None, note: str | None = None
 ) -> None:
-    """Replace the file by one with a line more, a line less, or another note for an endpoint.
+    """Rewrite the file with a line added, removed or changed for an endpoint.
 
     Only its owner may read it.
     """
@@ -195,7 +195,7 @@ def _words_of(line: str) -> list[str]:
 
 
 def _noted(line: str, note: str) -> str:
-    """A line with another note; words that a person added stay."""
+    """Return a line with another comment; words added by a person are kept."""
     added = [
         word
         for word in _words_of(line)

@@ -1,4 +1,4 @@
-"""Pure: whether a request comes from Stripe, by `Stripe-Signature`.
+"""Pure: verifies the `Stripe-Signature` header of a request.
 
 The header is `t=<Unix seconds>,v1=<hex>[,v1=<hex>…]`, each `v1` an HMAC-SHA256 of `<t>.<body>` by
 one of the endpoint's secrets: two while a secret is rolled (docs.stripe.com/webhooks/signature).
@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 TOLERANCE = 300
-"""Seconds that a signature is good for, as in Stripe's own libraries."""
+"""Maximum age of a signature in seconds, as in Stripe's own libraries."""
 SCHEME = "v1"
 
 
 class SignatureVerificationError(Exception):
-    """The request is not Stripe's, or too old; the message holds nothing of its body."""
+    """The signature is invalid or too old; the message contains nothing of the body."""
 
 
 def verify(
     body: bytes, header: str | None, secrets: Sequence[str], *, now: float, tolerance: int
 ) -> str:
-    """Return the secret that signed these bytes not long ago; raises `SignatureVerificationError`.
+    """Return the secret that signed the body; raises `SignatureVerificationError`.
 
-    `now` in Unix seconds. One from the future is let pass, as by Stripe's own library: the secret
-    signed it, and a clock that goes behind must lose no event.
+    `now` is in Unix seconds. A signature from the future is accepted, as by Stripe's own library:
+    the secret is right, and a clock that is slow must not lose events.
     """
     time, signatures = _parse(header or "")
     signed = b"%d.%s" % (time, body)
@@ -36,7 +36,7 @@ def verify(
         for made in expected
     ]
     if not any(matches):
-        raise SignatureVerificationError("No signature that a known secret made")
+        raise SignatureVerificationError("No signature by a known secret")
     if time < now - tolerance:
         raise SignatureVerificationError(f"Signed {now - time:.0f} s ago: more than {tolerance} s")
     return secrets[matches.index(True)]

@@ -25,24 +25,24 @@ _logger = logging.getLogger(__name__)
 
 PREFIX = "whsec_"
 VARIABLE = "STRIPE_WEBHOOK_SECRET"
-"""The environment variable with signing secrets, with commas between them."""
+"""Environment variable with signing secrets, separated by commas."""
 _SECRET = re.compile(rf"{PREFIX}[!-\"$-~]+")
 _ACCOUNT = re.compile(r"acct_[A-Za-z0-9_]{1,200}")
 _ENDPOINT = re.compile(r"we_[A-Za-z0-9_]{1,60}")
 
 
 class SigningSecret(NamedTuple):
-    """A secret, and what is known of the endpoint that signs with it."""
+    """A secret and its endpoint."""
 
     secret: str
     endpoint: str
-    """The endpoint's id, or a digest of the secret that stands for it."""
+    """The endpoint's ID, or a digest of the secret in its place."""
     account: str
-    """The account that the endpoint belongs to; "" if nobody said."""
+    """Account that the endpoint belongs to; "" if unknown."""
 
 
 def signing_secret(secret: str, notes: Iterable[str] = ()) -> SigningSecret:
-    """Make one out of a secret and the words that describe it."""
+    """Create a secret with the words that describe it."""
     words = list(notes)
     endpoint = next(filter(_ENDPOINT.fullmatch, words), None)
     account = next(filter(_ACCOUNT.fullmatch, words), "")
@@ -54,7 +54,7 @@ def _digest(secret: str) -> str:
 
 
 def secrets_in(file: Path) -> list[SigningSecret]:
-    """Read the secrets of a file; raises `SettingsError` where a line is none."""
+    """Read the secrets of a file; raises `SettingsError` if a line is not one."""
     found = []
     for line in read_text(file).splitlines():
         secret, _, note = line.partition("#")
@@ -67,7 +67,7 @@ def secrets_in(file: Path) -> list[SigningSecret]:
 
 
 def secrets_given(env: Mapping[str, str]) -> list[SigningSecret]:
-    """Read the secrets of the environment: `whsec_…`, or `acct_…=whsec_…` to say whose it is."""
+    """Read the secrets of the environment: `whsec_…`, or `acct_…=whsec_…` with their account."""
     found = []
     for part in filter(None, map(str.strip, env.get(VARIABLE, "").split(","))):
         account, _, secret = part.partition("=") if part.startswith("acct_") else ("", "", part)
@@ -75,14 +75,14 @@ def secrets_given(env: Mapping[str, str]) -> list[SigningSecret]:
         if not (known and _SECRET.fullmatch(secret.strip())):
             raise SettingsError(
                 f"{VARIABLE} must hold signing secrets ({PREFIX}… or acct_…={PREFIX}…), "
-                "commas between them"
+                "separated by commas"
             )
         found.append(signing_secret(secret.strip(), [account.strip()]))
     return found
 
 
 class Secrets:
-    """The secrets that are good now: some given, some in a file that is read when it changes."""
+    """The current secrets: given ones, and those of a file, which is reloaded when it changes."""
 
     def __init__(self, given: Sequence[SigningSecret], file: Path | None) -> None:
         self._given = list(given)
@@ -93,7 +93,7 @@ class Secrets:
         self._complaints = Complaints()
 
     def __call__(self) -> Sequence[SigningSecret]:
-        """Return them; while the file cannot be read, those of before."""
+        """Return them; while the file is unreadable, the previous ones."""
         if self._file:
             with contextlib.suppress(OSError):  # it is being replaced
                 found = os.stat(self._file)  # noqa: PTH116 - once a request
@@ -108,12 +108,14 @@ class Secrets:
             self._read = secrets_in(file)
         except SettingsError as error:
             if self._complaints.is_due(str(error)):
-                _logger.warning("%s. Those of before stay good.", error, extra={"limited": True})
+                _logger.warning(
+                    "%s. The previous secrets stay valid.", error, extra={"limited": True}
+                )
             return
         self._all = self._merged()
 
     def _merged(self) -> list[SigningSecret]:
-        """Each secret once, by whoever knows more of it."""
+        """Return each secret once, from the source that knows more about it."""
         found: dict[str, SigningSecret] = {}
         for one in [*self._given, *self._read]:
             known = found.get(one.secret)

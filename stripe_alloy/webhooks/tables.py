@@ -92,7 +92,7 @@ readers = sa.Table(
 
 
 def up_to_date(connection: sa.Connection, version: int) -> bool:
-    """Whether all tables are there, and of a version."""
+    """Whether all tables exist and have a version."""
     there = set(sa.inspect(connection).get_table_names())
     if not there >= set(meta.tables):
         return False
@@ -100,7 +100,7 @@ def up_to_date(connection: sa.Connection, version: int) -> bool:
 
 
 def migrate(connection: sa.Connection) -> None:
-    """Give the tables of an older version the columns that they lack."""
+    """Add the columns that the tables of an older version lack."""
     compile_type = connection.dialect.type_compiler_instance.process
     for table in (events, uptimes):
         there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}

@@ -305,10 +305,10 @@ def test_a_failure_says_who_must_act(error: type[StripeError], kind: FailureType
     [
         ("config", "{", "no JSON"),
         ("config", "[]", "no settings"),
-        ("catalog", {"streams": [{}]}, "no configured catalog"),
+        ("catalog", {"streams": [{}]}, "not a configured catalog"),
         ("catalog", {"streams": [{"stream": {"name": "x"}, "sync_mode": "incremental"}]}, "'x'"),
-        ("state", [{"type": "GLOBAL"}], "none of this source's"),
-        ("state", {"products": 1}, "none of this source's"),
+        ("state", [{"type": "GLOBAL"}], "not from this source"),
+        ("state", {"products": 1}, "not from this source"),
     ],
 )
 def test_a_file_that_is_wrong_is_a_config_error(

@@ -256,7 +256,7 @@ def test_a_connection_that_is_used_again_and_again_stays(receiver: Listening) ->
     while time.monotonic() < end:
         body = body_of(event(702))
         connection.request("POST", "/", body, signed(body))
-        assert connection.getresponse().read() == b"kept"
+        assert connection.getresponse().read() == b"stored"
         time.sleep(1)  # less than a connection is kept open for
     assert connection.sock is mine
     connection.close()

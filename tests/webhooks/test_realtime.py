@@ -103,7 +103,7 @@ def test_it_registers_just_what_is_needed_once(business: Business) -> None:
     secret = file.read_text()
     assert made["id"] in secret
     with business.receiver(*wanted) as again:
-        assert "is as it should be" in again.log()
+        assert "is up to date" in again.log()
     with business.receiver("--stream", "customers") as fewer:
         assert "updated" in fewer.log()
     [same] = business.endpoints()
@@ -159,7 +159,7 @@ def test_a_second_receiver_leaves_the_firsts_endpoint_alone(business: Business) 
     for _ in range(2):
         second_receiver(business, business.folder / "second")
         with business.receiver() as again:
-            assert "is as it should be" in again.log()
+            assert "is up to date" in again.log()
         endpoints = business.endpoints()
         assert len(endpoints) == 2
         assert first["id"] in [endpoint["id"] for endpoint in endpoints]
@@ -173,7 +173,7 @@ def test_a_receiver_is_known_by_its_name_wherever_its_secrets_are(business: Busi
     assert second["id"] != first["id"]  # whose secret is not there
     (business.folder / "there/secrets").rename(business.folder / "secrets")
     with business.receiver() as moved:
-        assert "is as it should be" in moved.log()
+        assert "is up to date" in moved.log()
 
 
 def unnamed(business: Business) -> JSON:
@@ -207,7 +207,7 @@ def test_an_endpoint_without_a_name_is_adopted_by_whoever_has_its_secret(
         assert len(lines) == 1
         assert lines[0].startswith(f"{before['secret']}  # {before['id']} own acct_")
     with business.receiver("--stream", "customers") as receiver:
-        assert "is as it should be" in receiver.log()
+        assert "is up to date" in receiver.log()
     assert len(business.endpoints()) == 2
 
 

@@ -1,4 +1,4 @@
-"""The schemas of Stripe's objects, as the `stripe` package has them, and what expands there."""
+"""Generated schemas of Stripe's objects, and the paths that can be expanded."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import msgspec
 
 Schema = dict[str, Any]
 Expandable = Mapping[str, Mapping[str, Any]]
-"""Path → what it is (`kind`), whether it can be null, and the objects that can stand there."""
+"""Path → its `kind`, whether it can be null, and the objects it can be expanded to."""
 
 EXPAND_LEVELS = 4  # docs.stripe.com/api/expanding_objects
 _FILES = resources.files(__name__)
 
 
 def generated(name: str) -> Any:
-    """The content of a generated file: `charges`, `objects/coupon`, `_expandable`, `_version`.
+    """Return a generated file's content: `charges`, `objects/coupon`, `_expandable`.
 
-    Callers share it and must not change it.
+    Callers share it and must not modify it.
     """
     return _shared(name)
 
@@ -34,14 +34,14 @@ _shared = cache(_read)
 
 
 def api_version() -> str:
-    """The API version that the schemas were generated for."""
+    """Return the API version that the schemas were generated for."""
     return str(generated("_version")["api_version"])
 
 
 def object_schema(name: str, expand: Sequence[str] = ()) -> Schema:
-    """Return the schema of a stream's objects, with `expand`ed objects in the place of their ids.
+    """Return the schema of a stream's objects, with the objects of `expand` instead of their IDs.
 
-    The caller may change it.
+    The caller may modify it.
     """
     schema: Schema = _read(name)  # faster than a copy
     for path in expand:
@@ -50,9 +50,9 @@ def object_schema(name: str, expand: Sequence[str] = ()) -> Schema:
 
 
 def nested_lists(schema: Schema) -> list[tuple[str, ...]]:
-    """Where objects of this schema hold lists of Stripe's (with `has_more`), as paths of keys.
+    """Return the paths of lists (with `has_more`) inside objects of this schema.
 
-    Lists inside lists and arrays are passed over: Stripe nests none there.
+    Lists inside lists and arrays are skipped: Stripe nests none there.
     """
     found: list[tuple[str, ...]] = []
     for key, value in schema.get("properties", {}).items():
@@ -65,7 +65,7 @@ def nested_lists(schema: Schema) -> list[tuple[str, ...]]:
 
 
 def can_expand(known: Expandable, path: str) -> bool:
-    """Whether Stripe expands a path, which may go on inside what is expanded."""
+    """Whether a path can be expanded; it may continue inside expanded objects."""
     if path in known:
         return True
     entry, rest = _split(known, path)
@@ -73,7 +73,7 @@ def can_expand(known: Expandable, path: str) -> bool:
 
 
 def expandable(object_name: str) -> Expandable:
-    """What can be expanded in one of Stripe's objects."""
+    """Return what can be expanded in an object type."""
     found: Expandable = generated("_expandable").get(f"{object_name}s") or generated(
         "_expandable_objects"
     ).get(object_name, {})
@@ -81,7 +81,7 @@ def expandable(object_name: str) -> Expandable:
 
 
 def _split(known: Expandable, path: str) -> tuple[Mapping[str, Any], str]:
-    """The entry of the longest beginning of a path that is known, and the rest, seen from there."""
+    """Return the entry for the longest known beginning of a path, and the remaining path."""
     beginning = path
     while beginning not in known and "." in beginning:
         beginning = beginning.rpartition(".")[0]
@@ -108,7 +108,7 @@ def _expand(schema: Schema, path: str, known: Expandable) -> None:
 
 
 def _at(schema: Schema, path: str) -> Schema | None:
-    """The schema at a path; that of the items, where it leads to a list."""
+    """Return the schema at a path; for a list, that of its items."""
     found: Schema | None = schema
     for key in path.split("."):
         found = (found or {}).get("properties", {}).get(key)
@@ -117,7 +117,7 @@ def _at(schema: Schema, path: str) -> Schema | None:
 
 
 def _object_schema(objects: Sequence[str]) -> Schema:
-    """One object's schema; for a union, all properties of its members."""
+    """Return the schema of an object; for a union, with all properties of its members."""
     properties: Schema = {}
     for name in objects:
         stream = f"{name}s"
@@ -128,7 +128,7 @@ def _object_schema(objects: Sequence[str]) -> Schema:
 
 
 def _union(one: Schema, other: Schema) -> Schema:
-    """The properties of both; null wherever one of them allows it, else as the first says."""
+    """Return the properties of both schemas; null is allowed if one of them allows it."""
     merged = {**other, **one}
     for name in one.keys() & other.keys():
         inner = dict(one[name])
