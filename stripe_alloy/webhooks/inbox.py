@@ -206,7 +206,7 @@ class InboxEvent(NamedTuple):
 
 
 class EventRange(NamedTuple):
-    """Events that a reader requests: numbered in (after, upto], or created from `since` on."""
+    """Events that a reader requests: numbered in (after, max_seq], or created from `since` on."""
 
     after: int
     since: int | None
