@@ -84,6 +84,7 @@ class StripeStream(Stream):
         self._documented = schema
         key = self.key_given({})
         never_null = {*key, object_type.replication_key, "object", *ADDED}
+        self.selected_by_default = object_type.selected_by_default
         super().__init__(tap, schema=with_nulls(schema, never_null), name=object_type.name)
         self.primary_keys = key
         self.replication_key = object_type.replication_key

@@ -211,7 +211,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         if self.selection:
             return object_type.name in self.selection
         if self.input_catalog is None:
-            return True
+            return object_type.selected_by_default
         entry = self.input_catalog.get_stream(object_type.name)
         return entry is not None and _is_selected(entry)
 

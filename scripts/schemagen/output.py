@@ -43,6 +43,7 @@ def generate(package: Package, times: ReviewedTimes) -> Files:
     _check_catalog(seen)
     files["_expandable.json"] = _text({stream: paths for stream, (_, paths) in built.items()})
     files[VERSION_FILE] = _text(versions(package))
+    files["_event_types.json"] = _text(_event_types(package))
     return files
 
 
@@ -99,6 +100,17 @@ def _check_catalog(seen: SeenFields) -> None:
     stale = sorted((CUT | INCLUDED | SHALLOW) - seen.labels - classes)
     if stale:
         raise ReviewNeeded(f"catalog.py names what the stripe package has not: {stale}")
+
+
+def _event_types(package: Package) -> list[str]:
+    """Return the types that Stripe's events can have."""
+    declared = next(
+        node.annotation
+        for node in ast.walk(package.module("stripe._event").tree)
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "type"
+    )
+    assert isinstance(declared, ast.Subscript)  # noqa: S101 - a Literal
+    return sorted(ast.literal_eval(declared.slice))
 
 
 def _constants(package: Package, module: str, name: str) -> list[str]:

@@ -32,11 +32,13 @@ class ObjectType:
     """Path of the list; child streams are read from their parent's list (`root`)."""
     permission: str
     """Permission to read of a restricted key, as named in the Dashboard."""
-    source: str
-    """Class of the `stripe` package that the schema is generated from."""
     id_prefix: str
-    params: str
-    """Class name prefix of its parameters in `stripe.params`."""
+    source: str = ""
+    """Class of the `stripe` package that the schema is generated from; "" for the object's own."""
+    params: str = ""
+    """Class name prefix of its parameters in `stripe.params`; "" for the object's own."""
+    selected_by_default: bool = False
+    """Whether the stream is read unless the user selects others."""
     other_paths: tuple[str, ...] = ()
     """Fallback lists, if an account refuses the first."""
     list_params: tuple[tuple[str, str], ...] = ()
@@ -73,6 +75,13 @@ class ObjectType:
     """
     replication_key: str = "updated"
 
+    def __post_init__(self) -> None:
+        namespace, _, own = self.object_name.rpartition(".")
+        camel = "".join(map(str.title, own.split("_")))
+        in_namespace = f"{namespace}." if namespace else ""
+        object.__setattr__(self, "source", self.source or f"stripe.{in_namespace}_{own}.{camel}")
+        object.__setattr__(self, "params", self.params or f"{in_namespace}{camel}")
+
     @property
     def root(self) -> ObjectType:
         """The type whose list contains the objects: the parent, or the type itself."""
@@ -85,12 +94,11 @@ CUSTOMERS = ObjectType(
     description="The people and companies that you charge.",
     path="/v1/customers",
     permission="Customers: read",
-    source="stripe._customer.Customer",
     id_prefix="cus_",
-    params="Customer",
     event_prefixes=("customer",),
     deletion_events=("customer.deleted",),
     test_clock_path=(("/v1/customers", "test_clock"),),
+    selected_by_default=True,
 )
 CHARGES = ObjectType(
     name="charges",
@@ -98,10 +106,9 @@ CHARGES = ObjectType(
     description="Each attempt to charge a payment method, successful or not.",
     path="/v1/charges",
     permission="Charges and Refunds: read",
-    source="stripe._charge.Charge",
     id_prefix="ch_",
-    params="Charge",
     event_prefixes=("charge",),
+    selected_by_default=True,
 )
 PAYMENT_INTENTS = ObjectType(
     name="payment_intents",
@@ -109,11 +116,10 @@ PAYMENT_INTENTS = ObjectType(
     description="Payments, from the first attempt to the outcome.",
     path="/v1/payment_intents",
     permission="PaymentIntents: read",
-    source="stripe._payment_intent.PaymentIntent",
     id_prefix="pi_",
-    params="PaymentIntent",
     event_prefixes=("payment_intent",),
     has_silent_updates=True,
+    selected_by_default=True,
 )
 INVOICES = ObjectType(
     name="invoices",
@@ -121,12 +127,11 @@ INVOICES = ObjectType(
     description="Invoices, including drafts.",
     path="/v1/invoices",
     permission="Invoices: read",
-    source="stripe._invoice.Invoice",
     id_prefix="in_",
-    params="Invoice",
     event_prefixes=("invoice",),
     deletion_events=("invoice.deleted",),
     test_clock_path=((CUSTOMERS.path, "test_clock"), ("/v1/invoices", "customer")),
+    selected_by_default=True,
 )
 INVOICE_LINE_ITEMS = ObjectType(
     name="invoice_line_items",
@@ -139,6 +144,7 @@ INVOICE_LINE_ITEMS = ObjectType(
     params="InvoiceLineItem",
     parent=INVOICES,
     parent_field="lines",
+    selected_by_default=True,
 )
 SUBSCRIPTIONS = ObjectType(
     name="subscriptions",
@@ -146,12 +152,11 @@ SUBSCRIPTIONS = ObjectType(
     description="Subscriptions, including canceled ones.",
     path="/v1/subscriptions",
     permission="Subscriptions: read",
-    source="stripe._subscription.Subscription",
     id_prefix="sub_",
-    params="Subscription",
     list_params=(("status", "all"),),
     event_prefixes=("customer.subscription",),
     test_clock_path=(("/v1/subscriptions", "test_clock"),),
+    selected_by_default=True,
 )
 SUBSCRIPTION_ITEMS = ObjectType(
     name="subscription_items",
@@ -159,11 +164,10 @@ SUBSCRIPTION_ITEMS = ObjectType(
     description="The prices and quantities of each subscription.",
     path="/v1/subscription_items",
     permission=SUBSCRIPTIONS.permission,
-    source="stripe._subscription_item.SubscriptionItem",
     id_prefix="si_",
-    params="SubscriptionItem",
     parent=SUBSCRIPTIONS,
     parent_field="items",
+    selected_by_default=True,
 )
 PRODUCTS = ObjectType(
     name="products",
@@ -171,12 +175,11 @@ PRODUCTS = ObjectType(
     description="The products and services that you sell.",
     path="/v1/products",
     permission="Products: read",
-    source="stripe._product.Product",
     id_prefix="prod_",
-    params="Product",
     list_variants=ACTIVE_OR_NOT,
     event_prefixes=("product",),
     deletion_events=("product.deleted",),
+    selected_by_default=True,
 )
 PRICES = ObjectType(
     name="prices",
@@ -184,13 +187,12 @@ PRICES = ObjectType(
     description="Prices of products, including archived ones.",
     path="/v1/prices",
     permission="Plans: read",
-    source="stripe._price.Price",
     id_prefix="price_",
-    params="Price",
     list_variants=ACTIVE_OR_NOT,
     is_complete_history=False,  # inline prices are in no list
     event_prefixes=("price",),
     deletion_events=("price.deleted",),
+    selected_by_default=True,
 )
 PAYMENT_METHODS = ObjectType(
     name="payment_methods",
@@ -198,15 +200,14 @@ PAYMENT_METHODS = ObjectType(
     description="Cards and other payment methods of customers.",
     path="/v1/payment_methods",
     permission="PaymentMethods: read",
-    source="stripe._payment_method.PaymentMethod",
     id_prefix="pm_",
-    params="PaymentMethod",
     other_paths=(CUSTOMERS.path,),
     filters_by_created=False,
     is_complete_history=False,  # custom ones are in no list, detached ones in no customer's
     event_prefixes=("payment_method",),
     # Cards and sources of the former API are deleted when they are detached.
     deletion_events_by_id=MappingProxyType({"payment_method.detached": ("card_", "src_")}),
+    selected_by_default=True,
 )
 REFUNDS = ObjectType(
     name="refunds",
@@ -214,10 +215,9 @@ REFUNDS = ObjectType(
     description="Refunds of charges.",
     path="/v1/refunds",
     permission="Charges and Refunds: read",
-    source="stripe._refund.Refund",
     id_prefix="re_",
-    params="Refund",
     event_prefixes=("refund", "charge.refund"),
+    selected_by_default=True,
 )
 DISPUTES = ObjectType(
     name="disputes",
@@ -225,10 +225,9 @@ DISPUTES = ObjectType(
     description="Charges that a cardholder's bank disputes.",
     path="/v1/disputes",
     permission="Disputes: read",
-    source="stripe._dispute.Dispute",
     id_prefix="dp_",
-    params="Dispute",
     event_prefixes=("charge.dispute",),
+    selected_by_default=True,
 )
 PAYOUTS = ObjectType(
     name="payouts",
@@ -236,10 +235,9 @@ PAYOUTS = ObjectType(
     description="Transfers to your bank account.",
     path="/v1/payouts",
     permission="Payouts: read",
-    source="stripe._payout.Payout",
     id_prefix="po_",
-    params="Payout",
     event_prefixes=("payout",),
+    selected_by_default=True,
 )
 EVENTS = ObjectType(
     name="events",
@@ -247,12 +245,11 @@ EVENTS = ObjectType(
     description="Events of the last 30 days.",
     path="/v1/events",
     permission="Events: read",
-    source="stripe._event.Event",
     id_prefix="evt_",
-    params="Event",
     history=RETENTION,
     is_complete_history=False,
     replication_key="created",
+    selected_by_default=True,
 )
 BALANCE_TRANSACTIONS = ObjectType(
     name="balance_transactions",
@@ -260,11 +257,156 @@ BALANCE_TRANSACTIONS = ObjectType(
     description="Every change of the Stripe balance, with its fee.",
     path="/v1/balance_transactions",
     permission="Balance transactions: read",
-    source="stripe._balance_transaction.BalanceTransaction",
     id_prefix="txn_",
-    params="BalanceTransaction",
     has_events=False,
     replication_key="created",
+    selected_by_default=True,
+)
+
+COUPONS = ObjectType(
+    name="coupons",
+    object_name="coupon",
+    description="Discounts that can be redeemed, without those that were deleted.",
+    path="/v1/coupons",
+    permission="Coupons: read",
+    id_prefix="",
+    event_prefixes=("coupon",),
+    deletion_events=("coupon.deleted",),
+)
+PROMOTION_CODES = ObjectType(
+    name="promotion_codes",
+    object_name="promotion_code",
+    description="Codes that customers redeem for a coupon.",
+    path="/v1/promotion_codes",
+    permission="Promotion Codes: read",
+    id_prefix="promo_",
+    event_prefixes=("promotion_code",),
+)
+CREDIT_NOTES = ObjectType(
+    name="credit_notes",
+    object_name="credit_note",
+    description="Corrections of finalized invoices.",
+    path="/v1/credit_notes",
+    permission="Credit notes: read",
+    id_prefix="cn_",
+    event_prefixes=("credit_note",),
+)
+TAX_RATES = ObjectType(
+    name="tax_rates",
+    object_name="tax_rate",
+    description="Tax rates for invoices and subscriptions, including archived ones.",
+    path="/v1/tax_rates",
+    permission="Tax Rates: read",
+    id_prefix="txr_",
+    event_prefixes=("tax_rate",),
+)
+SUBSCRIPTION_SCHEDULES = ObjectType(
+    name="subscription_schedules",
+    object_name="subscription_schedule",
+    description="Planned phases of subscriptions.",
+    path="/v1/subscription_schedules",
+    permission="Subscriptions: read",
+    id_prefix="sub_sched_",
+    event_prefixes=("subscription_schedule",),
+)
+SETUP_INTENTS = ObjectType(
+    name="setup_intents",
+    object_name="setup_intent",
+    description="Setups of payment methods for later payments.",
+    path="/v1/setup_intents",
+    permission="SetupIntents: read",
+    id_prefix="seti_",
+    event_prefixes=("setup_intent",),
+)
+TRANSFERS = ObjectType(
+    name="transfers",
+    object_name="transfer",
+    description="Transfers of funds to connected accounts.",
+    path="/v1/transfers",
+    permission="Transfers: read",
+    id_prefix="tr_",
+    event_prefixes=("transfer",),
+)
+TOPUPS = ObjectType(
+    name="topups",
+    object_name="topup",
+    description="Top-ups of the Stripe balance from a bank account.",
+    path="/v1/topups",
+    permission="Top-ups: read",
+    id_prefix="tu_",
+    event_prefixes=("topup",),
+)
+REVIEWS = ObjectType(
+    name="reviews",
+    object_name="review",
+    description="Payments that Radar flagged for a manual review.",
+    path="/v1/reviews",
+    permission="Reviews: read",
+    id_prefix="prv_",
+    event_prefixes=("review",),
+)
+RADAR_EARLY_FRAUD_WARNINGS = ObjectType(
+    name="radar_early_fraud_warnings",
+    object_name="radar.early_fraud_warning",
+    description="Warnings by card issuers that a charge may be fraudulent.",
+    path="/v1/radar/early_fraud_warnings",
+    permission="Early fraud warnings: read",
+    id_prefix="issfr_",
+    event_prefixes=("radar.early_fraud_warning",),
+)
+IDENTITY_VERIFICATION_SESSIONS = ObjectType(
+    name="identity_verification_sessions",
+    object_name="identity.verification_session",
+    description="Verifications of the identity of a person.",
+    path="/v1/identity/verification_sessions",
+    permission="Verification Sessions and Reports: read",
+    id_prefix="vs_",
+    event_prefixes=("identity.verification_session",),
+)
+ISSUING_AUTHORIZATIONS = ObjectType(
+    name="issuing_authorizations",
+    object_name="issuing.authorization",
+    description="Authorizations of payments with issued cards.",
+    path="/v1/issuing/authorizations",
+    permission="Issuing Authorizations: read",
+    id_prefix="iauth_",
+    event_prefixes=("issuing_authorization",),
+)
+ISSUING_CARDHOLDERS = ObjectType(
+    name="issuing_cardholders",
+    object_name="issuing.cardholder",
+    description="People and companies that hold issued cards.",
+    path="/v1/issuing/cardholders",
+    permission="Issuing Cardholders: read",
+    id_prefix="ich_",
+    event_prefixes=("issuing_cardholder",),
+)
+ISSUING_CARDS = ObjectType(
+    name="issuing_cards",
+    object_name="issuing.card",
+    description="Cards that were issued.",
+    path="/v1/issuing/cards",
+    permission="Issuing Cards: read",
+    id_prefix="ic_",
+    event_prefixes=("issuing_card",),
+)
+ISSUING_DISPUTES = ObjectType(
+    name="issuing_disputes",
+    object_name="issuing.dispute",
+    description="Disputes of payments with issued cards.",
+    path="/v1/issuing/disputes",
+    permission="Issuing Disputes: read",
+    id_prefix="idp_",
+    event_prefixes=("issuing_dispute",),
+)
+ISSUING_TRANSACTIONS = ObjectType(
+    name="issuing_transactions",
+    object_name="issuing.transaction",
+    description="Payments and refunds with issued cards.",
+    path="/v1/issuing/transactions",
+    permission="Issuing Transactions: read",
+    id_prefix="ipi_",
+    event_prefixes=("issuing_transaction",),
 )
 
 OBJECT_TYPES: tuple[ObjectType, ...] = (
@@ -283,8 +425,27 @@ OBJECT_TYPES: tuple[ObjectType, ...] = (
     PAYOUTS,
     EVENTS,
     BALANCE_TRANSACTIONS,
+    COUPONS,
+    PROMOTION_CODES,
+    CREDIT_NOTES,
+    TAX_RATES,
+    SUBSCRIPTION_SCHEDULES,
+    SETUP_INTENTS,
+    TRANSFERS,
+    TOPUPS,
+    REVIEWS,
+    RADAR_EARLY_FRAUD_WARNINGS,
+    IDENTITY_VERIFICATION_SESSIONS,
+    ISSUING_AUTHORIZATIONS,
+    ISSUING_CARDHOLDERS,
+    ISSUING_CARDS,
+    ISSUING_DISPUTES,
+    ISSUING_TRANSACTIONS,
 )
 BY_NAME: Mapping[str, ObjectType] = MappingProxyType({kind.name: kind for kind in OBJECT_TYPES})
+BY_OBJECT: Mapping[str, ObjectType] = MappingProxyType(
+    {kind.object_name: kind for kind in OBJECT_TYPES}
+)
 
 
 @dataclass(frozen=True)

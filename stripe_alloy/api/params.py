@@ -74,6 +74,16 @@ def param_type(params: str) -> ParamType:
     return _Reader(classes).of_class(name)
 
 
+def has_params(params: str) -> bool:
+    """Whether `stripe.params` has a class of this name."""
+    package, _, name = params.rpartition(".")
+    try:
+        _module(package, name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _module(package: str, params: str) -> str:
     spec = importlib.util.find_spec("stripe")
     if spec is None or spec.origin is None:

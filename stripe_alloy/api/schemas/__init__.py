@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from stripe_alloy.api.object_types import BY_OBJECT
+
 Schema = dict[str, Any]
 Expandable = Mapping[str, Mapping[str, Any]]
 """Path → its `kind`, whether it can be null, and the objects it can be expanded to."""
@@ -74,9 +76,11 @@ def can_expand(known: Expandable, path: str) -> bool:
 
 def expandable(object_name: str) -> Expandable:
     """Return what can be expanded in an object type."""
-    found: Expandable = generated("_expandable").get(f"{object_name}s") or generated(
-        "_expandable_objects"
-    ).get(object_name, {})
+    stream = BY_OBJECT.get(object_name)
+    if stream:
+        found: Expandable = generated("_expandable")[stream.name]
+    else:
+        found = generated("_expandable_objects").get(object_name, {})
     return found
 
 
@@ -120,8 +124,8 @@ def _object_schema(objects: Sequence[str]) -> Schema:
     """Return the schema of an object; for a union, with all properties of its members."""
     properties: Schema = {}
     for name in objects:
-        stream = f"{name}s"
-        known = generated(stream if (_FILES / f"{stream}.json").is_file() else f"objects/{name}")
+        stream = BY_OBJECT.get(name)
+        known = generated(stream.name if stream else f"objects/{name}")
         properties = _union(properties, copy.deepcopy(known["properties"]))
     properties.setdefault("deleted", {"type": ["boolean", "null"]})  # all that is left of some
     return {"properties": properties}

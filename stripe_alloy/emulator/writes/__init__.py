@@ -6,6 +6,7 @@ from stripe_alloy.emulator.writes import (
     catalog,
     customers,
     disputes,
+    generic,
     invoices,
     items,
     lines,
@@ -17,7 +18,7 @@ from stripe_alloy.emulator.writes import (
     webhooks,
 )
 
-ROUTES = (
+_SPECIFIC = (
     *catalog.ROUTES,
     *customers.ROUTES,
     *payments.ROUTES,
@@ -31,3 +32,4 @@ ROUTES = (
     *items.ROUTES,
     *webhooks.ROUTES,
 )
+ROUTES = (*_SPECIFIC, *generic.routes({route.template for route in _SPECIFIC}))
