@@ -155,7 +155,7 @@ def unknown_settings(config: Mapping[str, Any], declared: Collection[str]) -> It
         near = get_close_matches(_flat(name), {_flat(n): n for n in declared}, 1)
         meant = next((n for n in declared if near and _flat(n) == near[0]), None)
         shown = repr(name) if _NAME.fullmatch(name) else "of a name that is not shown"
-        yield f"There is no setting {shown}" + (f": did you mean {meant!r}?" if meant else "")
+        yield f"Unknown setting {shown}" + (f": did you mean {meant!r}?" if meant else "")
 
 
 def _flat(name: str) -> str:

@@ -119,7 +119,9 @@ def check_key(settings: ConnectionSettings) -> None:
             "Meltano's environment `prod` takes it from STRIPE_API_KEY"
         )
     if re.match(r"(sk|rk)_", settings.api_key):
-        raise SettingsError("`api_key` contains characters that no key has: a quote or a space?")
+        raise SettingsError(
+            "`api_key` contains characters that are not valid in a key: a quote or a space?"
+        )
     raise SettingsError(
         "`api_key` is not a key that can read: a secret key starts with 'sk_', a restricted one "
         "with 'rk_'; a publishable key ('pk_') cannot read"
@@ -149,10 +151,10 @@ def _check(settings: ConnectionSettings) -> None:
     web = re.fullmatch(r"https?://[^\s/\\]+(/\S*)?", settings.api_url)
     if not web and not emulates("", settings.api_url):
         shown = shown_value(settings.api_url)
-        raise SettingsError(f"`api_url` is no URL{shown}, expected {STRIPE!r}")
+        raise SettingsError(f"`api_url` is not a URL{shown}, expected {STRIPE!r}")
     if not re.fullmatch(r"\d{4}-\d\d-\d\d(\.\w+)?", settings.api_version):
         raise SettingsError(
-            f"`api_version` is no version of Stripe's{shown_value(settings.api_version)}, "
+            f"`api_version` is not a version of Stripe's API{shown_value(settings.api_version)}, "
             f"expected one like {api_version()!r}"
         )
 

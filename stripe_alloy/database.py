@@ -73,7 +73,7 @@ def _parsed(url: str, setting: str) -> sa.URL:
         parsed.get_backend_name()
     except (sa.exc.ArgumentError, ValueError):  # either may quote the URL
         raise SettingsError(
-            f"`{setting}` is no URL that can be opened; {_ESCAPES}. One is "
+            f"`{setting}` is not a URL of a database that can be opened; {_ESCAPES}. One is "
             "like sqlite:///file.db, or postgresql+psycopg://user:password@host/database"
         ) from None
     return parsed

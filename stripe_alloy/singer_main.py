@@ -146,6 +146,6 @@ def _unforeseen(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames)]
     return (
-        f"This was not foreseen: {type(error).__name__} at {', called at '.join(places)}. "
+        f"Unexpected error: {type(error).__name__} at {', called at '.join(places)}. "
         "Please report it"
     )

@@ -58,12 +58,12 @@ def read_json(file: str | Path, option: str) -> Any:
         return json.loads(text, parse_constant=_refused)
     except json.JSONDecodeError as error:
         why = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise SettingsError(f"{name} is no JSON: {why}") from None
+        raise SettingsError(f"{name} is not valid JSON: {why}") from None
     except OSError as error:
         raise SettingsError(f"{name} cannot be read: {_why(file, error)}") from None
     except (RecursionError, ValueError):
         raise SettingsError(
-            f"{name} is no JSON: it is nested too deeply, or has a number that JSON cannot have"
+            f"{name} is not valid JSON: it is nested too deeply, or contains an invalid number"
         ) from None
 
 

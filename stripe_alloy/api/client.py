@@ -418,7 +418,7 @@ class StripeClient:
                 raise errors.SettingsError(
                     _CERTIFICATE.format(self.api_url, _reason(error))
                 ) from None
-            failure = ErrorDetails(f"No answer from {self.api_url}: {_reason(error)}")
+            failure = ErrorDetails(f"No response from {self.api_url}: {_reason(error)}")
             raise errors.StripeUnavailable(failure, retry=True) from None
         except OSError as error:
             raise errors.SettingsError(f"No connection to {self.api_url}: {error}") from None

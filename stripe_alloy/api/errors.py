@@ -52,7 +52,7 @@ class UnreadableStreamsError(AlloyError):
     """Some streams could not be read for lack of a permission; all others were."""
 
     def __init__(self, lacking: Mapping[str, str]) -> None:
-        super().__init__(f"Not read for want of permission: {', '.join(sorted(lacking))}.")
+        super().__init__(f"Missing permission for streams: {', '.join(sorted(lacking))}.")
         self.lacking = lacking
         """Stream → the missing permission."""
 
@@ -206,4 +206,4 @@ class RateLimited(StripeError):
 class StripeUnavailable(StripeError):
     """No response, a broken one or a 5xx in the last attempt."""
 
-    advice = "Is `api_url` right and the network up? Else try again later: nothing is lost."
+    advice = "Check `api_url` and the network, or try again later: nothing is lost."

@@ -63,7 +63,7 @@ class NestedLists:
                     or not source.get("id")
                 ):
                     raise
-                _logger.warning("%s %s of %s stays cut short.", error, path, source["id"])
+                _logger.warning("%s %s of %s stays truncated.", error, path, source["id"])
                 return
             truncated["data"] += page["data"]
             truncated["has_more"] = page["has_more"]

@@ -302,7 +302,7 @@ class Service:
         return HttpResponse(200, _encode(result))
 
     def session(self, account: str) -> Session:
-        """A ledger for one change; to be used within a transaction of the store."""
+        """Return a session for one change; use it within a transaction of the store."""
         session = Session(self.store, account, self.dice, int(self.clock()), self.version)
         if self.account_version != self.version:
             session.shape_since = self.account_version
@@ -311,7 +311,7 @@ class Service:
         return session
 
     def deliver(self, session: Session) -> None:
-        """Send what a ledger told, now that it is committed, to the webhook endpoints."""
+        """Send the events of a committed session to the webhook endpoints."""
         if session.deliverable:
             self.webhooks.enqueue(session.account, session.deliverable)
             session.deliverable = []

@@ -223,7 +223,7 @@ def test_a_permission_missing_for_a_nested_list_denies_that_stream_only(
     account.faults.add("status", f"/v1/invoices/{lines['id']}/lines", status=403)
     run = command.run(config=config, state=first.state)
     assert run.exit_code == 1
-    assert "Not read for want of permission: invoice_line_items, invoices." in run.errors
+    assert "Missing permission for streams: invoice_line_items, invoices." in run.errors
     assert [record["name"] for record in run.records["customers"]] == ["New"]
 
 

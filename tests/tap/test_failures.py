@@ -87,9 +87,9 @@ def test_a_key_revoked_amid_a_run_stops_it(account: Emulator) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://127.0.0.1:9", "Is `api_url` right"),
-        ("api.stripe.com", "`api_url` is no URL: 'api.stripe.com'"),
-        ("ftp://api.stripe.com", "`api_url` is no URL"),
+        ("http://127.0.0.1:9", "Check `api_url`"),
+        ("api.stripe.com", "`api_url` is not a URL: 'api.stripe.com'"),
+        ("ftp://api.stripe.com", "`api_url` is not a URL"),
     ],
 )
 def test_a_wrong_url_is_named(account: Emulator, url: str, said: str) -> None:
@@ -107,8 +107,8 @@ def test_a_url_without_stripe_behind_it_stops_the_run(account: Emulator) -> None
     [
         ({"api_key": ""}, "`api_key` is not set"),
         ({"api_key": "pk_test_1"}, "a publishable key ('pk_') cannot read"),
-        ({"api_key": "sk_test_a\nb"}, "characters that no key has"),
-        ({"api_version": "latest"}, "`api_version` is no version of Stripe's: 'latest'"),
+        ({"api_key": "sk_test_a\nb"}, "characters that are not valid in a key"),
+        ({"api_version": "latest"}, "`api_version` is not a version of Stripe's API: 'latest'"),
         ({"account_ids": ["cus_1"]}, "`account_ids` contains an invalid account id: 'cus_1'"),
         ({"start_date": "last week"}, "`start_date` is not a valid date: 'last week'"),
         ({"max_requests_per_second": 0}, "`max_requests_per_second` must be a number above 0"),
@@ -130,7 +130,7 @@ def test_a_malformed_setting_is_one_line_on_the_command_line(
     account: Emulator, command: Command
 ) -> None:
     run = refused(command, config_of(account, api_version="latest"))
-    assert "`api_version` is no version of Stripe's" in run.errors
+    assert "`api_version` is not a version of Stripe's API" in run.errors
 
 
 def test_a_missing_key_is_named_on_the_command_line(command: Command) -> None:

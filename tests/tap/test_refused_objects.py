@@ -162,7 +162,7 @@ def test_an_invoice_whose_lines_are_refused_stops_no_backfill(
         emulator.faults.add("status", "/v1/invoices/*/lines", status=400, times=None)
         output = read(config_of(emulator), "invoices", "invoice_line_items")
         assert len(output.records["invoices"]) == emulator.count("invoice")
-        assert any("stays cut short" in text and "invoices" in text for text in caplog.messages)
+        assert any("stays truncated" in text and "invoices" in text for text in caplog.messages)
 
 
 def test_every_error_names_stream_and_path(account: Emulator) -> None:

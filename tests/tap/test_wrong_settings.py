@@ -43,15 +43,15 @@ def call(
 BROKEN: dict[str, tuple[bytes, str]] = {
     "a list": (b'[{"api_key": "sk_test_51Planted"}]', "must be a JSON object"),
     "a text": (b'"sk_test_51Planted"', "must be a JSON object"),
-    "half": (b'{"api_key": "sk_test_51Planted', "is no JSON"),
-    "nothing": (b"", "is no JSON"),
+    "half": (b'{"api_key": "sk_test_51Planted', "is not valid JSON"),
+    "nothing": (b"", "is not valid JSON"),
     "UTF-16": ('{"api_key": "sk_test_51Planted"}'.encode("utf-16"), "is not UTF-8"),
     "UTF-16 without a mark": ('{"api_key": "Planted"}'.encode("utf-16-le"), "is not UTF-8"),
     "Latin-1": ('{"api_key": "Plant\xe9d"}'.encode("latin-1"), "is not UTF-8"),
-    "NaN": (b'{"api_key": "Planted", "relist_days": NaN}', "is no JSON"),
-    "Infinity": (b'{"api_key": "Planted", "relist_days": -Infinity}', "is no JSON"),
-    "too deep": (b"[" * 100_000, "is no JSON"),
-    "a long number": (b"1" + b"0" * 5_000, "is no JSON"),
+    "NaN": (b'{"api_key": "Planted", "relist_days": NaN}', "is not valid JSON"),
+    "Infinity": (b'{"api_key": "Planted", "relist_days": -Infinity}', "is not valid JSON"),
+    "too deep": (b"[" * 100_000, "is not valid JSON"),
+    "a long number": (b"1" + b"0" * 5_000, "is not valid JSON"),
 }
 COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "config": (("tap-stripe-alloy",), "--config"),
@@ -190,7 +190,7 @@ def test_a_setting_that_there_is_not_is_named_where_one_is_missing(
     (tmp_path / "config.json").write_text(json.dumps({given: "sk_test_51Planted"}))
     sub = ("discover",) if command.startswith("source") else ()
     [error] = call(command, *sub, "--config", "config.json").errors
-    assert f"There is no setting {given!r}: did you mean {meant!r}?; `api_key` is not set" in error
+    assert f"Unknown setting {given!r}: did you mean {meant!r}?; `api_key` is not set" in error
 
 
 def test_a_setting_that_there_is_not_is_named_where_none_is_missing(
@@ -198,7 +198,7 @@ def test_a_setting_that_there_is_not_is_named_where_none_is_missing(
 ) -> None:
     code, _, err = command.text("--discover", config={**config_of(empty), "relistDays": 5})
     assert code == 0
-    assert "There is no setting 'relistDays': did you mean 'relist_days'?" in err
+    assert "Unknown setting 'relistDays': did you mean 'relist_days'?" in err
 
 
 # ---------------------------------------------------------------------- accounts
@@ -424,4 +424,4 @@ def test_an_error_that_was_not_foreseen_shows_no_message(
 
     monkeypatch.setattr("tap_stripe_alloy.stream.StripeStream.write", broken)
     [error] = call("tap-stripe-alloy", "--config", "config.json", "--select", "products").errors
-    assert "This was not foreseen: KeyError at test_wrong_settings.py:" in error
+    assert "Unexpected error: KeyError at test_wrong_settings.py:" in error

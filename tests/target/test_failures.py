@@ -242,7 +242,7 @@ def test_stripe_going_away_amid_a_run_stops_it(tmp_path: Path) -> None:
         assert emulator._server is not None
         emulator._server.stop()  # it still does what has arrived, and nobody hears of it
         ended = command.end(process)
-    refused(ended, "No answer from http://127.0.0.1")
+    refused(ended, "No response from http://127.0.0.1")
     with Emulator(customers=0, db=tmp_path / "stripe.db") as emulator:
         not_ahead(emulator, ended.states)
         again = write(emulator, tmp_path, people(MANY), **EXTERNAL)

@@ -120,7 +120,7 @@ def test_a_stream_of_another_name_is_refused(account: Emulator, tmp_path: Path) 
     [
         ("sqlite://", "must be a file"),
         ("mysql://localhost/x", "must be a sqlite:/// or a postgresql:// URL"),
-        ("nonsense", "no URL that can be opened"),
+        ("nonsense", "not a URL of a database that can be opened"),
     ],
 )
 def test_a_journal_that_would_not_last_is_refused(

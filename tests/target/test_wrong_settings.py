@@ -44,11 +44,11 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCapt
 BROKEN = {
     "a list": (b'[{"api_key": "sk_test_VerySecret"}]', "must be a JSON object"),
     "a text": (b'"sk_test_VerySecret"', "must be a JSON object"),
-    "half": (b'{"api_key": "sk_test_VerySecret', "is no JSON"),
-    "empty": (b"", "is no JSON"),
+    "half": (b'{"api_key": "sk_test_VerySecret', "is not valid JSON"),
+    "empty": (b"", "is not valid JSON"),
     "UTF-16": ('{"api_key": "sk_test_VerySecret"}'.encode("utf-16"), "is not UTF-8"),
     "Latin-1": ('{"api_key": "sk_test_VerySecret\xe9"}'.encode("latin-1"), "is not UTF-8"),
-    "without end": (b"[" * 100_000, "is no JSON"),
+    "without end": (b"[" * 100_000, "is not valid JSON"),
 }
 
 

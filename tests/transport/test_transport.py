@@ -197,7 +197,7 @@ def test_secrets_in_any_text_are_masked(text: str, masked: str) -> None:
 
 
 def test_a_dead_address_is_named(connect: Connect) -> None:
-    with pytest.raises(errors.StripeUnavailable, match="Is `api_url` right") as caught:
+    with pytest.raises(errors.StripeUnavailable, match="Check `api_url`") as caught:
         connect(api_url="http://127.0.0.1:9").get(CHARGES)
     assert "http://127.0.0.1:9" in str(caught.value)
     assert "object at 0x" not in str(caught.value)

@@ -323,7 +323,7 @@ def test_a_file_that_turns_bad_leaves_the_secrets_of_before(tmp_path: Path, cont
         body = body_of(event(2))
         assert receiver.post(body, signed(body, "whsec_old")) == 200
         assert receiver.deliver(event(3), "whsec_old") == 200
-        lines = [line for line in receiver.log().splitlines() if "stay good" in line]
+        lines = [line for line in receiver.log().splitlines() if "stay valid" in line]
         assert len(lines) == 1
         assert "Traceback" not in receiver.log()
     assert len(kept(tmp_path)) == 3

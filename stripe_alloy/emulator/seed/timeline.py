@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Timeline:
-    """The steps to come; the ledger's clock follows them."""
+    """The steps to come; the session's clock follows them."""
 
     def __init__(self, session: Session, end: int) -> None:
         self._session = session

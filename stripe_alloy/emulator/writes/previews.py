@@ -1,8 +1,8 @@
 """Preview invoices: what a subscription would be billed, computed and thrown away.
 
-A preview runs the code of the real change in a ledger that is never flushed, so its lines are those
-that the change then makes. Like Stripe's, a preview can be read again by its id, but it is in no
-list; here it is kept in memory.
+A preview runs the code of the real change in a session that is never flushed, so its lines are
+those that the change then makes. Like Stripe's, a preview can be read again by its id, but it is in
+no list; here it is kept in memory.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _preview(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
 
 
 def _scratch(session: Session) -> Session:
-    """A ledger that sees what is stored, and that nobody will flush."""
+    """Return a session that sees what is stored and is never flushed."""
     dice = SeededRandom(session.store.size() * 1_000_003 + len(session.store.previews))
     return Session(session.store, session.account, dice, session.now, session.version)
 
