@@ -78,7 +78,7 @@ def check(config: str) -> None:
 def discover(config: str) -> None:
     """Print the streams."""
     with _telling() as writer:
-        entries = _tap(config, writer).catalog_dict["streams"]
+        entries = _tap(config, writer, setup_mapper=False).catalog_dict["streams"]
         catalog = AirbyteCatalog([stream_of(entry) for entry in entries])
         writer.send([AirbyteMessage(Type.CATALOG, catalog=catalog)])
 
@@ -93,7 +93,7 @@ def read(config: str, catalog: str, state: str | None) -> None:
         chosen = parse_catalog(read_object(catalog, "--catalog"), BY_NAME)
         start = resume_point(chosen, bookmarks_in(read_json(state, "--state") if state else []))
         ledger = writer.ledger = Ledger(chosen)
-        discovered = _tap(config, writer).catalog_dict
+        discovered = _tap(config, writer, setup_mapper=False).catalog_dict
         left = [stream for stream in chosen if stream.name not in start.done]
         tap = _tap(
             config,

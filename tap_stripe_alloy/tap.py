@@ -417,8 +417,9 @@ class TapStripeAlloy(Plugin, StreamOwner):
     def check(self) -> bool:
         """Print for each stream whether the key can read it; return whether it can read all."""
         problems = self.verdicts()
+        width = max(map(len, problems), default=0) + 2
         for name, problem in problems.items():
-            click.echo(f"{name:<22}{problem or 'ok'}")
+            click.echo(f"{name:<{width}}{problem or 'ok'}")
         return not any(problems.values())
 
     def verdicts(self) -> Mapping[str, str]:
@@ -430,7 +431,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         try:
             account = next(iter(sync.accounts()), None)
             found = {}
-            for stream in OBJECT_TYPES:
+            for stream in filter(self._is_requested, OBJECT_TYPES):
                 if self._stop_requested:
                     sys.exit(TERMINATED)
                 found[stream.name] = check_access(

@@ -19,6 +19,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "tap settings": ("README.md", settings.tap_table),
     "target settings": ("README.md", settings.target_table),
     "streams": ("README.md", streams.table),
+    "more streams": ("docs/streams.md", streams.more),
     "permissions": ("docs/keys.md", permissions.table),
     "writable": ("docs/writing.md", writable.table),
 }

@@ -1,17 +1,28 @@
-"""The table of streams in the README."""
+"""The tables of streams: those selected by default in the README, all in docs/streams.md."""
 
 from __future__ import annotations
 
-from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
+from collections.abc import Iterable
+
+from stripe_alloy.api.object_types import DEFAULT_TYPES, OBJECT_TYPES, ObjectType
 
 
 def table() -> str:
-    """Return Markdown with a row per stream."""
+    """Return Markdown with a row per stream that is selected by default."""
+    return _table(DEFAULT_TYPES)
+
+
+def more() -> str:
+    """Return Markdown with a row per stream that is read only if it is selected."""
+    return _table(kind for kind in OBJECT_TYPES if not kind.selected_by_default)
+
+
+def _table(kinds: Iterable[ObjectType]) -> str:
     rows = [
         "| stream | content | endpoint | replication key | permission of a restricted key |",
         "|---|---|---|---|---|",
     ]
-    return "\n".join([*rows, *map(_row, OBJECT_TYPES)])
+    return "\n".join([*rows, *map(_row, kinds)])
 
 
 def _row(kind: ObjectType) -> str:

@@ -442,6 +442,7 @@ OBJECT_TYPES: tuple[ObjectType, ...] = (
     ISSUING_DISPUTES,
     ISSUING_TRANSACTIONS,
 )
+DEFAULT_TYPES = tuple(kind for kind in OBJECT_TYPES if kind.selected_by_default)
 BY_NAME: Mapping[str, ObjectType] = MappingProxyType({kind.name: kind for kind in OBJECT_TYPES})
 BY_OBJECT: Mapping[str, ObjectType] = MappingProxyType(
     {kind.object_name: kind for kind in OBJECT_TYPES}

@@ -15,7 +15,7 @@ import duckdb
 import msgspec
 import pytest
 
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.tap.histories import COMPARED, History, assert_the_same_are_there
 
@@ -68,7 +68,7 @@ def duckdb_ids(project: Path) -> dict[str, Counter[str]]:
             stream.name: Counter(
                 row[0] for row in connection.sql(f"select id from stripe.{stream.name}").fetchall()
             )
-            for stream in OBJECT_TYPES
+            for stream in DEFAULT_TYPES
         }
 
 
@@ -78,7 +78,7 @@ def loaded(project: Path) -> dict[str, Counter[str]]:
     return duckdb_ids(project)
 
 
-@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", DEFAULT_TYPES, ids=lambda stream: stream.name)
 def test_duckdb_holds_every_object_of_the_emulator_once(
     loaded: dict[str, Counter[str]], business: Emulator, stream: type
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_key_in_the_environment_does_not_make_the_emulators_job_call_stripe(
 
 def test_the_jsonl_job_writes_a_file_a_stream(project: Path, business: Emulator) -> None:
     meltano(project, "run", "stripe-to-jsonl")
-    for stream in OBJECT_TYPES:
+    for stream in DEFAULT_TYPES:
         lines = (project / f"output/emulator/{stream.name}.jsonl").read_bytes().splitlines()
         ids = Counter(msgspec.json.decode(line)["id"] for line in lines)
         assert ids == Counter(business.ids(stream.object_name))

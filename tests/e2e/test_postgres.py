@@ -19,7 +19,7 @@ import stripe
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.conftest import FullRead, config_of
 from tests.e2e.environments import environment
@@ -30,7 +30,7 @@ from tests.webhooks.helpers import wait_for
 __all__ = ["project"]
 
 DAY = 86_400
-NAMES = [stream.name for stream in OBJECT_TYPES]
+NAMES = [stream.name for stream in DEFAULT_TYPES]
 Rows = dict[str, dict[str, Any]]
 
 

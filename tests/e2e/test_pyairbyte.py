@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.conftest import config_of, read
 from tests.e2e.environments import environment
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
     sys.version_info >= (3, 13), reason="PyAirbyte does not run on this Python"
 )
 SOURCE = Path(sys.executable).parent / "source-stripe-alloy"
-NAMES = [stream.name for stream in OBJECT_TYPES]
+NAMES = [stream.name for stream in DEFAULT_TYPES]
 Rows = dict[str, dict[str, Any]]
 
 
@@ -116,7 +116,7 @@ def filled(python: Path, tmp_path_factory: pytest.TempPathFactory, business: Emu
     cache = Cache(python, tmp_path_factory.mktemp("filled"))
     answer = cache.read(config_of(business))
     assert answer == {
-        "records": sum(len(business.ids(stream.object_name)) for stream in OBJECT_TYPES)
+        "records": sum(len(business.ids(stream.object_name)) for stream in DEFAULT_TYPES)
     }
     return cache
 

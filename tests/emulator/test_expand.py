@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import stripe
 
-from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
+from stripe_alloy.api.object_types import DEFAULT_TYPES, ObjectType
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator.expand import MAX_LEVELS
 from tests.emulator.helpers import get, refused
@@ -46,7 +46,7 @@ def test_expansions_go_into_nested_lists(business: Emulator, reader: stripe.Stri
     assert found["items"]["data"][0]["price"]["product"]["object"] == "product"
 
 
-@pytest.mark.parametrize("stream", [stream for stream in OBJECT_TYPES if not stream.parent])
+@pytest.mark.parametrize("stream", [stream for stream in DEFAULT_TYPES if not stream.parent])
 def test_whatever_a_list_may_expand_is_answered(
     reader: stripe.StripeClient, stream: ObjectType
 ) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import stripe
 
 from stripe_alloy.api.errors import SettingsError
-from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES
+from stripe_alloy.api.object_types import BY_NAME, DEFAULT_TYPES, OBJECT_TYPES
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.records.conversion import Recorder
 from tap_stripe_alloy.records.stream_schemas import stream_schema
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 Step = Callable[["History"], object]
 LISTED_INSIDE = 10
 """Entries of a list inside an object."""
-COMPARED = [stream.name for stream in OBJECT_TYPES if stream.name != "events"]
+COMPARED = [stream.name for stream in DEFAULT_TYPES if stream.name != "events"]
 KINDS = {stream.name: stream.object_name for stream in OBJECT_TYPES}
 
 

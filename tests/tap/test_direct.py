@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from stripe_alloy.api.list_endpoint import truncated_list
-from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
+from stripe_alloy.api.object_types import DEFAULT_TYPES, ObjectType
 from stripe_alloy.api.schemas import nested_lists
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.records.conversion import Recorder
@@ -18,7 +18,7 @@ from tap_stripe_alloy.records.pass_through import PassThroughDecoder
 from tap_stripe_alloy.records.stream_schemas import stream_schema
 from tests.conftest import catalog_of, config_of, read
 
-LISTED = [stream for stream in OBJECT_TYPES if stream.parent is None]
+LISTED = [stream for stream in DEFAULT_TYPES if stream.parent is None]
 charge = {"id": "ch_1", "object": "charge", "created": 1}
 
 

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from stripe_alloy.api.errors import SettingsError
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.api.schemas import (
     EXPAND_LEVELS,
     Expandable,
@@ -118,7 +118,7 @@ def test_several_paths_in_any_order_keep_each_other(account: Emulator) -> None:
     ["payment_intent.nothing", "payment_intent.amount", "customer.email", "nothing.customer"],
 )
 def test_what_stripe_does_not_expand_is_refused_by_name(path: str) -> None:
-    names = [stream.name for stream in OBJECT_TYPES]
+    names = [stream.name for stream in DEFAULT_TYPES]
     with pytest.raises(SettingsError, match=path):
         check_expand({"charges": [path]}, names)
 

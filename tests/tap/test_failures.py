@@ -14,12 +14,12 @@ import pytest
 
 from stripe_alloy.api import client as transport
 from stripe_alloy.api import errors
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, Output, config_of, read
 
 CHARGES = "/v1/charges"
-LISTED = [stream for stream in OBJECT_TYPES if stream.parent is None]
+LISTED = [stream for stream in DEFAULT_TYPES if stream.parent is None]
 
 
 @pytest.fixture(autouse=True)

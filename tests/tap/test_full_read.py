@@ -10,17 +10,17 @@ import jsonschema
 import pytest
 import stripe
 
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.conftest import FullRead, catalog_of, config_of, read
 
-NAMES = [stream.name for stream in OBJECT_TYPES]
-LISTED = [stream for stream in OBJECT_TYPES if stream.parent is None]
+NAMES = [stream.name for stream in DEFAULT_TYPES]
+LISTED = [stream for stream in DEFAULT_TYPES if stream.parent is None]
 PROBES = 4
 """Requests to learn whether the list of all payment methods can be trusted."""
 
 
-@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", DEFAULT_TYPES, ids=lambda stream: stream.name)
 def test_every_object_comes_once(full_read: FullRead, business: Emulator, stream: Any) -> None:
     assert full_read.output.ids(stream.name) == Counter(business.ids(stream.object_name))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.api.schemas import generated, nested_lists
 from stripe_alloy.api.timestamps import rfc3339, unix_seconds
 from stripe_alloy.emulator import Emulator
@@ -92,7 +92,7 @@ def test_what_the_schema_does_not_foresee_is_found(value: Any, found: list[Any])
     assert list(schema_violations(value, CHARGE)) == found
 
 
-@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", DEFAULT_TYPES, ids=lambda stream: stream.name)
 def test_every_schema_has_key_and_replication_key(stream: Any) -> None:
     properties = stream_schema(stream.name, expand=(), unix=False)["properties"]
     assert properties["id"]["type"] == "string"
@@ -100,7 +100,7 @@ def test_every_schema_has_key_and_replication_key(stream: Any) -> None:
     assert set(ADDED) <= set(properties)
 
 
-@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("stream", DEFAULT_TYPES, ids=lambda stream: stream.name)
 def test_unix_schemas_hold_no_date_time(stream: Any) -> None:
     text = str(stream_schema(stream.name, expand=(), unix=True))
     assert "date-time" not in text

@@ -10,13 +10,13 @@ import jsonschema
 import pytest
 import stripe
 
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.records.conversion import Recorder
 from tests.conftest import Output, config_of, read
 
-DELETABLE = [stream for stream in OBJECT_TYPES if stream.root.event_prefixes]
+DELETABLE = [stream for stream in DEFAULT_TYPES if stream.root.event_prefixes]
 
 
 @pytest.fixture
