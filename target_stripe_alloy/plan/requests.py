@@ -165,7 +165,7 @@ def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
 
     An action that a status shows may be asked for again, but not by a record that is replayed.
     """
-    assert wanted.action  # noqa: S101 - action_in_image before
+    assert wanted.action  # noqa: S101 - checked before
     if action.event:
         return of_action(wanted.action, wanted.occasion), True
     return of_replay(wanted.action, wanted.digest, wanted.occurrence), False
