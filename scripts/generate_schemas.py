@@ -71,7 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     lists = list(undecided(endpoints(package_folder()), reasons(LEFT_OUT)))
     if problems:
-        print(*problems, "To write: python -m scripts.generate_schemas", sep="\n", file=sys.stderr)
+        print(
+            *problems,
+            "To write: ./run python -m scripts.generate_schemas",
+            sep="\n",
+            file=sys.stderr,
+        )
     if lists:
         print(*lists, sep="\n", file=sys.stderr)
     return 1 if problems or lists else 0

@@ -56,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     for path, new in found:
         if options.check:
             print(
-                f"{path.name}: a table differs. To write: python -m scripts.tables", file=sys.stderr
+                f"{path.name}: a table differs. To write: ./run python -m scripts.tables",
+                file=sys.stderr,
             )
         else:
             path.write_text(new, encoding="utf-8")

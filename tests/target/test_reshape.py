@@ -203,6 +203,11 @@ def all_integers() -> dict[str, ParamType]:
 def test_every_integer_parameter_is_a_time_or_a_number() -> None:
     listed = integer_parameters()
     labels = [*listed["times"], *listed["numbers"]]
+    unclassed = sorted(all_integers().keys() - set(labels))
+    assert unclassed == [], (
+        "Say in target_stripe_alloy/integer_parameters.json of each whether it is a time "
+        "(Unix seconds) or a number"
+    )
     assert sorted(labels) == sorted(all_integers())
 
 
