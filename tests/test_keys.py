@@ -45,8 +45,9 @@ def test_its_changes_are_read_with_events_besides(account: Emulator, stream: Any
 def test_what_a_key_lacks_is_named_as_the_dashboard_does(
     account: Emulator, command: Command, stream: Any
 ) -> None:
-    account.keys.add(KEY, {"coupon": "read"})
-    code, out, _ = command.text("--test", config=config_of(account, api_key=KEY))
+    account.keys.add(KEY, {"discount": "read"})
+    config = config_of(account, api_key=KEY)
+    code, out, _ = command.text("--select", stream.name, "--test", config=config)
     assert code == 1
     line = next(line for line in out.splitlines() if line.startswith(f"{stream.name} "))
     assert f"the key lacks the permission '{stream.permission}'" in line
