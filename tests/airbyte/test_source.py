@@ -303,7 +303,7 @@ def test_a_failure_says_who_must_act(error: type[StripeError], kind: FailureType
 @pytest.mark.parametrize(
     ("name", "content", "word"),
     [
-        ("config", "{", "no JSON"),
+        ("config", "{", "not valid JSON"),
         ("config", "[]", "no settings"),
         ("catalog", {"streams": [{}]}, "not a configured catalog"),
         ("catalog", {"streams": [{"stream": {"name": "x"}, "sync_mode": "incremental"}]}, "'x'"),
