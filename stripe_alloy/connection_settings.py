@@ -36,8 +36,8 @@ CONNECTION: tuple[th.Property[Any], ...] = (
         th.StringType,
         default=STRIPE,
         title="API URL",
-        description="Base URL of the Stripe API. `emulator:FILE` starts the embedded emulator, "
-        "which keeps its account in that file.",
+        description="Base URL of the Stripe API. `emulator:FILE` starts the embedded emulator and "
+        "keeps its account in FILE.",
     ),
     th.Property(
         "api_version",
@@ -58,7 +58,7 @@ CONNECTION: tuple[th.Property[Any], ...] = (
         th.IntegerType,
         default=MAX_CONCURRENCY,
         title="Maximum concurrency",
-        description="Maximum number of requests in flight.",
+        description="Maximum number of requests that wait for a response at the same time.",
     ),
 )
 

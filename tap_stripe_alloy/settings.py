@@ -23,15 +23,15 @@ DECLARED = th.PropertiesList(
         th.CustomType({"type": ["array", "string"], "items": {"type": ["string"]}}),
         default=[],
         title="Account IDs",
-        description="Connected accounts to read (`acct_…`), or `all`. The platform's own account "
-        "is read only if you list it. Default: the key's own account.",
+        description="Connected accounts to read: a list of IDs (`acct_…`), or `all`. The key's "
+        "own account is then read only if its ID is listed too. Default: the key's own account.",
     ),
     th.Property(
         "start_date",
         th.DateTimeType,
         title="Start date",
         description="Backfill only objects created on or after this date, such as `2026-01-31`. "
-        "Later changes of older objects are still read. Default: the full history.",
+        "Later changes to older objects are still read. Default: the full history.",
     ),
     th.Property(
         "expand",
@@ -55,9 +55,9 @@ DECLARED = th.PropertiesList(
         th.IntegerType,
         default=0,
         title="Relist days",
-        description="On every incremental run, read the payment intents created in the last N "
-        "days again. Stripe emits no event when only their metadata, description or "
-        "amount is edited.",
+        description="On every incremental run, read the payment intents that were created in the "
+        "last N days again. Stripe emits no event if only their metadata, description or amount "
+        "is edited.",
     ),
     th.Property(
         "include_test_clocks",
@@ -72,25 +72,25 @@ DECLARED = th.PropertiesList(
         th.StringType,
         secret=True,
         title="Webhook inbox",
-        description="SQLAlchemy URL of the inbox that `stripe-alloy listen` fills. If set, "
-        "changes are read from the inbox, and from `/v1/events` only for periods in "
-        "which no receiver was running.",
+        description="SQLAlchemy URL of the inbox: the database in which `stripe-alloy listen` "
+        "stores events. If set, changes are read from the inbox, and from `/v1/events` only for "
+        "periods in which no receiver was running.",
     ),
     th.Property(
         "ignore_own_writes",
         th.StringType,
         secret=True,
         title="Ignore own writes",
-        description="SQLAlchemy URL of the target's `journal`. Updates that only repeat what the "
-        "target wrote are skipped.",
+        description="SQLAlchemy URL of the target's `journal`. If set, update events that contain "
+        "only what the target itself wrote are skipped.",
     ),
     th.Property(
         "emit_activate_version_messages",
         th.BooleanType,
         default=True,
         title="Emit ACTIVATE_VERSION messages",
-        description="Send ACTIVATE_VERSION after a complete listing of a stream, so that the "
-        "target can remove rows that no longer exist in Stripe.",
+        description="Send ACTIVATE_VERSION after the complete list of a stream was read, so that "
+        "the target can remove rows of objects that no longer exist in Stripe.",
     ),
 )
 

@@ -80,32 +80,31 @@ DECLARED = th.PropertiesList(
         "id_mode",
         IdMode,
         "ID mode",
-        "What the key of a record is: `same_account`, the ID of the object; `copy`, "
-        "its ID in another account; `external`, an ID of your own, which is stored "
-        "in the object's metadata.",
+        "How a record identifies its object in Stripe: `same_account` by the object's ID; `copy` "
+        "by the ID of the original in another account; `external` by an ID of your own, which the "
+        "target stores in the object's metadata.",
     ),
     _choice(
         "on_conflict",
         OnConflict,
         "On conflict",
-        "What to do if a field changed both in the record and in Stripe since the "
-        "last run: `fail` stops the run, `skip` leaves the object alone, `overwrite` "
-        "writes the record's value, `merge` writes only the fields without a "
-        "conflict.",
+        "What to do if a field changed both in the record and in Stripe since the last run: "
+        "`fail` stops the run, `skip` writes nothing to the object, `overwrite` writes the "
+        "record's value, `merge` writes only the fields without a conflict.",
     ),
     _choice(
         "delete_policy",
         DeletePolicy,
         "Delete policy",
-        "What to do with a tombstone (`deleted: true`): `ignore` it, `archive` the "
-        "object (products and prices), or `delete` it.",
+        "What to do with a record of a deleted object (`deleted: true`): `ignore` the record, "
+        "`archive` the object (products and prices only), or `delete` the object.",
     ),
     _choice(
         "null_policy",
         NullPolicy,
         "Null policy",
-        "What a null or an empty string does: `clear` the field, or `ignore` it and "
-        "leave the field as it is, at any depth.",
+        "What a null or an empty string in a record does: `clear` empties the field in Stripe, "
+        "`ignore` leaves the field as it is. Both apply at any depth.",
     ),
     th.Property(
         "match_by",
@@ -113,24 +112,24 @@ DECLARED = th.PropertiesList(
         default={},
         title="Match by",
         description="Fields by which a record without a Stripe ID finds its object, per stream, "
-        'such as `{"customers": ["email"]}`: `email` of customers, `lookup_key` of '
-        "prices, `number` of invoices, or `metadata.<key>` of any stream.",
+        'such as `{"customers": ["email"]}`. Allowed are `email` of customers, `lookup_key` of '
+        "prices, `number` of invoices, and `metadata.<key>` of any stream.",
     ),
     th.Property(
         "on_missing",
         th.StringType,
         allowed_values=[str(choice) for choice in OnMissing],
         title="On missing",
-        description="What to do with a record whose object does not exist: `create` it, `skip` "
-        "the record, or `reject` it. Default: `reject` in `same_account`, otherwise "
-        "`create`.",
+        description="What to do with a record whose object does not exist: `create` the object, "
+        "`skip` the record, or `reject` the record. In `same_account`, `create` requires "
+        "`match_by`. Default: `reject` in `same_account`, otherwise `create`.",
     ),
     _choice(
         "on_several_matches",
         OnSeveralMatches,
         "On several matches",
-        "What to do if several objects match a record: `reject` it and list them, or "
-        "take the `oldest` or the `newest`.",
+        "What to do if several objects match a record: `reject` the record and list the objects, "
+        "or write to the `oldest` or the `newest` object.",
     ),
     th.Property(
         "allow_actions",
@@ -138,15 +137,16 @@ DECLARED = th.PropertiesList(
         default=[],
         title="Allowed actions",
         description="Permissions for changes that move money or cannot be undone, such as "
-        "`subscriptions.create`. A record that lacks one is blocked.",
+        "`subscriptions.create`. A record that needs a permission that is not listed is blocked: "
+        "nothing of the record is written.",
     ),
     th.Property(
         "dry_run",
         th.BooleanType,
         default=False,
         title="Dry run",
-        description="Plan without writing: only GET requests and previews of invoices are sent, "
-        "and the journal's base images are not updated.",
+        description="Plan only: write nothing to Stripe. Only GET requests and invoice previews "
+        "are sent, and the last-synced values in the journal are not updated.",
     ),
     th.Property(
         "preview",
@@ -154,49 +154,52 @@ DECLARED = th.PropertiesList(
         default=True,
         title="Preview",
         description="In a plan, ask Stripe what it will invoice for a new or changed "
-        "subscription: one request per record.",
+        "subscription. This costs one request per record.",
     ),
     th.Property(
         "journal",
         th.StringType,
         title="Journal",
-        description="SQLAlchemy URL of the journal: a SQLite file, or PostgreSQL. Default: a "
-        "file named by account and mode, such as "
+        description="SQLAlchemy URL of the journal, the database that records every write: a "
+        "SQLite file, or PostgreSQL. Default: a file named by account and mode, such as "
         "`target-stripe-alloy-acct_…-test.db`.",
     ),
     th.Property(
         "pipeline",
         th.StringType,
         title="Pipeline",
-        description="Name of this pipeline. It separates pipelines that share a journal. "
-        "Default: Meltano's environment and extractor, if it runs there.",
+        description="Name of this pipeline. Pipelines with different names can share a journal "
+        "without undoing each other's changes. Default: Meltano's environment and extractor, if "
+        "the target runs in Meltano.",
     ),
     th.Property(
         "rejects",
         th.StringType,
         title="Rejects",
-        description="JSONL file for records that were not written. Default: a file named by "
-        "account and mode, such as `target-stripe-alloy-acct_…-test-rejects.jsonl`.",
+        description="JSONL file for records that were rejected, blocked or in conflict. Default: "
+        "a file named by account and mode, such as "
+        "`target-stripe-alloy-acct_…-test-rejects.jsonl`.",
     ),
     th.Property(
         "max_rejects",
         th.IntegerType,
         title="Maximum rejects",
-        description="Stop the run after more rejected records than this. Default: no limit.",
+        description="Stop the run when more records than this number have been rejected. Default: "
+        "no limit.",
     ),
     th.Property(
         "plan",
         th.StringType,
         title="Plan",
-        description="JSONL file for the plan: what was done, or in a dry run would be done. "
-        "Default: no file.",
+        description="JSONL file that lists, for each record, what the run did, or in a dry run "
+        "would do. Default: no file.",
     ),
     th.Property(
         "summary",
         th.StringType,
         title="Summary",
-        description="JSON file for the counts of each stream at the end of the run. Default: no "
-        "file.",
+        description="JSON file for the number of records per stream and outcome, written at the "
+        "end of the run. Default: no file.",
     ),
 )
 

@@ -10,7 +10,7 @@ from target_stripe_alloy.resources import BY_STREAM, Resource
 def table() -> str:
     """Return Markdown with a row per stream."""
     rows = [
-        "| stream | full sync | incremental sync, in addition | writing |",
+        "| stream | backfill | incremental runs also need | writing |",
         "|---|---|---|---|",
     ]
     return "\n".join([*rows, *map(_row, OBJECT_TYPES)])
@@ -36,9 +36,9 @@ def _writes(resource: Resource | None) -> str:
 
 
 def _instead(stream: ObjectType) -> list[str]:
-    """Return the permissions needed if Stripe refuses the list of all objects."""
+    """Return the permissions needed if the list of all objects cannot be used."""
     lists = [other for other in OBJECT_TYPES if other.path in stream.other_paths]
-    return [f"if the list of all is refused, also {other.permission}" for other in lists]
+    return [f"if each customer's list is read, also {other.permission}" for other in lists]
 
 
 def _events() -> str:

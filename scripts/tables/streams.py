@@ -38,6 +38,6 @@ def _row(kind: ObjectType) -> str:
 
 def _list(kind: ObjectType) -> str:
     if kind.parent:
-        return f"inside `{kind.parent.path}`"
-    others = [f"one list for each of `{path}`" for path in kind.other_paths]
+        return f"part of `{kind.parent.path}`"
+    others = [f"`{path}/…{kind.path.removeprefix('/v1')}`" for path in kind.other_paths]
     return ", or ".join([f"`{kind.path}`", *others])

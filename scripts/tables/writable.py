@@ -13,7 +13,7 @@ from target_stripe_alloy.resources import RESOURCES, Resource
 def table() -> str:
     """Return Markdown with a row per writable stream and the permissions of its parameters."""
     rows = [
-        "| stream | create | update freely | update with permission | delete |",
+        "| stream | to create | updates without permission | updates with permission | to delete |",
         "|---|---|---|---|---|",
     ]
     rows += [_row(resource) for resource in RESOURCES if resource.writable]
@@ -33,9 +33,9 @@ def _row(resource: Resource) -> str:
 
 def _create(resource: Resource) -> str:
     if not resource.create:
-        return "no"
+        return "cannot be created"
     classes = MONEY[resource.stream]
-    needed = f"`{resource.stream}.{classes.create}`" if classes.create else "free"
+    needed = f"`{resource.stream}.{classes.create}`" if classes.create else "none"
     also = [
         f"with {_codes(_tops(resource, new))} also `{resource.stream}.{action}`"
         for action, rules in _by_action(resource).items()
@@ -43,7 +43,7 @@ def _create(resource: Resource) -> str:
     ]
     own = resource.create_params.keys() - resource.update_params.keys()
     only = sorted(own - resource.write_only)
-    fixed = [f"at creation only: {_codes(only)}"] if only else []
+    fixed = [f"set only at creation: {_codes(only)}"] if only else []
     return "; ".join([needed, *also, *fixed])
 
 
