@@ -30,6 +30,7 @@ from tests.conftest import FullRead, config_of, parse
 
 BIG = ("charges", "invoices", "invoice_line_items", "customers")
 NAMES = [stream.name for stream in OBJECT_TYPES]
+WITH_RECORDS = [stream.name for stream in DEFAULT_TYPES]
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_discovery_needs_no_network(source: Source) -> None:
     assert source.run("discover", config=config).exit_code == 0
 
 
-@pytest.mark.parametrize("stream", NAMES)
+@pytest.mark.parametrize("stream", WITH_RECORDS)
 def test_the_rows_are_those_that_come_through_singer(
     whole: Said, full_read: FullRead, stream: str
 ) -> None:
@@ -81,7 +82,7 @@ def test_the_rows_are_those_that_come_through_singer(
     assert rows(whole.records[stream]) == rows(full_read.output.records[stream])
 
 
-@pytest.mark.parametrize("stream", NAMES)
+@pytest.mark.parametrize("stream", WITH_RECORDS)
 def test_each_streams_states_count_all_its_records(whole: Said, stream: str) -> None:
     since, counts, told = 0, [], []
     for message in whole.messages:
@@ -95,7 +96,7 @@ def test_each_streams_states_count_all_its_records(whole: Said, stream: str) -> 
     assert sum(counts) == len(whole.records[stream])
 
 
-@pytest.mark.parametrize("stream", [kind.name for kind in DEFAULT_TYPES])
+@pytest.mark.parametrize("stream", WITH_RECORDS)
 def test_a_stream_starts_runs_and_completes(whole: Said, stream: str) -> None:
     assert whole.statuses(stream) == ["STARTED", "RUNNING", "COMPLETE"]
 
