@@ -14,7 +14,7 @@ slow target slows down the requests, and memory contains only the pages in fligh
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -147,10 +147,10 @@ class Scheduler:
 
     def left(self) -> Mapping[str, float]:
         """Return stream → estimated pages left to read."""
-        found: Counter[str] = Counter()
+        found: defaultdict[str, float] = defaultdict(float)
         for pages in self._sources:
             for stream, count in pages.source.left().items():
-                found[stream] += count  # type: ignore[assignment]
+                found[stream] += count
         return found
 
     def _write_batches(self, pool: Workers) -> Iterator[Batch]:
