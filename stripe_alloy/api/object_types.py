@@ -317,6 +317,7 @@ SETUP_INTENTS = ObjectType(
     permission="SetupIntents: read",
     id_prefix="seti_",
     event_prefixes=("setup_intent",),
+    has_silent_updates=True,
 )
 TRANSFERS = ObjectType(
     name="transfers",
@@ -335,6 +336,7 @@ TOPUPS = ObjectType(
     permission="Top-ups: read",
     id_prefix="tu_",
     event_prefixes=("topup",),
+    has_silent_updates=True,
 )
 REVIEWS = ObjectType(
     name="reviews",
@@ -362,6 +364,7 @@ IDENTITY_VERIFICATION_SESSIONS = ObjectType(
     permission="Verification Sessions and Reports: read",
     id_prefix="vs_",
     event_prefixes=("identity.verification_session",),
+    has_silent_updates=True,
 )
 ISSUING_AUTHORIZATIONS = ObjectType(
     name="issuing_authorizations",

@@ -8,6 +8,7 @@ import pytest
 import stripe
 
 from stripe_alloy.api.object_types import DEFAULT_TYPES, OBJECT_TYPES, ObjectType
+from stripe_alloy.api.params import has_params
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, catalog_of, config_of, read
@@ -83,6 +84,14 @@ def change(emulator: Emulator, kind: ObjectType, object_id: str) -> None:
         session.change(found, livemode=not found["livemode"])
         session.emit(event, found)
         session.flush()
+
+
+@pytest.mark.parametrize("kind", OBJECT_TYPES, ids=lambda kind: kind.name)
+def test_updates_without_an_event_are_declared(kind: ObjectType) -> None:
+    updated = {f"{prefix}.updated" for prefix in kind.event_prefixes}
+    can_be_updated = kind.parent is None and has_params(f"{kind.params}UpdateParams")
+    silent = can_be_updated and not updated & set(generated("_event_types"))
+    assert kind.has_silent_updates == silent
 
 
 @pytest.mark.parametrize("name", ["coupons"])
