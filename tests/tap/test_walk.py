@@ -134,32 +134,32 @@ def test_a_late_event_older_than_one_seen_is_retrieved() -> None:
 
 def test_what_an_earlier_walk_overtook_is_retrieved() -> None:
     walk = walk_of(ROUTES)
-    [change] = take(walk, [event(1, customer("late"))], overtaken={("customer", "cus_1")})
+    [change] = take(walk, [event(1, customer("late"))], superseded={("customer", "cus_1")})
     assert change.action == "retrieve"
 
 
 def test_what_we_wrote_ourselves_is_not_told() -> None:
-    assert take(walk_of(ROUTES), [event(1, customer())], own={"evt_1"}) == []
+    assert take(walk_of(ROUTES), [event(1, customer())], self_caused={"evt_1"}) == []
 
 
 def test_our_write_after_somebody_elses_hides_nothing() -> None:
     """What is there now counts, and it is as new as our write."""
     walk = walk_of(ROUTES)
     events = [event(2, customer("ours")), event(1, customer("theirs"))]
-    [change] = take(walk, events, own={"evt_2"})
+    [change] = take(walk, events, self_caused={"evt_2"})
     assert (change.action, change.at) == ("retrieve", 2)
 
 
 def test_somebody_elses_write_after_ours_is_told_as_ever() -> None:
     walk = walk_of(ROUTES)
     events = [event(2, customer("theirs")), event(1, customer("ours"))]
-    assert [(c.action, c.at) for c in take(walk, events, own={"evt_1"})] == [("emit", 2)]
+    assert [(c.action, c.at) for c in take(walk, events, self_caused={"evt_1"})] == [("emit", 2)]
 
 
 def test_our_write_in_the_same_second_as_somebody_elses_is_retrieved() -> None:
     walk = walk_of(ROUTES)
     events = [event(2, customer("ours"), created=5), event(1, customer("theirs"), created=5)]
-    assert [change.action for change in take(walk, events, own={"evt_2"})] == ["retrieve"]
+    assert [change.action for change in take(walk, events, self_caused={"evt_2"})] == ["retrieve"]
 
 
 def test_former_children_are_remembered() -> None:
