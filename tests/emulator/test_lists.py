@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.api.params import param_type
 from stripe_alloy.api.timestamps import DAY
-from stripe_alloy.emulator.resources import RESOURCES, STREAMS
+from stripe_alloy.emulator.resources import RESOURCES
 from tests.emulator.helpers import client_of, get, refused
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from stripe_alloy.emulator import Emulator
 
+STREAMS = {kind.name: kind.object_name for kind in DEFAULT_TYPES}
+"""What the generated business has objects of."""
 LISTED = [name for name, kind in STREAMS.items() if RESOURCES[kind].listed]
 SLICED = [name for name in LISTED if name not in ("payment_methods", "subscription_items")]
 UNSLICED = ["/v1/payment_methods", "/v1/subscription_items", "/v1/invoices/{id}/lines"]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.clock import SEED_END
 from stripe_alloy.emulator.effects.money import processing_fee
-from stripe_alloy.emulator.resources import RESOURCES, STREAMS
+from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.schemas import expandable, included, schema_of
 from stripe_alloy.emulator.templates import template
 from tests.emulator.helpers import NOW
@@ -21,6 +22,8 @@ from tests.emulator.jsonschema_lite import problems
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+STREAMS = {kind.name: kind.object_name for kind in DEFAULT_TYPES}
+"""What the generated business has objects of."""
 JSON = dict[str, Any]
 
 
