@@ -124,7 +124,7 @@ def test_deleted_is_no_field_of_a_live_object_inside_another() -> None:
 
 
 def test_what_is_left_of_a_deleted_object_says_so() -> None:
-    assert load("objects/coupon.json")["properties"]["deleted"]["type"] == ["boolean", "null"]
+    assert load("objects/discount.json")["properties"]["deleted"]["type"] == ["boolean", "null"]
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -463,8 +463,8 @@ def test_check_writes_nothing(copied: Path) -> None:
 
 
 def test_check_names_a_missing_file(copied: Path, files: dict[str, str]) -> None:
-    (copied / "objects" / "coupon.json").unlink()
-    assert list(differences(copied, files)) == ["objects/coupon.json: missing"]
+    (copied / "objects" / "discount.json").unlink()
+    assert list(differences(copied, files)) == ["objects/discount.json: missing"]
 
 
 def test_check_names_a_superfluous_file(copied: Path, files: dict[str, str]) -> None:

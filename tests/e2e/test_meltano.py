@@ -173,8 +173,8 @@ def test_what_is_selected_in_meltano_is_what_comes(project: Path) -> None:
     folder = project / "output/emulator"
     for path in folder.glob("*.jsonl"):
         path.unlink()
-    meltano(project, "select", "tap-stripe-alloy", "products", "name")
-    meltano(project, "run", "--full-refresh", "stripe-to-jsonl")
+    select = {"TAP_STRIPE_ALLOY__SELECT": '["products.name"]'}
+    meltano(project, "run", "--full-refresh", "stripe-to-jsonl", **select)
     written = [path.name for path in folder.glob("*.jsonl")]
     lines = (folder / "products.jsonl").read_bytes().splitlines()
     assert written == ["products.jsonl"]

@@ -162,6 +162,6 @@ def test_an_answer_that_drips_is_given_up(start: bytes, monkeypatch: pytest.Monk
             max_concurrency=1,
             read_only=True,
         )
-        with pytest.raises(errors.StripeUnavailable, match=r"No answer.*GET /v1/charges"):
+        with pytest.raises(errors.StripeUnavailable, match=r"No response.*GET /v1/charges"):
             client.get("/v1/charges")
         client.close()

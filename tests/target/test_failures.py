@@ -217,7 +217,7 @@ def test_an_outage_stops_the_run_and_the_next_completes_it(
 ) -> None:
     empty.faults.add("status", CUSTOMERS, method="POST", status=503, times=None, after=after)
     ended = command.run(people(MANY))
-    refused(ended, "Something went wrong on Stripe's end", "Else try again later: nothing is lost")
+    refused(ended, "Something went wrong on Stripe's end", "try again later: nothing is lost")
     assert len(places(empty)) <= after
     not_ahead(empty, ended.states)
     empty.faults.clear()
