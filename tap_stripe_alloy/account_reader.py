@@ -156,8 +156,8 @@ class AccountReader:
         """Read objects created since the bookmark, for a stream without events.
 
         Such objects are created along with objects that have events. So the list is requested only
-        if there was an event since the last request. An object without any related event is read
-        after the next event, or after a day at most.
+        if there was an event since the last request. Without events it is requested about once a
+        day, the first time at most two days after the last event.
         """
         if events and not events.saw_events_since(partition.bookmark.events_until):
             return

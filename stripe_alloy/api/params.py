@@ -69,7 +69,7 @@ def param_type(params: str) -> ParamType:
     A class of a package inside it is named `test_helpers.TestClockListParams`.
     """
     package, _, name = params.rpartition(".")
-    source = _module(package, name)
+    source = _file(package, name).read_text(encoding="utf-8")
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
     return _Reader(classes).of_class(name)
 
@@ -77,21 +77,16 @@ def param_type(params: str) -> ParamType:
 def has_params(params: str) -> bool:
     """Whether `stripe.params` has a class of this name."""
     package, _, name = params.rpartition(".")
-    try:
-        _module(package, name)
-    except FileNotFoundError:
-        return False
-    return True
+    return _file(package, name).is_file()
 
 
-def _module(package: str, params: str) -> str:
+def _file(package: str, params: str) -> Path:
     spec = importlib.util.find_spec("stripe")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("stripe")
     file = params[: params.index("Params") + len("Params")]  # `XParamsY` is a part of `XParams`
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", file).lower()
-    folder = Path(spec.origin).parent / "params" / package
-    return (folder / f"_{name}.py").read_text(encoding="utf-8")
+    return Path(spec.origin).parent / "params" / package / f"_{name}.py"
 
 
 class _Reader:

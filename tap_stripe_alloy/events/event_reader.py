@@ -19,6 +19,7 @@ from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.requests import Gather, GetRequest
 from stripe_alloy.api.responses import OneObject
+from stripe_alloy.api.timestamps import DAY
 from tap_stripe_alloy.events.change_detection import (
     ChangeAction,
     ChangeDetector,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-BOOKMARK_SLACK = 86_400
+BOOKMARK_SLACK = DAY
 """Seconds that a bookmark may stay behind when there are no events, before it is advanced."""
 FIRST_SPAN = PAGE_SIZE
 """Number of events in the first span: the bookmarks advance after each span."""
@@ -151,8 +152,9 @@ class EventReader:
             yield from self._write_changes(span)
             self._advance(span)
             last = span.last
-            self._begin_span()
-            size = _next_size(size, time.monotonic() - started_at)
+            if not last:
+                self._begin_span()
+                size = _next_size(size, time.monotonic() - started_at)
 
     def give_up(self, error: MissingPermissionError) -> None:
         """Note that the key may not read events, so that any object may have changed."""
@@ -363,4 +365,4 @@ def seen_by_kind(partitions: Sequence[StreamPartition]) -> Mapping[str, frozense
 
 def _whole_day(unix: int) -> int:
     """Return the start of the day: a bookmark without events changes at most once a day."""
-    return unix - unix % 86_400
+    return unix - unix % DAY

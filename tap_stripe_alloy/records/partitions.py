@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.events import RETENTION
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.timestamps import moment
+from stripe_alloy.api.timestamps import DAY, moment
 from tap_stripe_alloy.records.conversion import Record, Recorder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class StreamPartition:
         return self.stream.decoder.of(self.account_id) if self.passes_through else None
 
 
-RETENTION_MARGIN = 86_400
+RETENTION_MARGIN = DAY
 """Treat events this close (seconds) to the end of Stripe's retention as expired."""
 
 PartitionRecords = list[tuple[StreamPartition, Record]]
