@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import cache, cached_property
 from importlib import resources as files
 from types import MappingProxyType
@@ -17,17 +16,17 @@ from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.params import ParamType, param_type, union
 from stripe_alloy.api.paths import segment
 from stripe_alloy.api.schemas import generated
+from stripe_alloy.text_enum import TextEnum
 from target_stripe_alloy import normalize
 from target_stripe_alloy.params_tree import InvalidRecord, Path, with_time
 
 
-class Operation(str, Enum):
+class Operation(TextEnum):
     """What a request does to an object."""
 
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
-    __str__ = str.__str__
 
 
 ACTION = "_action"

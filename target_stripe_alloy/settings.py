@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from stripe_alloy.connection_settings import (
     check_key,
     read_connection,
 )
+from stripe_alloy.text_enum import TextEnum
 from target_stripe_alloy.json_lines import shortened
 from target_stripe_alloy.plan.permissions import ALLOWED
 from target_stripe_alloy.plan.plan_types import (
@@ -35,15 +35,14 @@ from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.matching import FIELDS
 
 
-class Mode(str, Enum):
+class Mode(TextEnum):
     """Whether the objects of the test mode are written, or live ones."""
 
     TEST = "test"
     LIVE = "live"
-    __str__ = str.__str__
 
 
-def _choice(name: str, choices: type[Enum], title: str, description: str) -> th.Property[Any]:
+def _choice(name: str, choices: type[TextEnum], title: str, description: str) -> th.Property[Any]:
     values = [str(choice) for choice in choices]
     return th.Property(
         name,

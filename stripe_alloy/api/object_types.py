@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stripe_alloy.api.events import RETENTION
+from stripe_alloy.api.timestamps import DAY
 
 TEST_CLOCKS_PATH = "/v1/test_helpers/test_clocks"
 ACTIVE_OR_NOT = ((("active", "true"),), (("active", "false"),))
 """Parameters of lists that contain only active objects unless the others are requested."""
-ASSUMED_HISTORY = 90 * 86_400
+ASSUMED_HISTORY = 90 * DAY
 """Assumed length of a list's history in seconds."""
 
 

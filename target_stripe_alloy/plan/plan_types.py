@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
+from stripe_alloy.text_enum import TextEnum
 from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.resources import Resource
 
 
-class Outcome(str, Enum):
+class Outcome(TextEnum):
     """What becomes of a record, as summary, plan and rejects name it."""
 
     CREATED = "created"
@@ -23,61 +23,54 @@ class Outcome(str, Enum):
     CONFLICT = "conflict"
     BLOCKED = "blocked"
     REJECTED = "rejected"
-    __str__ = str.__str__
 
 
-class IdMode(str, Enum):
+class IdMode(TextEnum):
     """What identifies a record: its object's id, the id in another account, or the user's key."""
 
     SAME_ACCOUNT = "same_account"
     COPY = "copy"
     EXTERNAL = "external"
-    __str__ = str.__str__
 
 
-class OnConflict(str, Enum):
+class OnConflict(TextEnum):
     """What is written of a field that changed in Stripe as well."""
 
     FAIL = "fail"
     SKIP = "skip"
     OVERWRITE = "overwrite"
     MERGE = "merge"
-    __str__ = str.__str__
 
 
-class DeletePolicy(str, Enum):
+class DeletePolicy(TextEnum):
     """What a tombstone does to its object."""
 
     IGNORE = "ignore"
     ARCHIVE = "archive"
     DELETE = "delete"
-    __str__ = str.__str__
 
 
-class NullPolicy(str, Enum):
+class NullPolicy(TextEnum):
     """What a null does to its field."""
 
     CLEAR = "clear"
     IGNORE = "ignore"
-    __str__ = str.__str__
 
 
-class OnMissing(str, Enum):
+class OnMissing(TextEnum):
     """What becomes of a record without an object."""
 
     CREATE = "create"
     SKIP = "skip"
     REJECT = "reject"
-    __str__ = str.__str__
 
 
-class OnSeveralMatches(str, Enum):
+class OnSeveralMatches(TextEnum):
     """Which object is taken where several match a record."""
 
     REJECT = "reject"
     OLDEST = "oldest"
     NEWEST = "newest"
-    __str__ = str.__str__
 
 
 NEW = "new:"

@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +24,7 @@ import sqlalchemy as sa
 
 from stripe_alloy.api.errors import AlloyError, SettingsError
 from stripe_alloy.database import MOST, GroupCommit, cause_of, checked_url, open_engine, upsert
+from stripe_alloy.text_enum import TextEnum
 from stripe_alloy.write_log import KEY_PREFIX, operations
 from target_stripe_alloy.plan.plan_types import BaseImage, IdMode
 from target_stripe_alloy.write.journal_tables import (
@@ -41,7 +41,7 @@ from target_stripe_alloy.write.journal_tables import (
 T = TypeVar("T")
 
 
-class IntentStatus(str, Enum):
+class IntentStatus(TextEnum):
     """How a write ended, as the journal's rows hold it."""
 
     OPEN = "open"
@@ -51,7 +51,6 @@ class IntentStatus(str, Enum):
     """Stripe refused it."""
     ABANDONED = "abandoned"
     """It is not sent again; its effect, if any, is read from Stripe."""
-    __str__ = str.__str__
 
 
 class JournalError(AlloyError):
