@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError
 from stripe_alloy.api.object_types import test_clock_hops
 
 if TYPE_CHECKING:
     from stripe_alloy.api.client import StripeClient
-    from stripe_alloy.api.object_types import ObjectType
+    from stripe_alloy.api.object_type import ObjectType
 
 
 def check_access(
@@ -27,6 +28,8 @@ def check_access(
             error.needs = hop.permission
             return missing_permission_message(stream, error)
     refusal: InvalidRequestError | None = None
+    if stream.parent and stream.listed_by_parent:
+        return _check_child_lists(stream, stream.parent, transport, account)
     for path in (stream.root.path, *stream.other_paths):
         try:
             transport.get(path, [("limit", "1")], account=account)
@@ -37,6 +40,26 @@ def check_access(
         else:
             return ""
     return str(refusal)
+
+
+def _check_child_lists(
+    stream: ObjectType, parent: ObjectType, transport: StripeClient, account: str | None
+) -> str:
+    """Request one child of one parent; return why the key cannot read either."""
+    needs = parent.permission
+    try:
+        found = transport.get(parent.path, [("limit", "1")], account=account).body["data"]
+        needs = stream.permission
+        for source in found:
+            url = urlsplit(stream.child_list.format(quote(source["id"], safe="")))
+            params = [*parse_qsl(url.query), ("limit", "1")]
+            transport.get(url.path, params, account=account)
+    except MissingPermissionError as error:
+        error.needs = needs
+        return missing_permission_message(stream, error)
+    except InvalidRequestError as error:
+        return str(error)
+    return ""
 
 
 def missing_permission_message(stream: ObjectType, error: MissingPermissionError) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.errors import AccountAccessError, MissingPermissionError
 from stripe_alloy.api.requests import Gather
-from stripe_alloy.api.timestamps import DAY
+from stripe_alloy.api.timestamps import DAY, HOUR
 from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.events.event_feeds import SelfWriteFilter, keep_all
 from tap_stripe_alloy.events.event_reader import EventReader
@@ -59,7 +59,7 @@ class AccountReader:
         refusals: Refusals,
         self_writes: SelfWriteFilter = keep_all,
         inbox: InboxReader | None = None,
-        with_lookback: bool = False,
+        with_lookback: bool = True,
     ) -> None:
         self.account = partitions[0].account
         self._partitions = partitions
@@ -76,6 +76,9 @@ class AccountReader:
         listed = [partition for partition in self._partitions if partition.bookmark.listed]
         with_events = [partition for partition in listed if partition.stream.object_type.has_events]
         without = [partition for partition in listed if not partition.stream.object_type.has_events]
+        for partition in with_events:
+            if partition.stream.object_type.created_without_event:
+                partition.bookmark.of_new_objects()  # starts at the bookmark, before that advances
         feeds = list(self._split_by_feed(with_events))
         parts = [
             self._read_changes(partitions, inbox, without if number == 0 else [])
@@ -83,7 +86,8 @@ class AccountReader:
         ]
         if not feeds:
             parts += [self._read_new(partition, None) for partition in without]
-        parts += self._list_again(without)
+        parts += [self._look_back(partition) for partition in without]
+        parts += [*self._list_again(without), *self._list_whole(without)]
         parts += self._backfill(
             [partition for partition in self._partitions if not partition.bookmark.listed]
         )
@@ -138,9 +142,11 @@ class AccountReader:
         yield Gather(
             [
                 *(self._read_new(partition, events) for partition in without_events),
+                *(self._read_created(partition) for partition in partitions),
                 *(self._look_back(partition) for partition in partitions),
                 *self._list_test_clocks(partitions),
                 *self._list_again(partitions),
+                *self._list_whole(partitions),
             ]
         )
 
@@ -155,21 +161,33 @@ class AccountReader:
     def _read_new(self, partition: StreamPartition, events: EventReader | None) -> TapReader[None]:
         """Read objects created since the bookmark, for a stream without events.
 
-        Such objects are created along with objects that have events. So the list is requested only
+        If such objects are created along with objects that have events, the list is requested only
         if there was an event since the last request. Without events it is requested about once a
         day, the first time at most two days after the last event.
         """
+        declared = partition.stream.object_type
+        if declared.needs_full_lists:
+            return
+        events = events if declared.created_with_others else None
         if events and not events.saw_events_since(partition.bookmark.events_until):
             return
         read = yield from self._permitted([partition], CreatedSinceBookmark(partition).read())
         if read and events:
             partition.bookmark.note_events(events.until)
 
+    def _read_created(self, partition: StreamPartition) -> TapReader[None]:
+        """Read new objects of a stream of which only changes emit events."""
+        if partition.stream.object_type.created_without_event and partition.bookmark.listed:
+            of_new = replace(partition, bookmark=partition.bookmark.of_new_objects())
+            yield from self._permitted([partition], CreatedSinceBookmark(of_new).read())
+
     def _look_back(self, partition: StreamPartition) -> TapReader[None]:
         """Read the last days again, for a stream with objects that change without events."""
-        silent = partition.stream.object_type.has_silent_updates
-        if silent and self._with_lookback and partition.bookmark.listed:
-            since = int(self._client.now()) - self._settings.relist_days * DAY
+        declared = partition.stream.object_type
+        silent = declared.has_silent_updates and not declared.needs_full_lists
+        days = self._settings.lookback_of(declared.name) if silent and self._with_lookback else 0
+        if days and partition.bookmark.listed:
+            since = int(self._client.now()) - days * DAY
             yield from self._permitted([partition], LookbackListing(partition, since=since).read())
 
     def _list_test_clocks(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
@@ -213,15 +231,30 @@ class AccountReader:
             ]
             yield self._permitted(members, self._list(second_listing, clocks=False))
 
+    def _list_whole(self, partitions: Sequence[StreamPartition]) -> Iterator[TapReader[Any]]:
+        """List streams again of which events do not report every change, if that is due."""
+        now = self._client.now()
+        last_due = now - self._settings.full_list_hours * HOUR
+        due = [
+            partition
+            for partition in partitions
+            if partition.stream.object_type.needs_full_lists
+            and partition.bookmark.listed
+            and partition.bookmark.listed_at <= last_due
+        ]
+        for partition in due:
+            self._tables.begin_full_list(partition, now)
+        yield from self._backfill(due)
+
     def _list(self, members: Sequence[StreamPartition], *, clocks: bool) -> TapReader[bool]:
         """Read a list with the reader that its object type needs; False if it is outdated."""
-        declared, listed = members[0].stream.root.object_type, members[0].stream.root.listed
-        start, completed = self._start_of(members), self._tables.completed
-        if declared.other_paths:
+        root = members[0].stream.root
+        listed, start, completed = root.listed, self._start_of(members), self._tables.completed
+        if root.object_type.other_paths:
             return (
                 yield from read_payment_methods(members, listed, start=start, completed=completed)
             )
-        if declared.list_variants:
+        if listed.variants:
             return (yield from read_variants(members, listed, start=start, completed=completed))
         remaining = members[0].bookmark.remaining
         backfill = ListBackfill(
@@ -233,7 +266,7 @@ class AccountReader:
         return (yield from backfill.read())
 
     def _needs_test_clocks(self, partition: StreamPartition) -> bool:
-        wanted = self._settings.clocks and bool(partition.stream.root.object_type.test_clock_path)
+        wanted = self._settings.clocks and bool(partition.stream.object_type.clock_path)
         return wanted and not partition.bookmark.test_clocks_listed
 
     def _start_of(self, members: Sequence[StreamPartition]) -> int:

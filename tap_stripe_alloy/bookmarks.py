@@ -7,6 +7,9 @@ Keys in the state:
   the time from which changes are read afterwards, `missing` are the remaining windows.
 - `replication_key`, `replication_key_value`, `seen`: after the backfill, the time up to which
   changes are written, and the ids of events already processed in the overlap.
+- `created`: for streams whose new objects emit no event, `{"replication_key_value": …, "seen": …}`:
+  the time up to which new objects are written, and the ids in the overlap.
+- `listed_at`: for streams that are listed again regularly, the time of the last complete list.
 - `events_until`: for streams without events, the time up to which the account's events were known.
 - `inbox`: if changes come from a webhook inbox, `{"id": …, "reader": …, "seq": …, "from": …}`: the
   inbox, its reader, the sequence number up to which all events are written, and the time (Unix
@@ -32,6 +35,8 @@ from stripe_alloy.api.timestamps import rfc3339, unix_seconds
 from tap_stripe_alloy.listing.windows import RemainingWindow
 
 EVENTS_UNTIL = "events_until"
+CREATED = "created"
+LISTED_AT = "listed_at"
 INBOX = "inbox"
 CLOCKS = "test_clocks"
 BEGUN = "begun"
@@ -47,6 +52,8 @@ KEYS = (
     "replication_key_value",
     "seen",
     EVENTS_UNTIL,
+    CREATED,
+    LISTED_AT,
     INBOX,
     CLOCKS,
     "version",
@@ -107,7 +114,9 @@ class Bookmark:
     def check(self) -> None:
         """Raise `SettingsError` if the bookmark is malformed."""
         if self.listed:
-            _ = self.events_until, self.to_list_again, self.start
+            _ = self.events_until, self.to_list_again, self.start, self.listed_at
+            if CREATED in self._state:
+                _ = self.of_new_objects().since
             if self.inbox and not all(isinstance(self.inbox.get(k), int) for k in ("seq", "from")):
                 raise self._unreadable(INBOX)
         elif self.backfill:
@@ -144,6 +153,26 @@ class Bookmark:
     def note_events(self, until: int) -> None:
         """Set the time up to which the account's events are known (Unix seconds)."""
         self._state[EVENTS_UNTIL] = rfc3339(until)
+
+    def of_new_objects(self) -> Bookmark:
+        """Return the bookmark of new objects, if these emit no event; it starts at this one."""
+        state = self._state.setdefault(
+            CREATED, {"replication_key_value": self._state["replication_key_value"]}
+        )
+        return Bookmark(state, stream=self._stream, replication_key="created")
+
+    @property
+    def listed_at(self) -> int:
+        """Return the time of the last complete list (Unix seconds); 0 if unknown."""
+        noted = self._state.get(LISTED_AT)
+        try:
+            return unix_seconds(noted) if noted else 0
+        except (AttributeError, TypeError, ValueError):
+            raise self._unreadable(LISTED_AT) from None
+
+    def note_listed_at(self, at: int) -> None:
+        """Set the time of the last complete list (Unix seconds)."""
+        self._state[LISTED_AT] = rfc3339(at)
 
     @property
     def inbox(self) -> dict[str, Any] | None:

@@ -65,9 +65,7 @@ def _outdated(
     if why:
         _list_all_again(bookmark, start)
     else:
-        _list_earlier(
-            bookmark, start, before, by_created=stream.root.object_type.filters_by_created
-        )
+        _list_earlier(bookmark, start, before, by_created=stream.root.listed.by_created)
     bookmark.note_clocks(listed=False)
     bookmark.note_start(start)
     return why or [f"`start_date` was {rfc3339(before)} and is now earlier"]

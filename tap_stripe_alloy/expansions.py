@@ -11,7 +11,7 @@ def propagate_expand(expand: Mapping[str, Sequence[str]]) -> dict[str, list[str]
     """Return `expand` with each child's paths added to its parent, and vice versa."""
     full = {name: list(paths) for name, paths in expand.items()}
     for child in OBJECT_TYPES:
-        if child.parent is None:
+        if child.parent is None or child.parent_field is None:
             continue
         inside = f"{child.parent_field}.data."
         of_child = expand.get(child.name, ())

@@ -10,11 +10,15 @@ from typing import Any
 from singer_sdk import typing as th
 
 from stripe_alloy.api.errors import SettingsError
+from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.api.timestamps import unix_seconds
-from stripe_alloy.configs import separated, shown_value
+from stripe_alloy.configs import quoted, separated, shown_value
 from stripe_alloy.connection_settings import CONNECTION, ConnectionSettings, read_connection
 
 ALL_ACCOUNTS = "all"
+_SILENT = [
+    kind.name for kind in OBJECT_TYPES if kind.has_silent_updates and not kind.needs_full_lists
+]
 
 DECLARED = th.PropertiesList(
     *CONNECTION,
@@ -51,13 +55,28 @@ DECLARED = th.PropertiesList(
         "as Stripe returns them.",
     ),
     th.Property(
+        "lookback_days",
+        th.ObjectType(additional_properties=th.IntegerType),
+        default={},
+        title="Lookback days",
+        description="On every incremental run, read the objects that were created in the last N "
+        "days again, per stream, for streams with updates that emit no event, such as an edit of a "
+        'payment intent\'s metadata: `{"payment_intents": 3}`.',
+    ),
+    th.Property(
         "relist_days",
         th.IntegerType,
         default=0,
         title="Relist days",
-        description="On every incremental run, read the objects that were created in the last N "
-        "days again, for streams with updates that emit no event, such as an edit of a payment "
-        "intent's metadata.",
+        description="Default of `lookback_days` for all streams that are not named there.",
+    ),
+    th.Property(
+        "full_list_hours",
+        th.IntegerType,
+        default=24,
+        title="Full list hours",
+        description="Read streams again from the beginning, at most once in this many hours, if "
+        "neither events nor a date of creation tell what changed in them.",
     ),
     th.Property(
         "include_test_clocks",
@@ -104,7 +123,9 @@ class Settings(ConnectionSettings):
     """`start_date` in Unix seconds; 0 for the full history."""
     expand: Mapping[str, Sequence[str]]
     unix_times: bool
+    lookback_days: Mapping[str, int]
     relist_days: int
+    full_list_hours: int
     include_test_clocks: bool
     webhook_inbox: str | None
     ignore_own_writes: str | None
@@ -113,6 +134,10 @@ class Settings(ConnectionSettings):
     def clocks(self) -> bool:
         """Whether to read objects on test clocks; live mode has none."""
         return self.include_test_clocks and not self.live
+
+    def lookback_of(self, stream: str) -> int:
+        """Return the days that a stream is to be read again on every incremental run."""
+        return self.lookback_days.get(stream, self.relist_days)
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -126,7 +151,12 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         start=_start(config.get("start_date")),
         expand={name: tuple(paths) for name, paths in (config.get("expand") or {}).items()},
         unix_times=config.get("timestamps") == "unix",
-        relist_days=_days(config.get("relist_days") or 0),
+        lookback_days={
+            name: _count(days, f"lookback_days.{name}", "days")
+            for name, days in (config.get("lookback_days") or {}).items()
+        },
+        relist_days=_count(config.get("relist_days") or 0, "relist_days", "days"),
+        full_list_hours=_count(config.get("full_list_hours", 24), "full_list_hours", "hours"),
         include_test_clocks=bool(config.get("include_test_clocks")),
         webhook_inbox=str(config.get("webhook_inbox") or "").strip() or None,
         ignore_own_writes=str(config.get("ignore_own_writes") or "").strip() or None,
@@ -149,6 +179,12 @@ def _check_database(url: str | None, name: str) -> None:
 def _check(settings: Settings) -> None:
     _check_database(settings.webhook_inbox, "webhook_inbox")
     _check_database(settings.ignore_own_writes, "ignore_own_writes")
+    for stream in settings.lookback_days:
+        if stream not in _SILENT:
+            raise SettingsError(
+                f"`lookback_days` contains {quoted(stream, 'a stream')}, which is no stream with "
+                f"updates without an event. Those are: {', '.join(_SILENT)}"
+            )
     for account in settings.account_ids:
         if account != ALL_ACCOUNTS and not re.fullmatch(r"acct_\w+", account, re.ASCII):
             raise SettingsError(
@@ -169,7 +205,7 @@ def _start(text: str | None) -> int:
         ) from None
 
 
-def _days(value: Any) -> int:
+def _count(value: Any, name: str, unit: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", str(value)):
-        raise SettingsError("`relist_days` must be a number of days from 0 to 99999")
+        raise SettingsError(f"`{name}` must be a number of {unit} from 0 to 99999")
     return int(value)

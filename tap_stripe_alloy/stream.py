@@ -14,8 +14,8 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
-from stripe_alloy.api.list_endpoint import ListEndpoint
-from stripe_alloy.api.object_types import ObjectType
+from stripe_alloy.api.list_endpoint import CHILDREN, ListEndpoint
+from stripe_alloy.api.object_type import ObjectType
 from stripe_alloy.api.schemas import nested_lists
 from stripe_alloy.record_columns import ADDED
 from stripe_alloy.stream_maps import transformed
@@ -131,22 +131,25 @@ class StripeStream(Stream):
     def listed(self) -> ListEndpoint:
         """Return the list endpoint of the stream's objects."""
         declared = self.object_type
+        listed = declared.parent if declared.listed_by_parent and declared.parent else declared
+        of_children = f"{CHILDREN}.data." if declared.listed_by_parent else ""
         return ListEndpoint(
-            declared.path,
-            declared.list_params,
-            declared.list_variants,
-            declared.filters_by_created,
-            declared.history,
-            self.expand,
-            self.nested,
+            listed.path,
+            listed.list_params,
+            listed.list_variants,
+            listed.filters_by_created,
+            listed.history,
+            [of_children + path for path in self.expand],
+            [(CHILDREN,)] if declared.listed_by_parent else self.nested,
             skips_test_clocks=self.skips_test_clocks,
+            child_list=declared.child_list,
         )
 
     @cached_property
     def skips_test_clocks(self) -> bool:
         """Whether to leave out objects on test clocks if Stripe returns any."""
         wanted = self.settings.include_test_clocks
-        return bool(self.object_type.test_clock_path) and not (wanted or self.settings.live)
+        return bool(self.object_type.clock_path) and not (wanted or self.settings.live)
 
     @cached_property
     def recorder(self) -> Recorder:
@@ -204,6 +207,11 @@ class StripeStream(Stream):
         self.tap.writer.write_records(
             self.stream_maps[0].stream_alias, records, self._stream_version
         )
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the objects have a time of their own, or `updated` is when they are read."""
+        return "created" in self.schema["properties"]
 
     @property
     def updated_is_cursor(self) -> bool:

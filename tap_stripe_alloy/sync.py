@@ -54,7 +54,7 @@ class Sync:
         self._versions = {stream.name: TableVersion(stream.stream_state) for stream in streams}
         self._tables = StreamTables((), start=settings.start)
         self._origin = StateOwner(settings, transport)
-        self._with_lookback = settings.relist_days > 0
+        self._with_lookback = True
         self._inbox: InboxReader | None = None
         self._write_log: WriteLog | None = None
 

@@ -33,7 +33,8 @@ from stripe_alloy.api.errors import (
     StripeError,
     UnreadableStreamsError,
 )
-from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES, ObjectType
+from stripe_alloy.api.object_type import ObjectType
+from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES
 from stripe_alloy.api.schemas import api_version
 from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.connection_settings import check_key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from typing import TYPE_CHECKING
 
 from stripe_alloy.api.object_types import OBJECT_TYPES
@@ -24,7 +25,9 @@ def endpoints(package: Path) -> dict[str, str]:
 
 def undecided(found: Mapping[str, str], left_out: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for each list that is neither declared nor excluded."""
-    declared = {kind.path for kind in OBJECT_TYPES}
+    found = {_unnamed(path): kind for path, kind in found.items()}
+    left_out = {_unnamed(path): reason for path, reason in left_out.items()}
+    declared = _declared()
     for path in sorted(found.keys() - declared - left_out.keys()):
         yield (
             f"{path} ({found[path]}): neither declared in stripe_alloy/api/object_types.py nor "
@@ -44,10 +47,22 @@ def reasons(file: Path) -> dict[str, str]:
 
 def drop_declared(file: Path) -> None:
     """Remove declared lists from the excluded ones."""
-    declared = {kind.path for kind in OBJECT_TYPES}
+    declared = _declared()
     grouped = json.loads(file.read_text(encoding="utf-8"))
-    kept = {reason: [p for p in paths if p not in declared] for reason, paths in grouped.items()}
+    kept = {
+        reason: [path for path in paths if _unnamed(path) not in declared]
+        for reason, paths in grouped.items()
+    }
     file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def _declared() -> set[str]:
+    return {_unnamed(kind.path) for kind in OBJECT_TYPES}
+
+
+def _unnamed(path: str) -> str:
+    """Return a path without the names of its parameters, which differ from the fields' names."""
+    return re.sub(r"\{\w+\}", "{}", path)
 
 
 def _lists_in(module: ast.Module) -> Iterator[tuple[str, str]]:

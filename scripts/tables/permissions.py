@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stripe_alloy.api.events import EVENT
-from stripe_alloy.api.object_types import OBJECT_TYPES, ObjectType
+from stripe_alloy.api.object_type import ObjectType
+from stripe_alloy.api.object_types import OBJECT_TYPES
 from target_stripe_alloy.resources import BY_STREAM, Resource
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES, OBJECT_TYPES, ObjectType
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
+from stripe_alloy.api.object_type import ObjectType
+from stripe_alloy.api.object_types import OBJECT_TYPES
 
 
 def table() -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from stripe_alloy.api.client import PAGE_SIZE
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.object_types import ASSUMED_HISTORY
+from stripe_alloy.api.object_type import ASSUMED_HISTORY
 
+CHILDREN = "children"
+"""Field of a parent for the list of its children, if Stripe does not put it into the parent."""
+PARENT_FIELDS = ("id", "object", "created", "test_clock")
 NO_UPPER_BOUND = 1 << 40
 """Upper bound of a window that ends at the newest object."""
 
@@ -31,6 +35,8 @@ class ListEndpoint:
     """Paths of lists inside its objects that Stripe truncates."""
     skips_test_clocks: bool = False
     """Whether to skip objects on test clocks, if the list contains any."""
+    child_list: str = ""
+    """URL of the list that each object has, with `{}` for its ID, if only its children count."""
 
     def page(
         self, low: int = 0, high: int = NO_UPPER_BOUND, cursor: str | None = None
@@ -43,7 +49,14 @@ class ListEndpoint:
             params.append(("created[lt]", str(high)))
         if cursor:
             params.append(("starting_after", cursor))
-        return params + [("expand[]", f"data.{path}") for path in self.expand]
+        expand = () if self.child_list else self.expand
+        return params + [("expand[]", f"data.{path}") for path in expand]
+
+    def with_children(self, source: JSON) -> JSON:
+        """Return a parent that has only its list of children, still to be read."""
+        url = self.child_list.format(quote(str(source["id"]), safe=""))
+        kept = {name: source[name] for name in PARENT_FIELDS if name in source}
+        return {**kept, CHILDREN: {"data": [], "has_more": True, "url": url}}
 
 
 def is_on_test_clock(source: JSON) -> bool:

@@ -30,6 +30,8 @@ class NestedLists:
 
     def complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Return the objects with their lists complete, without those deleted in the meantime."""
+        if self.listed.child_list:
+            objects = [self.listed.with_children(parent) for parent in objects]
         cut = [list(truncated_lists(source, self.listed)) for source in objects]
         if not any(cut):
             return list(objects)

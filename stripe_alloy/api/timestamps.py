@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
-DAY = 86_400
+HOUR = 3_600
+DAY = 24 * HOUR
 LAST = 253_402_300_799
 """Last second of the year 9999 in Unix seconds, the latest time of RFC 3339."""
 NO_SUCH_TIME = (OverflowError, ValueError, OSError)

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.emulator import expand
 from stripe_alloy.emulator.errors import ApiError, invalid, missing, no_account
 from stripe_alloy.emulator.listing import page_size
-from stripe_alloy.emulator.resources import RESOURCES
+from stripe_alloy.emulator.resources import RESOURCES, parent_id_field
 from stripe_alloy.emulator.routes import Reading, Route
 from stripe_alloy.emulator.session import listing
 from stripe_alloy.emulator.store import DELETED, Query
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stripe_alloy.emulator.resources import EmulatedType
     from stripe_alloy.emulator.routes import ReadHandler
 
@@ -163,7 +166,6 @@ def _balance(reading: Reading) -> bytes:
     return _encode({"object": "balance", "livemode": False, **shown})
 
 
-_TAX_IDS = "/v1/customers/{id}/tax_ids"
 _METHODS = "/v1/customers/{id}/payment_methods"
 _OWN: dict[tuple[str, str], ReadHandler] = {
     ("list", "payment_method"): _payment_methods,
@@ -189,8 +191,20 @@ def _standard() -> tuple[Route, ...]:
     return tuple(routes)
 
 
+def _by_parent() -> Iterator[Route]:
+    """Yield the lists that each parent has of its children, and their single objects."""
+    for kind in OBJECT_TYPES:
+        if kind.listed_by_parent and kind.parent and not kind.parent_param:
+            name, column = kind.object_name, parent_id_field(kind)
+            path = kind.path.replace(f"{{{column}}}", "{id}")
+            listed = _children(kind.parent.object_name, name, column)
+            yield Route("GET", path, name, f"{kind.params}ListParams", read=listed)
+            yield Route("GET", f"{path}/{{child}}", name, None, read=_child(name, column, "child"))
+
+
 ROUTES: tuple[Route, ...] = (
     *_standard(),
+    *_by_parent(),
     Route("GET", "/v1/account", "account", None, read=_own_account),
     Route("GET", "/v1/balance", "balance_transaction", None, read=_balance),
     Route(
@@ -204,13 +218,6 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/v1/customers/{id}/subscriptions", "subscription", "CustomerTaxIdListParams",
         read=_children("customer", "subscription", "customer"),
-    ),
-    Route(
-        "GET", _TAX_IDS, "tax_id", "CustomerTaxIdListParams",
-        read=_children("customer", "tax_id", "customer"),
-    ),
-    Route(
-        "GET", _TAX_IDS + "/{tax_id}", "tax_id", None, read=_child("tax_id", "customer", "tax_id"),
     ),
     Route(
         "GET", _METHODS, "payment_method", "CustomerPaymentMethodListParams",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.api.object_types import (
+from stripe_alloy.api.default_object_types import (
     BALANCE_TRANSACTIONS,
     CHARGES,
     CUSTOMERS,
@@ -14,7 +15,6 @@ from stripe_alloy.api.object_types import (
     EVENTS,
     INVOICE_LINE_ITEMS,
     INVOICES,
-    OBJECT_TYPES,
     PAYMENT_INTENTS,
     PAYMENT_METHODS,
     PAYOUTS,
@@ -23,8 +23,9 @@ from stripe_alloy.api.object_types import (
     REFUNDS,
     SUBSCRIPTION_ITEMS,
     SUBSCRIPTIONS,
-    ObjectType,
 )
+from stripe_alloy.api.object_type import ObjectType
+from stripe_alloy.api.object_types import OBJECT_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +73,21 @@ class EmulatedType:
         return self.label or self.object
 
 
+def parent_id_field(kind: ObjectType) -> str:
+    """Return the parameter or field that names the parent of objects that each parent lists."""
+    named = re.search(r"\{(\w+)\}", kind.path)
+    return kind.parent_param or (named.group(1) if named else "")
+
+
 def _of(kind: ObjectType, permission: str, **more: Any) -> EmulatedType:
     """What is declared of an object type, and what the emulator adds."""
+    if kind.listed_by_parent:
+        stored = "_parent" if kind.parent_column else parent_id_field(kind)
+        more = {
+            "listed": bool(kind.parent_param),
+            "columns": _paths(**{parent_id_field(kind): stored}),
+            **more,
+        }
     return EmulatedType(
         kind.object_name,
         kind.path,
@@ -221,15 +235,6 @@ _RESOURCES = (
         columns=_paths(source="source", type="type", currency="currency", payout="_payout"),
     ),
     EmulatedType("account", "/v1/accounts", "acct_", "Account", "accounts_kyc_basic"),
-    EmulatedType(
-        "tax_id",
-        "/v1/customers/{customer}/tax_ids",
-        "txi_",
-        "CustomerTaxId",
-        "customer",
-        columns=_same("customer"),
-        listed=False,
-    ),
     EmulatedType("coupon", "/v1/coupons", "", "Coupon", "coupon"),
     EmulatedType("webhook_endpoint", "/v1/webhook_endpoints", "we_", "WebhookEndpoint", "webhook"),
     EmulatedType(
@@ -249,7 +254,8 @@ def _with_declared() -> dict[str, EmulatedType]:
     found = {known.object: known for known in _RESOURCES}
     for kind in OBJECT_TYPES:
         known = found.get(kind.object_name) or _of(kind, kind.object_name)
-        found[kind.object_name] = replace(known, stream=kind.name)
+        if not known.stream:
+            found[kind.object_name] = replace(known, stream=kind.name)
     return found
 
 

@@ -254,5 +254,6 @@ def events_of(streams: Sequence[str]) -> list[str]:
     chosen = [BY_NAME[name] for name in streams] or list(OBJECT_TYPES)
     if any(stream.object_name == EVENT for stream in chosen):
         return [EVERY]
-    roots = [stream.parent or stream for stream in chosen]
-    return event_types({subject for root in roots for subject in root.event_prefixes})
+    return event_types(
+        {prefix for stream in chosen for prefix in stream.event_source.event_prefixes}
+    )

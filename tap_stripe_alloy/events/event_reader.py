@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stripe_alloy.api.client import PAGE_SIZE
@@ -16,7 +16,6 @@ from stripe_alloy.api.events import EVENT, OVERLAP, Event
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.list_endpoint import is_on_test_clock, truncated_list
 from stripe_alloy.api.nested_lists import NestedLists
-from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.requests import Gather, GetRequest
 from stripe_alloy.api.responses import OneObject
 from stripe_alloy.api.timestamps import DAY
@@ -76,7 +75,7 @@ class EventReader:
         self._feed = self._feed_of(partitions, self_writes)
         self._now = math.inf
         self._follow(partitions)
-        self._denied: set[str] = set()
+        self._denied: set[int] = set()
         self._saw_events = False
 
     def _feed_of(
@@ -94,7 +93,10 @@ class EventReader:
 
     def _follow(self, partitions: Sequence[StreamPartition]) -> None:
         self.partitions = partitions
-        self._by_object = by_kind(partitions)
+        apart = [_follows_parent(partition) for partition in partitions]
+        both = list(zip(partitions, apart, strict=True))
+        self._by_object = by_kind([partition for partition, follows in both if not follows])
+        self._by_parent = by_kind([partition for partition, follows in both if follows])
         self._detector = self._new_detector()
 
     def _new_detector(self) -> ChangeDetector:
@@ -104,7 +106,15 @@ class EventReader:
         )
 
     def _policies(self) -> Mapping[str, ObjectPolicy]:
-        policies = {}
+        policies = {
+            object_name: ObjectPolicy(
+                trusted=True,
+                nested=(),
+                deleted_by=partitions[0].stream.object_type.event_source.deletion_events,
+                children=None,
+            )
+            for object_name, partitions in self._by_parent.items()
+        }
         for object_name, partitions in self._by_object.items():
             root = partitions[0].stream.root
             fields = [partition.stream.object_type.parent_field for partition in partitions]
@@ -182,6 +192,9 @@ class EventReader:
         records = self._as_events(self._detector.fresh)
         retrievals = []
         for change in changes:
+            retrievals += self._list_children(change)
+            if change.key[0] not in self._by_object:
+                continue
             if change.action is ChangeAction.RETRIEVE:
                 retrievals.append(self._retrieve(self._dated(change)))
             else:
@@ -203,19 +216,45 @@ class EventReader:
         if not change.late:
             return change
         emitted = max(self._since[id(partition)] for partition in self._by_object[change.key[0]])
-        return dataclasses.replace(change, at=max(change.at, emitted))
+        return replace(change, at=max(change.at, emitted))
+
+    def _list_children(self, change: DetectedChange) -> Iterator[TapReader[None]]:
+        """List the children of a parent that changed, for streams without events of their own."""
+        if change.action is not ChangeAction.TOMBSTONE:
+            for partition in self._by_parent.get(change.key[0], ()):
+                on_clock = is_on_test_clock(change.snapshot)
+                if self._needs(partition, change.at) and not (
+                    partition.stream.skips_test_clocks and on_clock
+                ):
+                    yield self._read_children(partition, change)
+
+    def _read_children(self, partition: StreamPartition, change: DetectedChange) -> TapReader[None]:
+        lists = NestedLists(partition.stream.listed, self.account, [partition.stream.name])
+        try:
+            parents = yield from lists.complete([change.snapshot])
+        except MissingPermissionError as error:
+            self._deny([partition], error)
+        else:
+            records = [
+                pair for parent in parents for pair in records_of(parent, [partition], change.at)
+            ]
+            yield from _write(records)
 
     def _retrieve(self, change: DetectedChange) -> TapReader[None]:
         """Retrieve an object and write it, or write its tombstone if it was deleted."""
         root = self._by_object[change.key[0]][0].stream.root
+        path = root.object_type.path_of({**change.snapshot, "id": change.key[1]})
+        if path is None:
+            yield from self._write_change(change, [] if change.gone else [change.snapshot])
+            return
         request = GetRequest(
-            item_path(root.object_type.path, change.key[1]),
+            path,
             [("expand[]", path) for path in root.expand],
             self.account,
             of=OneObject(*change.key),
             streams=[root.name],
         )
-        lists = NestedLists(root.listed, self.account, [root.name])
+        lists = NestedLists(replace(root.listed, child_list=""), self.account, [root.name])
         try:
             found = (yield request).body
         except StripeError as error:
@@ -231,7 +270,7 @@ class EventReader:
     def _write_without_object(self, change: DetectedChange, error: StripeError) -> TapReader[None]:
         """Write the event's snapshot if Stripe refuses this one object; raise any other error."""
         if isinstance(error, MissingPermissionError) and error.of_endpoint:
-            self._deny(change.key[0], error)
+            self._deny(self._by_object[change.key[0]], error)
         elif isinstance(error, NotFoundError):
             yield from self._write_change(change, [])
         elif error.of_one_object:
@@ -240,11 +279,11 @@ class EventReader:
         else:
             raise error
 
-    def _deny(self, object_name: str, error: MissingPermissionError) -> None:
+    def _deny(self, partitions: Sequence[StreamPartition], error: MissingPermissionError) -> None:
         """Note that the streams of an object type are refused: their bookmarks do not advance."""
-        if object_name not in self._denied:
-            self._denied.add(object_name)
-            self._refused(self._by_object[object_name], error)
+        if not self._denied.issuperset(map(id, partitions)):
+            self._denied.update(map(id, partitions))
+            self._refused(partitions, error)
 
     def _write_change(self, change: DetectedChange, objects: Sequence[JSON]) -> TapReader[None]:
         if objects:
@@ -269,7 +308,7 @@ class EventReader:
                 partition.recorder.tombstone(source_id, object_name, change.at, change.snapshot),
             )
             for partition in self._by_object[object_name]
-            if partition.stream.object_type.parent is None and self._needs(partition, change.at)
+            if not partition.stream.object_type.parent_field and self._needs(partition, change.at)
         ] + list(self._removed_child_tombstones(change))
 
     def _records_for(self, object_name: str, at: int, source: JSON) -> PartitionRecords:
@@ -306,16 +345,15 @@ class EventReader:
     # Bookmarks: they advance once the records of a span are written.
 
     def _advance(self, span: Span) -> None:
-        for object_name, partitions in self._by_object.items():
-            if object_name in self._denied:
+        for partition in self.partitions:
+            if id(partition) in self._denied:
                 continue
-            for partition in partitions:
-                since = max(self._since[id(partition)], self._detector.newest)
-                if span.last:
-                    since = max(since, _whole_day(int(self._feed.known_at) - BOOKMARK_SLACK))
-                elif since > self._detector.newest and not self._inbox:
-                    continue  # this old span contains nothing new for the stream
-                self._move(partition, since)
+            since = max(self._since[id(partition)], self._detector.newest)
+            if span.last:
+                since = max(since, _whole_day(int(self._feed.known_at) - BOOKMARK_SLACK))
+            elif since > self._detector.newest and not self._inbox:
+                continue  # this old span contains nothing new for the stream
+            self._move(partition, since)
 
     def _move(self, partition: StreamPartition, since: int) -> None:
         inbox, bookmark = self._inbox, partition.bookmark
@@ -329,10 +367,17 @@ class EventReader:
         Only those of its object type, and of types that no stream reads. Otherwise the state of a
         busy account would contain each id once per stream.
         """
-        object_name = partition.stream.root.object_type.object_name
+        object_name = partition.stream.object_type.event_source.object_name
+        read = self._by_object.keys() | self._by_parent.keys()
         for event_id, (_, kind) in self._detector.ids.items():
-            if object_name in (kind, EVENT) or kind not in self._by_object:
+            if object_name in (kind, EVENT) or kind not in read:
                 yield event_id
+
+
+def _follows_parent(partition: StreamPartition) -> bool:
+    """Whether events of the parent tell that a list of its children may have changed."""
+    declared = partition.stream.object_type
+    return declared.listed_by_parent and declared.event_source is declared.parent
 
 
 def _write(records: PartitionRecords) -> TapReader[None]:
@@ -348,10 +393,11 @@ def _next_size(size: int, seconds: float) -> int:
 
 
 def by_kind(partitions: Sequence[StreamPartition]) -> Mapping[str, Sequence[StreamPartition]]:
-    """Return object type (Stripe's `object`) → the partitions that read it."""
+    """Return object type (Stripe's `object`) → the partitions whose changes its events report."""
     found: dict[str, list[StreamPartition]] = {}
     for partition in partitions:
-        found.setdefault(partition.stream.root.object_type.object_name, []).append(partition)
+        reported_by = partition.stream.object_type.event_source.object_name
+        found.setdefault(reported_by, []).append(partition)
     return found
 
 

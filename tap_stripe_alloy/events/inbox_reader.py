@@ -149,7 +149,8 @@ class InboxReader:
         """Return object type → read position, which is that of its stream furthest behind."""
         found: dict[str, ReadPosition] = {}
         for partition in partitions:
-            kind, bookmark = partition.stream.root.object_type.object_name, partition.bookmark
+            kind = partition.stream.object_type.event_source.object_name
+            bookmark = partition.bookmark
             known = self._known(bookmark)
             position = ReadPosition(
                 known["seq"] if known else None,

@@ -221,7 +221,8 @@ class ListBackfill:
         may_repeat = any(
             out.bookmark.may_repeat and out.stream.updated_is_cursor for out in self.partitions
         )
-        return int(answer.sent_at) if may_repeat else None
+        dated = all(out.stream.has_times for out in self.partitions)
+        return int(answer.sent_at) if may_repeat or not dated else None
 
     def _passed_through_page(
         self, page_request: PageRequest, answer: Response
@@ -270,7 +271,7 @@ def _positions(objects: Sequence[JSON], page_request: PageRequest) -> list[ListP
 
 
 class CreatedSinceBookmark(ListBackfill):
-    """Reads objects created since the bookmark, for streams without events."""
+    """Reads objects created since the bookmark, for streams whose new objects emit no event."""
 
     passes_through = False
 
@@ -291,6 +292,13 @@ class CreatedSinceBookmark(ListBackfill):
     def _accept_response(self, page_request: PageRequest, answer: Response) -> bool:
         self._now = answer.sent_at
         return super()._accept_response(page_request, answer)
+
+    @override
+    def _changed_at(self, answer: Response) -> int | None:
+        """Return the time of reading if an event may have reported a change already."""
+        if self.partitions[0].stream.object_type.has_events:
+            return int(answer.sent_at)
+        return super()._changed_at(answer)
 
     @override
     def _select_objects(self, objects: Sequence[JSON]) -> Sequence[JSON]:

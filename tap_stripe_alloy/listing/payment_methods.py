@@ -14,7 +14,7 @@ from typing_extensions import override
 from stripe_alloy.api.client import Response
 from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError, StripeError
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint
+from stripe_alloy.api.list_endpoint import CHILDREN, NO_UPPER_BOUND, ListEndpoint
 from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.requests import Gather, GetRequest, Reader
 from tap_stripe_alloy.listing.list_backfill import Completed, ListBackfill
@@ -27,8 +27,6 @@ SAMPLED = 3
 """Number of customers whose payment methods must be in `/v1/payment_methods`."""
 SAMPLE_LIMIT = 10
 """Payment methods to compare per customer."""
-FIELD = "payment_methods"
-"""Key under which a customer's list is stored while it is read."""
 
 
 def read_payment_methods(
@@ -53,7 +51,10 @@ def read_payment_methods(
         )
         methods.note_route()
     customers = ListEndpoint(
-        CUSTOMERS, expand=[f"{FIELD}.data.{path}" for path in listed.expand], nested=[(FIELD,)]
+        CUSTOMERS,
+        expand=[f"{CHILDREN}.data.{path}" for path in listed.expand],
+        nested=[(CHILDREN,)],
+        child_list=f"{CUSTOMERS}/{{}}/payment_methods",
     )
     by_customer = MethodsByCustomer(
         partitions, customers, start=start, completed=completed, remaining=bookmark.remaining
@@ -159,17 +160,6 @@ class MethodsByCustomer(ListBackfill):
     passes_through = False
 
     @override
-    def _params(self, page_request: PageRequest) -> list[tuple[str, str]]:
-        return [pair for pair in super()._params(page_request) if pair[0] != "expand[]"]
-
-    @override
-    def _load_nested_lists(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
-        for customer in objects:
-            url = f"{item_path(CUSTOMERS, customer['id'])}/payment_methods"
-            customer[FIELD] = {"data": [], "has_more": True, "url": url}
-        return super()._load_nested_lists(objects)
-
-    @override
     def _select_objects(self, objects: Sequence[JSON]) -> Sequence[JSON]:
-        methods = [method for customer in objects for method in customer[FIELD]["data"]]
+        methods = [method for customer in objects for method in customer[CHILDREN]["data"]]
         return [new for new in methods if new["created"] >= self._start]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stripe_alloy.api.client import PAGE_SIZE
-from stripe_alloy.api.object_types import ASSUMED_HISTORY
+from stripe_alloy.api.object_type import ASSUMED_HISTORY
 
 MAX_SPLIT_OVERHEAD = 0.05
 """Extra requests that splits may cost, as a share of all requests."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.events import RETENTION
 from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.list_endpoint import CHILDREN
 from stripe_alloy.api.timestamps import DAY, moment
 from tap_stripe_alloy.records.conversion import Record, Recorder
 
@@ -84,12 +85,13 @@ def changed_at(source: JSON) -> int:
 
 def children_of(source: JSON, partition: StreamPartition) -> list[JSON]:
     """Return the nested objects of a child stream; for a parent stream, the object itself."""
-    field = partition.stream.object_type.parent_field
-    if field is None:
+    declared = partition.stream.object_type
+    if declared.parent is None:
         return [source]
-    nested: dict[str, Any] = source.get(field) or {}
+    nested: dict[str, Any] = source.get(declared.parent_field or CHILDREN) or {}
     children: list[JSON] = nested.get("data") or []
-    return children
+    column = declared.parent_column
+    return [{**child, column: source["id"]} for child in children] if column else children
 
 
 def group_by_partition(records: PartitionRecords) -> list[tuple[StreamPartition, list[Record]]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from stripe_alloy.api.errors import SettingsError
+from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.schemas import (
     EXPAND_LEVELS,
     Schema,
@@ -38,6 +39,10 @@ def stream_schema(stream: str, *, expand: Sequence[str], unix: bool) -> Schema:
     schema = object_schema(stream, expand)
     for column, description in _NOTES.get(stream, {}).items():
         schema["properties"][column]["description"] = description
+    parent, column = BY_NAME[stream].parent, BY_NAME[stream].parent_column
+    if parent and column:
+        described = f"ID of the {parent.object_name} that contains it."
+        schema["properties"][column] = {"type": "string", "description": described}
     schema["properties"].update(copy.deepcopy(dict(ADDED)))
     if unix:
         for time in _date_times(schema):

@@ -49,15 +49,26 @@ class StreamTables:
             if activates
             else "Rows deleted in Stripe meanwhile stay in the destination.",
         )
-        if activates and partition.version.needs_renewal_for(partition.bookmark):
+        self.begin_full_list(partition, now)
+
+    def begin_full_list(self, partition: StreamPartition, now: float) -> None:
+        """Reset a bookmark, so that the whole list is read again.
+
+        `now` is Stripe's time (Unix seconds).
+        """
+        if self._activates(partition.stream) and partition.version.needs_renewal_for(
+            partition.bookmark
+        ):
             partition.version.start_new(now)
-            stream.set_version(partition.version.number)
+            partition.stream.set_version(partition.version.number)
         partition.bookmark.forget()
 
     def completed(self, partitions: Sequence[StreamPartition]) -> None:
         """Write ACTIVATE_VERSION for each stream with complete lists of all accounts."""
         for partition in partitions:
             bookmarks = self.bookmarks_of(partition.stream)
+            if partition.stream.object_type.needs_full_lists:
+                partition.bookmark.note_listed_at(partition.bookmark.since)
             if partition.version.is_complete(bookmarks):
                 if partition.version.left_out(bookmarks):
                     partition.stream.logger.warning(

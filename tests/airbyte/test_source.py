@@ -14,6 +14,7 @@ import stripe
 from airbyte_protocol_dataclasses.models import FailureType
 
 from source_stripe_alloy.stream_status import Ledger
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.errors import (
     AccountAccessError,
     AuthenticationError,
@@ -23,7 +24,7 @@ from stripe_alloy.api.errors import (
     StripeError,
     StripeUnavailable,
 )
-from stripe_alloy.api.object_types import DEFAULT_TYPES, OBJECT_TYPES
+from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.airbyte.helpers import Said, Source, finish, name_of
 from tests.conftest import FullRead, config_of, parse

@@ -15,7 +15,7 @@ import duckdb
 import msgspec
 import pytest
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.tap.histories import COMPARED, History, assert_the_same_are_there
 

@@ -19,7 +19,7 @@ import stripe
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.conftest import FullRead, config_of
 from tests.e2e.environments import environment

@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.conftest import config_of, read
 from tests.e2e.environments import environment

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import stripe
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES, ObjectType
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
+from stripe_alloy.api.object_type import ObjectType
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator.expand import MAX_LEVELS
 from tests.emulator.helpers import get, refused

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.params import param_type
 from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.resources import RESOURCES

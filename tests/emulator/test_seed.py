@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.clock import SEED_END

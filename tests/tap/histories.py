@@ -17,8 +17,9 @@ from typing import Any
 
 import stripe
 
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.errors import SettingsError
-from stripe_alloy.api.object_types import BY_NAME, DEFAULT_TYPES, OBJECT_TYPES
+from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.records.conversion import Recorder
 from tap_stripe_alloy.records.stream_schemas import stream_schema

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.list_endpoint import truncated_list
-from stripe_alloy.api.object_types import DEFAULT_TYPES, ObjectType
+from stripe_alloy.api.object_type import ObjectType
 from stripe_alloy.api.schemas import nested_lists
 from stripe_alloy.emulator import Emulator
 from tap_stripe_alloy.records.conversion import Recorder

@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.errors import SettingsError
-from stripe_alloy.api.object_types import DEFAULT_TYPES
 from stripe_alloy.api.schemas import (
     EXPAND_LEVELS,
     Expandable,

@@ -14,7 +14,7 @@ import pytest
 
 from stripe_alloy.api import client as transport
 from stripe_alloy.api import errors
-from stripe_alloy.api.object_types import DEFAULT_TYPES
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, Output, config_of, read
 

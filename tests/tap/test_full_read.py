@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import stripe
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator
 from tests.conftest import FullRead, catalog_of, config_of, read
 

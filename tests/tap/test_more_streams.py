@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import stripe
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES, OBJECT_TYPES, ObjectType
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
+from stripe_alloy.api.object_type import ObjectType
+from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.api.params import has_params
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator import Emulator

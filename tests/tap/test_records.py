@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stripe_alloy.api.object_types import DEFAULT_TYPES
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.schemas import generated, nested_lists
 from stripe_alloy.api.timestamps import rfc3339, unix_seconds
 from stripe_alloy.emulator import Emulator

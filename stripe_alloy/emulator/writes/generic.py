@@ -15,14 +15,14 @@ from stripe_alloy.emulator.writes.fields import given, update
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from stripe_alloy.api.object_types import ObjectType
+    from stripe_alloy.api.object_type import ObjectType
     from stripe_alloy.emulator.session import Session
 
 
 def routes(written: Collection[str]) -> Iterator[Route]:
     """Yield the endpoints of the types of which no other module writes the path."""
     for kind in OBJECT_TYPES:
-        if kind.parent is not None or kind.path in written:
+        if kind.parent_field or kind.path in written:
             continue
         name, params = kind.object_name, kind.params
         one = f"{kind.path}/{{id}}"
@@ -36,8 +36,9 @@ def routes(written: Collection[str]) -> Iterator[Route]:
             yield Route("DELETE", one, name, None, write=partial(_delete, kind))
 
 
-def _create(kind: ObjectType, session: Session, _: Mapping[str, str], params: JSON) -> JSON:
-    made = session.add(kind.object_name, **given(kind.object_name, params))
+def _create(kind: ObjectType, session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+    fields = {**given(kind.object_name, params), **_parent(kind, session, ids)}
+    made = session.add(kind.object_name, **fields)
     event = _event(kind, "created")
     if event:
         session.emit(event, made)
@@ -56,6 +57,17 @@ def _delete(kind: ObjectType, session: Session, ids: Mapping[str, str], _: JSON)
     if event:
         session.emit(event, found)
     return session.remove(found)
+
+
+def _parent(kind: ObjectType, session: Session, ids: Mapping[str, str]) -> JSON:
+    """Return the fields with the ID of the parent that the path names."""
+    if kind.parent is None or not ids:
+        return {}
+    (parent_id,) = ids.values()
+    session.get(kind.parent.object_name, parent_id)
+    if kind.parent_column:
+        return {"private_fields": {"_parent": parent_id}}
+    return dict(ids)
 
 
 def _event(kind: ObjectType, what: str) -> str | None:
