@@ -30,9 +30,10 @@ def check_access(
     refusal: InvalidRequestError | None = None
     if stream.parent and stream.listed_by_parent:
         return _check_child_lists(stream, stream.parent, transport, account)
+    one = [*stream.root.list_params, *([("limit", "1")] if stream.root.is_paged else [])]
     for path in (stream.root.path, *stream.other_paths):
         try:
-            transport.get(path, [("limit", "1")], account=account)
+            transport.get(path, one, account=account)
         except MissingPermissionError as error:
             return missing_permission_message(stream, error)
         except InvalidRequestError as error:

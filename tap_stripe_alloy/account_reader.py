@@ -86,8 +86,9 @@ class AccountReader:
         ]
         if not feeds:
             parts += [self._read_new(partition, None) for partition in without]
+            parts += self._list_whole(without)
         parts += [self._look_back(partition) for partition in without]
-        parts += [*self._list_again(without), *self._list_whole(without)]
+        parts += self._list_again(without)
         parts += self._backfill(
             [partition for partition in self._partitions if not partition.bookmark.listed]
         )
@@ -146,7 +147,7 @@ class AccountReader:
                 *(self._look_back(partition) for partition in partitions),
                 *self._list_test_clocks(partitions),
                 *self._list_again(partitions),
-                *self._list_whole(partitions),
+                *self._list_whole([*partitions, *without_events]),
             ]
         )
 

@@ -142,6 +142,7 @@ class StripeStream(Stream):
             [of_children + path for path in self.expand],
             [(CHILDREN,)] if declared.listed_by_parent else self.nested,
             skips_test_clocks=self.skips_test_clocks,
+            paged=listed.is_paged,
             child_list=declared.child_list,
         )
 
@@ -211,7 +212,7 @@ class StripeStream(Stream):
     @property
     def has_times(self) -> bool:
         """Whether the objects have a time of their own, or `updated` is when they are read."""
-        return "created" in self.schema["properties"]
+        return bool({"created", "date"} & self.schema["properties"].keys())
 
     @property
     def updated_is_cursor(self) -> bool:
@@ -222,7 +223,7 @@ class StripeStream(Stream):
     def passes_through(self) -> bool:
         """Whether records equal the listed objects: nothing is expanded, deselected or mapped."""
         complete = self.object_type.parent is None and not self.expand and not self.deselected
-        return complete and self._plain
+        return complete and self._plain and "created" in self.schema["properties"]
 
     @cached_property
     def _plain(self) -> bool:

@@ -35,6 +35,8 @@ class ListEndpoint:
     """Paths of lists inside its objects that Stripe truncates."""
     skips_test_clocks: bool = False
     """Whether to skip objects on test clocks, if the list contains any."""
+    paged: bool = True
+    """Whether it takes `limit`."""
     child_list: str = ""
     """URL of the list that each object has, with `{}` for its ID, if only its children count."""
 
@@ -42,7 +44,8 @@ class ListEndpoint:
         self, low: int = 0, high: int = NO_UPPER_BOUND, cursor: str | None = None
     ) -> list[tuple[str, str]]:
         """Return the parameters of a page: `created` in [low, high) if the list can be filtered."""
-        params = [("limit", str(PAGE_SIZE)), *self.params]
+        params = [("limit", str(PAGE_SIZE))] if self.paged else []
+        params += self.params
         if self.by_created and low:
             params.append(("created[gte]", str(low)))
         if self.by_created and high < NO_UPPER_BOUND:

@@ -39,6 +39,8 @@ class ObjectType:
     other_paths: tuple[str, ...] = ()
     """Fallback lists, if an account refuses the first."""
     list_params: tuple[tuple[str, str], ...] = ()
+    is_paged: bool = True
+    """Whether the list comes in pages; otherwise it takes no `limit`."""
     list_variants: tuple[tuple[tuple[str, str], ...], ...] = ()
     """Sets of parameters, if several lists together contain all objects."""
     filters_by_created: bool = True

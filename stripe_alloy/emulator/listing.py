@@ -45,10 +45,12 @@ class Lists:
         self._now = now
         self._events_delay = events_delay
 
-    def page(self, kind: str, params: JSON, url: str, scope: Mapping[str, str]) -> bytes:
+    def page(
+        self, kind: str, params: JSON, url: str, scope: Mapping[str, str], *, paged: bool = True
+    ) -> bytes:
         """The JSON of a page; `scope` holds what the path itself narrows it to."""
         query = self.query(kind, {**params, **scope})
-        query.limit = page_size(params)
+        query.limit = page_size(params) if paged else None
         query.after, query.before = _cursors(params)
         paths = expand.check(kind, params.get("expand", []), in_list=True)
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.default_object_types import INVOICE_LINE_ITEMS
+from stripe_alloy.api.object_types import BY_OBJECT, OBJECT_TYPES
 from stripe_alloy.emulator import expand
 from stripe_alloy.emulator.errors import ApiError, invalid, missing, no_account
 from stripe_alloy.emulator.listing import page_size
@@ -40,8 +42,11 @@ def fetch(reading: Reading, kind: str, object_id: str, account: str | None = Non
 
 
 def _lister(resource: EmulatedType) -> ReadHandler:
+    declared = BY_OBJECT.get(resource.object)
+    paged = declared is None or declared.is_paged
+
     def answer(reading: Reading) -> bytes:
-        return reading.lists.page(resource.object, reading.params, reading.path, {})
+        return reading.lists.page(resource.object, reading.params, reading.path, {}, paged=paged)
 
     return answer
 
@@ -60,6 +65,17 @@ def _children(parent: str, kind: str, column: str) -> ReadHandler:
         if found is None or found.shown == DELETED:
             raise missing(RESOURCES[parent].name, parent_id)
         return reading.lists.page(kind, reading.params, reading.path, {column: parent_id})
+
+    return answer
+
+
+def _children_by_param(kind: str, param: str) -> ReadHandler:
+    def answer(reading: Reading) -> bytes:
+        params = {name: value for name, value in reading.params.items() if name != param}
+        if param not in reading.params:
+            raise invalid(f"Missing required param: {param}.", param, "parameter_missing")
+        scope = {"parent": reading.params[param]}
+        return reading.lists.page(kind, params, reading.path, scope)
 
     return answer
 
@@ -194,12 +210,18 @@ def _standard() -> tuple[Route, ...]:
 def _by_parent() -> Iterator[Route]:
     """Yield the lists that each parent has of its children, and their single objects."""
     for kind in OBJECT_TYPES:
-        if kind.listed_by_parent and kind.parent and not kind.parent_param:
-            name, column = kind.object_name, parent_id_field(kind)
-            path = kind.path.replace(f"{{{column}}}", "{id}")
-            listed = _children(kind.parent.object_name, name, column)
+        if kind.parent and "{" in kind.path and kind is not INVOICE_LINE_ITEMS:
+            name = kind.object_name
+            path = re.sub(r"\{\w+\}", "{id}", kind.path)
+            listed = _children(kind.parent.object_name, name, "parent")
             yield Route("GET", path, name, f"{kind.params}ListParams", read=listed)
-            yield Route("GET", f"{path}/{{child}}", name, None, read=_child(name, column, "child"))
+            child = _child(name, parent_id_field(kind), "child")
+            yield Route("GET", f"{path}/{{child}}", name, None, read=child)
+        elif kind.parent_param and not RESOURCES[kind.object_name].listed:
+            listed = _children_by_param(kind.object_name, kind.parent_param)
+            yield Route("GET", kind.path, kind.object_name, f"{kind.params}ListParams", read=listed)
+            one = _getter(RESOURCES[kind.object_name])
+            yield Route("GET", f"{kind.path}/{{id}}", kind.object_name, None, read=one)
 
 
 ROUTES: tuple[Route, ...] = (

@@ -83,11 +83,10 @@ def _of(kind: ObjectType, permission: str, **more: Any) -> EmulatedType:
     """What is declared of an object type, and what the emulator adds."""
     if kind.listed_by_parent:
         stored = "_parent" if kind.parent_column else parent_id_field(kind)
-        more = {
-            "listed": bool(kind.parent_param),
-            "columns": _paths(**{parent_id_field(kind): stored}),
-            **more,
-        }
+        more = {"listed": False, "columns": _paths(parent=stored), **more}
+    elif kind.parent:
+        inside = {"columns": _paths(parent="_parent"), "children_first": True}
+        more = {"listed": False, **inside, **more}
     return EmulatedType(
         kind.object_name,
         kind.path,
@@ -256,6 +255,12 @@ def _with_declared() -> dict[str, EmulatedType]:
         known = found.get(kind.object_name) or _of(kind, kind.object_name)
         if not known.stream:
             found[kind.object_name] = replace(known, stream=kind.name)
+    for kind in OBJECT_TYPES:
+        if kind.parent and kind.parent_field:
+            parent = found[kind.parent.object_name]
+            url = re.sub(r"\{\w+\}", "{id}", kind.path)
+            nested = {kind.parent_field: Nested(kind.object_name, "parent", url), **parent.nested}
+            found[parent.object] = replace(parent, nested=MappingProxyType(nested))
     return found
 
 

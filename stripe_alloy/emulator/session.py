@@ -97,7 +97,7 @@ class Session:
         added = self._children.get((kind, column, parent), [])
         ids = dict.fromkeys([*stored, *added])
         found = [self.find(kind, object_id) for object_id in ids]
-        return [c for c in found if c is not None and _at(c, column, kind) == parent]
+        return [c for c in found if c is not None and self._at(c, column) == parent]
 
     def _stored(self, kind: str, column: str, parent: str) -> list[str]:
         query = Query(self.account, kind, oldest_first=True)
@@ -131,9 +131,14 @@ class Session:
 
     def _index(self, obj: JSON, resource: EmulatedType) -> None:
         for column in _PARENTS & resource.columns.keys():
-            value = _at(obj, column, resource.object)
+            value = self._at(obj, column)
             if value:
                 self._children.setdefault((resource.object, column, value), []).append(obj["id"])
+
+    def _at(self, obj: JSON, column: str) -> Any:
+        """Return the value of a column of an object, which may be beside it."""
+        values = {**obj, **self.private_fields(obj)}
+        return _column(values, RESOURCES[obj["object"]].columns[column])
 
     def change(self, obj: JSON, **fields: Any) -> JSON:
         """Set fields of an object."""
@@ -294,10 +299,6 @@ def listing(rows: list[JSON], url: str, size: int = PAGE_INSIDE) -> JSON:
 
 def _key(obj: JSON) -> ObjectKey:
     return obj["object"], obj["id"]
-
-
-def _at(obj: JSON, column: str, kind: str) -> Any:
-    return _column(obj, RESOURCES[kind].columns[column])
 
 
 def _column(values: JSON, path: str) -> Any:

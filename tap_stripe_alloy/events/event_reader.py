@@ -190,7 +190,7 @@ class EventReader:
     def _write_changes(self, span: Span) -> TapReader[None]:
         changes = list(self._detector.take(span))
         records = self._as_events(self._detector.fresh)
-        retrievals = []
+        retrievals: list[TapReader[None]] = []
         for change in changes:
             retrievals += self._list_children(change)
             if change.key[0] not in self._by_object:

@@ -17,7 +17,6 @@ from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint, is_on_t
 from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.requests import GetRequest, Reader
 from stripe_alloy.api.responses import Trail
-from stripe_alloy.api.timestamps import moment
 from tap_stripe_alloy.listing.windows import (
     ListPosition,
     Page,
@@ -29,6 +28,7 @@ from tap_stripe_alloy.listing.windows import (
 from tap_stripe_alloy.records.partitions import (
     StreamPartition,
     changed_at,
+    created_at,
     group_by_partition,
     names_of,
     records_of,
@@ -261,7 +261,7 @@ class ListBackfill:
 
 def _positions(objects: Sequence[JSON], page_request: PageRequest) -> list[ListPosition]:
     """Return the list positions of objects; one without a valid time has its predecessor's."""
-    times = [moment(source.get("created")) for source in objects]
+    times = [created_at(source) for source in objects]
     at = next((time for time in times if time is not None), page_request.low)
     rows = []
     for source, time in zip(objects, times, strict=True):

@@ -80,13 +80,18 @@ def too_old(partitions: Iterable[StreamPartition], now: float) -> list[StreamPar
 
 def changed_at(source: JSON) -> int:
     """Return `updated` or else `created` of an object (Unix seconds); 0 if it has neither."""
-    return moment(source.get("updated")) or moment(source.get("created")) or 0
+    return moment(source.get("updated")) or created_at(source) or 0
+
+
+def created_at(source: JSON) -> int | None:
+    """Return `created` of an object (Unix seconds), which invoice items call `date`."""
+    return moment(source.get("created", source.get("date")))
 
 
 def children_of(source: JSON, partition: StreamPartition) -> list[JSON]:
-    """Return the nested objects of a child stream; for a parent stream, the object itself."""
+    """Return the children in a parent; for an object of the stream's own type, the object."""
     declared = partition.stream.object_type
-    if declared.parent is None:
+    if declared.parent is None or source.get("object") == declared.object_name:
         return [source]
     nested: dict[str, Any] = source.get(declared.parent_field or CHILDREN) or {}
     children: list[JSON] = nested.get("data") or []

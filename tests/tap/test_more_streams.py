@@ -1,8 +1,10 @@
-"""Streams that are read only if they are selected: read whole, then followed by their events."""
+"""Streams that are read only if they are selected: each in the way that its declaration says."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import stripe
@@ -13,10 +15,23 @@ from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.api.params import has_params
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator import Emulator
-from tests.conftest import Command, catalog_of, config_of, read
+from stripe_alloy.emulator.resources import parent_id_field
+from tests.conftest import Command, Output, catalog_of, config_of, read
 from tests.tap.histories import Destination, comparable, expected
 
 MORE = [kind for kind in OBJECT_TYPES if not kind.selected_by_default]
+BY_EVENTS = [kind for kind in MORE if kind.has_events]
+NEW_BY_LIST = [kind for kind in MORE if not kind.needs_full_lists and not kind.has_events] + [
+    kind for kind in MORE if kind.created_without_event
+]
+WHOLE = [kind for kind in MORE if kind.needs_full_lists]
+CHILDREN = [kind for kind in MORE if kind.listed_by_parent]
+HOUR = 3_600
+
+
+def each(kinds: list[ObjectType]) -> pytest.MarkDecorator:
+    """A test for each object type."""
+    return pytest.mark.parametrize("kind", kinds, ids=lambda kind: kind.name)
 
 
 def events_of(kind: ObjectType) -> list[str]:
@@ -25,75 +40,229 @@ def events_of(kind: ObjectType) -> list[str]:
     return [t for t in known if t.rpartition(".")[0] in kind.event_prefixes]
 
 
-def add(emulator: Emulator, kind: ObjectType, number: int) -> list[dict[str, Any]]:
-    """Objects of a kind, each with an event if Stripe has one for new ones."""
-    created = [name for name in events_of(kind) if name.endswith((".created", ".opened"))]
-    return [
-        emulator.add(kind.object_name, next(iter(created), None), metadata={"number": str(at)})
-        for at in range(number)
-    ]
+def event_of_new(kind: ObjectType) -> str | None:
+    """The type of the event that tells of a new object, if there is one."""
+    return next((t for t in events_of(kind) if t.endswith((".created", ".opened"))), None)
 
 
-def ids_by_client(emulator: Emulator, path: str) -> list[str]:
-    """The ids that the official client pages through."""
-    client = stripe.StripeClient(emulator.api_key, base_addresses={"api": emulator.url})
-    found: list[str] = []
+class Objects:
+    """Objects of a kind in an emulated account, with the parents that they need."""
+
+    def __init__(self, emulator: Emulator, kind: ObjectType, *, parents: int = 1) -> None:
+        self.emulator, self.kind = emulator, kind
+        self.of_parents = kind.parent and Objects(emulator, kind.parent)
+        self.parents = self.of_parents.add(parents) if self.of_parents else []
+
+    def add(self, number: int, *, event: bool = True) -> list[dict[str, Any]]:
+        """Add objects, to the parents in turns; each with an event if Stripe has one for it."""
+        made = []
+        for at in range(number):
+            fields: dict[str, Any] = {
+                "metadata": {"number": str(at)},
+                **dict(self.kind.list_params),
+            }
+            if self.parents:
+                fields |= self._inside(self.parents[at % len(self.parents)]["id"])
+            name = event_of_new(self.kind) if event else None
+            made.append(self._make(name, fields))
+        if self.kind.parent_field:
+            self._nest()
+        elif event:
+            self.tell_of_parents()
+        return made
+
+    def _make(self, event: str | None, fields: dict[str, Any]) -> dict[str, Any]:
+        with self.emulator.store.transaction():
+            session = self.emulator.service.session(self.emulator.account_id)
+            made = session.add(self.kind.object_name, **fields)
+            if event:
+                session.emit(event, made)
+            session.flush()
+        return made
+
+    def _inside(self, parent_id: str) -> dict[str, Any]:
+        if self.kind.parent_field or self.kind.parent_column:
+            private = "_payout" if self.kind.object_name == "balance_transaction" else "_parent"
+            return {"private_fields": {private: parent_id}}
+        return {parent_id_field(self.kind): parent_id}
+
+    def _nest(self) -> None:
+        for parent in self.parents:
+            self._changed(parent, nest=True)
+
+    def tell_of_parents(self) -> None:
+        """Send an event about each parent, if only these report changes of the objects."""
+        if self.kind.listed_by_parent and not self.kind.event_prefixes:
+            for parent in self.parents:
+                self._changed(parent)
+
+    def _changed(self, parent: dict[str, Any], *, nest: bool = False) -> None:
+        assert self.of_parents
+        self.of_parents.change(parent["id"], nest=nest)
+
+    def change(self, object_id: str, *, event: bool = True, nest: bool = False) -> None:
+        """Change an object, with an event if Stripe has one for it."""
+        names = [n for n in events_of(self.kind) if not n.endswith((".created", ".deleted"))]
+        names = names or events_of(self.kind)
+        with self.emulator.store.transaction():
+            session = self.emulator.service.session(self.emulator.account_id)
+            found = session.get(self.kind.object_name, object_id)
+            if nest:
+                session.nest(found)
+            else:
+                session.change(found, livemode=not found.get("livemode"))
+            if event and names:
+                session.emit(names[0], found)
+            session.flush()
+
+    def remove(self, object_id: str) -> None:
+        """Remove an object without a word."""
+        with self.emulator.store.transaction():
+            session = self.emulator.service.session(self.emulator.account_id)
+            session.remove(session.get(self.kind.object_name, object_id))
+            session.flush()
+
+    def by_client(self) -> dict[str, str]:
+        """The ids that the official client pages through, each with the list that has it."""
+        client = stripe.StripeClient(
+            self.emulator.api_key, base_addresses={"api": self.emulator.url}
+        )
+        fixed = {**({"limit": "100"} if self.kind.is_paged else {}), **dict(self.kind.list_params)}
+        return {
+            row["id"]: path
+            for path, params in self.lists()
+            for row in paged(client, path, {**fixed, **params})
+        }
+
+    def lists(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Path and parameters of each list that has some of the objects."""
+        if not self.kind.parent:
+            yield self.kind.path, {}
+            return
+        for parent in self.parents:
+            url = urlsplit(self.url().format(parent["id"]))
+            yield url.path, dict(parse_qsl(url.query))
+
+    def url(self) -> str:
+        """The list of a parent, with `{}` for its id."""
+        inside = self.kind.path.partition("{")
+        return self.kind.child_list or f"{inside[0]}{{}}{inside[2].partition('}')[2]}"
+
+
+def paged(
+    client: stripe.StripeClient, path: str, params: dict[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Page through a list with the official client."""
     after: dict[str, str] = {}
     while True:
-        page = client.raw_request("get", path, limit=100, **after).data
-        found += [entry["id"] for entry in page["data"]]
+        page = client.raw_request("get", path, **params, **after).data
+        yield from page["data"]
         if not page["has_more"]:
-            return found
-        after = {"starting_after": found[-1]}
+            return
+        after = {"starting_after": page["data"][-1]["id"]}
 
 
-@pytest.mark.parametrize("kind", MORE, ids=lambda kind: kind.name)
-def test_a_full_read_equals_the_clients_paging(empty: Emulator, kind: ObjectType) -> None:
-    add(empty, kind, 130)
-    before = len(empty.requests)
-    output = read(config_of(empty), select=[kind.name])
-    assert output.ids(kind.name) == dict.fromkeys(ids_by_client(empty, kind.path), 1)
-    pages = [request for request in empty.requests[before:] if request.path == kind.path]
-    assert len(pages) == 2 + 2  # ours, then the client's
-
-
-@pytest.mark.parametrize("kind", MORE, ids=lambda kind: kind.name)
-def test_changes_come_by_events(empty: Emulator, kind: ObjectType) -> None:
-    destination = Destination()
-    known = add(empty, kind, 3)
-    config = config_of(empty)
-    destination.take(read(config, select=[kind.name]).messages)
-    empty.clock_advance(600)
-    change(empty, kind, known[0]["id"])
-    add(empty, kind, 2)
-    empty.clock_advance(600)
-    destination.take(read(config, state=destination.state, select=[kind.name]).messages)
+def assert_equal(destination: Destination, objects: Objects) -> None:
+    """Compare a destination with what the emulated account has."""
+    kind, emulator = objects.kind, objects.emulator
     rows = destination.of(kind.name)
-    truth = expected(empty, kind.name, [empty.account_id])
+    columns = {"_account_id", kind.parent_column}
+    truth = expected(emulator, kind.name, [emulator.account_id])
     assert {key: comparable(row) for key, row in rows.items()} == {
-        key: comparable({**row, "_account_id": rows[key]["_account_id"]})
+        key: comparable({**row, **{c: rows[key].get(c) for c in columns if key in rows and c}})
         for key, row in truth.items()
     }
-    assert read(config, state=destination.state, select=[kind.name]).records == {}
+    lists = objects.by_client()
+    for key, row in rows.items():
+        if kind.parent_column:
+            assert row[kind.parent_column] in [parent["id"] for parent in objects.parents]
+            assert key in lists
 
 
-def change(emulator: Emulator, kind: ObjectType, object_id: str) -> None:
-    """Another value in an object, and an event that has it."""
-    event = next(name for name in events_of(kind) if not name.endswith((".created", ".deleted")))
-    with emulator.store.transaction():
-        session = emulator.service.session(emulator.account_id)
-        found = session.get(kind.object_name, object_id)
-        session.change(found, livemode=not found["livemode"])
-        session.emit(event, found)
-        session.flush()
+def paths_since(emulator: Emulator, before: int) -> list[str]:
+    """The paths that were requested."""
+    return [request.path for request in emulator.requests[before:]]
+
+
+@each(MORE)
+def test_a_full_read_equals_the_clients_paging(empty: Emulator, kind: ObjectType) -> None:
+    objects = Objects(empty, kind, parents=3)
+    objects.add(230)
+    before = len(empty.requests)
+    output = read(config_of(empty), select=[kind.name])
+    least = len(empty.requests) - before
+    assert output.ids(kind.name) == dict.fromkeys(objects.by_client(), 1)
+    assert len(output.ids(kind.name)) >= 230
+    by_client = len(empty.requests) - before - least
+    parents = max(1, len(kind.parent.list_variants)) if kind.parent else 0
+    assert least <= by_client + parents + 1  # the account's id
+
+
+@each(BY_EVENTS)
+def test_changes_come_by_events(empty: Emulator, kind: ObjectType) -> None:
+    objects, destination, config = Objects(empty, kind, parents=2), Destination(), config_of(empty)
+    known = objects.add(4)
+    destination.take(read(config, select=[kind.name]).messages)
+    empty.clock_advance(600)
+    objects.change(known[0]["id"])
+    if event_of_new(kind) or kind.created_without_event or not kind.event_prefixes:
+        objects.add(2)
+    empty.clock_advance(600)
+    destination.take(again(config, destination, kind).messages)
+    assert_equal(destination, objects)
+    assert again(config, destination, kind).records == {}
+
+
+def again(config: dict[str, Any], destination: Destination, kind: ObjectType, *more: str) -> Output:
+    """Run with the destination's state."""
+    return read(config, state=destination.state, select=[kind.name, *more])
+
+
+@each(NEW_BY_LIST)
+def test_new_objects_without_an_event_come_by_the_list(empty: Emulator, kind: ObjectType) -> None:
+    objects, destination, config = Objects(empty, kind), Destination(), config_of(empty)
+    objects.add(3)
+    destination.take(read(config, select=[kind.name]).messages)
+    for _ in range(2):
+        empty.clock_advance(600)
+        objects.add(2, event=False)
+        destination.take(again(config, destination, kind).messages)
+        assert_equal(destination, objects)
+    assert again(config, destination, kind).records == {}
+
+
+@each(WHOLE)
+def test_silent_changes_come_by_the_whole_list_once_a_day(
+    empty: Emulator, kind: ObjectType
+) -> None:
+    objects, destination, config = Objects(empty, kind, parents=2), Destination(), config_of(empty)
+    known = objects.add(5)
+    empty.clock_advance(HOUR)  # events from shortly before a backfill are read again
+    destination.take(read(config, select=[kind.name, "events"]).messages)
+    empty.clock_advance(HOUR)
+    objects.change(known[0]["id"], event=False)
+    objects.remove(known[1]["id"])
+    objects.add(2, event=False)
+    before = len(empty.requests)
+    early = again(config, destination, kind, "events")
+    assert early.records.get(kind.name, []) == []
+    assert not {path for path, _ in objects.lists()} & set(paths_since(empty, before))
+    destination.take(early.messages)
+    empty.clock_advance(24 * HOUR)
+    late = again(config, destination, kind, "events")
+    destination.take(late.messages)
+    assert_equal(destination, objects)
+    assert "ACTIVATE_VERSION" in [message["type"] for message in late.messages]
+    empty.clock_advance(HOUR)
+    assert again(config, destination, kind, "events").records.get(kind.name, []) == []
 
 
 @pytest.mark.parametrize("kind", OBJECT_TYPES, ids=lambda kind: kind.name)
 def test_updates_without_an_event_are_declared(kind: ObjectType) -> None:
     updated = {f"{prefix}.updated" for prefix in kind.event_prefixes}
     can_be_updated = kind.parent is None and has_params(f"{kind.params}UpdateParams")
-    silent = can_be_updated and not updated & set(generated("_event_types"))
-    assert kind.has_silent_updates == silent
+    if can_be_updated and kind.has_events and not updated & set(generated("_event_types")):
+        assert kind.has_silent_updates
 
 
 @pytest.mark.parametrize("name", ["coupons"])
@@ -110,7 +279,7 @@ def test_what_is_deleted_becomes_a_tombstone(empty: Emulator, name: str) -> None
 def test_only_the_default_streams_are_read_unless_others_are_selected(
     command: Command, empty: Emulator
 ) -> None:
-    add(empty, MORE[0], 1)
+    Objects(empty, MORE[0]).add(1)
     config = config_of(empty)
     output = command.run(config=config)
     assert set(output.schemas) == {kind.name for kind in DEFAULT_TYPES}
