@@ -7,7 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from stripe_alloy.api.errors import AccountAccessError, MissingPermissionError
+from stripe_alloy.api.errors import (
+    AccountAccessError,
+    InvalidRequestError,
+    MissingPermissionError,
+)
 from stripe_alloy.api.requests import Gather
 from stripe_alloy.api.timestamps import DAY, HOUR
 from tap_stripe_alloy.bookmarks import Bookmark
@@ -39,6 +43,8 @@ class Refusals:
     """Stream → the error with the missing permission."""
     accounts: dict[str, AccountAccessError] = field(default_factory=dict)
     """Account → the error of an account that the key has no access to."""
+    products: dict[tuple[str, str | None], InvalidRequestError] = field(default_factory=dict)
+    """(stream, account) → the error of a list whose product the account does not use."""
 
     def note(self, partitions: Sequence[StreamPartition], error: MissingPermissionError) -> None:
         """Note that the key lacks the permission for the streams of these partitions."""
@@ -102,11 +108,20 @@ class AccountReader:
     def _permitted(
         self, partitions: Sequence[StreamPartition], reader: TapReader[Any]
     ) -> TapReader[bool]:
-        """Run a reader; return False and note the streams if the key lacks the permission."""
+        """Run a reader; return False and note the streams if Stripe refuses them.
+
+        The key may lack the permission, or the account may not use the product, such as Issuing.
+        """
         try:
             yield from reader
         except MissingPermissionError as error:
             self._refusals.note(partitions, error)
+            return False
+        except InvalidRequestError as error:
+            if not _is_about_account(error, partitions):
+                raise
+            for partition in partitions:
+                self._refusals.products[partition.stream.name, self.account] = error
             return False
         return True
 
@@ -273,6 +288,14 @@ class AccountReader:
     def _start_of(self, members: Sequence[StreamPartition]) -> int:
         """Return the earliest `created` to list, for streams that are listed together."""
         return min(partition.bookmark.listed_from(self._settings.start) for partition in members)
+
+
+def _is_about_account(error: InvalidRequestError, partitions: Sequence[StreamPartition]) -> bool:
+    """Whether Stripe refuses a list that was not begun, without blaming a parameter or object."""
+    optional = not any(part.stream.object_type.selected_by_default for part in partitions)
+    begun = any(part.bookmark.listed or part.bookmark.backfill for part in partitions)
+    failure = error.failure
+    return optional and not begun and failure.stripes_own and not (failure.param or failure.code)
 
 
 def _group_with_children(

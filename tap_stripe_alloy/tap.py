@@ -58,7 +58,11 @@ if TYPE_CHECKING:
     from singer_sdk import Stream
 
     from stripe_alloy.api.client import StripeClient
-    from stripe_alloy.api.errors import AccountAccessError, MissingPermissionError
+    from stripe_alloy.api.errors import (
+        AccountAccessError,
+        InvalidRequestError,
+        MissingPermissionError,
+    )
     from stripe_alloy.connection import Connection
     from tap_stripe_alloy.records.conversion import Record
     from tap_stripe_alloy.scheduler import Batch
@@ -105,6 +109,8 @@ class TapStripeAlloy(Plugin, StreamOwner):
     """`--follow`: keep running and sync new changes."""
     selection: ClassVar[Sequence[str]] = ()
     """`--select`: names of the streams to read; empty for those that the catalog selects."""
+    strict: ClassVar[bool] = False
+    """`--strict`: fail if a stream belongs to a product that the account does not use."""
     _stop_requested = False
     _connection: Connection | None = None
     _state_written_at = 0.0
@@ -343,6 +349,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
         if not self.following:
             self._log_refusals(sync.refusals.streams)
             self._log_rejections(sync.refusals.accounts)
+            self._log_unused_products(sync.refusals.products)
         rejections = sync.refusals.accounts
         if rejections:
             only = next(iter(rejections.values()))
@@ -354,6 +361,10 @@ class TapStripeAlloy(Plugin, StreamOwner):
                     for name, error in sync.refusals.streams.items()
                 }
             )
+        if sync.refusals.products and self.strict:
+            raise UnreadableStreamsError(
+                {name: str(error) for (name, _), error in sync.refusals.products.items()}
+            )
 
     def _log_refusals(self, refusals: Mapping[str, MissingPermissionError]) -> None:
         for name, error in sorted(refusals.items()):
@@ -362,6 +373,18 @@ class TapStripeAlloy(Plugin, StreamOwner):
                 name,
                 missing_permission_message(BY_NAME[name], error),
                 error,
+            )
+
+    def _log_unused_products(
+        self, refusals: Mapping[tuple[str, str | None], InvalidRequestError]
+    ) -> None:
+        for (name, account), error in refusals.items():
+            of = f" of account {account}" if account else ""
+            self.logger.warning(
+                "Stream %s%s was not read: the account does not use this product. Stripe says: %s",
+                name,
+                of,
+                error.failure,
             )
 
     def _log_rejections(self, rejections: Mapping[str, AccountAccessError]) -> None:
@@ -464,6 +487,14 @@ class TapStripeAlloy(Plugin, StreamOwner):
         )
         command.params.append(
             click.Option(
+                ["--strict"],
+                is_flag=True,
+                help="Fail if a stream belongs to a product that the account does not use, such as "
+                "Issuing.",
+            )
+        )
+        command.params.append(
+            click.Option(
                 ["--select"],
                 metavar="STREAMS",
                 is_eager=True,
@@ -482,8 +513,8 @@ class TapStripeAlloy(Plugin, StreamOwner):
 
     @classmethod
     @override
-    def invoke(cls, *, follow: bool = False, **options: Any) -> None:
-        cls.following = follow
+    def invoke(cls, *, follow: bool = False, strict: bool = False, **options: Any) -> None:
+        cls.following, cls.strict = follow, strict
         if options.get("about"):
             super().invoke(**options)
         cls.print_version(print_fn=cls.logger.info)

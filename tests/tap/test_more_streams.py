@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -11,7 +12,7 @@ import stripe
 
 from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.object_type import ObjectType
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES
 from stripe_alloy.api.params import has_params
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator import Emulator
@@ -26,6 +27,7 @@ NEW_BY_LIST = [kind for kind in MORE if not kind.needs_full_lists and not kind.h
 ]
 WHOLE = [kind for kind in MORE if kind.needs_full_lists]
 CHILDREN = [kind for kind in MORE if kind.listed_by_parent]
+SILENT = [kind.name for kind in MORE if kind.has_silent_updates and not kind.needs_full_lists]
 HOUR = 3_600
 
 
@@ -263,6 +265,75 @@ def test_updates_without_an_event_are_declared(kind: ObjectType) -> None:
     can_be_updated = kind.parent is None and has_params(f"{kind.params}UpdateParams")
     if can_be_updated and kind.has_events and not updated & set(generated("_event_types")):
         assert kind.has_silent_updates
+
+
+def something_happens(objects: Objects, rng: random.Random) -> None:
+    """Add, change or remove an object, with the event that Stripe has for it."""
+    kind, known = objects.kind, sorted(objects.by_client())
+    told = bool(events_of(kind)) or (kind.listed_by_parent and kind.has_events)
+    silent = kind.needs_full_lists or (kind.has_silent_updates and kind.filters_by_created)
+    what = rng.choice(["add", "add", "change", "remove"])
+    if what == "add" and objects_are_found(kind):
+        objects.add(rng.randint(1, 3))
+    elif what == "change" and known and (told or silent):
+        objects.change(rng.choice(known))
+        if not kind.parent_field:
+            objects.tell_of_parents()
+    elif what == "remove" and known and kind.needs_full_lists:
+        objects.remove(rng.choice(known))
+
+
+def objects_are_found(kind: ObjectType) -> bool:
+    """Whether new objects are found before the whole list is read again."""
+    by_event = event_of_new(kind) or kind.created_without_event
+    by_parent = kind.parent and kind.has_events and not kind.event_prefixes
+    return bool(by_event or by_parent or not kind.has_events or kind.needs_full_lists)
+
+
+@pytest.mark.parametrize("seed", range(1))
+@each(MORE)
+def test_random_histories_with_killed_runs_end_equal(
+    empty: Emulator, kind: ObjectType, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tap_stripe_alloy.tap.STATE_EVERY_RECORDS", 10)
+    rng = random.Random(f"{kind.name} {seed}")
+    lookback = {"lookback_days": {kind.name: 9}} if kind.name in SILENT else {}
+    objects, destination = Objects(empty, kind, parents=3), Destination()
+    config = config_of(empty, **lookback)
+    objects.add(rng.randrange(250))
+    for _ in range(6):
+        empty.clock_advance(rng.choice([1, 60, HOUR, 30 * HOUR]))
+        for _ in range(rng.randrange(4)):
+            something_happens(objects, rng)
+        messages = again(config, destination, kind, "events").messages
+        destination.take(messages[: rng.randrange(len(messages) + 1)])
+    for _ in range(2):  # a run that ends a backfill leaves the changes since to the next one
+        empty.clock_advance(25 * HOUR)
+        destination.take(again(config, destination, kind, "events").messages)
+    assert_equal(destination, objects)
+
+
+NOT_SET_UP = {
+    "error": {
+        "type": "invalid_request_error",
+        "message": "Your account is not set up to use Issuing.",
+    }
+}
+
+
+def test_a_product_that_the_account_does_not_use_is_named_and_is_no_failure(
+    command: Command, empty: Emulator
+) -> None:
+    empty.faults.add("answer", "/v1/issuing/cards", status=400, body=NOT_SET_UP, times=None)
+    Objects(empty, BY_NAME["coupons"]).add(3)
+    config = config_of(empty)
+    output = command.run("--select", "issuing_cards,coupons", config=config)
+    assert output.exit_code == 0
+    assert len(output.records["coupons"]) == 3
+    assert "issuing_cards was not read: the account does not use this product" in output.errors
+    assert "Your account is not set up to use Issuing." in output.errors
+    strict = command.run("--strict", "--select", "issuing_cards,coupons", config=config)
+    assert strict.exit_code != 0
 
 
 @pytest.mark.parametrize("name", ["coupons"])
