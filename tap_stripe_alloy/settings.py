@@ -74,7 +74,7 @@ DECLARED = th.PropertiesList(
         title="Webhook inbox",
         description="SQLAlchemy URL of the inbox: the database in which `stripe-alloy listen` "
         "stores events. If set, changes are read from the inbox, and from `/v1/events` only for "
-        "periods in which no receiver was running.",
+        "periods in which no receiver was running, and for a daily check.",
     ),
     th.Property(
         "ignore_own_writes",
