@@ -55,9 +55,9 @@ DECLARED = th.PropertiesList(
         th.IntegerType,
         default=0,
         title="Relist days",
-        description="On every incremental run, read the objects that were created in the last N "
-        "days again, for streams with updates that emit no event, such as an edit of a payment "
-        "intent's metadata.",
+        description="On every incremental run, read again the objects created in the last N days, "
+        "in streams in which some updates emit no event, such as edits of a payment intent's "
+        "metadata.",
     ),
     th.Property(
         "include_test_clocks",
@@ -74,7 +74,7 @@ DECLARED = th.PropertiesList(
         title="Webhook inbox",
         description="SQLAlchemy URL of the inbox: the database in which `stripe-alloy listen` "
         "stores events. If set, changes are read from the inbox, and from `/v1/events` only for "
-        "periods in which no receiver was running.",
+        "periods in which no receiver was running, and for a daily check.",
     ),
     th.Property(
         "ignore_own_writes",
