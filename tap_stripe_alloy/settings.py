@@ -59,24 +59,24 @@ DECLARED = th.PropertiesList(
         th.ObjectType(additional_properties=th.IntegerType),
         default={},
         title="Lookback days",
-        description="On every incremental run, read the objects that were created in the last N "
-        "days again, per stream, for streams with updates that emit no event, such as an edit of a "
-        'payment intent\'s metadata: `{"payment_intents": 3}`.',
+        description="On every incremental run, read again the objects created in the last N days, "
+        "per stream, in streams in which some updates emit no event, such as edits of a payment "
+        'intent\'s metadata: `{"payment_intents": 3}`.',
     ),
     th.Property(
         "relist_days",
         th.IntegerType,
         default=0,
         title="Relist days",
-        description="Default of `lookback_days` for all streams that are not named there.",
+        description="`lookback_days` of all streams that are not named there.",
     ),
     th.Property(
         "full_list_hours",
         th.IntegerType,
         default=24,
         title="Full list hours",
-        description="Read streams again from the beginning, at most once in this many hours, if "
-        "neither events nor a date of creation tell what changed in them.",
+        description="Hours after which the whole list of a stream is read again, for streams whose "
+        "changes are reported neither by events nor by the time of creation.",
     ),
     th.Property(
         "include_test_clocks",
@@ -93,7 +93,7 @@ DECLARED = th.PropertiesList(
         title="Webhook inbox",
         description="SQLAlchemy URL of the inbox: the database in which `stripe-alloy listen` "
         "stores events. If set, changes are read from the inbox, and from `/v1/events` only for "
-        "periods in which no receiver was running.",
+        "periods in which no receiver was running, and for a daily check.",
     ),
     th.Property(
         "ignore_own_writes",
