@@ -17,8 +17,7 @@ def table() -> str:
 def more() -> str:
     """Return Markdown with a row per stream that is read only if it is selected."""
     rows = [
-        "| stream | content | endpoint | key | changes are read from | deletions "
-        "| permission of a restricted key |",
+        "| stream | content | endpoint | key | changes from | deletions | permission |",
         "|---|---|---|---|---|---|---|",
     ]
     optional = [kind for kind in OBJECT_TYPES if not kind.selected_by_default]
