@@ -24,16 +24,16 @@ ASSUMED_HISTORY = 90 * DAY
 class ObjectType:
     """A type of Stripe object that can be listed."""
 
-    name: str
-    """Stream name: Stripe's plural in snake case."""
-    object_name: str
-    """Stripe's `object`; events are routed by it."""
-    description: str
     path: str
     """Path of the list; child streams are read from their parent's list (`root`)."""
+    description: str
     permission: str
     """Permission to read of a restricted key, as named in the Dashboard."""
     id_prefix: str
+    name: str = ""
+    """Stream name, Stripe's plural in snake case; "" for the words of the path."""
+    object_name: str = ""
+    """Stripe's `object`, by which events are routed; "" for the path's singular."""
     source: str = ""
     """Class of the `stripe` package that the schema is generated from; "" for the object's own."""
     params: str = ""
@@ -77,9 +77,13 @@ class ObjectType:
     replication_key: str = "updated"
 
     def __post_init__(self) -> None:
-        namespace, _, own = self.object_name.rpartition(".")
+        words = self.path.removeprefix("/v1/")
+        object_name = self.object_name or words.replace("/", ".").removesuffix("s")
+        namespace, _, own = object_name.rpartition(".")
         camel = "".join(map(str.title, own.split("_")))
         in_namespace = f"{namespace}." if namespace else ""
+        object.__setattr__(self, "name", self.name or words.replace("/", "_"))
+        object.__setattr__(self, "object_name", object_name)
         object.__setattr__(self, "source", self.source or f"stripe.{in_namespace}_{own}.{camel}")
         object.__setattr__(self, "params", self.params or f"{in_namespace}{camel}")
 
@@ -90,10 +94,8 @@ class ObjectType:
 
 
 CUSTOMERS = ObjectType(
-    name="customers",
-    object_name="customer",
-    description="The people and companies that you charge.",
     path="/v1/customers",
+    description="The people and companies that you charge.",
     permission="Customers: read",
     id_prefix="cus_",
     event_prefixes=("customer",),
@@ -102,20 +104,16 @@ CUSTOMERS = ObjectType(
     selected_by_default=True,
 )
 CHARGES = ObjectType(
-    name="charges",
-    object_name="charge",
-    description="Each attempt to charge a payment method, successful or not.",
     path="/v1/charges",
+    description="Each attempt to charge a payment method, successful or not.",
     permission="Charges and Refunds: read",
     id_prefix="ch_",
     event_prefixes=("charge",),
     selected_by_default=True,
 )
 PAYMENT_INTENTS = ObjectType(
-    name="payment_intents",
-    object_name="payment_intent",
-    description="Payments, from the first attempt to the outcome.",
     path="/v1/payment_intents",
+    description="Payments, from the first attempt to the outcome.",
     permission="PaymentIntents: read",
     id_prefix="pi_",
     event_prefixes=("payment_intent",),
@@ -123,10 +121,8 @@ PAYMENT_INTENTS = ObjectType(
     selected_by_default=True,
 )
 INVOICES = ObjectType(
-    name="invoices",
-    object_name="invoice",
-    description="Invoices, including drafts.",
     path="/v1/invoices",
+    description="Invoices, including drafts.",
     permission="Invoices: read",
     id_prefix="in_",
     event_prefixes=("invoice",),
@@ -148,10 +144,8 @@ INVOICE_LINE_ITEMS = ObjectType(
     selected_by_default=True,
 )
 SUBSCRIPTIONS = ObjectType(
-    name="subscriptions",
-    object_name="subscription",
-    description="Subscriptions, including canceled ones.",
     path="/v1/subscriptions",
+    description="Subscriptions, including canceled ones.",
     permission="Subscriptions: read",
     id_prefix="sub_",
     list_params=(("status", "all"),),
@@ -160,10 +154,8 @@ SUBSCRIPTIONS = ObjectType(
     selected_by_default=True,
 )
 SUBSCRIPTION_ITEMS = ObjectType(
-    name="subscription_items",
-    object_name="subscription_item",
-    description="The prices and quantities of each subscription.",
     path="/v1/subscription_items",
+    description="The prices and quantities of each subscription.",
     permission=SUBSCRIPTIONS.permission,
     id_prefix="si_",
     parent=SUBSCRIPTIONS,
@@ -171,10 +163,8 @@ SUBSCRIPTION_ITEMS = ObjectType(
     selected_by_default=True,
 )
 PRODUCTS = ObjectType(
-    name="products",
-    object_name="product",
-    description="The products and services that you sell.",
     path="/v1/products",
+    description="The products and services that you sell.",
     permission="Products: read",
     id_prefix="prod_",
     list_variants=ACTIVE_OR_NOT,
@@ -183,10 +173,8 @@ PRODUCTS = ObjectType(
     selected_by_default=True,
 )
 PRICES = ObjectType(
-    name="prices",
-    object_name="price",
-    description="Prices of products, including archived ones.",
     path="/v1/prices",
+    description="Prices of products, including archived ones.",
     permission="Plans: read",
     id_prefix="price_",
     list_variants=ACTIVE_OR_NOT,
@@ -196,10 +184,8 @@ PRICES = ObjectType(
     selected_by_default=True,
 )
 PAYMENT_METHODS = ObjectType(
-    name="payment_methods",
-    object_name="payment_method",
-    description="Cards and other payment methods of customers.",
     path="/v1/payment_methods",
+    description="Cards and other payment methods of customers.",
     permission="PaymentMethods: read",
     id_prefix="pm_",
     other_paths=(CUSTOMERS.path,),
@@ -211,40 +197,32 @@ PAYMENT_METHODS = ObjectType(
     selected_by_default=True,
 )
 REFUNDS = ObjectType(
-    name="refunds",
-    object_name="refund",
-    description="Refunds of charges.",
     path="/v1/refunds",
+    description="Refunds of charges.",
     permission="Charges and Refunds: read",
     id_prefix="re_",
     event_prefixes=("refund", "charge.refund"),
     selected_by_default=True,
 )
 DISPUTES = ObjectType(
-    name="disputes",
-    object_name="dispute",
-    description="Charges that a cardholder's bank disputes.",
     path="/v1/disputes",
+    description="Charges that a cardholder's bank disputes.",
     permission="Disputes: read",
     id_prefix="dp_",
     event_prefixes=("charge.dispute",),
     selected_by_default=True,
 )
 PAYOUTS = ObjectType(
-    name="payouts",
-    object_name="payout",
-    description="Transfers to your bank account.",
     path="/v1/payouts",
+    description="Transfers to your bank account.",
     permission="Payouts: read",
     id_prefix="po_",
     event_prefixes=("payout",),
     selected_by_default=True,
 )
 EVENTS = ObjectType(
-    name="events",
-    object_name="event",
-    description="Events of the last 30 days.",
     path="/v1/events",
+    description="Events of the last 30 days.",
     permission="Events: read",
     id_prefix="evt_",
     history=RETENTION,
@@ -253,10 +231,8 @@ EVENTS = ObjectType(
     selected_by_default=True,
 )
 BALANCE_TRANSACTIONS = ObjectType(
-    name="balance_transactions",
-    object_name="balance_transaction",
-    description="Every change of the Stripe balance, with its fee.",
     path="/v1/balance_transactions",
+    description="Every change of the Stripe balance, with its fee.",
     permission="Balance transactions: read",
     id_prefix="txn_",
     has_events=False,
@@ -265,187 +241,126 @@ BALANCE_TRANSACTIONS = ObjectType(
 )
 
 COUPONS = ObjectType(
-    name="coupons",
-    object_name="coupon",
-    description="Discounts that can be redeemed, without those that were deleted.",
     path="/v1/coupons",
+    description="Discounts that can be redeemed, without those that were deleted.",
     permission="Coupons: read",
     id_prefix="",
     event_prefixes=("coupon",),
     deletion_events=("coupon.deleted",),
 )
 PROMOTION_CODES = ObjectType(
-    name="promotion_codes",
-    object_name="promotion_code",
-    description="Codes that customers redeem for a coupon.",
     path="/v1/promotion_codes",
+    description="Codes that customers redeem for a coupon.",
     permission="Promotion Codes: read",
     id_prefix="promo_",
     event_prefixes=("promotion_code",),
 )
 CREDIT_NOTES = ObjectType(
-    name="credit_notes",
-    object_name="credit_note",
-    description="Corrections of finalized invoices.",
     path="/v1/credit_notes",
+    description="Corrections of finalized invoices.",
     permission="Credit notes: read",
     id_prefix="cn_",
     event_prefixes=("credit_note",),
 )
 TAX_RATES = ObjectType(
-    name="tax_rates",
-    object_name="tax_rate",
-    description="Tax rates for invoices and subscriptions, including archived ones.",
     path="/v1/tax_rates",
+    description="Tax rates for invoices and subscriptions, including archived ones.",
     permission="Tax Rates: read",
     id_prefix="txr_",
     event_prefixes=("tax_rate",),
 )
 SUBSCRIPTION_SCHEDULES = ObjectType(
-    name="subscription_schedules",
-    object_name="subscription_schedule",
-    description="Planned phases of subscriptions.",
     path="/v1/subscription_schedules",
+    description="Planned phases of subscriptions.",
     permission="Subscriptions: read",
     id_prefix="sub_sched_",
     event_prefixes=("subscription_schedule",),
 )
 SETUP_INTENTS = ObjectType(
-    name="setup_intents",
-    object_name="setup_intent",
-    description="Setups of payment methods for later payments.",
     path="/v1/setup_intents",
+    description="Setups of payment methods for later payments.",
     permission="SetupIntents: read",
     id_prefix="seti_",
     event_prefixes=("setup_intent",),
     has_silent_updates=True,
 )
 TRANSFERS = ObjectType(
-    name="transfers",
-    object_name="transfer",
-    description="Transfers of funds to connected accounts.",
     path="/v1/transfers",
+    description="Transfers of funds to connected accounts.",
     permission="Transfers: read",
     id_prefix="tr_",
     event_prefixes=("transfer",),
 )
 TOPUPS = ObjectType(
-    name="topups",
-    object_name="topup",
-    description="Top-ups of the Stripe balance from a bank account.",
     path="/v1/topups",
+    description="Top-ups of the Stripe balance from a bank account.",
     permission="Top-ups: read",
     id_prefix="tu_",
     event_prefixes=("topup",),
     has_silent_updates=True,
 )
 REVIEWS = ObjectType(
-    name="reviews",
-    object_name="review",
-    description="Payments that Radar flagged for a manual review.",
     path="/v1/reviews",
+    description="Payments that Radar flagged for a manual review.",
     permission="Reviews: read",
     id_prefix="prv_",
     event_prefixes=("review",),
 )
 RADAR_EARLY_FRAUD_WARNINGS = ObjectType(
-    name="radar_early_fraud_warnings",
-    object_name="radar.early_fraud_warning",
-    description="Warnings by card issuers that a charge may be fraudulent.",
     path="/v1/radar/early_fraud_warnings",
+    description="Warnings by card issuers that a charge may be fraudulent.",
     permission="Early fraud warnings: read",
     id_prefix="issfr_",
     event_prefixes=("radar.early_fraud_warning",),
 )
 IDENTITY_VERIFICATION_SESSIONS = ObjectType(
-    name="identity_verification_sessions",
-    object_name="identity.verification_session",
-    description="Verifications of the identity of a person.",
     path="/v1/identity/verification_sessions",
+    description="Verifications of the identity of a person.",
     permission="Verification Sessions and Reports: read",
     id_prefix="vs_",
     event_prefixes=("identity.verification_session",),
     has_silent_updates=True,
 )
 ISSUING_AUTHORIZATIONS = ObjectType(
-    name="issuing_authorizations",
-    object_name="issuing.authorization",
-    description="Authorizations of payments with issued cards.",
     path="/v1/issuing/authorizations",
+    description="Authorizations of payments with issued cards.",
     permission="Issuing Authorizations: read",
     id_prefix="iauth_",
     event_prefixes=("issuing_authorization",),
 )
 ISSUING_CARDHOLDERS = ObjectType(
-    name="issuing_cardholders",
-    object_name="issuing.cardholder",
-    description="People and companies that hold issued cards.",
     path="/v1/issuing/cardholders",
+    description="People and companies that hold issued cards.",
     permission="Issuing Cardholders: read",
     id_prefix="ich_",
     event_prefixes=("issuing_cardholder",),
 )
 ISSUING_CARDS = ObjectType(
-    name="issuing_cards",
-    object_name="issuing.card",
-    description="Cards that were issued.",
     path="/v1/issuing/cards",
+    description="Cards that were issued.",
     permission="Issuing Cards: read",
     id_prefix="ic_",
     event_prefixes=("issuing_card",),
 )
 ISSUING_DISPUTES = ObjectType(
-    name="issuing_disputes",
-    object_name="issuing.dispute",
-    description="Disputes of payments with issued cards.",
     path="/v1/issuing/disputes",
+    description="Disputes of payments with issued cards.",
     permission="Issuing Disputes: read",
     id_prefix="idp_",
     event_prefixes=("issuing_dispute",),
 )
 ISSUING_TRANSACTIONS = ObjectType(
-    name="issuing_transactions",
-    object_name="issuing.transaction",
-    description="Payments and refunds with issued cards.",
     path="/v1/issuing/transactions",
+    description="Payments and refunds with issued cards.",
     permission="Issuing Transactions: read",
     id_prefix="ipi_",
     event_prefixes=("issuing_transaction",),
 )
 
-OBJECT_TYPES: tuple[ObjectType, ...] = (
-    CUSTOMERS,
-    CHARGES,
-    PAYMENT_INTENTS,
-    INVOICES,
-    INVOICE_LINE_ITEMS,
-    SUBSCRIPTIONS,
-    SUBSCRIPTION_ITEMS,
-    PRODUCTS,
-    PRICES,
-    PAYMENT_METHODS,
-    REFUNDS,
-    DISPUTES,
-    PAYOUTS,
-    EVENTS,
-    BALANCE_TRANSACTIONS,
-    COUPONS,
-    PROMOTION_CODES,
-    CREDIT_NOTES,
-    TAX_RATES,
-    SUBSCRIPTION_SCHEDULES,
-    SETUP_INTENTS,
-    TRANSFERS,
-    TOPUPS,
-    REVIEWS,
-    RADAR_EARLY_FRAUD_WARNINGS,
-    IDENTITY_VERIFICATION_SESSIONS,
-    ISSUING_AUTHORIZATIONS,
-    ISSUING_CARDHOLDERS,
-    ISSUING_CARDS,
-    ISSUING_DISPUTES,
-    ISSUING_TRANSACTIONS,
+OBJECT_TYPES: tuple[ObjectType, ...] = tuple(
+    declared for declared in list(globals().values()) if isinstance(declared, ObjectType)
 )
+"""All types that are declared above, in that order."""
 DEFAULT_TYPES = tuple(kind for kind in OBJECT_TYPES if kind.selected_by_default)
 BY_NAME: Mapping[str, ObjectType] = MappingProxyType({kind.name: kind for kind in OBJECT_TYPES})
 BY_OBJECT: Mapping[str, ObjectType] = MappingProxyType(
