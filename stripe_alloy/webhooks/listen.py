@@ -66,21 +66,12 @@ def secrets_from(env: Mapping[str, str], file: Path | None, *, later: bool) -> S
     return Secrets(given, file)
 
 
-def serve(
-    inbox: Inbox,
-    secrets: Secrets,
-    *,
-    host: str,
-    port: int,
-    tolerance: int,
-    max_body: int,
-    started: Callable[[str], None],
-) -> None:
+def serve(inbox: Inbox, secrets: Secrets, options: Options, started: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; raises an `AlloyError` if it cannot start.
 
     `started` is called with the receiver's URL, in a thread of its own.
     """
-    receiver = Receiver(inbox, secrets, tolerance=tolerance, max_body=max_body)
+    receiver = Receiver(inbox, secrets, tolerance=options.tolerance, max_body=options.max_body)
     connections = Connections(connections_allowed())
     config = uvicorn.Config(
         receiver.app,
@@ -96,9 +87,9 @@ def serve(
         timeout_graceful_shutdown=GRACE,
     )
     server = uvicorn.Server(config)
-    listening = _listening_at(host, port)
+    listening = _listening_at(options.host, options.port)
     receiver.begin()
-    url = f"http://{host}:{listening.getsockname()[1]}"
+    url = f"http://{options.host}:{listening.getsockname()[1]}"
     for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn's stand before these while it serves
         signal.signal(name, lambda *_: None)
     failures: list[BaseException] = []
@@ -178,15 +169,7 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
                 say(done)
 
     try:
-        serve(
-            inbox,
-            secrets,
-            host=options.host,
-            port=options.port,
-            tolerance=options.tolerance,
-            max_body=options.max_body,
-            started=started,
-        )
+        serve(inbox, secrets, options, started)
     finally:
         inbox.close()
 
