@@ -185,14 +185,14 @@ def _standard() -> tuple[Route, ...]:
             one = _OWN.get(("get", kind)) or _getter(resource)
             params = f"{resource.params}ListParams"
             routes.append(Route("GET", resource.path, kind, params, read=listed))
-            routes.append(Route("GET", resource.path + "/{id}", kind, None, read=one))
+            routes.append(Route("GET", resource.path + "/{id}", kind, read=one))
     return tuple(routes)
 
 
 ROUTES: tuple[Route, ...] = (
     *_standard(),
-    Route("GET", "/v1/account", "account", None, read=_own_account),
-    Route("GET", "/v1/balance", "balance_transaction", None, read=_balance),
+    Route("GET", "/v1/account", "account", read=_own_account),
+    Route("GET", "/v1/balance", "balance_transaction", read=_balance),
     Route(
         "GET", "/v1/invoices/{id}/lines", "line_item", "InvoiceLineItemListParams",
         read=_invoice_lines,
@@ -210,14 +210,14 @@ ROUTES: tuple[Route, ...] = (
         read=_children("customer", "tax_id", "customer"),
     ),
     Route(
-        "GET", _TAX_IDS + "/{tax_id}", "tax_id", None, read=_child("tax_id", "customer", "tax_id"),
+        "GET", _TAX_IDS + "/{tax_id}", "tax_id", read=_child("tax_id", "customer", "tax_id"),
     ),
     Route(
         "GET", _METHODS, "payment_method", "CustomerPaymentMethodListParams",
         read=_children("customer", "payment_method", "customer"),
     ),
     Route(
-        "GET", _METHODS + "/{method}", "payment_method", None,
+        "GET", _METHODS + "/{method}", "payment_method",
         read=_child("payment_method", "customer", "method"),
     ),
 )  # fmt: skip

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 EXPAND = ParamType(fields={"expand": ParamType(items=ParamType(scalars={"string"}))})
 
 
+Ids = Mapping[str, str]
+"""The IDs in a path, by their names in its template."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a read request can see."""
@@ -28,14 +32,16 @@ class Reading:
     account: str
     platform: str
     path: str
-    ids: Mapping[str, str]
+    ids: Ids
     params: JSON
     unscoped_payment_methods: str
     unfiltered_prices: str
 
 
 ReadHandler = Callable[[Reading], bytes]
-WriteHandler = Callable[["Session", Mapping[str, str], JSON], JSON]
+WriteHandler = Callable[["Session", Ids, JSON], JSON]
+ObjectHandler = Callable[["Session", JSON, JSON], JSON]
+"""Changes the object that a path names, with parameters."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,10 @@ class Route:
     method: str
     template: str
     resource: str
-    params: str | None
+    params: str | None = None
     read: ReadHandler | None = None
     write: WriteHandler | None = None
+    change: ObjectHandler | None = None
     parts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,6 +64,13 @@ class Route:
     def access(self) -> str:
         """What a restricted key needs."""
         return "read" if self.read else "write"
+
+    def execute(self, session: Session, ids: Ids, params: JSON) -> JSON:
+        """Write; raises `ApiError` if there is no such object, or the change is not allowed."""
+        if self.change is not None:
+            return self.change(session, session.get(self.resource, ids["id"]), params)
+        assert self.write is not None  # noqa: S101 - reads go another way
+        return self.write(session, ids, params)
 
     @property
     def shape(self) -> ParamType:
@@ -75,6 +89,11 @@ class Route:
             elif known != given:
                 return None
         return ids
+
+
+def without_params(effect: Callable[[Session, JSON], JSON]) -> ObjectHandler:
+    """Return the handler of an endpoint that takes no parameters."""
+    return lambda session, found, _: effect(session, found)
 
 
 class Table:

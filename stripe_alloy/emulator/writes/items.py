@@ -10,14 +10,12 @@ from stripe_alloy.emulator.effects.catalog import amount_of, plan_of
 from stripe_alloy.emulator.effects.lines import pricing
 from stripe_alloy.emulator.effects.periods import day
 from stripe_alloy.emulator.errors import invalid, missing, required
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.writes.catalog import inline_price
 from stripe_alloy.emulator.writes.fields import metadata
 from stripe_alloy.emulator.writes.lines import take_pending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 ChosenItem = tuple[JSON, int, JSON]  # price, quantity, the parameters
@@ -300,7 +298,7 @@ def _open(session: Session, subscription_id: str, param: str = "id") -> JSON:
     return subscription
 
 
-def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Ids, params: JSON) -> JSON:
     subscription = _open(session, params["subscription"], "subscription")
     before = before_change(session, subscription)
     price = _price(session, params, "item")
@@ -311,8 +309,7 @@ def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     return item
 
 
-def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    item = session.get("subscription_item", ids["id"])
+def _update(session: Session, item: JSON, params: JSON) -> JSON:
     subscription = _open(session, item["subscription"])
     before = before_change(session, subscription)
     _change(session, item, params, "item")
@@ -320,8 +317,7 @@ def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     return item
 
 
-def _delete(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    item = session.get("subscription_item", ids["id"])
+def _delete(session: Session, item: JSON, params: JSON) -> JSON:
     subscription = _open(session, item["subscription"])
     before = before_change(session, subscription)
     gone = session.remove(item)
@@ -332,6 +328,6 @@ def _delete(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
 _ALL, _KIND = "/v1/subscription_items", "subscription_item"
 ROUTES = (
     Route("POST", _ALL, _KIND, "SubscriptionItemCreateParams", write=_create),
-    Route("POST", _ALL + "/{id}", _KIND, "SubscriptionItemUpdateParams", write=_update),
-    Route("DELETE", _ALL + "/{id}", _KIND, "SubscriptionItemDeleteParams", write=_delete),
+    Route("POST", _ALL + "/{id}", _KIND, "SubscriptionItemUpdateParams", change=_update),
+    Route("DELETE", _ALL + "/{id}", _KIND, "SubscriptionItemDeleteParams", change=_delete),
 )

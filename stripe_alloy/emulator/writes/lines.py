@@ -10,13 +10,11 @@ from stripe_alloy.emulator.effects import invoices
 from stripe_alloy.emulator.effects.catalog import amount_of
 from stripe_alloy.emulator.effects.lines import add_line, from_item, from_subscription, pricing
 from stripe_alloy.emulator.errors import invalid, missing, required
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.writes.catalog import inline_price
 from stripe_alloy.emulator.writes.fields import given, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
@@ -26,7 +24,7 @@ _PLAIN = ("description", "discountable", "metadata", "period", "quantity", "tax_
 # ---------------------------------------------------------------------- invoice items
 
 
-def _create_item(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_item(session: Session, _: Ids, params: JSON) -> JSON:
     invoice = _target(session, params)
     owner = params.get("customer") or (invoice and invoice["customer"])
     if not owner:
@@ -109,9 +107,8 @@ def _price_of(session: Session, params: JSON) -> JSON | None:
     return None
 
 
-def _update_item(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_item(session: Session, item: JSON, params: JSON) -> JSON:
     """No event tells of a changed item; the invoice it is on has one."""
-    item = session.get("invoiceitem", ids["id"])
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN}, item)
     if _prices_anew(params):
         fields = {**_repriced(session, params, item), **fields}
@@ -147,8 +144,7 @@ def _with_old(params: JSON, obj: JSON) -> JSON:
     return {**known, **params}
 
 
-def _delete_item(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    item = session.get("invoiceitem", ids["id"])
+def _delete_item(session: Session, item: JSON, _: JSON) -> JSON:
     if item["invoice"]:
         invoice = draft(session, item["invoice"], "invoice")
         for line in _lines_of(session, invoice, item["id"]):
@@ -223,7 +219,7 @@ def _change_line(session: Session, line: JSON, params: JSON) -> None:
     session.change(line, **fields)
 
 
-def _update_line(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_line(session: Session, ids: Ids, params: JSON) -> JSON:
     invoice = draft(session, ids["id"])
     line = _line(session, invoice, ids["line"], "id")
     _change_line(session, line, params)
@@ -231,7 +227,7 @@ def _update_line(session: Session, ids: Mapping[str, str], params: JSON) -> JSON
     return line
 
 
-def _add_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _add_lines(session: Session, ids: Ids, params: JSON) -> JSON:
     invoice = draft(session, ids["id"])
     for entry in params["lines"]:
         if entry.get("invoice_item"):
@@ -245,14 +241,14 @@ def _add_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     return _lines_changed(session, invoice, params)
 
 
-def _update_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_lines(session: Session, ids: Ids, params: JSON) -> JSON:
     invoice = draft(session, ids["id"])
     for entry in params["lines"]:
         _change_line(session, _line(session, invoice, entry["id"], "lines"), entry)
     return _lines_changed(session, invoice, params)
 
 
-def _remove_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _remove_lines(session: Session, ids: Ids, params: JSON) -> JSON:
     invoice = draft(session, ids["id"])
     for entry in params["lines"]:
         line = _line(session, invoice, entry["id"], "lines")
@@ -277,8 +273,8 @@ def _lines_changed(session: Session, invoice: JSON, params: JSON) -> JSON:
 _ITEMS, _ONE = "/v1/invoiceitems", "/v1/invoices/{id}"
 ROUTES = (
     Route("POST", _ITEMS, "invoiceitem", "InvoiceItemCreateParams", write=_create_item),
-    Route("POST", _ITEMS + "/{id}", "invoiceitem", "InvoiceItemUpdateParams", write=_update_item),
-    Route("DELETE", _ITEMS + "/{id}", "invoiceitem", None, write=_delete_item),
+    Route("POST", _ITEMS + "/{id}", "invoiceitem", "InvoiceItemUpdateParams", change=_update_item),
+    Route("DELETE", _ITEMS + "/{id}", "invoiceitem", change=_delete_item),
     Route(
         "POST", _ONE + "/lines/{line}", "line_item", "InvoiceLineItemUpdateParams",
         write=_update_line,

@@ -7,12 +7,10 @@ no list; here it is kept in memory.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import customers, invoices, lines, subscriptions
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.session import Session, listing
 from stripe_alloy.emulator.writes import items
@@ -20,10 +18,6 @@ from stripe_alloy.emulator.writes import subscriptions as subscription_writes
 from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import given
 from stripe_alloy.emulator.writes.lines import new_item, take_pending
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 DETAILS = "subscription_details"
 ITEMS = f"{DETAILS}[items]"
@@ -35,7 +29,7 @@ _FOR_SUBSCRIPTIONS = ("proration_date", "cancel_now", "resume_at")
 """Details that only change a subscription there is."""
 
 
-def _preview(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _preview(session: Session, _: Ids, params: JSON) -> JSON:
     scratch = _scratch(session)
     details = params.get(DETAILS) or {}
     _check(params, details)

@@ -9,15 +9,13 @@ from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects import invoices, methods, payments, subscriptions
 from stripe_alloy.emulator.effects.periods import after
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.writes import items
 from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import emit, given, metadata
 from stripe_alloy.emulator.writes.lines import new_item, take_pending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
@@ -34,7 +32,7 @@ _SKIP = (
 _CANCELED_TAKES = frozenset({"metadata", "cancellation_details"})
 
 
-def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Ids, params: JSON) -> JSON:
     customer = session.get("customer", params["customer"], "customer")
     method = _method(session, customer, params)
     _need_method(session, params, method)
@@ -181,8 +179,7 @@ def _not_paid(session: Session, subscription: JSON, invoice: JSON, params: JSON)
     subscriptions.set_status(session, subscription, "incomplete")
 
 
-def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    subscription = session.get("subscription", ids["id"])
+def _update(session: Session, subscription: JSON, params: JSON) -> JSON:
     if subscription["status"] == "canceled" and not params.keys() <= _CANCELED_TAKES:
         raise invalid(items.CANCELED)
     if not params.keys() - _CANCELED_TAKES:
@@ -231,10 +228,9 @@ def _retry_trial(session: Session, subscription: JSON, params: JSON) -> None:
     session.nest(subscription)
 
 
-def _cancel(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    subscription = session.get("subscription", ids["id"])
+def _cancel(session: Session, subscription: JSON, params: JSON) -> JSON:
     if subscription["status"] in ("canceled", "incomplete_expired"):
-        raise missing("subscription", ids["id"])
+        raise missing("subscription", subscription["id"])
     details = params.get("cancellation_details")
     if details:
         held = {k: v or None for k, v in details.items()}
@@ -243,8 +239,7 @@ def _cancel(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     return subscriptions.cancel(session, subscription)
 
 
-def _pause(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    subscription = session.get("subscription", ids["id"])
+def _pause(session: Session, subscription: JSON, _: JSON) -> JSON:
     if subscription["status"] not in ("active", "trialing"):
         raise invalid(f"A subscription that is {subscription['status']} cannot be paused.")
     session.change(subscription, status="paused")
@@ -252,8 +247,7 @@ def _pause(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return subscription
 
 
-def _resume(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    subscription = session.get("subscription", ids["id"])
+def _resume(session: Session, subscription: JSON, _: JSON) -> JSON:
     if subscription["status"] != "paused":
         raise invalid("Only paused subscriptions can be resumed.")
     session.change(subscription, status="active")
@@ -264,8 +258,8 @@ def _resume(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
 _ALL, _ONE, _KIND = "/v1/subscriptions", "/v1/subscriptions/{id}", "subscription"
 ROUTES = (
     Route("POST", _ALL, _KIND, "SubscriptionCreateParams", write=_create),
-    Route("POST", _ONE, _KIND, "SubscriptionUpdateParams", write=_update),
-    Route("DELETE", _ONE, _KIND, "SubscriptionCancelParams", write=_cancel),
-    Route("POST", _ONE + "/pause", _KIND, "SubscriptionPauseParams", write=_pause),
-    Route("POST", _ONE + "/resume", _KIND, "SubscriptionResumeParams", write=_resume),
+    Route("POST", _ONE, _KIND, "SubscriptionUpdateParams", change=_update),
+    Route("DELETE", _ONE, _KIND, "SubscriptionCancelParams", change=_cancel),
+    Route("POST", _ONE + "/pause", _KIND, "SubscriptionPauseParams", change=_pause),
+    Route("POST", _ONE + "/resume", _KIND, "SubscriptionResumeParams", change=_resume),
 )
