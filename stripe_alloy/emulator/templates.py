@@ -32,6 +32,11 @@ def build(kind: str, **fields: Any) -> JSON:
     return {**template(kind), **fields}
 
 
+def copied(source: JSON, *names: str) -> JSON:
+    """Return the fields that an object takes over from another one."""
+    return {name: source[name] for name in names}
+
+
 def part(kind: str, path: str, **fields: Any) -> JSON:
     """A hash inside an object, complete."""
     return {**_part(kind, path), **fields}

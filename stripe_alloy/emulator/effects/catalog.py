@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.errors import invalid
-from stripe_alloy.emulator.templates import build
+from stripe_alloy.emulator.templates import build, copied
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
@@ -20,6 +20,10 @@ DEFAULT_RECURRING = {
     "trial_period_days": None,
     "usage_type": "licensed",
 }
+_OF_PLAN_TOO = (
+    *("id", "active", "billing_scheme", "created", "currency", "livemode", "metadata", "nickname"),
+    *("product", "tiers_mode"),
+)
 
 
 def create_product(session: Session, **fields: Any) -> JSON:
@@ -74,23 +78,10 @@ def plan_of(price: JSON) -> JSON:
     recurring = price["recurring"] or {}
     return build(
         "plan",
-        id=price["id"],
-        active=price["active"],
+        **copied(price, *_OF_PLAN_TOO),
+        **{**DEFAULT_RECURRING, **recurring},
         amount=price["unit_amount"],
         amount_decimal=price["unit_amount_decimal"],
-        billing_scheme=price["billing_scheme"],
-        created=price["created"],
-        currency=price["currency"],
-        interval=recurring.get("interval", "month"),
-        interval_count=recurring.get("interval_count", 1),
-        livemode=price["livemode"],
-        metadata=price["metadata"],
-        meter=recurring.get("meter"),
-        nickname=price["nickname"],
-        product=price["product"],
-        tiers_mode=price["tiers_mode"],
-        trial_period_days=recurring.get("trial_period_days"),
-        usage_type=recurring.get("usage_type", "licensed"),
     )
 
 

@@ -8,7 +8,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects.money import DISPUTE_FEE, move
 from stripe_alloy.emulator.errors import invalid
-from stripe_alloy.emulator.templates import part
+from stripe_alloy.emulator.templates import copied, part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
@@ -31,13 +31,11 @@ def open_dispute(session: Session, charge: JSON, reason: str) -> JSON:
     dispute = session.add(
         "dispute",
         id=dispute_id,
-        amount=charge["amount"],
+        **copied(charge, "amount", "currency", "payment_intent"),
         balance_transactions=[moved],
         charge=charge["id"],
-        currency=charge["currency"],
         evidence_details=evidence,
         network_reason_code="10.4",
-        payment_intent=charge["payment_intent"],
         payment_method_details=_method(charge),
         reason=reason,
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FINALIZES_AFTER = 3600  # docs.stripe.com/billing/invoices/overview: about an hour after creation
 RETRY_AFTER = 3 * DAY
+_OF_CUSTOMER = ("address", "email", "name", "phone", "shipping", "tax_exempt")
 
 
 def draft(session: Session, customer: JSON, currency: str, **fields: Any) -> JSON:
@@ -25,12 +26,7 @@ def draft(session: Session, customer: JSON, currency: str, **fields: Any) -> JSO
         "account_country": session.country,
         "currency": currency,
         "customer": customer["id"],
-        "customer_address": customer["address"],
-        "customer_email": customer["email"],
-        "customer_name": customer["name"],
-        "customer_phone": customer["phone"],
-        "customer_shipping": customer["shipping"],
-        "customer_tax_exempt": customer["tax_exempt"],
+        **{f"customer_{name}": customer[name] for name in _OF_CUSTOMER},
         "period_end": session.now,
         "period_start": session.now,
         "starting_balance": customer["balance"],

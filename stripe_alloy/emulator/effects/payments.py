@@ -8,7 +8,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects.methods import charged, decline_of
 from stripe_alloy.emulator.effects.money import move, processing_fee
 from stripe_alloy.emulator.errors import ApiError, invalid
-from stripe_alloy.emulator.templates import part
+from stripe_alloy.emulator.templates import copied, part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
@@ -33,6 +33,10 @@ _APPROVED = {
     "seller_message": "Payment complete.",
     "type": "authorized",
 }
+_OF_CHARGE_TOO = (
+    *("amount", "currency", "customer", "description", "metadata", "receipt_email", "shipping"),
+    *("statement_descriptor", "statement_descriptor_suffix", "transfer_group"),
+)
 
 
 def create_intent(session: Session, amount: int, currency: str, **fields: Any) -> JSON:
@@ -70,24 +74,15 @@ def _charge(session: Session, intent: JSON, method: JSON) -> JSON:
     return session.add(
         "charge",
         id=charge_id,
-        amount=intent["amount"],
+        **copied(intent, *_OF_CHARGE_TOO),
         billing_details=method["billing_details"],
         calculated_statement_descriptor="ALLOY INSTRUMENTS",
         captured=False,
-        currency=intent["currency"],
-        customer=intent["customer"],
-        description=intent["description"],
-        metadata=intent["metadata"],
         outcome=part("charge", "outcome", **_APPROVED),
         payment_intent=intent["id"],
         payment_method=method["id"],
         payment_method_details=charged(method),
         radar_options={"session": None},
-        receipt_email=intent["receipt_email"],
-        shipping=intent["shipping"],
-        statement_descriptor=intent["statement_descriptor"],
-        statement_descriptor_suffix=intent["statement_descriptor_suffix"],
-        transfer_group=intent["transfer_group"],
         receipt_url=f"https://pay.stripe.com/receipts/{charge_id}",
     )
 

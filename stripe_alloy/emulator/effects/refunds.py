@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.errors import invalid
+from stripe_alloy.emulator.templates import copied
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
@@ -25,12 +26,10 @@ def refund(
     _check(charge, given, left)
     made = session.add(
         "refund",
+        **copied(charge, "currency", "customer", "payment_intent"),
         amount=given,
         charge=charge["id"],
-        currency=charge["currency"],
-        customer=charge["customer"],
         destination_details=_destination(charge),
-        payment_intent=charge["payment_intent"],
         status=status,
         **more,
     )

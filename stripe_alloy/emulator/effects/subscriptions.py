@@ -10,6 +10,7 @@ from stripe_alloy.emulator.effects import invoices
 from stripe_alloy.emulator.effects.catalog import amount_of, plan_of
 from stripe_alloy.emulator.effects.lines import add_priced, add_proration, from_subscription
 from stripe_alloy.emulator.effects.periods import after, day
+from stripe_alloy.emulator.templates import copied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,24 +91,32 @@ def items_of(session: Session, subscription: JSON) -> list[JSON]:
     return session.children("subscription_item", "parent", subscription["id"])
 
 
+def draft(session: Session, subscription: JSON, reason: str, **fields: Any) -> JSON:
+    """Create a draft invoice without lines."""
+    return invoices.draft(
+        session,
+        session.get("customer", subscription["customer"]),
+        subscription["currency"],
+        auto_advance=True,
+        billing_reason=reason,
+        discounts=discounts_of(session, subscription),
+        parent=invoices.of_subscription(subscription),
+        **copied(subscription, "collection_method", "default_payment_method"),
+        **fields,
+    )
+
+
 def bill(session: Session, subscription: JSON, reason: str) -> JSON:
-    """A draft with a line for each item's current period, and what is pending besides."""
-    customer = session.get("customer", subscription["customer"])
+    """Create a draft invoice with a line for each item's current period."""
     items = items_of(session, subscription)
     start, end = items[0]["current_period_start"], items[0]["current_period_end"]
     automatic = subscription["collection_method"] == "charge_automatically"
-    invoice = invoices.draft(
+    invoice = draft(
         session,
-        customer,
-        subscription["currency"],
-        auto_advance=True,
+        subscription,
+        reason,
         automatically_finalizes_at=session.now + invoices.FINALIZES_AFTER,
-        billing_reason=reason,
-        collection_method=subscription["collection_method"],
-        default_payment_method=subscription["default_payment_method"],
-        discounts=discounts_of(session, subscription),
         due_date=None if automatic else session.now + (subscription["days_until_due"] or 30) * DAY,
-        parent=invoices.of_subscription(subscription),
         period_start=start,
         period_end=end if reason == "subscription_create" else start,
     )

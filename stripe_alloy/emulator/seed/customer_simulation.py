@@ -114,15 +114,9 @@ class CustomerSimulation:
         more = (item["quantity"] or 1) + self.dice.between(1, 3)
         self.session.change(item, quantity=more)
         self.session.nest(subscription)
-        invoice = invoices.draft(
-            self.session,
-            self.customer,
-            subscription["currency"],
-            auto_advance=True,
-            billing_reason="subscription_update",
-            default_payment_method=subscription["default_payment_method"],
-            parent=invoices.of_subscription(subscription),
-            period_start=item["current_period_start"],
+        start = item["current_period_start"]
+        invoice = subscriptions.draft(
+            self.session, subscription, "subscription_update", period_start=start
         )
         subscriptions.prorate(self.session, invoice, before, item)
         subscriptions.bind(self.session, subscription, invoice)

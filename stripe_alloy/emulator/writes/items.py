@@ -258,25 +258,9 @@ def draft_now(session: Session, subscription: JSON, when: str) -> JSON | None:
     if when == CYCLE:
         invoice = subscriptions.bill(session, subscription, "subscription_update")
     else:
-        invoice = draft_pending(session, subscription)
+        invoice = subscriptions.draft(session, subscription, "subscription_update")
     take_pending(session, invoice, subscription["id"])
     return invoice
-
-
-def draft_pending(session: Session, subscription: JSON) -> JSON:
-    """A draft for nothing but what is pending."""
-    customer = session.get("customer", subscription["customer"])
-    return invoices.draft(
-        session,
-        customer,
-        subscription["currency"],
-        auto_advance=True,
-        billing_reason="subscription_update",
-        collection_method=subscription["collection_method"],
-        default_payment_method=subscription["default_payment_method"],
-        discounts=subscriptions.discounts_of(session, subscription),
-        parent=invoices.of_subscription(subscription),
-    )
 
 
 def _collect(session: Session, subscription: JSON, invoice: JSON) -> None:

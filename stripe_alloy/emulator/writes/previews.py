@@ -185,7 +185,7 @@ def _of_end(scratch: Session, subscription: JSON, before: items.Before, details:
 
 
 def _pending_only(scratch: Session, subscription: JSON) -> JSON:
-    invoice = items.draft_pending(scratch, subscription)
+    invoice = subscriptions.draft(scratch, subscription, "subscription_update")
     take_pending(scratch, invoice, subscription["id"])
     if not scratch.children("line_item", "parent", invoice["id"]):
         raise _none(subscription)
