@@ -1,4 +1,4 @@
-"""What a fresh object says where the schema alone cannot tell: enumerations, common settings."""
+"""Defaults of new objects that the schema does not say: enumerations, common settings."""
 
 from __future__ import annotations
 

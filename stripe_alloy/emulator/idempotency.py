@@ -1,4 +1,4 @@
-"""Idempotency keys: a request that comes again gets the answer it got before."""
+"""Idempotency keys: a repeated request gets the same response."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_LENGTH = 255
 
 
 class Stored(NamedTuple):
-    """An answer that was given."""
+    """A stored response."""
 
     status: int
     body: bytes
@@ -28,7 +28,7 @@ class Stored(NamedTuple):
 
 
 class Answers:
-    """The answers given to keys, and the keys whose answer is being made."""
+    """The stored responses by key, and the keys of requests in progress."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class Answers:
 
     @contextmanager
     def reserve(self, account: str, key: str) -> Iterator[None]:
-        """Only one request at a time may use the key."""
+        """Reserve a key for one request at a time."""
         if len(key) > MAX_LENGTH:
             raise ApiError(400, f"Idempotency keys can have up to {MAX_LENGTH} characters.")
         with self._lock:
@@ -59,7 +59,7 @@ class Answers:
                 self._running.discard((account, key))
 
     def recall(self, account: str, key: str, asked: str, now: float) -> Stored | None:
-        """The answer of a key younger than a day; other parameters are refused."""
+        """Return the response of a key younger than a day; other parameters are an error."""
         rows = self._store.execute(
             "SELECT digest, status, body, request_id FROM answers "
             "WHERE account = ? AND key = ? AND created > ?",
@@ -81,7 +81,7 @@ class Answers:
         return Stored(status, body, request_id)
 
     def remember(self, account: str, key: str, asked: str, stored: Stored, now: float) -> None:
-        """Keep the answer."""
+        """Store the response."""
         self._store.execute(
             "INSERT OR REPLACE INTO answers (account, key, digest, status, body, request_id, "
             "created) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -94,6 +94,6 @@ class Answers:
 
 
 def digest(method: str, path: str, fields: list[tuple[str, str]]) -> str:
-    """What makes two requests the same."""
+    """Return a digest that is equal for repeated requests."""
     text = repr((method, path, sorted(fields)))
     return hashlib.sha256(text.encode()).hexdigest()

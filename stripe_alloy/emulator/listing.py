@@ -1,4 +1,4 @@
-"""Lists: filters, cursors, pages. A page is joined from stored text, nothing is decoded."""
+"""Lists: filters, cursors, pages. Pages are joined from stored JSON without decoding it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Lists:
         account: str,
         now: float,
         events_delay: float = 0.0,
-        undelivered: Callable[[], Sequence[str]] = tuple,  # events that a webhook endpoint lacks
+        undelivered: Callable[[], Sequence[str]] = tuple,  # events not delivered everywhere
     ) -> None:
         self._store = store
         self._undelivered = undelivered
@@ -46,7 +46,7 @@ class Lists:
         self._events_delay = events_delay
 
     def page(self, kind: str, params: JSON, url: str, scope: Mapping[str, str]) -> bytes:
-        """The JSON of a page; `scope` holds what the path itself narrows it to."""
+        """Return the JSON of a page; `scope` has the filters from the path."""
         query = self.query(kind, {**params, **scope})
         query.limit = page_size(params)
         query.after, query.before = _cursors(params)
@@ -64,7 +64,7 @@ class Lists:
         return f"{head}{','.join(bodies)}]}}".encode()
 
     def query(self, kind: str, params: JSON) -> Query:
-        """Which objects a list request is about."""
+        """Return the query of a list request."""
         resource = RESOURCES[kind]
         query = Query(self._account, kind, oldest_first=resource.children_first)
         for name, value in params.items():
@@ -73,7 +73,7 @@ class Lists:
         if "status" not in params and kind == "subscription":
             query.add("status != 'canceled'")
         narrowed = {"test_clock", "customer", "subscription", "parent"} & params.keys()
-        everywhere = narrowed and kind != "payment_method"  # custom ones are in no list
+        everywhere = narrowed and kind != "payment_method"  # no list contains custom ones
         query.add(f"shown != {DELETED}" if everywhere else f"shown = {LISTED}")
         if kind == "event":
             _one_kind_of_type(params)
@@ -82,7 +82,7 @@ class Lists:
         return query
 
     def _visible(self, query: Query) -> None:
-        """Events of 30 days, counted back from the clock or the newest event if that is older."""
+        """Limit events to 30 days before the clock, or before the newest event if that is older."""
         newest = self._store.newest(self._account, "event") or 0
         horizon = min(newest, int(self._now)) - RETENTION
         query.add("created >= ?", horizon)
@@ -97,7 +97,7 @@ class Lists:
 
 
 def page_size(params: JSON) -> int:
-    """How many objects a page is to hold."""
+    """Return the number of objects per page."""
     limit: int = params.get("limit", DEFAULT_LIMIT)
     if limit < 1:
         raise invalid(
@@ -144,7 +144,7 @@ def _filter(query: Query, kind: str, name: str, value: Any) -> None:
 
 
 def _json(path: str) -> str:
-    """A field that has no column; the path consists of names the endpoint's shape knows."""
+    """Return the SQL of a field without a column; its path has only the shape's names."""
     return f"json_extract(body, '$.{path}')"
 
 

@@ -24,7 +24,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def fetch(reading: Reading, kind: str, object_id: str, account: str | None = None) -> bytes:
-    """One object, as it is stored or expanded."""
+    """Return the JSON of one object, expanded if requested."""
     resource = RESOURCES[kind]
     found = reading.store.get(account or reading.account, kind, object_id)
     if found is None or (found.shown == DELETED and not resource.leaves_tombstone):
@@ -80,13 +80,13 @@ def _payment_methods(reading: Reading) -> bytes:
                 "parameter_missing",
             )
         if reading.unscoped_payment_methods == "empty":
-            nobody = {"customer": ""}
-            return reading.lists.page("payment_method", reading.params, reading.path, nobody)
+            no_customer = {"customer": ""}
+            return reading.lists.page("payment_method", reading.params, reading.path, no_customer)
     return reading.lists.page("payment_method", reading.params, reading.path, {})
 
 
 def _payment_method(reading: Reading) -> bytes:
-    """One payment method; reported: of a source that nobody has any more Stripe says no 404."""
+    """Return a payment method; Stripe answers 400 instead of 404 for detached sources."""
     method_id = reading.ids["id"]
     found = reading.store.get(reading.account, "payment_method", method_id)
     if method_id.startswith("src_") and (found is None or found.shown == DELETED):
@@ -98,7 +98,7 @@ def _payment_method(reading: Reading) -> bytes:
 
 
 def _prices(reading: Reading) -> bytes:
-    """Active ones unless asked otherwise; inline ones are never among them."""
+    """Return active prices unless the request filters; inline prices are never listed."""
     params = reading.params
     if reading.unfiltered_prices == "active":
         params = {"active": True, **params}
@@ -145,7 +145,7 @@ def _account(reading: Reading) -> bytes:
 
 
 def _balance(reading: Reading) -> bytes:
-    """What is not paid out yet, by currency."""
+    """Return the balance that is not paid out yet, by currency."""
     query = Query(reading.account, "balance_transaction")
     query.add("payout IS NULL AND type != 'payout'")
     sums: dict[str, dict[str, int]] = {"available": {}, "pending": {}}

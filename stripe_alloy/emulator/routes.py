@@ -1,4 +1,4 @@
-"""Endpoints: a method, a path with names in braces, what it takes, who answers."""
+"""Endpoints: method, path template, parameters and handler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Ids = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a read request can see."""
+    """A read request, and what it needs."""
 
     store: Store
     lists: Lists
@@ -62,7 +62,7 @@ class Route:
 
     @property
     def access(self) -> str:
-        """What a restricted key needs."""
+        """Return the access that a restricted key needs."""
         return "read" if self.read else "write"
 
     def execute(self, session: Session, ids: Ids, params: JSON) -> JSON:
@@ -74,14 +74,14 @@ class Route:
 
     @property
     def shape(self) -> ParamType:
-        """What the endpoint takes."""
+        """Return the type of the endpoint's parameters."""
         if self.params is None:
             return EXPAND
         shape = param_type(self.params)
         return ParamType(fields={**EXPAND.fields, **(shape.fields or {})}, needed=shape.needed)  # type: ignore[dict-item]
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
-        """The ids in the path, if it is this endpoint's."""
+        """Return the IDs in the path, or None if it does not match."""
         ids = {}
         for known, given in zip(self.parts, parts, strict=True):
             if known.startswith("{"):

@@ -1,4 +1,4 @@
-"""From request to answer: who asks, may they, what do they want, what went wrong."""
+"""Request pipeline: authentication, authorization, routing, faults, errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _refused(error: ApiError, request_id: str) -> HttpResponse:
 
 
 def _given(options: JSON) -> HttpResponse:
-    """The answer that a fault puts in the place of Stripe's."""
+    """Return the response of an `answer` fault."""
     body = options.get("body", "")
     content = body.encode() if isinstance(body, str) else _encode(body)
     kind = "text/html" if isinstance(body, str) else "application/json"
@@ -61,12 +61,12 @@ TABLE = Table((*reads.ROUTES, *WRITES))
 
 
 LIVE = ":live"
-"""Ends the owner of what an account has in live mode; what it has in test mode is its own id's."""
+"""Suffix of an account's ID as the owner of its objects in live mode."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that was understood."""
+    """A request that was matched to an endpoint."""
 
     incoming: HttpRequest
     route: Route
@@ -78,7 +78,7 @@ class Asked:
 
     @property
     def owner(self) -> str:
-        """Under which name the store has what this request is about."""
+        """Return the name under which the store has the objects of the request."""
         # Accounts themselves are the same in both modes.
         apart = self.live and self.route.resource != "account"
         return self.account + LIVE if apart else self.account
@@ -86,7 +86,7 @@ class Asked:
 
 @dataclass
 class Service:
-    """An emulated Stripe without its sockets."""
+    """The emulated Stripe without its HTTP server."""
 
     store: Store
     clock: Clock
@@ -103,9 +103,9 @@ class Service:
     unfiltered_prices: str = "active"
     webhook_retries: Sequence[float] = RETRIES
     revoked: set[str] = field(default_factory=set)
-    """Accounts that no longer let the platform in."""
+    """Accounts that revoked the platform's access."""
     modes_apart: bool = False
-    """Whether keys of live mode have objects of their own; webhooks are those of test mode."""
+    """Whether live keys read objects of their own; webhooks are those of test mode."""
 
     def __post_init__(self) -> None:
         self.log = RequestLog()
@@ -119,7 +119,7 @@ class Service:
     # ------------------------------------------------------------------ the outside
 
     def admits(self, incoming: HttpRequest) -> bool:
-        """Return whether a request's body is worth reading: whether its key is known."""
+        """Return whether to read a request's body: whether its key is valid."""
         try:
             self.keys.check(incoming.key)
         except ApiError:
@@ -127,7 +127,7 @@ class Service:
         return True
 
     def answer(self, incoming: HttpRequest) -> HttpResponse:
-        """Answer one request, whatever happens."""
+        """Answer a request; errors become responses."""
         with self._lock:
             request_id = f"req_{self._request_ids.text(14)}"
         account = incoming.headers.get("stripe-account") or self.platform
@@ -152,7 +152,7 @@ class Service:
             return _refused(ApiError(500, f"Emulator bug: {bug!r}", kind="api_error"), request_id)
 
     def _spoiled(self, met: list[Fault]) -> HttpResponse | None:
-        """The answer of a fault that keeps the request from being executed."""
+        """Return the response of a fault in place of executing the request."""
         fault = first(met, "cut_before", "garbage", "html", "answer")
         if fault is None:
             return None
@@ -222,7 +222,7 @@ class Service:
         return self._deformed(self._once(asked, params, fields), asked.faults)
 
     def _repeated(self, asked: Asked) -> bytes | None:
-        """A page that was given before, where a `cycle` fault leads its list round in circles."""
+        """Return an earlier page again if a `cycle` fault makes the list endless."""
         fault = first(asked.faults, "cycle")
         if fault is None:
             return None
@@ -252,7 +252,7 @@ class Service:
     # ------------------------------------------------------------------ reading and writing
 
     def _read(self, asked: Asked, params: JSON) -> bytes:
-        assert asked.route.read is not None  # noqa: S101 - the caller looked
+        assert asked.route.read is not None  # noqa: S101 - the caller checked it
         delay = self.faults.events_delay()
         lists = Lists(self.store, asked.owner, self.clock(), delay, self.webhooks.undelivered)
         reading = Reading(
@@ -280,7 +280,7 @@ class Service:
             if stored is not None:
                 headers = {"Idempotent-Replayed": "true", "Original-Request": stored.request_id}
                 return HttpResponse(stored.status, stored.body, headers)
-            with self.store.lock:  # nobody closes the store between a write and its answer
+            with self.store.lock:  # the store stays open between a write and its response
                 answer = self._execute(asked, params)
                 if answer.status not in _NOT_KEPT:
                     kept = Stored(answer.status, answer.body, asked.request_id)

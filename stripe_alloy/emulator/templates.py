@@ -1,4 +1,4 @@
-"""Complete objects: every field of the schema, null where Stripe allows null.
+"""Complete objects: all fields of the schema, null where Stripe allows null.
 
 Values inside an object are never changed in place, only replaced, so templates share them.
 """
@@ -28,7 +28,7 @@ _NEVER = frozenset({"deleted"})
 
 
 def build(kind: str, **fields: Any) -> JSON:
-    """An object of this kind with these fields, and all others at their defaults."""
+    """Return a complete object with these fields, and defaults for all others."""
     return {**template(kind), **fields}
 
 
@@ -38,7 +38,7 @@ def copied(source: JSON, *names: str) -> JSON:
 
 
 def part(kind: str, path: str, **fields: Any) -> JSON:
-    """A hash inside an object, complete."""
+    """Return a complete hash of an object."""
     return {**_part(kind, path), **fields}
 
 
@@ -49,7 +49,7 @@ def _part(kind: str, path: str) -> JSON:
 
 @cache
 def template(kind: str) -> JSON:
-    """An object with nothing but defaults."""
+    """Return an object with defaults only."""
     defaults = DEFAULTS.get(kind, {})
     if kind not in SELF_MADE:
         blank = _blank(schema_of(kind), absent=included(kind) | _hashes(kind))
@@ -62,7 +62,7 @@ def template(kind: str) -> JSON:
 
 @cache
 def _hashes(kind: str) -> frozenset[str]:
-    """The hashes of a payment method: one for each type, only its own is there."""
+    """Return the hashes of payment method types, of which an object has only its own."""
     if kind != METHOD_HASHES:
         return frozenset()
     fields = schema_of(kind)["properties"].items()
@@ -87,7 +87,7 @@ def _default(schema: JSON) -> Any:
 
 
 def fields_of(kind: str) -> frozenset[str]:
-    """The names of an object's fields."""
+    """Return the names of an object's fields."""
     if kind in SELF_MADE:
         return frozenset(template(kind))
     return frozenset(schema_of(kind)["properties"])

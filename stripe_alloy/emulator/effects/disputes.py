@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_dispute(session: Session, charge: JSON, reason: str) -> JSON:
-    """A cardholder wants the money back; it is taken at once, with a fee."""
+    """Open a dispute; the amount is withdrawn immediately, with a fee."""
     dispute_id = session.new_id("dispute")
     moved = move(
         session,
@@ -54,14 +54,14 @@ def _method(charge: JSON) -> JSON | None:
 
 
 def submit(session: Session, dispute: JSON) -> None:
-    """Hand the evidence in; it cannot be changed after that."""
+    """Submit the evidence; it cannot be changed afterwards."""
     details = {**dispute["evidence_details"], "has_evidence": True}
     details["submission_count"] += 1
     session.change(dispute, status="under_review", evidence_details=details)
 
 
 def close(session: Session, dispute: JSON, outcome: str = "lost") -> JSON:
-    """The dispute is decided; what was won comes back."""
+    """Close the dispute; if it is won, reinstate the funds."""
     if dispute["status"] in ("won", "lost"):
         raise invalid("This dispute is already closed.", code="dispute_closed")
     session.change(dispute, status=outcome)

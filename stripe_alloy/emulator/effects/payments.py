@@ -1,4 +1,4 @@
-"""Payment intents and the charges they make."""
+"""Payment intents and their charges."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OF_CHARGE_TOO = (
 
 
 def create_intent(session: Session, amount: int, currency: str, **fields: Any) -> JSON:
-    """An intent that waits for its payment method, or for confirmation."""
+    """Create an intent that requires a payment method or a confirmation."""
     intent_id = session.new_id("payment_intent")
     waiting = "requires_confirmation" if fields.get("payment_method") else OPEN[0]
     intent = session.add(
@@ -56,7 +56,7 @@ def create_intent(session: Session, amount: int, currency: str, **fields: Any) -
 
 
 def confirm(session: Session, intent: JSON, method: JSON, decline: str | None = None) -> JSON:
-    """Try to pay; the charge tells how it went."""
+    """Try to pay; return the charge, successful or not."""
     if intent["status"] not in OPEN:
         raise unexpected(intent, "confirm")
     session.change(intent, payment_method=method["id"])
@@ -172,27 +172,27 @@ def _error(charge: JSON, method: JSON, reason: str) -> JSON:
 
 
 def capture(session: Session, charge: JSON, amount: int | None = None) -> JSON:
-    """Take the money that was set aside, or a part of it."""
+    """Capture an authorized charge, or a part of it."""
     if charge["captured"] or charge["status"] != "succeeded":
         raise invalid(
             f"Charge {charge['id']} has already been captured.", code="charge_already_captured"
         )
-    taken = charge["amount"] if amount is None else amount
-    if taken > charge["amount"]:
+    captured = charge["amount"] if amount is None else amount
+    if captured > charge["amount"]:
         raise invalid("Amount is larger than what was authorized.", "amount_to_capture")
-    _settle(session, charge, taken)
-    if taken < charge["amount"]:
-        session.change(charge, amount_refunded=charge["amount"] - taken)
+    _settle(session, charge, captured)
+    if captured < charge["amount"]:
+        session.change(charge, amount_refunded=charge["amount"] - captured)
     session.emit("charge.captured", charge)
     intent = session.find("payment_intent", charge["payment_intent"])
     if intent is not None:
-        session.change(intent, status="succeeded", amount_capturable=0, amount_received=taken)
+        session.change(intent, status="succeeded", amount_capturable=0, amount_received=captured)
         session.emit("payment_intent.succeeded", intent)
     return charge
 
 
 def cancel(session: Session, intent: JSON, reason: str | None = None) -> JSON:
-    """Give the intent up; money that was set aside goes back."""
+    """Cancel the intent, and release an authorized amount."""
     if intent["status"] not in (*OPEN, "requires_capture", "processing"):
         raise unexpected(intent, "cancel")
     charge = session.find("charge", intent["latest_charge"])
@@ -211,7 +211,7 @@ def cancel(session: Session, intent: JSON, reason: str | None = None) -> JSON:
 
 
 def unexpected(intent: JSON, verb: str) -> ApiError:
-    """The intent's status forbids what was asked."""
+    """Return the error for an action that the intent's status forbids."""
     return ApiError(
         400,
         f"You cannot {verb} this PaymentIntent because it has a status of {intent['status']}.",
@@ -221,7 +221,7 @@ def unexpected(intent: JSON, verb: str) -> ApiError:
 
 
 def card_error(intent: JSON) -> ApiError:
-    """The refusal of a payment as the answer to whoever asked for it."""
+    """Return the error for a declined payment."""
     last = intent["last_payment_error"]
     refusal = ApiError(
         402,

@@ -1,4 +1,4 @@
-"""The endpoints that change something."""
+"""The endpoints that write."""
 
 from __future__ import annotations
 

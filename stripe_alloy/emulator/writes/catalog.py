@@ -44,14 +44,14 @@ def _update_product(session: Session, product: JSON, params: JSON) -> JSON:
 
 
 def inline_price(session: Session, params: JSON) -> JSON:
-    """A price that comes with what it is for (`price_data`): it is in no list."""
+    """Create a price given as `price_data`; no list contains it."""
     price = new_price(session, params)
     session.set_private_fields(price, _unlisted=True)
     return price
 
 
 def new_price(session: Session, params: JSON) -> JSON:
-    """A price of checked parameters."""
+    """Create a price from checked parameters."""
     if not any(params.get(name) for name in _AMOUNTS) and "unit_amount" not in params:
         raise required("unit_amount")
     product = _product_of(session, params)
@@ -86,7 +86,7 @@ def _product_of(session: Session, params: JSON) -> JSON:
 
 
 def amounts(params: JSON) -> JSON:
-    """Both forms of the unit amount: whole minor units, and a decimal."""
+    """Return both forms of the unit amount: an integer in minor units, and a decimal."""
     if "unit_amount_decimal" in params:
         exact = Decimal(params["unit_amount_decimal"])
         whole = int(exact) if exact == int(exact) else None

@@ -1,4 +1,4 @@
-"""Customers and their tax ids."""
+"""Customers and their tax IDs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _update(session: Session, customer: JSON, params: JSON) -> JSON:
 
 
 def _check_default(session: Session, customer: JSON) -> None:
-    """The default payment method must be the customer's own."""
+    """Check that the default payment method belongs to the customer."""
     held = methods.default_of(customer)
     if held is None:
         return
@@ -52,7 +52,7 @@ def _check_default(session: Session, customer: JSON) -> None:
 
 
 def _tax(session: Session, customer: JSON, params: JSON) -> None:
-    """What is there only when expanded."""
+    """Store the fields that are only sent when expanded."""
     if "tax" in params:
         tax = params["tax"] or {}
         known = {"automatic_tax": "unrecognized_location", "location": None}

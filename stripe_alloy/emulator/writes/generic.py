@@ -1,4 +1,4 @@
-"""Writes of the object types that have no rules of their own: what is sent is stored."""
+"""Generic writes: parameters are stored as they are sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invoices: their life, and what may be edited when."""
+"""Invoices: status changes, and which fields can be edited when."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _pay(session: Session, invoice: JSON, params: JSON) -> JSON:
 
 
 def collect(session: Session, invoice: JSON, method_id: str | None = None) -> None:
-    """Pay the invoice, or answer with the card's refusal."""
+    """Pay the invoice; raises the error of a declined card."""
     method = methods.resolve(session, method_id, "payment_method") if method_id else None
     if invoices.pay(session, invoice, method):
         return
@@ -126,7 +126,7 @@ def collect(session: Session, invoice: JSON, method_id: str | None = None) -> No
 
 
 def revive(session: Session, invoice: JSON) -> None:
-    """A subscription that waited for this payment is active again."""
+    """Reactivate a subscription after its payment."""
     details = (invoice["parent"] or {}).get("subscription_details")
     subscription = details and session.find("subscription", details["subscription"])
     if subscription and subscription["status"] in ("incomplete", "past_due", "unpaid"):

@@ -1,4 +1,4 @@
-"""Subscription items: added, changed, removed, alone or with their subscription."""
+"""Subscription items: added, changed and removed, alone or with their subscription."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from stripe_alloy.emulator.writes.lines import take_pending
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
 
-ChosenItem = tuple[JSON, int, JSON]  # price, quantity, the parameters
+ChosenItem = tuple[JSON, int, JSON]
+"""Price, quantity, parameters."""
 
 CANCELED = "A canceled subscription can only update its cancellation_details and metadata."
 MAX_ITEMS = 20  # docs.stripe.com/billing/subscriptions/multiple-products
 
 
 def chosen(session: Session, entries: list[JSON], name: str = "items") -> list[ChosenItem]:
-    """The prices and quantities that a new subscription is about, given as parameter `name`."""
+    """Return the prices and quantities of a new subscription, given as parameter `name`."""
     if not entries:
         raise required(name)
     if len(entries) > MAX_ITEMS:
@@ -77,7 +78,7 @@ def _owned(session: Session, subscription: JSON, item_id: str, param: str) -> JS
 
 
 def change_all(session: Session, subscription: JSON, entries: list[JSON], name: str) -> None:
-    """Apply the items of a subscription update, the parameter `name`; one without id is added."""
+    """Apply the items of an update, given as parameter `name`; one without ID is added."""
     for index, entry in enumerate(entries):
         param = f"{name}[{index}]"
         if not entry.get("id"):
@@ -102,7 +103,7 @@ class Before(NamedTuple):
 
 
 def before_change(session: Session, subscription: JSON) -> Before:
-    """Remember what a change of the subscription is to be measured by."""
+    """Return the state of a subscription before a change."""
     return Before(subscription["status"], _state(session, subscription))
 
 
@@ -111,7 +112,7 @@ def _state(session: Session, subscription: JSON) -> dict[str, JSON]:
 
 
 def finish(session: Session, subscription: JSON, before: Before, params: JSON) -> None:
-    """Bill a change that was applied, and tell of it."""
+    """Bill a change, and emit its event."""
     when = prorate(session, subscription, before, params)
     invoice = draft_now(session, subscription, when)
     if invoice is not None:
@@ -123,11 +124,11 @@ def finish(session: Session, subscription: JSON, before: Before, params: JSON) -
 # ---------------------------------------------------------------------- proration
 
 LATER, CHANGES, CYCLE = "later", "changes", "cycle"
-"""When a change is invoiced: with the next invoice; at once; at once, with a whole new period."""
+"""When a change is invoiced: with the next invoice; immediately; with a new period."""
 
 
 def prorate(session: Session, subscription: JSON, before: Before, params: JSON) -> str:
-    """Make pending items of what a change leaves unused and adds; return when it is invoiced."""
+    """Create pending items for unused and added time; return when they are invoiced."""
     left = subscriptions.items_of(session, subscription)
     if not left:
         raise invalid("A subscription must have at least one active plan.", "items")
@@ -149,7 +150,7 @@ def prorate(session: Session, subscription: JSON, before: Before, params: JSON) 
 
 
 def _restarts(subscription: JSON, before: Before, left: list[JSON], params: JSON) -> bool:
-    """Whether the billing cycle begins anew: asked for, a trial ended, or another interval."""
+    """Whether the billing cycle restarts: on request, after a trial, with another interval."""
     if subscription["status"] == "trialing":
         return False
     asked = params.get("billing_cycle_anchor")
@@ -165,7 +166,7 @@ def _interval(item: JSON) -> tuple[str, int]:
 
 
 def _moment(session: Session, left: list[JSON], params: JSON) -> int:
-    """The time from which a change counts."""
+    """Return the time of the proration."""
     moment: int | None = params.get("proration_date")
     if moment is None:
         return session.now
@@ -181,7 +182,7 @@ def _moment(session: Session, left: list[JSON], params: JSON) -> int:
 def _shares(
     session: Session, subscription: JSON, before: Before, *, restarts: bool
 ) -> list[tuple[JSON, int]]:
-    """The items that a change credits (-1) and charges (1) for the rest of their period."""
+    """Return the items that a change credits (-1) and charges (1) for the rest of the period."""
     whole = restarts or subscription["status"] == "trialing"  # what is paid for ends with it
     after = {} if whole else _state(session, subscription)
     old = before.items
@@ -200,7 +201,7 @@ def is_metered(item: JSON) -> bool:
 
 
 def _leaving(session: Session, subscription: JSON, params: JSON) -> list[JSON]:
-    """Credits for what a subscription that is canceled within its period does not use."""
+    """Return credits for the unused time of a subscription canceled within its period."""
     end = params.get("cancel_at")
     if not isinstance(end, int):
         return []
@@ -214,13 +215,13 @@ def _cost(item: JSON | None) -> tuple[str, int | None] | None:
 
 
 def part_of(amount: int, seconds: int, period: int) -> int:
-    """What of an amount falls to some seconds of a period, rounded half up."""
+    """Return an amount's part for some seconds of a period, rounded half up."""
     period = max(period, 1)
     return (2 * amount * seconds + period) // (2 * period)
 
 
 def share(session: Session, subscription: JSON, item: JSON, sign: int, moment: int) -> JSON:
-    """A pending item for the part of the period that is left at a moment, to the second."""
+    """Create a pending item for the rest of the period, to the second."""
     start, end = item["current_period_start"], item["current_period_end"]
     tiers = session.private_fields(session.find("price", item["price"]["id"]) or item["price"]).get(
         "tiers"
@@ -252,7 +253,7 @@ def share(session: Session, subscription: JSON, item: JSON, sign: int, moment: i
 
 
 def draft_now(session: Session, subscription: JSON, when: str) -> JSON | None:
-    """The draft that a change makes at once, with its lines; None if it waits for the next one."""
+    """Return the draft that a change creates immediately, with its lines; None if there is none."""
     if when == LATER:
         return None
     if when == CYCLE:

@@ -1,4 +1,4 @@
-"""Invoice items and invoice lines. Each line added by hand is backed by an item."""
+"""Invoice items and invoice lines. Each line added by hand has an invoice item."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _target(session: Session, params: JSON) -> JSON | None:
 
 
 def draft(session: Session, invoice_id: str, param: str = "id") -> JSON:
-    """An invoice that may still be edited."""
+    """Return an invoice that can still be edited."""
     invoice = session.get("invoice", invoice_id, param)
     invoices.require(
         invoice, "draft", message="This invoice is no longer editable: it is not a draft."
@@ -53,7 +53,7 @@ def draft(session: Session, invoice_id: str, param: str = "id") -> JSON:
 
 
 def new_item(session: Session, customer: str, invoice: JSON | None, params: JSON) -> JSON:
-    """An invoice item; without an invoice it waits for the next one."""
+    """Create an invoice item; without an invoice it is pending."""
     priced = _priced(session, params, invoice["currency"] if invoice else None)
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN})
     fields.setdefault("period", {"start": session.now, "end": session.now})
@@ -77,7 +77,7 @@ def _parent(subscription: str) -> JSON:
 
 
 def _priced(session: Session, params: JSON, currency: str | None) -> JSON:
-    """Amount, currency and pricing: of a price, of price data, of a unit amount, or as given."""
+    """Return amount, currency and pricing: of a price, price data, a unit amount, or as given."""
     quantity = params.get("quantity", 1)
     price = _price_of(session, params)
     if price is not None:
@@ -108,7 +108,7 @@ def _price_of(session: Session, params: JSON) -> JSON | None:
 
 
 def _update_item(session: Session, item: JSON, params: JSON) -> JSON:
-    """No event tells of a changed item; the invoice it is on has one."""
+    """Update an item; Stripe emits an event only for its invoice."""
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN}, item)
     if _prices_anew(params):
         fields = {**_repriced(session, params, item), **fields}
@@ -135,7 +135,7 @@ def _repriced(session: Session, params: JSON, obj: JSON) -> JSON:
 
 
 def _with_old(params: JSON, obj: JSON) -> JSON:
-    """A new quantity keeps the price, a new price keeps the quantity."""
+    """Keep the price with a new quantity, and the quantity with a new price."""
     known: JSON = {"quantity": obj["quantity"]}
     if params.keys().isdisjoint({"amount", "pricing", "price_data", "unit_amount_decimal"}):
         details = (obj["pricing"] or {}).get("price_details")
@@ -166,7 +166,7 @@ def _backing(line: JSON) -> str | None:
 
 
 def line_of(session: Session, invoice: JSON, item: JSON) -> JSON:
-    """The line that shows an item on its invoice."""
+    """Add the line of an item to its invoice."""
     parent = (item["parent"] or {}).get("subscription_details") or {}
     subscription = parent.get("subscription")
     if item["proration"]:
@@ -190,7 +190,7 @@ def _mirror(session: Session, line: JSON, item: JSON) -> JSON:
 
 
 def take_pending(session: Session, invoice: JSON, subscription: str | None) -> None:
-    """Put the items that wait for an invoice on this one."""
+    """Move pending items to the invoice."""
     for item in session.children("invoiceitem", "customer", invoice["customer"]):
         parent = (item["parent"] or {}).get("subscription_details") or {}
         bound = parent.get("subscription")

@@ -94,7 +94,7 @@ def _confirmed(session: Session, intent: JSON, params: JSON) -> JSON:
 
 
 def _update_intent(session: Session, intent: JSON, params: JSON) -> JSON:
-    """There is no payment_intent.updated: nothing tells of these changes."""
+    """Update an intent; Stripe emits no event for it."""
     _check_update(intent, params)
     if params.get("payment_method"):
         method = methods.resolve(session, params["payment_method"], "payment_method")

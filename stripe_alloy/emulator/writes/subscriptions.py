@@ -42,7 +42,7 @@ def _create(session: Session, _: Ids, params: JSON) -> JSON:
 
 
 def begin(session: Session, customer: JSON, params: JSON, name: str = "items") -> JSON:
-    """A new subscription, not billed yet; its items are those of the parameter `name`."""
+    """Create a subscription without billing it; its items are those of the parameter `name`."""
     chosen = items.chosen(session, params.get("items", []), name)
     trial_end = _trial(session, params)
     fields = given("subscription", params, skip=_SKIP)
@@ -62,7 +62,7 @@ def begin(session: Session, customer: JSON, params: JSON, name: str = "items") -
 
 
 def _add_fees(session: Session, subscription: JSON, params: JSON) -> None:
-    """`add_invoice_items`: each becomes an invoice item, on the subscription's next invoice."""
+    """Create an invoice item for each entry of `add_invoice_items`."""
     for entry in params.get("add_invoice_items") or ():
         fee = {name: value for name, value in entry.items() if name not in ("price", "period")}
         if entry.get("price"):
@@ -73,7 +73,7 @@ def _add_fees(session: Session, subscription: JSON, params: JSON) -> None:
 
 
 def _anchor(session: Session, params: JSON, price: JSON) -> int:
-    """When the first whole period of a new subscription begins."""
+    """Return when the first full period of a new subscription begins."""
     anchor: int = params["billing_cycle_anchor"]
     recurring = price["recurring"]
     last = after(session.now, recurring["interval"], recurring["interval_count"])
@@ -149,7 +149,7 @@ def _first_invoice(session: Session, subscription: JSON, method: JSON | None, pa
 
 
 def first_draft(session: Session, subscription: JSON, params: JSON) -> JSON:
-    """The draft of a new subscription's first invoice, with its lines."""
+    """Return the draft of a new subscription's first invoice, with its lines."""
     invoice = subscriptions.bill(session, subscription, "subscription_create")
     if subscription["billing_cycle_anchor"] > session.now and not subscription["trial_end"]:
         _bill_part(session, subscription, invoice, params)
@@ -158,7 +158,7 @@ def first_draft(session: Session, subscription: JSON, params: JSON) -> JSON:
 
 
 def _bill_part(session: Session, subscription: JSON, invoice: JSON, params: JSON) -> None:
-    """Charge only the time until the billing cycle's anchor; nothing if none is to be prorated."""
+    """Charge only the time until the anchor; nothing without proration."""
     anchor = subscription["billing_cycle_anchor"]
     recurring = subscriptions.items_of(session, subscription)[0]["price"]["recurring"]
     begins = after(anchor, recurring["interval"], -recurring["interval_count"])
@@ -193,7 +193,7 @@ def _update(session: Session, subscription: JSON, params: JSON) -> JSON:
 
 
 def change(session: Session, subscription: JSON, params: JSON, name: str = "items") -> None:
-    """Apply an update, without billing it; its items are those of the parameter `name`."""
+    """Apply an update without billing it; its items are those of the parameter `name`."""
     if params.get("default_payment_method"):
         _method(session, session.get("customer", subscription["customer"]), params)
     session.change(subscription, **given("subscription", params, subscription, _SKIP))

@@ -1,4 +1,4 @@
-"""Webhook endpoints: where events are delivered to."""
+"""Webhook endpoints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _is_url(text: str) -> bool:
     try:
         place = urlsplit(text)
         return place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0
-    except ValueError:  # a port or an address that is none
+    except ValueError:  # an invalid port or address
         return False
 
 
@@ -40,7 +40,7 @@ def _create(session: Session, _: Ids, params: JSON) -> JSON:
     secret = new_secret(session.dice)
     private_fields = {"secret": secret, "connect": bool(params.get("connect"))}
     endpoint = session.add(KIND, private_fields=private_fields, **fields)
-    return {**endpoint, "secret": secret}  # shown this once
+    return {**endpoint, "secret": secret}  # only in this response
 
 
 def _update(session: Session, endpoint: JSON, params: JSON) -> JSON:
