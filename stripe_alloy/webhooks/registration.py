@@ -101,7 +101,7 @@ def register(transport: StripeClient, wanted: DesiredEndpoint, secret_file: Path
     needed, a new endpoint is created, and the old one is deleted once the new secret is stored.
     """
     stored = {words[0] for words in _notes(secret_file) if words}
-    mine = [endpoint for endpoint in transport.walk(PATH) if _is_mine(endpoint, wanted, stored)]
+    mine = [endpoint for endpoint in transport.paginate(PATH) if _is_mine(endpoint, wanted, stored)]
     good = [
         endpoint
         for endpoint in mine

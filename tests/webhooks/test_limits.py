@@ -161,7 +161,7 @@ def test_a_thread_that_commits_for_several_survives_what_cannot_be_stored(
     url: str,  # noqa: F811
 ) -> None:
     inbox = Inbox(url)
-    group = GroupCommit(inbox.engine, name="test", trouble=lambda _: InboxError("it fails"))
+    group = GroupCommit(inbox.engine, name="test", convert_error=lambda _: InboxError("it fails"))
     good = [group.submit(lambda c: c.exec_driver_sql("SELECT 1").scalar()) for _ in range(3)]
     insert = "INSERT INTO stripe_alloy_inbox_readers (reader, seq, at) VALUES "
     mark = "(?, ?, ?)" if url.startswith("sqlite") else "(%s, %s, %s)"
