@@ -58,7 +58,7 @@ class Answers:
             with self._lock:
                 self._running.discard((account, key))
 
-    def recall(self, account: str, key: str, asked: str, now: float) -> Stored | None:
+    def recall(self, account: str, key: str, request_digest: str, now: float) -> Stored | None:
         """Return the response of a key younger than a day; other parameters are an error."""
         rows = self._store.execute(
             "SELECT digest, status, body, request_id FROM answers "
@@ -70,7 +70,7 @@ class Answers:
         if not rows:
             return None
         digest, status, body, request_id = rows[0]
-        if digest != asked:
+        if digest != request_digest:
             raise ApiError(
                 400,
                 "Keys for idempotent requests can only be used with the same parameters they were "
@@ -80,14 +80,16 @@ class Answers:
             )
         return Stored(status, body, request_id)
 
-    def remember(self, account: str, key: str, asked: str, stored: Stored, now: float) -> None:
+    def remember(
+        self, account: str, key: str, request_digest: str, stored: Stored, now: float
+    ) -> None:
         """Store the response."""
         self._store.execute(
             "INSERT OR REPLACE INTO answers (account, key, digest, status, body, request_id, "
             "created) VALUES (?, ?, ?, ?, ?, ?, ?)",
             account,
             key,
-            asked,
+            request_digest,
             *stored,
             now,
         )

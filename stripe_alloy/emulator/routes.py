@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.store import Store
 
 
-EXPAND = ParamType(fields={"expand": ParamType(items=ParamType(scalars={"string"}))})
+_EXPAND = {"expand": ParamType(items=ParamType(scalars={"string"}))}
 
 
 Ids = Mapping[str, str]
@@ -75,10 +75,8 @@ class Route:
     @property
     def shape(self) -> ParamType:
         """Return the type of the endpoint's parameters."""
-        if self.params is None:
-            return EXPAND
-        shape = param_type(self.params)
-        return ParamType(fields={**EXPAND.fields, **(shape.fields or {})}, needed=shape.needed)  # type: ignore[dict-item]
+        shape = param_type(self.params) if self.params else ParamType()
+        return ParamType(fields={**_EXPAND, **(shape.fields or {})}, needed=shape.needed)
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
         """Return the IDs in the path, or None if it does not match."""

@@ -30,22 +30,21 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 class _Handler(socketserver.StreamRequestHandler):
     """A connection, on which requests are answered until it is closed."""
 
+    server: Server
     disable_nagle_algorithm = True
     wbufsize = 0
 
     def handle(self) -> None:
-        server = self.server
-        assert isinstance(server, Server)  # noqa: S101 - only Server makes handlers
-        server.opened(self.connection)
+        self.server.opened(self.connection)
         try:
-            while self._one(server):
+            while self._one():
                 pass
         except (ConnectionError, TimeoutError, ValueError):
             pass
         finally:
-            server.closed(self.connection)
+            self.server.closed(self.connection)
 
-    def _one(self, server: Server) -> bool:
+    def _one(self) -> bool:
         head = self._head()
         if head is None:
             return False
@@ -56,8 +55,8 @@ class _Handler(socketserver.StreamRequestHandler):
                 _rendered(HttpResponse(status, _NO_BODY, {"Connection": "close"}), head)
             )
             return False
-        incoming = self._with_body(head, length, known=not length or server.admits(head))
-        given = server.answer(incoming)
+        incoming = self._with_body(head, length, known=not length or self.server.admits(head))
+        given = self.server.answer(incoming)
         if given.cut == "all":
             return False
         self.wfile.write(_rendered(given, incoming))

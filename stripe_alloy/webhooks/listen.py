@@ -165,7 +165,8 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
     def started(at: str) -> None:
         say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz is the health check.")
         if options.register and connection and options.secret_file:
-            for done in register_all(connection, options, name):
+            place = options.register, options.secret_file
+            for done in register_all(connection, options, *place, name):
                 say(done)
 
     try:
@@ -183,9 +184,10 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
-def register_all(settings: ConnectionSettings, options: Options, name: str) -> Iterator[str]:
-    """Register the endpoints for the streams and accounts; return log lines."""
-    assert options.register and options.secret_file  # noqa: S101, PT018 - `listen` saw to it
+def register_all(
+    settings: ConnectionSettings, options: Options, url: str, secret_file: Path, name: str
+) -> Iterator[str]:
+    """Register the endpoints for the streams and accounts; yield log lines."""
     check_key(settings)
     connection = Connection(
         api_key=settings.api_key,
@@ -199,10 +201,8 @@ def register_all(settings: ConnectionSettings, options: Options, name: str) -> I
     try:
         own = own_account(connection.transport)
         for scope in _scopes(options.account_ids, own):
-            wanted = DesiredEndpoint(
-                options.register, scope, events, settings.api_version, name, own
-            )
-            done = register(connection.transport, wanted, options.secret_file)
+            wanted = DesiredEndpoint(url, scope, events, settings.api_version, name, own)
+            done = register(connection.transport, wanted, secret_file)
             yield f"Webhook endpoint for {scope} account{'s' * (scope == CONNECTED)}: {done}."
     except StripeError as error:
         raise AlloyError(
