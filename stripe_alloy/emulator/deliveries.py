@@ -143,14 +143,6 @@ class Webhooks:
             self._paused = value
             self._work_there.notify_all()
 
-    def pause(self) -> None:
-        """Hold all deliveries back."""
-        self.paused = True
-
-    def resume(self) -> None:
-        """Let them go."""
-        self.paused = False
-
     @property
     def deliveries(self) -> list[Attempt]:
         """Return all attempts, oldest first."""

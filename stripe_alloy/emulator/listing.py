@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,22 +29,16 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
+@dataclass(frozen=True)
 class Lists:
     """Answers list requests of one account."""
 
-    def __init__(
-        self,
-        store: Store,
-        account: str,
-        now: float,
-        events_delay: float = 0.0,
-        undelivered: Callable[[], Sequence[str]] = tuple,  # events not delivered everywhere
-    ) -> None:
-        self._store = store
-        self._undelivered = undelivered
-        self._account = account
-        self._now = now
-        self._events_delay = events_delay
+    store: Store
+    account: str
+    now: float
+    events_delay: float = 0.0
+    undelivered: Callable[[], Sequence[str]] = tuple
+    """Returns the IDs of events that some webhook endpoint has not received."""
 
     def page(self, kind: str, params: JSON, url: str, scope: Mapping[str, str]) -> bytes:
         """Return the JSON of a page; `scope` has the filters from the path."""
@@ -52,12 +47,12 @@ class Lists:
         query.after, query.before = _cursors(params)
         paths = expand.check(kind, params.get("expand", []), in_list=True)
         try:
-            rows, more = self._store.page(query)
+            rows, more = self.store.page(query)
         except KeyError as unknown:
             raise _bad_cursor(kind, params, str(unknown.args[0])) from None
         bodies = [row.body for row in rows]
         if paths:
-            expander = expand.Expander(self._store, self._account)
+            expander = expand.Expander(self.store, self.account)
             bodies = [_encode(expander.expand(_decode(b), paths)).decode() for b in bodies]
         flag = "true" if more else "false"
         head = f'{{"object":"list","url":{_encode(url).decode()},"has_more":{flag},"data":['
@@ -66,7 +61,7 @@ class Lists:
     def query(self, kind: str, params: JSON) -> Query:
         """Return the query of a list request."""
         resource = RESOURCES[kind]
-        query = Query(self._account, kind, oldest_first=resource.children_first)
+        query = Query(self.account, kind, oldest_first=resource.children_first)
         for name, value in params.items():
             if name not in _PAGING:
                 _filter(query, kind, name, value)
@@ -83,15 +78,15 @@ class Lists:
 
     def _visible(self, query: Query) -> None:
         """Limit events to 30 days before the clock, or before the newest event if that is older."""
-        newest = self._store.newest(self._account, "event") or 0
-        horizon = min(newest, int(self._now)) - RETENTION
+        newest = self.store.newest(self.account, "event") or 0
+        horizon = min(newest, int(self.now)) - RETENTION
         query.add("created >= ?", horizon)
-        if self._events_delay:
-            query.add("created <= ?", int(self._now - self._events_delay))
+        if self.events_delay:
+            query.add("created <= ?", int(self.now - self.events_delay))
 
     def _delivered(self, query: Query, params: JSON) -> None:
         if "delivery_success" in params:
-            lacking = _encode(self._undelivered()).decode()
+            lacking = _encode(self.undelivered()).decode()
             delivered = "(id NOT IN (SELECT value FROM json_each(?))) = ?"
             query.add(delivered, lacking, params["delivery_success"])
 

@@ -9,7 +9,6 @@ from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator.resources import RESOURCES
 
 _INSIDE = {  # objects without a file: stream and path of their schema
-    "plan": ("subscription_items", "plan"),
     "invoice_payment": ("invoices", "payments.data"),
 }
 

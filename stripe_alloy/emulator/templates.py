@@ -21,9 +21,8 @@ _EMPTY: dict[str, Any] = {
     "object": {},
 }
 METHOD_HASHES = "payment_method"
-SELF_MADE = frozenset(
-    {"invoiceitem", "webhook_endpoint", "test_helpers.test_clock"}
-)  # no stream has a schema of these
+SELF_MADE = frozenset({"invoiceitem", "webhook_endpoint"})
+"""Objects without a generated schema: `DEFAULTS` has all their fields."""
 _NEVER = frozenset({"deleted"})
 
 

@@ -148,8 +148,8 @@ class Options:
 
 def listen(options: Options, say: Callable[[str], None]) -> None:
     """Run the command; raises an `AlloyError` or `OSError` that says what to do."""
-    connection, url = options.connection, options.inbox
-    if not url:
+    connection = options.connection
+    if not options.inbox:
         raise SettingsError("No inbox: give --inbox, or a --config with `webhook_inbox`")
     if options.register and not (connection and options.secret_file):
         raise SettingsError(
@@ -160,13 +160,13 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
         raise SettingsError("--register must be the URL that Stripe is to deliver to, https://…")
     secrets = secrets_from(os.environ, options.secret_file, later=bool(options.register))
     name = receiver_name(options.name, options.secret_file) if options.secret_file else ""
-    inbox = Inbox(url)
+    inbox = Inbox(options.inbox)
 
     def started(at: str) -> None:
         say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz is the health check.")
         if options.register and connection and options.secret_file:
-            place = options.register, options.secret_file
-            for done in register_all(connection, options, *place, name):
+            url, file = options.register, options.secret_file
+            for done in register_all(connection, options, url, file, name):
                 say(done)
 
     try:

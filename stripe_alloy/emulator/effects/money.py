@@ -42,16 +42,15 @@ def move(
     *,
     fee: int = 0,
     description: str | None = None,
-    payout: str | None = None,
     category: str | None = None,
     delay: int = AVAILABLE_AFTER,
 ) -> JSON:
     """Create a balance transaction; Stripe emits no event for it."""
     available = (session.now + delay) // DAY * DAY if delay else session.now
-    paid_out = payout or session.payout_for(currency, available, amount - fee, kind)
+    payout = session.payout_for(currency, available, amount - fee, kind)
     return session.add(
         "balance_transaction",
-        private_fields={"_payout": paid_out} if paid_out else None,
+        private_fields={"_payout": payout} if payout else None,
         amount=amount,
         available_on=available,
         currency=currency,
