@@ -371,7 +371,7 @@ class StripeClient:
         try:
             return self._send_once(call, headers)
         except StripeError as error:
-            error.failure = replace(error.failure, asked=f"{call.method} {call.path}")
+            error.failure = replace(error.failure, operation=f"{call.method} {call.path}")
             raise
 
     def _send_once(self, call: _ApiCall, headers: Mapping[str, str]) -> Response:

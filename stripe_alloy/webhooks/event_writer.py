@@ -17,7 +17,7 @@ from typing import Any
 
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.database import MOST
-from stripe_alloy.webhooks.coverage import ALIVE
+from stripe_alloy.webhooks.coverage import HEARTBEAT_TTL
 from stripe_alloy.webhooks.inbox import EventRow, Inbox, InboxError, UnstorableEvent
 from stripe_alloy.webhooks.rate_limited_log import Complaints
 from stripe_alloy.webhooks.signing_secrets import SigningSecret
@@ -181,7 +181,7 @@ class Writer:
             return "the writer has ended"
         if self._failure:
             return "the inbox cannot be written"
-        if time.monotonic() - self._heartbeat_at >= ALIVE:
+        if time.monotonic() - self._heartbeat_at >= HEARTBEAT_TTL:
             return "the inbox has not been written for too long"
         return None
 
@@ -261,7 +261,9 @@ class Writer:
         try:
             if not await self._recovered():
                 return
-            late = self._clock() - self._noted_at > ALIVE  # it was stopped, or a write took long
+            late = (
+                self._clock() - self._noted_at > HEARTBEAT_TTL
+            )  # it was stopped, or a write took long
             endpoints = self._known_endpoints()
             if endpoints != self._endpoints:
                 await self._on_disk(self._inbox.add_endpoints, endpoints)

@@ -41,7 +41,7 @@ from stripe_alloy.webhooks.coverage import (
     covered_by_list,
     covered_by_uptime,
     gaps,
-    merged,
+    merge_ranges,
 )
 
 _logger = logging.getLogger(__name__)
@@ -390,7 +390,7 @@ class Inbox:
         connection.execute(tables.fetched.delete().where(mine))
         rows = [
             {"account": scope.name, "livemode": scope.livemode, **vars(entry)}
-            for entry in merged([*known, new], now=self.clock())
+            for entry in merge_ranges([*known, new], now=self.clock())
             if entry.high > self.clock() - RETENTION
         ]
         if rows:

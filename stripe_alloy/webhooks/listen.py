@@ -90,7 +90,7 @@ def serve(inbox: Inbox, secrets: Secrets, options: Options, started: Callable[[s
     listening = _listening_at(options.host, options.port)
     receiver.begin()
     url = f"http://{options.host}:{listening.getsockname()[1]}"
-    for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn's stand before these while it serves
+    for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn replaces these while it serves
         signal.signal(name, lambda *_: None)
     failures: list[BaseException] = []
 
@@ -98,7 +98,7 @@ def serve(inbox: Inbox, secrets: Secrets, options: Options, started: Callable[[s
         while not server.started and not server.should_exit:
             if done.wait(0.02):
                 return
-        listening.listen(BACKLOG)  # of those that wait for it; fewer are accepted at once
+        listening.listen(BACKLOG)  # connections that wait; fewer are accepted at once
         try:
             started(url)
         except (AlloyError, OSError) as error:
@@ -134,7 +134,7 @@ class Options:
 
     connection: ConnectionSettings | None
     account_ids: Sequence[str]
-    """Accounts whose events are read; empty for the key's own."""
+    """Accounts to receive events of; empty for the key's own."""
     inbox: str | None
     host: str
     port: int

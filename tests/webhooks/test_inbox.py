@@ -10,7 +10,7 @@ import pytest
 
 from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.api.timestamps import DAY
-from stripe_alloy.webhooks.coverage import FOREVER, LATE, Fetched
+from stripe_alloy.webhooks.coverage import FOREVER, MAX_EVENT_DELAY, Fetched
 from stripe_alloy.webhooks.inbox import (
     DEDUP_RETENTION,
     RETENTION,
@@ -176,9 +176,9 @@ def test_gaps_end_where_a_receiver_began_and_had_its_first_event(
     assert inbox.gaps(AccountScope("acct_2", livemode=False), 0) == [(0, FOREVER)]
     inbox.store_page(OWN, [], done=Fetched(0, clock.now, clock.now))
     assert inbox.gaps(OWN, 0) == []
-    clock.now += LATE
+    clock.now += MAX_EVENT_DELAY
     inbox.heartbeat("session", started)
-    late = started + 10 - LATE
+    late = started + 10 - MAX_EVENT_DELAY
     assert inbox.gaps(OWN, 0) == [(late, started + 10)]
     inbox.store_page(OWN, [], done=Fetched(late, started + 10, clock.now))
     assert inbox.gaps(OWN, 0) == []

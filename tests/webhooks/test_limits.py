@@ -21,7 +21,7 @@ import pytest
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.database import GroupCommit
 from stripe_alloy.webhooks.connections import REQUEST_SECONDS, SWEEP_SECONDS
-from stripe_alloy.webhooks.coverage import ALIVE, FOREVER
+from stripe_alloy.webhooks.coverage import FOREVER, HEARTBEAT_TTL
 from stripe_alloy.webhooks.event_writer import MAX_WAITING_BYTES
 from stripe_alloy.webhooks.inbox import AccountScope, Inbox, InboxError, UnstorableEvent, row_of
 from tests.conftest import catalog_of
@@ -365,7 +365,7 @@ def test_without_disk_events_are_refused_and_it_is_said_until_it_works_again(
         assert receiver.deliver(event(3)) == 200
         wait_for(lambda: last_sign_of_life(tmp_path) > before + 3)
         assert len([line for line in receiver.log().splitlines() if "it works again" in line]) == 1
-        inbox = Inbox(inbox_url(tmp_path), clock=lambda: time.time() + ALIVE + 1)
+        inbox = Inbox(inbox_url(tmp_path), clock=lambda: time.time() + HEARTBEAT_TTL + 1)
         wait_for(lambda: last_sign_of_life(tmp_path) > before + 4)
         [missing, *rest] = inbox.gaps(AccountScope(None, livemode=False), time.time() - 100)
         inbox.close()
@@ -388,7 +388,7 @@ def test_what_was_refused_without_disk_is_listed_by_the_tap(business: Business) 
         free_disk(receiver)
         wait_for(lambda: health(receiver) == 200)
         last_of_old = last_sign_of_life(business.folder)
-        wait_for(lambda: last_sign_of_life(business.folder) > last_of_old + ALIVE)
+        wait_for(lambda: last_sign_of_life(business.folder) > last_of_old + HEARTBEAT_TTL)
         business.run()
         assert lost in business.destination.of("customers")
 
