@@ -14,7 +14,7 @@ from singer_sdk.singerlib import Message, RecordMessage, StateMessage
 from typing_extensions import override
 
 from source_stripe_alloy.protocol import drop_none
-from source_stripe_alloy.stream_status import Ledger
+from source_stripe_alloy.stream_status import StreamStatusTracker
 from stripe_alloy.api.errors import one_line, without_secrets
 from tap_stripe_alloy.records.singer_writer import BufferedWriter
 
@@ -42,9 +42,9 @@ class _RecordMessage(msgspec.Struct, gc=False):
 class AirbyteWriter(BufferedWriter):
     """Converts Singer messages to Airbyte's; other threads may log meanwhile."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, tracker: StreamStatusTracker) -> None:
         super().__init__()
-        self.ledger = ledger
+        self.tracker = tracker
         self._lock = threading.RLock()
 
     def send(self, messages: Iterable[AirbyteMessage]) -> None:
@@ -56,22 +56,22 @@ class AirbyteWriter(BufferedWriter):
 
     def fail(self, error: Exception) -> None:
         """Write an error trace, and INCOMPLETE for each stream that has not ended."""
-        self.send([*self.ledger.cut_short(), self.ledger.failed(error)])
+        self.send([*self.tracker.interrupted(), self.tracker.failed(error)])
 
     @override
     def write_message(self, message: Message) -> None:
         if isinstance(message, RecordMessage):
             self.write_records(message.stream, [message.record], message.version)
         elif isinstance(message, StateMessage):
-            self.send(self.ledger.stated(message.value.get("bookmarks", {})))
-        # A SCHEMA is what `discover` said, and no destination of Airbyte's knows ACTIVATE_VERSION.
+            self.send(self.tracker.new_states(message.value.get("bookmarks", {})))
+        # Airbyte has the schemas from `discover`, and no ACTIVATE_VERSION.
 
     @override
     def write_records(
         self, stream: str, records: Sequence[dict[str, Any] | msgspec.Struct], version: int | None
     ) -> None:
         with self._lock:
-            for message in self.ledger.wrote(stream, len(records)):
+            for message in self.tracker.wrote(stream, len(records)):
                 self.put(drop_none(message))
             super().write_records(stream, records, version)
 

@@ -36,8 +36,8 @@ def drop_none(value: Any) -> Any:
     Values inside a record or a state are not changed.
     """
     if is_dataclass(value):
-        held = ((field.name, getattr(value, field.name)) for field in fields(value))
-        return {name: drop_none(inner) for name, inner in held if inner is not None}
+        pairs = ((field.name, getattr(value, field.name)) for field in fields(value))
+        return {name: drop_none(inner) for name, inner in pairs if inner is not None}
     return [drop_none(entry) for entry in value] if isinstance(value, list) else value
 
 

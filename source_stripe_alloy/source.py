@@ -27,7 +27,7 @@ from source_stripe_alloy.protocol import (
     specification,
     stream_of,
 )
-from source_stripe_alloy.stream_status import Ledger
+from source_stripe_alloy.stream_status import StreamStatusTracker
 from stripe_alloy.api.errors import AlloyError, UnreadableStreamsError
 from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.singer_main import check_output, log_discreetly, run, said_of
@@ -56,7 +56,7 @@ def _main() -> object:
 @source.command()
 def spec() -> None:
     """Print the settings."""
-    with _telling() as writer:
+    with _output() as writer:
         found = specification(TapStripeAlloy.config_jsonschema)
         writer.send([AirbyteMessage(Type.SPEC, spec=found)])
 
@@ -65,10 +65,10 @@ def spec() -> None:
 @_CONFIG
 def check(config: str) -> None:
     """Print whether the key can read any stream; missing permissions are logged."""
-    with _telling() as writer:
+    with _output() as writer:
         try:
             status = _status_of(_tap(config, writer).verdicts())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the form is to show it
+        except Exception as error:  # noqa: BLE001 - the form shows any error
             status = AirbyteConnectionStatus(Status.FAILED, said_of(error))
         writer.send([AirbyteMessage(Type.CONNECTION_STATUS, connectionStatus=status)])
 
@@ -77,7 +77,7 @@ def check(config: str) -> None:
 @_CONFIG
 def discover(config: str) -> None:
     """Print the streams."""
-    with _telling() as writer:
+    with _output() as writer:
         entries = _tap(config, writer, setup_mapper=False).catalog_dict["streams"]
         catalog = AirbyteCatalog([stream_of(entry) for entry in entries])
         writer.send([AirbyteMessage(Type.CATALOG, catalog=catalog)])
@@ -89,10 +89,10 @@ def discover(config: str) -> None:
 @click.option("--state", help="The states of the last read.")
 def read(config: str, catalog: str, state: str | None) -> None:
     """Read the streams of a catalog, starting from a state."""
-    with _telling() as writer:
+    with _output() as writer:
         chosen = parse_catalog(read_object(catalog, "--catalog"), BY_NAME)
         start = resume_point(chosen, bookmarks_in(read_json(state, "--state") if state else []))
-        ledger = writer.ledger = Ledger(chosen)
+        tracker = writer.tracker = StreamStatusTracker(chosen)
         discovered = _tap(config, writer, setup_mapper=False).catalog_dict
         left = [stream for stream in chosen if stream.name not in start.done]
         tap = _tap(
@@ -101,37 +101,34 @@ def read(config: str, catalog: str, state: str | None) -> None:
             catalog=select(discovered, left),
             state={"bookmarks": start.bookmarks},
         )
-        writer.send(ledger.started())
+        writer.send(tracker.started())
         refused: Mapping[str, str] = {}
         try:
             if left:
                 tap.sync_all()
         except UnreadableStreamsError as error:
             refused = error.lacking
-        writer.send(ledger.ended(tap.state.get("bookmarks", {}), but=refused))
+        writer.send(tracker.ended(tap.state.get("bookmarks", {}), but=refused))
         if refused:
             sys.exit(1)
 
 
 @contextmanager
-def _telling() -> Iterator[AirbyteWriter]:
+def _output() -> Iterator[AirbyteWriter]:
     """Open the writer; an error becomes a trace, and each unfinished stream INCOMPLETE."""
-    writer = AirbyteWriter(Ledger())
+    writer = AirbyteWriter(StreamStatusTracker())
     log = AirbyteLog(writer)
     log.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[log], force=True)
     log_discreetly()
-    logging.getLogger("singer_sdk.metrics").setLevel(logging.WARNING)  # Airbyte counts by itself
+    logging.getLogger("singer_sdk.metrics").setLevel(logging.WARNING)  # Airbyte counts itself
     try:
         yield writer
-    except AlloyError as error:
-        writer.fail(error)
-        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - a traceback may show a record
-        writer.fail(AlloyError(said_of(error)))
+        writer.fail(error if isinstance(error, AlloyError) else AlloyError(said_of(error)))
         sys.exit(1)
-    except SystemExit:  # told to stop
-        writer.send(writer.ledger.cut_short())
+    except SystemExit:  # stopped by a signal
+        writer.send(writer.tracker.interrupted())
         raise
 
 
@@ -140,14 +137,14 @@ def _tap(file: str, writer: AirbyteWriter, **given: Any) -> TapStripeAlloy:
     return TapStripeAlloy(config=config, message_writer=writer, **given)
 
 
-def _status_of(verdicts: Mapping[str, str]) -> AirbyteConnectionStatus:
+def _status_of(problems: Mapping[str, str]) -> AirbyteConnectionStatus:
     """Return success if any stream is readable: the selected streams are unknown here."""
-    for name, verdict in verdicts.items():
-        if verdict:
-            logging.getLogger(__name__).warning("Stream %s cannot be read: %s", name, verdict)
-    if not all(verdicts.values()):
+    for name, problem in problems.items():
+        if problem:
+            logging.getLogger(__name__).warning("Stream %s cannot be read: %s", name, problem)
+    if not all(problems.values()):
         return AirbyteConnectionStatus(Status.SUCCEEDED)
     return AirbyteConnectionStatus(
         Status.FAILED,
-        f"The key cannot read any stream. The first one: {next(iter(verdicts.values()))}",
+        f"The key cannot read any stream. The first one: {next(iter(problems.values()))}",
     )

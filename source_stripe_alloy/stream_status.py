@@ -44,8 +44,8 @@ FAILURES: Mapping[type[Exception], FailureType] = {
 """Error type → failure type: a configuration error, or one that a retry may resolve."""
 
 
-class Ledger:
-    """Tracks the streams of one read."""
+class StreamStatusTracker:
+    """Tracks statuses, record counts and states of the streams of one read."""
 
     def __init__(
         self, chosen: Iterable[ConfiguredStream] = (), *, clock: Callable[[], float] = time.time
@@ -53,7 +53,7 @@ class Ledger:
         self._chosen = {stream.name: stream for stream in chosen}
         self._clock = clock
         self._uncounted: Counter[str] = Counter()
-        self._stated: dict[str, JSONObject] = {}
+        self._written_states: dict[str, JSONObject] = {}
         self._runs: set[str] = set()
         self._ended: set[str] = set()
 
@@ -69,11 +69,11 @@ class Ledger:
             self._runs.add(name)
             yield self._status(name, AirbyteStreamStatus.RUNNING)
 
-    def stated(self, bookmarks: Mapping[str, JSONObject]) -> Iterator[AirbyteMessage]:
+    def new_states(self, bookmarks: Mapping[str, JSONObject]) -> Iterator[AirbyteMessage]:
         """Yield the states that changed."""
         for name in self._chosen:
             bookmark = bookmarks.get(name) or {}
-            if self._uncounted[name] or bookmark != self._stated.get(name, {}):
+            if self._uncounted[name] or bookmark != self._written_states.get(name, {}):
                 yield self._state(name, bookmark)
 
     def ended(
@@ -94,7 +94,7 @@ class Ledger:
             else:
                 yield self._status(name, AirbyteStreamStatus.COMPLETE)
 
-    def cut_short(self) -> Iterator[AirbyteMessage]:
+    def interrupted(self) -> Iterator[AirbyteMessage]:
         """Yield INCOMPLETE for each stream that has not ended."""
         for name in (name for name in self._chosen if name not in self._ended):
             yield self._status(name, AirbyteStreamStatus.INCOMPLETE)
@@ -120,7 +120,7 @@ class Ledger:
 
     def _state(self, name: str, bookmark: JSONObject) -> AirbyteMessage:
         records, self._uncounted[name] = self._uncounted[name], 0
-        self._stated[name] = copy.deepcopy(bookmark)  # the tap goes on writing into it
+        self._written_states[name] = copy.deepcopy(bookmark)  # the tap modifies it later
         return AirbyteMessage(Type.STATE, state=state_of(name, bookmark, records))
 
     def _status(self, name: str, status: AirbyteStreamStatus) -> AirbyteMessage:

@@ -171,8 +171,8 @@ def _problem_of(error: ValidationError) -> str:
         wanted = [rule] if isinstance(rule, str) else [t for t in rule if t != "null"]
         return f"`{name}` must be of the type {' or '.join(wanted)}"
     if error.validator == "required":
-        held: Any = error.instance
-        missing = next(n for n in rule if n not in held)
+        settings: Any = error.instance
+        missing = next(n for n in rule if n not in settings)
         return f"`{missing}` is not set: {missing!r} is a required property"
     return f"`{name}` is not as described by --about"
 

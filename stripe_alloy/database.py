@@ -50,7 +50,7 @@ def checked_url(url: str, setting: str) -> sa.URL:
     """Check the URL of a SQLite file or of PostgreSQL.
 
     Raises `SettingsError`, which names the setting and quotes nothing of the URL: if a password
-    contains an @, nobody can tell which part is the password.
+    contains an @, it is unclear which part is the password.
     """
     parsed = _parsed(url, setting)
     backend = parsed.get_backend_name()
@@ -185,8 +185,8 @@ class _Work:
 class GroupCommit:
     """Commits the work of several threads in shared transactions, in a thread of its own.
 
-    Callers wait for one commit, and the disk sees few. `trouble` converts a database error; the
-    first one ends all later work too.
+    Callers wait for one commit, and the disk sees few. `convert_error` converts a
+    database error; after the first one, all later work fails.
     """
 
     def __init__(
@@ -194,10 +194,10 @@ class GroupCommit:
         engine: sa.Engine,
         *,
         name: str,
-        trouble: Callable[[Exception], AlloyError],
+        convert_error: Callable[[Exception], AlloyError],
     ) -> None:
         self._engine = engine
-        self._trouble = trouble
+        self._convert_error = convert_error
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name=name, daemon=True)
         self._thread.start()
@@ -217,7 +217,7 @@ class GroupCommit:
         self._work.put(_Work(act, future))
         return future
 
-    def tell(self, act: Callable[[sa.Connection], object]) -> None:
+    def enqueue(self, act: Callable[[sa.Connection], object]) -> None:
         """Run `act` later, without waiting; it is durable after `close` or the next `do`."""
         self._work.put(_Work(act, None))
 
@@ -229,7 +229,7 @@ class GroupCommit:
                 return
             if failure is None:
                 failure = self._commit(batch)
-            else:  # what was only to be kept may be lost, what waits must know
+            else:  # enqueued work may be lost; callers that wait get the error
                 _fail(batch, failure)
 
     def _batch(self) -> list[_Work]:
@@ -258,7 +258,7 @@ class GroupCommit:
             if isinstance(error, ROW_ERRORS):
                 return self._apart(batch, error)
             return self._failed(batch, error)
-        except Exception as error:  # noqa: BLE001 - whoever waits for it must know
+        except Exception as error:  # noqa: BLE001 - callers that wait must know
             return self._apart(batch, error)
         for work, result in zip(batch, results, strict=True):
             if work.future:
@@ -273,13 +273,13 @@ class GroupCommit:
                     return failure
             return None
         [work] = batch
-        if work.future is None:  # nobody would ever know that it is lost
+        if work.future is None:  # its loss would go unnoticed
             return self._failed(batch, error)
-        _fail(batch, self._trouble(error))
+        _fail(batch, self._convert_error(error))
         return None
 
     def _failed(self, batch: list[_Work], error: Exception) -> AlloyError:
-        failure = self._trouble(error)
+        failure = self._convert_error(error)
         _fail(batch, failure)
         return failure
 

@@ -20,7 +20,7 @@ from stripe_alloy.text_files import shown_name
 _HARMLESS = re.compile(r"'?-?[0-9.]{1,20}'? is not |^Missing |^Option .* requires an argument")
 """Click's messages about an option's value that cannot be a secret."""
 _CLICKS_STDOUT = "PacifyFlushWrapper"
-"""Name of the object that click puts in place of stdout when nobody reads the pipe.
+"""Name of the object that click puts in place of stdout when the reader of the pipe is gone.
 
 Newer versions begin the name with an underscore.
 """

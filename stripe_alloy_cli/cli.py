@@ -14,11 +14,12 @@ from typing import Any
 import click
 
 from stripe_alloy.api.errors import AlloyError, SettingsError, one_line, without_secrets
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.singer_main import said_of_system, said_of_usage
 from stripe_alloy.text_files import open_lines, read_object, shown_name
 
 MAX_BODY_BYTES = 1 << 28
-MAX_TOLERANCE = 31 * 86_400
+MAX_TOLERANCE = 31 * DAY
 
 
 class _Group(click.Group):
@@ -66,7 +67,17 @@ class _Seconds(click.FloatRange):
         return found
 
 
-_PORT = click.IntRange(0, 65_535)
+_HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+
+
+def _port(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--port",
+        type=click.IntRange(0, 65_535),
+        default=default,
+        show_default=True,
+        help="Port to listen on; 0 picks one.",
+    )
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,16 +92,9 @@ def emulator() -> None:
 
 
 @emulator.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", type=_PORT, default=12111, show_default=True, help="Port to listen on; 0 picks one."
-)
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    help="Seed of the generated data.",
-)
+@_HOST
+@_port(12111)
+@click.option("--seed", default=0, show_default=True, help="Seed of the generated data.")
 @click.option(
     "--customers",
     type=click.IntRange(0),
@@ -120,30 +124,11 @@ def emulator() -> None:
     show_default=True,
     help="Delay before each response, in seconds.",
 )
-def serve(
-    *,
-    host: str,
-    port: int,
-    seed: int,
-    customers: int,
-    accounts: int,
-    db: str,
-    limits: str,
-    latency: float,
-) -> None:
+def serve(*, limits: str, **given: Any) -> None:
     """Serve until SIGINT or SIGTERM."""
     from stripe_alloy.emulator import Emulator  # noqa: PLC0415 - other commands do without it
 
-    stripe = Emulator(
-        seed,
-        customers,
-        db=db,
-        limits=None if limits == "none" else limits,
-        latency=latency,
-        accounts=accounts,
-        host=host,
-        port=port,
-    )
+    stripe = Emulator(limits=None if limits == "none" else limits, **given)
     done = _until_signal()
     try:
         stripe.start()
@@ -151,7 +136,8 @@ def serve(
         raise click.ClickException(f"--db cannot be opened: {error}") from error
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "no such host"
-        raise click.ClickException(f"cannot listen on {host}:{port}: {reason}") from error
+        place = f"{given['host']}:{given['port']}"
+        raise click.ClickException(f"cannot listen on {place}: {reason}") from error
     click.echo(
         f"Stripe emulator at {stripe.url}, key {stripe.api_key}: "
         f'stripe.StripeClient("{stripe.api_key}", base_addresses={{"api": "{stripe.url}"}})',
@@ -167,10 +153,8 @@ def serve(
     help="The tap's configuration file: `webhook_inbox`, and the key for --register.",
 )
 @click.option("--inbox", help="SQLAlchemy URL of the inbox: a SQLite file, or PostgreSQL.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", type=_PORT, default=8042, show_default=True, help="Port to listen on; 0 picks one."
-)
+@_HOST
+@_port(8042)
 @click.option(
     "--secret-file",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -171,7 +171,7 @@ class Sync:
             return [None]
         found = [account for account in named if account != ALL_ACCOUNTS]
         if ALL_ACCOUNTS in named:
-            connected = [account["id"] for account in self.transport.walk("/v1/accounts")]
+            connected = [account["id"] for account in self.transport.paginate("/v1/accounts")]
             if not connected:
                 raise SettingsError(
                     "`account_ids` is 'all', but the key's account has no connected accounts: omit "

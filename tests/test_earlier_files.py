@@ -13,7 +13,7 @@ import pytest
 
 from stripe_alloy.api.timestamps import rfc3339
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.webhooks.inbox import AccountScope, Inbox
+from stripe_alloy.webhooks.inbox import AccountScope, EventRange, Inbox
 from tests.conftest import config_of, read
 from tests.emulator.helpers import client_of
 from tests.fixtures.make import COPY, EXTERNAL, RENAMED
@@ -76,10 +76,8 @@ def test_an_inbox_keeps_what_it_has(tmp_path: Path) -> None:
     with contextlib.closing(inbox):
         own = AccountScope(None, livemode=False, own="acct_A")
         other = AccountScope("acct_2", livemode=False, own="acct_A")
-        pages = [
-            inbox.page(scope, after=0, since=None, max_seq=9, place=None) for scope in (own, other)
-        ]
+        pages = [inbox.all_of(scope, EventRange(0, None, 9)) for scope in (own, other)]
         assert [[entry.seq for entry in page] for page in pages] == [[5, 3, 2], [4]]
-        assert inbox.taken()[0] == 1
+        assert inbox.pruned_to()[0] == 1
         assert inbox.gaps(own, at - 50) == [(at - 50, at)]
-        assert inbox.unknown(["evt_00000001", "evt_00000009"], own) == {"evt_00000009"}
+        assert inbox.missing_ids(["evt_00000001", "evt_00000009"], own) == {"evt_00000009"}

@@ -32,22 +32,23 @@ from stripe_alloy.api.deadlines import Watch
 from stripe_alloy.api.errors import ErrorDetails, StripeError
 from stripe_alloy.api.rate_limiter import RateLimiter
 from stripe_alloy.api.responses import Expected, OnePage, Trail
+from stripe_alloy.api.timestamps import DAY
 
 _logger = logging.getLogger(__name__)
 
-ATTEMPTS = 8
+MAX_ATTEMPTS = 8
 """Maximum number of attempts per request, the first one included."""
 BASE_DELAY = 0.5
 """Initial upper bound of the retry delay in seconds; it doubles (full jitter)."""
 MAX_DELAY = 16.0
-PATIENCE = 180.0
+MAX_ELAPSED = 180.0
 """Seconds after which no further attempt of a request starts."""
 TIMEOUT = Timeout(connect=10.0, read=80.0)
 """Seconds to connect, and without a byte; Stripe's own libraries wait 80."""
 ANSWER_TIMEOUT = 100.0
 """Seconds until a response must be complete, however slowly its bytes arrive."""
 
-LOOK_EVERY = 0.1
+STOP_POLL_INTERVAL = 0.1
 """Seconds between checks of the waiting main thread whether it is to stop."""
 
 PAGE_SIZE = 100
@@ -58,7 +59,7 @@ LOCK_TIMEOUT = "lock_timeout"
 
 ACCOUNT_INVALID = "account_invalid"
 
-CLOCK_AHEAD = 86_400.0
+CLOCK_AHEAD = DAY
 """Seconds that Stripe's clock may be ahead of ours before a second response must confirm it.
 
 A smaller value only makes bookmarks lag.
@@ -99,7 +100,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class _Asking:
+class _ApiCall:
     """A request and its expected response."""
 
     method: str
@@ -135,7 +136,7 @@ def _bundle(verify: bool | str | None) -> bool | str | None:
     return verify
 
 
-class _Wire:
+class _ConnectionPool:
     """Connections to one host.
 
     Requests resolves the environment's proxies and certificates once. Its pool is then used
@@ -237,11 +238,11 @@ class StripeClient:
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_may_retry),
             wait=_wait,
-            stop=tenacity.stop_after_attempt(ATTEMPTS)
-            | tenacity.stop_before_delay(PATIENCE)
+            stop=tenacity.stop_after_attempt(MAX_ATTEMPTS)
+            | tenacity.stop_before_delay(MAX_ELAPSED)
             | tenacity.stop_when_event_set(self._closed),
             sleep=self._sleep,
-            before_sleep=_tell,
+            before_sleep=_log_retry,
             reraise=True,
         )
         headers = {
@@ -250,7 +251,7 @@ class StripeClient:
             "Stripe-Version": api_version,
             "User-Agent": "stripe-alloy",
         }
-        self._wire = _Wire(self.api_url, headers, max_concurrency)
+        self._connections = _ConnectionPool(self.api_url, headers, max_concurrency)
 
     def stop(self) -> None:
         """Abandon waiting retries, and requests of the main thread."""
@@ -259,7 +260,7 @@ class StripeClient:
     def close(self) -> None:
         """Close the connections; waiting retries are abandoned."""
         self.stop()
-        self._wire.close()
+        self._connections.close()
 
     def _wait_unless_closed(self, seconds: float) -> None:
         self._closed.wait(seconds)
@@ -288,16 +289,16 @@ class StripeClient:
         """GET `path`; raises `StripeError` if it fails or the response is not `expected`."""
         return self.request("GET", path, params, account=account, decode=decode, expected=expected)
 
-    def walk(
+    def paginate(
         self, path: str, params: Params = (), *, account: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield the pages of a list: `has_more` and the last ID lead to the next page."""
+        """Yield the objects of a list, page by page."""
         after: list[tuple[str, str]] = []
         trail = Trail()
         while True:
-            asked = [*params, ("limit", str(PAGE_SIZE)), *after]
+            page_params = [*params, ("limit", str(PAGE_SIZE)), *after]
             expected = OnePage(after[0][1] if after else None, trail)
-            page = self.get(path, asked, account=account, expected=expected).body
+            page = self.get(path, page_params, account=account, expected=expected).body
             yield from page["data"]
             if not page["has_more"]:
                 return
@@ -316,22 +317,22 @@ class StripeClient:
     ) -> Response:
         """Send with retries; `params` given as a string are sent verbatim.
 
-        A POST is retried only with an `idempotency_key`, because otherwise nobody could tell
+        A POST is retried only with an `idempotency_key`, because otherwise it would be unknown
         whether the first attempt had worked. A preview changes nothing and is retried. Raises
         `StripeError`.
         """
         preview = (method, path) == ("POST", PREVIEW_PATH)
         if self._read_only and method != "GET" and not preview:
             raise errors.SettingsError(f"{method} {path} refused: this run only reads")
-        asking = _Asking(method, path, params, account, decode, expected)
+        call = _ApiCall(method, path, params, account, decode, expected)
         headers = {"Stripe-Account": account} if account else {}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
         if method == "POST" and not idempotency_key and not preview:
-            return self._send(asking, headers)
+            return self._send(call, headers)
         if self._read_only and threading.current_thread() is threading.main_thread():
-            return self._beside(lambda: self._retry(asking, headers))
-        return self._retry(asking, headers)
+            return self._beside(lambda: self._retry(call, headers))
+        return self._retry(call, headers)
 
     def _beside(self, send: Callable[[], Response]) -> Response:
         """Send from another thread, so that this one can react to signals."""
@@ -346,7 +347,7 @@ class StripeClient:
         threading.Thread(target=run, name="stripe", daemon=True).start()
         while True:
             try:
-                found = outcome.get(timeout=LOOK_EVERY)
+                found = outcome.get(timeout=STOP_POLL_INTERVAL)
             except Empty:
                 if self._closed.is_set():
                     raise errors.StripeUnavailable(ErrorDetails("The run was stopped")) from None
@@ -355,26 +356,26 @@ class StripeClient:
                 raise found
             return found
 
-    def _retry(self, asking: _Asking, headers: Mapping[str, str]) -> Response:
+    def _retry(self, call: _ApiCall, headers: Mapping[str, str]) -> Response:
         tries = 0
 
         def send() -> Response:
             nonlocal tries
             tries += 1
-            return self._send(asking, headers)
+            return self._send(call, headers)
 
         answer = self._retrying(send)
         return answer if tries == 1 else replace(answer, tries=tries)
 
-    def _send(self, asking: _Asking, headers: Mapping[str, str]) -> Response:
+    def _send(self, call: _ApiCall, headers: Mapping[str, str]) -> Response:
         try:
-            return self._send_once(asking, headers)
+            return self._send_once(call, headers)
         except StripeError as error:
-            error.failure = replace(error.failure, asked=f"{asking.method} {asking.path}")
+            error.failure = replace(error.failure, operation=f"{call.method} {call.path}")
             raise
 
-    def _send_once(self, asking: _Asking, headers: Mapping[str, str]) -> Response:
-        account, endpoint = asking.account, endpoint_of(asking.method, asking.path)
+    def _send_once(self, call: _ApiCall, headers: Mapping[str, str]) -> Response:
+        account, endpoint = call.account, endpoint_of(call.method, call.path)
         wait = self.budget.reserve(account, endpoint, time.monotonic())
         if wait > 0:
             self._sleep(wait)
@@ -383,16 +384,16 @@ class StripeClient:
         with self._lock:
             self.requests_sent[endpoint] += 1
         sent_at = time.time()
-        response = self._exchange(asking.method, asking.path, asking.params, headers)
+        response = self._exchange(call.method, call.path, call.params, headers)
         received_at = time.time()
-        self._read_clock(response, received_at)  # a refusal tells the time as well
+        self._read_clock(response, received_at)  # error responses have the time, too
         try:
-            body = self._read(response, asking)
+            body = self._read(response, call)
         except errors.RateLimited as error:
             self._slow_down(account, endpoint, error.failure)
             raise
         except errors.NotFoundError as error:
-            if asking.expected and not asking.expected.denies(error.failure):
+            if call.expected and not call.expected.denies(error.failure):
                 what = f"answered 404 without Stripe's `resource_missing`: {error.failure.message}"
                 raise self._broken(response, what) from None
             raise
@@ -412,7 +413,7 @@ class StripeClient:
         self, method: str, path: str, params: Params | str, headers: Mapping[str, str]
     ) -> BaseHTTPResponse:
         try:
-            return self._wire.send(method, path, params, headers)
+            return self._connections.send(method, path, params, headers)
         except HTTPError as error:
             if _distrusts_certificate(error):
                 raise errors.SettingsError(
@@ -423,9 +424,9 @@ class StripeClient:
         except OSError as error:
             raise errors.SettingsError(f"No connection to {self.api_url}: {error}") from None
 
-    def _read(self, response: BaseHTTPResponse, asking: _Asking) -> Any:
-        body = self._parse(response, asking.decode)
-        problem = asking.expected.problem(body) if asking.expected else None
+    def _read(self, response: BaseHTTPResponse, call: _ApiCall) -> Any:
+        body = self._parse(response, call.decode)
+        problem = call.expected.problem(body) if call.expected else None
         if problem:
             raise self._broken(response, f"answered with {problem}")
         return body
@@ -517,7 +518,7 @@ def _may_retry(error: BaseException) -> bool:
     return isinstance(error, StripeError) and error.retry
 
 
-def _tell(state: tenacity.RetryCallState) -> None:
+def _log_retry(state: tenacity.RetryCallState) -> None:
     """Log retries from the second failure on."""
     error = state.outcome.exception() if state.outcome else None
     if state.attempt_number > 1 and isinstance(error, StripeError):
@@ -529,8 +530,8 @@ def _wait(state: tenacity.RetryCallState) -> float:
     """Return the delay in seconds: full jitter, but never less than Stripe's `Retry-After`."""
     delay = tenacity.wait_random_exponential(multiplier=BASE_DELAY, max=MAX_DELAY)(state)
     error = state.outcome.exception() if state.outcome else None
-    asked = error.failure.retry_after if isinstance(error, StripeError) else None
-    return max(delay, asked or 0.0)
+    retry_after = error.failure.retry_after if isinstance(error, StripeError) else None
+    return max(delay, retry_after or 0.0)
 
 
 def _reason(error: Exception) -> str:
@@ -545,7 +546,7 @@ def _reason(error: Exception) -> str:
 def _error(response: BaseHTTPResponse, body: dict[str, Any] | None, url: str) -> StripeError:
     status = response.status
     failure = _failure(response, body, url)
-    if status < HTTPStatus.BAD_REQUEST or _is_a_strangers(failure):
+    if status < HTTPStatus.BAD_REQUEST or _is_from_proxy(failure):
         kind: type[StripeError] = errors.StripeUnavailable
     elif failure.code == ACCOUNT_INVALID:
         kind = errors.AccountAccessError
@@ -573,7 +574,7 @@ def _replayed(response: BaseHTTPResponse) -> bool:
     return response.headers.get("Idempotent-Replayed") == "true"
 
 
-def _is_a_strangers(failure: ErrorDetails) -> bool:
+def _is_from_proxy(failure: ErrorDetails) -> bool:
     """Whether a proxy denied the request in Stripe's place, such as an empty 404."""
     return failure.status in _DENIALS and not failure.stripes_own
 
@@ -581,13 +582,13 @@ def _is_a_strangers(failure: ErrorDetails) -> bool:
 def _retry(response: BaseHTTPResponse, body: dict[str, Any] | None, failure: ErrorDetails) -> bool:
     """Whether to retry: as `Stripe-Should-Retry` says, otherwise after transient failures."""
     if _replayed(response):
-        return False  # the same key gets the same answer, a whole day long
-    word = response.headers.get("Stripe-Should-Retry")
-    if word in ("true", "false"):
-        return word == "true"
+        return False  # the same key gets the same response for a day
+    should_retry = response.headers.get("Stripe-Should-Retry")
+    if should_retry in ("true", "false"):
+        return should_retry == "true"
     status = response.status
     broken = status < HTTPStatus.MULTIPLE_CHOICES and body is None
-    broken = broken or _is_a_strangers(failure)
+    broken = broken or _is_from_proxy(failure)
     return broken or status in (409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
@@ -619,6 +620,6 @@ def _text(value: Any) -> str | None:
 
 def _seconds(text: str | None) -> float | None:
     try:
-        return min(float(text), PATIENCE) if text else None
+        return min(float(text), MAX_ELAPSED) if text else None
     except ValueError:
         return None

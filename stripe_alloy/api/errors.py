@@ -83,7 +83,7 @@ class ErrorDetails:
     """`Stripe-Rate-Limited-Reason` of a 429."""
     replayed: bool = False
     """Whether Stripe replayed the response to an earlier request with this idempotency key."""
-    asked: str | None = None
+    operation: str | None = None
     """Method and path of the request."""
 
     @property
@@ -95,8 +95,8 @@ class ErrorDetails:
         handles = [h for h in (self.code or self.type, self.param and f"param {self.param}") if h]
         if self.request_id:
             handles.append(f"request {self.request_id}")
-        if self.asked:
-            handles.append(self.asked)
+        if self.operation:
+            handles.append(self.operation)
         text = f"{self.message} [{', '.join(handles)}]" if handles else self.message
         return one_line(without_secrets(text))  # it is logged, too
 

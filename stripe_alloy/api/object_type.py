@@ -20,16 +20,16 @@ ASSUMED_HISTORY = 90 * DAY
 class ObjectType:
     """A type of Stripe object that can be listed."""
 
-    name: str
-    """Stream name: Stripe's plural in snake case."""
-    object_name: str
-    """Stripe's `object`; events are routed by it."""
-    description: str
     path: str
     """Path of the list; `{…}` is the field of the objects that contains the ID of their parent."""
+    description: str
     permission: str
     """Permission to read of a restricted key, as named in the Dashboard."""
     id_prefix: str
+    name: str = ""
+    """Stream name, Stripe's plural in snake case; "" for the words of the path."""
+    object_name: str = ""
+    """Stripe's `object`, by which events are routed; "" for the path's singular."""
     source: str = ""
     """Class of the `stripe` package that the schema is generated from; "" for the object's own."""
     params: str = ""
@@ -83,9 +83,13 @@ class ObjectType:
     replication_key: str = "updated"
 
     def __post_init__(self) -> None:
-        namespace, _, own = self.object_name.rpartition(".")
+        words = self.path.removeprefix("/v1/")
+        object_name = self.object_name or words.replace("/", ".").removesuffix("s")
+        namespace, _, own = object_name.rpartition(".")
         camel = "".join(map(str.title, own.split("_")))
         in_namespace = f"{namespace}." if namespace else ""
+        object.__setattr__(self, "name", self.name or words.replace("/", "_"))
+        object.__setattr__(self, "object_name", object_name)
         object.__setattr__(self, "source", self.source or f"stripe.{in_namespace}_{own}.{camel}")
         object.__setattr__(self, "params", self.params or f"{in_namespace}{camel}")
 

@@ -99,21 +99,17 @@ class _Reader:
     def of_class(self, name: str) -> ParamType:
         if name not in self._done:
             shape = self._done[name] = ParamType()
-            shape.fields = {}
+            fields = shape.fields = dict[str, ParamType]()
             body = self._classes[name].body
             for node, after in zip(body, [*body[1:], None], strict=True):
                 if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                    self._add(shape, node.target.id, node.annotation)
-                    shape.fields[node.target.id].doc = _text_of(after)
+                    field_name = node.target.id
+                    fields[field_name] = self.of(node.annotation)
+                    fields[field_name].doc = _text_of(after)
+                    if _head(node.annotation) != "NotRequired":
+                        shape.needed.add(field_name)
             self._functional(shape, name)
         return self._done[name]
-
-    def _add(self, shape: ParamType, name: str, annotation: ast.expr) -> None:
-        assert shape.fields is not None  # noqa: S101 - a class always has fields
-        optional = _head(annotation) == "NotRequired"
-        shape.fields[name] = self.of(annotation)
-        if not optional:
-            shape.needed.add(name)
 
     def _functional(self, shape: ParamType, name: str) -> None:
         """Read `_XBase = TypedDict("XBase", {"in": ...})`, which has names that are keywords."""

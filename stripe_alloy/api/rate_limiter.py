@@ -81,7 +81,7 @@ class RateLimiter:
             whole, own = self._pace(account, None), self._pace(account, endpoint)
             at = max(now, whole.free_at, own.free_at)
             own.take(at)
-            # Not at `at`: whoever waits for his endpoint must not keep others from their turns.
+            # Not at `at`: a request that waits for its endpoint must not delay other endpoints.
             whole.take(now)
             return at - now
 

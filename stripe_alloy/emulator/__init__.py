@@ -1,4 +1,4 @@
-"""An embedded Stripe: the same HTTP surface, a seeded business, faults on demand.
+"""An embedded Stripe: the same HTTP API, a seeded business, simulated faults.
 
 with Emulator(seed=7) as emulator:
     client = stripe.StripeClient(emulator.api_key, base_addresses={"api": emulator.url})

@@ -1,4 +1,4 @@
-"""API keys and what they may do."""
+"""API keys and their permissions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LEVELS = {"none": 0, "read": 1, "write": 2}
 
 
 class Keys:
-    """The keys that are valid now; `None` as permissions means all rights."""
+    """The valid keys; None as permissions means full access."""
 
     def __init__(self, *full: str) -> None:
         self._lock = threading.Lock()
         self._keys: dict[str, dict[str, str] | None] = dict.fromkeys(full)
 
     def add(self, key: str, permissions: Mapping[str, str] | None = None) -> None:
-        """A new key: {"customer": "read", "*": "none"}, by object or stream name."""
+        """Add a key; permissions by object or stream name: {"customer": "read", "*": "none"}."""
         named = None
         if permissions is not None:
             named = {STREAMS.get(name, name): level for name, level in permissions.items()}
@@ -35,12 +35,12 @@ class Keys:
             self._keys[key] = named
 
     def revoke(self, key: str) -> None:
-        """The key is worth nothing from now on."""
+        """Revoke a key."""
         with self._lock:
             self._keys.pop(key, None)
 
     def check(self, key: str | None) -> str:
-        """The key of a request, if it is valid."""
+        """Return the request's key; raises Stripe's 401 if it is not valid."""
         if not key:
             raise no_key()
         with self._lock:
@@ -49,7 +49,7 @@ class Keys:
         return key
 
     def allow(self, key: str, resource: EmulatedType, access: str, account: str) -> None:
-        """Raise Stripe's 403 unless the key may do this."""
+        """Raise Stripe's 403 unless the key has the permission."""
         permissions = self._keys.get(key)
         if permissions is None:
             return

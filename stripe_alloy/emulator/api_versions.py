@@ -1,4 +1,4 @@
-"""Snapshots as an older API version renders them, for accounts that were never upgraded."""
+"""Renders snapshots in an older API version, for accounts that were never upgraded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class OlderVersion(NamedTuple):
-    """How an older version differs: fields it lacks, and fields it has, with where they moved."""
+    """Fields that an object lacks in an older version, and fields it has with their new paths."""
 
     lacks: tuple[str, ...]
     carries: Mapping[str, str]
@@ -56,7 +56,7 @@ VINTAGES: Mapping[str, OlderVersion] = {
 
 
 def older(obj: JSON) -> JSON:
-    """The object in an older shape, what is nested in it too."""
+    """Return an object in the older shape, nested lists included."""
     vintage = VINTAGES.get(obj["object"], OlderVersion((), {}))
     kept = {name: _within(value) for name, value in obj.items() if name not in vintage.lacks}
     carried = {name: _at(obj, path) for name, path in vintage.carries.items()}

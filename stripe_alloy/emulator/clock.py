@@ -1,4 +1,4 @@
-"""What time it is for the emulator."""
+"""The emulator's clock."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ SEED_END = 1_793_491_200  # 2026-11-01T00:00:00Z: the last day of the seeded bus
 
 
 class Clock:
-    """A clock that can be moved forward."""
+    """A clock that can be advanced."""
 
     def __init__(self, source: Callable[[], float] | None = None) -> None:
         self._source = source or time.time
         self._offset = 0.0
 
     def __call__(self) -> float:
-        """Unix seconds."""
+        """Return the time in Unix seconds."""
         return self._source() + self._offset
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self._offset += seconds
 
     def http_date(self) -> str:
-        """The time for a Date header."""
+        """Return the time for a Date header."""
         return formatdate(self(), usegmt=True)

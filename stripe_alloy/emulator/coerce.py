@@ -1,4 +1,4 @@
-"""Check a request's parameters against the endpoint's shape, and give them their types."""
+"""Checks a request's parameters against the endpoint's, and converts them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MAX_METADATA = 50
 
 
 class Params(JSON):
-    """Parameters; to ask for one that is not there raises Stripe's 400.
+    """Parameters; reading a missing one raises Stripe's 400.
 
-    The types of the `stripe` package do not know all that is needed: of `customer` and
-    `customer_account` one is.
+    The types of the `stripe` package do not say all that is required, such as one of `customer`
+    and `customer_account`.
     """
 
     def __init__(self, values: JSON, prefix: str = "") -> None:
@@ -31,7 +31,7 @@ class Params(JSON):
 
 
 def coerce(raw: JSON, shape: ParamType) -> JSON:
-    """The parameters of a request; raises Stripe's 400."""
+    """Return the typed parameters of a request; raises Stripe's 400."""
     return _hash(raw, shape, "")
 
 
@@ -68,7 +68,7 @@ def _map(raw: JSON, values: ParamType, name: str) -> JSON:
 
 
 def check_metadata(metadata: JSON) -> None:
-    """At most 50 keys, 40 characters a key, 500 a value: docs.stripe.com/api/metadata."""
+    """Check the limits of metadata: docs.stripe.com/api/metadata."""
     if len(metadata) > MAX_METADATA:
         raise too_much_metadata()
     for key, value in metadata.items():
@@ -83,7 +83,7 @@ def check_metadata(metadata: JSON) -> None:
 
 
 def too_much_metadata() -> ApiError:
-    """More keys than Stripe keeps."""
+    """Return the error for more metadata keys than Stripe stores."""
     return invalid(f"Metadata can have up to {MAX_METADATA} keys.", "metadata")
 
 

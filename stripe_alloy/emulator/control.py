@@ -1,4 +1,4 @@
-"""`/_emulator/`: look into a running emulator and steer it, from another process too."""
+"""`/_emulator/`: inspects and controls a running emulator, also from another process."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ _ACTIONS: dict[tuple[str, str], Callable[[Service, JSON], JSON]] = {
 
 
 class ControlledService:
-    """A service, with control endpoints beside Stripe's."""
+    """A service with control endpoints."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

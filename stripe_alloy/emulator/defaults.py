@@ -1,4 +1,4 @@
-"""What a fresh object says where the schema alone cannot tell: enumerations, common settings."""
+"""Defaults of new objects that the schema does not say: enumerations, common settings."""
 
 from __future__ import annotations
 
@@ -133,15 +133,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     },
     "subscription_item": {"quantity": 1, "tax_rates": []},
     "tax_id": {"type": "eu_vat"},
-    "test_helpers.test_clock": {
-        "created": 0,
-        "deletes_after": 0,
-        "frozen_time": 0,
-        "livemode": False,
-        "name": None,
-        "status": "ready",
-        "status_details": {},
-    },
+    "test_helpers.test_clock": {"status": "ready", "status_details": {}},
     "webhook_endpoint": {
         "api_version": None,
         "application": None,

@@ -1,4 +1,4 @@
-"""Webhooks: each event goes to the endpoints that want it, signed, again until it is taken."""
+"""Delivers events to subscribed webhook endpoints, signed and with retries."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.webhook_endpoints import WebhookEndpoint
 
 RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Seconds before each further try: Stripe's own go up to three days."""
+"""Seconds before each retry; Stripe retries for three days."""
 WORKERS = 8
-STOPPING = 2.0  # seconds that workers have to end
+STOPPING = 2.0  # seconds for the workers to end
 _HEADERS = {
     "Content-Type": "application/json; charset=utf-8",
     "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
@@ -37,7 +37,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to deliver an event; status 0 stands for no answer."""
+    """An attempt to deliver an event; status 0 means no response."""
 
     event: str
     endpoint: str
@@ -55,11 +55,11 @@ class _Delivery:
     endpoint: str = field(compare=False)
     body: bytes = field(compare=False)
     attempt: int = field(compare=False, default=1)
-    again: bool = field(compare=False, default=False)  # a success that is made a second time
+    again: bool = field(compare=False, default=False)  # a repetition of a success
 
 
 class Webhooks:
-    """What is to be delivered, and who does it; threads begin with the first delivery."""
+    """Queues and delivers webhooks; the threads start with the first delivery."""
 
     def __init__(
         self,
@@ -79,24 +79,24 @@ class Webhooks:
         self._queue: list[_Delivery] = []
         self._numbers = itertools.count()
         self._pending = 0
-        self._undelivered: Counter[str] = Counter()  # events, with how many endpoints lack them
+        self._undelivered: Counter[str] = Counter()  # event → endpoints that lack it
         self._log: list[Attempt] = []
         self._threads: list[threading.Thread] = []
         self._callers: list[Caller] = []
         self._paused = self._stopped = False
         self.duplicates = 0.0
-        """Share of the deliveries that are made a second time."""
+        """Share of the deliveries that are repeated."""
         self.disorder = 0.0
-        """Seconds that a delivery waits at the most, each for a time of its own."""
+        """Maximum random delay of a delivery in seconds."""
 
-    # ------------------------------------------------------------------ what there is to tell
+    # ------------------------------------------------------------------ the queue
 
     def listening(self, account: str) -> list[WebhookEndpoint]:
-        """The endpoints that might get an account's events."""
+        """Return the endpoints that may receive an account's events."""
         return endpoints.found_in(self._store, self._platform, account)
 
     def enqueue(self, account: str, deliverable: Iterable[tuple[JSON, JSON]]) -> None:
-        """Deliver events of an account, each given with its object as it was."""
+        """Queue an account's events, each with a snapshot of its object."""
         there = self.listening(account)
         for event, snapshot in deliverable:
             for endpoint in there:
@@ -134,7 +134,7 @@ class Webhooks:
 
     @property
     def paused(self) -> bool:
-        """Whether all deliveries are held back."""
+        """Whether deliveries are paused."""
         return self._paused
 
     @paused.setter
@@ -143,42 +143,34 @@ class Webhooks:
             self._paused = value
             self._work_there.notify_all()
 
-    def pause(self) -> None:
-        """Hold all deliveries back."""
-        self.paused = True
-
-    def resume(self) -> None:
-        """Let them go."""
-        self.paused = False
-
     @property
     def deliveries(self) -> list[Attempt]:
-        """What was tried, oldest first."""
+        """Return all attempts, oldest first."""
         with self._settled:
             return list(self._log)
 
     def pending(self) -> int:
-        """How many deliveries are neither done nor given up."""
+        """Return the number of deliveries that are neither done nor abandoned."""
         with self._settled:
             return self._pending
 
     def undelivered(self) -> list[str]:
-        """The events that an endpoint has not taken: they are pending there, or given up."""
+        """Return the IDs of events that some endpoint has not received."""
         with self._settled:
             return list(self._undelivered)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until none is pending; whether that came in time (seconds)."""
+        """Wait until no delivery is pending; return whether that happened in `timeout` seconds."""
         with self._settled:
             self._settled.wait_for(lambda: not self._pending or self._stopped, timeout)
             return not self._pending
 
     def roll_secret(self, endpoint_id: str, *, expires_in: float = DAY) -> str:
-        """A new signing secret; until the old one expires (seconds) both sign."""
+        """Return a new signing secret; the old one also signs until it expires (seconds)."""
         return endpoints.roll(self._store, endpoint_id, self._dice, self._clock(), expires_in)
 
     def stop(self) -> None:
-        """Deliver nothing more."""
+        """Stop all deliveries."""
         with self._work_there:
             self._stopped = True
             self._work_there.notify_all()
@@ -196,12 +188,12 @@ class Webhooks:
             try:
                 endpoint = endpoints.find(self._store, delivery.account, delivery.endpoint)
             except sqlite3.ProgrammingError:
-                break  # the store was closed: it stopped meanwhile
+                break  # the store is closed
             if endpoint is not None and endpoint.enabled:
                 self._try(caller, delivery, endpoint)
-            else:  # as Stripe does: there are no further tries
+            else:  # no further attempts, as at Stripe
                 with self._settled:
-                    self._settle(delivery, taken=True)
+                    self._settle(delivery, delivered=True)
         caller.close()
 
     def _next(self) -> _Delivery | None:
@@ -220,18 +212,18 @@ class Webhooks:
         headers = {**_HEADERS, "Stripe-Signature": endpoint.signature(delivery.body, now)}
         status = caller.post(endpoint.shown["url"], delivery.body, headers)
         tried = Attempt(delivery.event, delivery.endpoint, delivery.attempt, status, now)
-        taken = 200 <= status < 300
+        delivered = 200 <= status < 300
         with self._work_there:
             self._log.append(tried)
-            further = self._next_attempt(delivery, taken=taken)
+            further = self._next_attempt(delivery, delivered=delivered)
             if further is None:
-                self._settle(delivery, taken=taken)
+                self._settle(delivery, delivered=delivered)
             else:
                 self._push(further)
 
-    def _next_attempt(self, delivery: _Delivery, *, taken: bool) -> _Delivery | None:
-        """What is to be tried after a try."""
-        if taken:
+    def _next_attempt(self, delivery: _Delivery, *, delivered: bool) -> _Delivery | None:
+        """Return the next delivery after an attempt, if any."""
+        if delivered:
             more = not delivery.again and self._random.random() < self.duplicates
             return replace(delivery, due=self._random_due(), again=True) if more else None
         if delivery.attempt > len(self._retries):
@@ -239,9 +231,9 @@ class Webhooks:
         due = time.monotonic() + self._retries[delivery.attempt - 1]
         return replace(delivery, due=due, attempt=delivery.attempt + 1)
 
-    def _settle(self, delivery: _Delivery, *, taken: bool) -> None:
+    def _settle(self, delivery: _Delivery, *, delivered: bool) -> None:
         self._pending -= 1
-        if taken or delivery.again:
+        if delivered or delivery.again:
             self._undelivered[delivery.event] -= 1
         if not self._undelivered[delivery.event]:
             del self._undelivered[delivery.event]

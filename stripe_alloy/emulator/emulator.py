@@ -1,4 +1,4 @@
-"""The embedded Stripe: start it, point a client at it, look at what it holds."""
+"""The embedded Stripe: start it, connect a client, and inspect its objects."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 API_KEY = "sk_test_emulator"
 LIVE_KEY = "sk_live_emulator"
 STARTS_APART = 1 << 40
-"""Between the seeds of two starts on one file: both may make objects at the same time."""
+"""Distance between the seeds of two starts on one file, which may create objects concurrently."""
 BULK = 100
-"""Objects changed in one transaction, where there are many."""
+"""Maximum number of objects changed in one transaction."""
 UNSCOPED = ("serve", "refuse", "empty")
 UNFILTERED = ("active", "all")
 
 
 class Emulator:
-    """A Stripe of your own, with a believable business in it.
+    """An emulated Stripe account with a seeded business.
 
-    `customers` sets the size of the business, `db` where it is kept; a file that already holds one
-    is used as it is. `clock` gives Unix seconds. `limits` is "test" or "live" for Stripe's rate
-    limits. `latency` is slept before each answer, in seconds. `account_api_version` renders the
+    `customers` is the size of the business, `db` its file; the business in an existing file is
+    used unchanged. `clock` returns Unix seconds. `limits` is "test" or "live" for Stripe's rate
+    limits. `latency` delays each response, in seconds. `account_api_version` renders the
     events' snapshots in an older shape. `webhook_retries` are the seconds before each further try
     to deliver a webhook. With `live` the accounts have a live mode of their own, of so many
     customers, which `live_key` reads; else all keys read the same.
@@ -120,7 +120,7 @@ class Emulator:
         return self
 
     def stop(self) -> None:
-        """Stop listening, and let go of the store."""
+        """Stop listening, and close the store."""
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -177,40 +177,40 @@ class Emulator:
 
     @property
     def service(self) -> Service:
-        """The running service."""
+        """Return the running service."""
         if self._service is None:
             raise RuntimeError("the emulator was not started")
         return self._service
 
     @property
     def store(self) -> Store:
-        """Where the objects are."""
+        """Return the store of the objects."""
         return self.service.store
 
     @property
     def url(self) -> str:
-        """The base address for clients."""
+        """Return the base URL for clients."""
         if self._server is None:
             raise RuntimeError("the emulator is not running")
         return f"http://{self._address[0]}:{self._server.port}"
 
     @property
     def account_id(self) -> str:
-        """The platform's own account."""
+        """Return the platform's own account."""
         return self.service.platform
 
     @property
     def account_ids(self) -> list[str]:
-        """The connected accounts."""
+        """Return the connected accounts."""
         return [a for a in self._stored_accounts(self.store) if a != self.account_id]
 
     def in_live_mode(self, account: str | None = None) -> str:
-        """What to give as `account` to look at what an account has in live mode."""
+        """Return the `account` argument for the live mode of an account."""
         return (account or self.account_id) + LIVE
 
     @property
     def requests(self) -> list[Request]:
-        """The requests so far, oldest first."""
+        """Return all requests, oldest first."""
         return self.service.log.all()
 
     # ------------------------------------------------------------------ the truth
@@ -218,19 +218,19 @@ class Emulator:
     def objects(
         self, name: str, account: str | None = None, *, everything: bool = False
     ) -> list[JSON]:
-        """What a walk over the list would give, newest first: by object or stream name.
+        """Return the objects of a list, newest first, by object or stream name.
 
-        Canceled subscriptions are among it. Events are those of the last 30 days, objects on test
-        clocks are left out; with `everything` they are there too.
+        Canceled subscriptions are included. Events older than 30 days and objects on test clocks
+        are only included with `everything`.
         """
         return [msgspec.json.decode(row.body) for row in self._rows(name, account, everything)]
 
     def ids(self, name: str, account: str | None = None, *, everything: bool = False) -> list[str]:
-        """The ids of these objects, newest first."""
+        """Return the IDs of these objects, newest first."""
         return [row.id for row in self._rows(name, account, everything)]
 
     def count(self, name: str, account: str | None = None, *, everything: bool = False) -> int:
-        """How many of these objects there are."""
+        """Return the number of these objects."""
         return len(self._rows(name, account, everything))
 
     def _rows(self, name: str, account: str | None, everything: bool) -> list[StoredObject]:
@@ -250,9 +250,9 @@ class Emulator:
     def add(
         self, kind: str, event: str | None = None, account: str | None = None, **fields: Any
     ) -> JSON:
-        """Put an object there that today's API does not make, such as a `card_…` or a legacy plan.
+        """Create an object that today's API does not create, such as a `card_…` or a legacy plan.
 
-        `fields` may hold its id; `event` is the type of the event that tells of it, if one does.
+        `fields` may contain its ID; `event` is the type of the event to emit, if any.
         """
         with self.store.transaction():
             session = self.service.session(account or self.account_id)
@@ -264,7 +264,7 @@ class Emulator:
         return made
 
     def delete(self, kind: str, object_id: str, account: str | None = None) -> None:
-        """What only Stripe's dashboard can do: delete a price, with its event."""
+        """Delete a price, as only the Dashboard can."""
         if kind != "price":
             raise ValueError(f"only prices are deleted this way, got {kind!r}")
         with self.store.transaction():
@@ -274,7 +274,7 @@ class Emulator:
         self.service.deliver(session)
 
     def bulk(self, number: int, account: str | None = None) -> None:
-        """Make very many `customer.updated` events, going round the account's customers."""
+        """Emit many `customer.updated` events, in turns over the account's customers."""
         owner = account or self.account_id
         ids = self.ids("customer", owner)
         if not ids:
@@ -291,24 +291,24 @@ class Emulator:
             self.service.deliver(session)
 
     def revoke_access(self, account: str) -> None:
-        """Let a connected account shut the platform out: what names it gets a 403."""
+        """Revoke the platform's access to a connected account; requests for it get a 403."""
         self.service.revoked.add(account)
 
     def restore_access(self, account: str) -> None:
-        """Let it in again."""
+        """Restore the access."""
         self.service.revoked.discard(account)
 
     @property
     def webhooks(self) -> Webhooks:
-        """What is delivered to webhook endpoints."""
+        """Return the deliveries to webhook endpoints."""
         return self.service.webhooks
 
     def clock_advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self._clock.advance(seconds)
 
 
-# Children have no test_clock of their own: their parent's decides.
+# Children have no test_clock of their own; their parent's counts.
 _NOT_ON_A_CLOCK = {
     kind: (
         f"shown = {LISTED} AND parent IN (SELECT p.id FROM objects AS p "  # noqa: S608

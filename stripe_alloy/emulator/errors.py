@@ -1,4 +1,4 @@
-"""Stripe's error answers, one function a kind."""
+"""Stripe's error responses, one function per kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DOCS = "https://stripe.com/docs/error-codes/"
 
 
 class ApiError(Exception):
-    """An answer of 4xx or 5xx, as Stripe words it."""
+    """A 4xx or 5xx response in Stripe's words."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.keep = False  # what was done before the refusal stays done
+        self.keep = False  # whether changes before the error are committed
         self.headers = headers or {}
         self.error: JSON = {"message": message, "type": kind, **details}
         if code:
@@ -34,42 +34,42 @@ class ApiError(Exception):
             self.error["param"] = param
 
     def body(self, request_id: str) -> JSON:
-        """The whole body; Stripe points to its own log of the request."""
+        """Return the response body, which links to Stripe's log of the request."""
         log = f"https://dashboard.stripe.com/test/logs/{request_id}"
         return {"error": {**self.error, "request_log_url": log}}
 
 
 def missing(label: str, object_id: str, param: str = "id") -> ApiError:
-    """No object has that id; as a parameter of another request it is a 400, in the path a 404."""
+    """Return `resource_missing`: a 404 for the ID in the path, a 400 for another parameter."""
     status = 404 if param == "id" else 400
     return ApiError(status, f"No such {label}: '{object_id}'", code="resource_missing", param=param)
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """A parameter that cannot be taken as it is."""
+    """Return the error for an invalid parameter."""
     return ApiError(400, message, code=code, param=param)
 
 
 def unknown_parameter(names: list[str]) -> ApiError:
-    """Parameters this endpoint does not have."""
+    """Return the error for parameters that the endpoint does not have."""
     listed = ", ".join(names)
     plural = "s" if len(names) > 1 else ""
     return invalid(f"Received unknown parameter{plural}: {listed}", names[0], "parameter_unknown")
 
 
 def required(name: str) -> ApiError:
-    """A parameter this endpoint cannot do without."""
+    """Return the error for a missing parameter."""
     return invalid(f"Missing required param: {name}.", name, "parameter_missing")
 
 
 def unrecognized_url(method: str, path: str) -> ApiError:
-    """No such endpoint."""
+    """Return the error for an unknown endpoint."""
     hint = "Please see https://stripe.com/docs or we can help at https://support.stripe.com/."
     return ApiError(404, f"Unrecognized request URL ({method}: {path}). {hint}")
 
 
 def masked(key: str) -> str:
-    """A key as Stripe shows it: its kind and its last four characters."""
+    """Return a key as Stripe shows it: its prefix and its last four characters."""
     if len(key) < 16:
         return "*" * len(key)
     kind = "_".join(key.split("_")[:2]) + "_" if key.count("_") >= 2 else ""
@@ -77,12 +77,12 @@ def masked(key: str) -> str:
 
 
 def bad_key(key: str) -> ApiError:
-    """The key is unknown, or was revoked."""
+    """Return the error for an unknown or revoked key."""
     return ApiError(401, f"Invalid API Key provided: {masked(key)}")
 
 
 def no_key() -> ApiError:
-    """The request carries no key."""
+    """Return the error for a request without a key."""
     return ApiError(
         401,
         "You did not provide an API key. You need to provide your API key in the Authorization "
@@ -91,7 +91,7 @@ def no_key() -> ApiError:
 
 
 def forbidden(key: str, account: str, permission: str) -> ApiError:
-    """A restricted key that lacks a permission."""
+    """Return the error for a restricted key without the permission."""
     return ApiError(
         403,
         f"The provided key '{masked(key)}' does not have the required permissions for this "
@@ -101,7 +101,7 @@ def forbidden(key: str, account: str, permission: str) -> ApiError:
 
 
 def no_account(key: str, account: str) -> ApiError:
-    """Stripe-Account names an account the key has no access to."""
+    """Return the error for an account that the key has no access to."""
     return ApiError(
         403,
         f"The provided key '{masked(key)}' does not have access to account '{account}' (or that "
@@ -111,7 +111,7 @@ def no_account(key: str, account: str) -> ApiError:
 
 
 def rate_limited(reason: str) -> ApiError:
-    """Too many requests; the header says which limit."""
+    """Return the error for too many requests; its header names the limit."""
     return ApiError(
         429,
         "Request rate limit exceeded. You can learn more about rate limits here "

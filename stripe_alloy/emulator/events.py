@@ -1,4 +1,4 @@
-"""What an event says of the object before the change."""
+"""The `previous_attributes` of events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from stripe_alloy.api.json_types import JSON
 
 
 def previous(before: JSON, after: JSON) -> JSON:
-    """The old values of exactly the fields that changed; lists whole, hashes field by field."""
+    """Return the old values of the changed fields; lists complete, hashes field by field."""
     changed: JSON = {}
     for name in before.keys() | after.keys():
         old, new = before.get(name), after.get(name)

@@ -1,4 +1,4 @@
-"""`expand`: ids become objects, and fields appear that are there only on demand."""
+"""`expand`: replaces IDs by objects, and adds fields that are only sent on request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def check(kind: str, paths: Sequence[str], *, in_list: bool) -> list[list[str]]:
-    """The paths as seen from one object; raises Stripe's 400 for those it cannot expand."""
+    """Return the paths relative to one object; raises Stripe's 400 if one cannot be expanded."""
     checked = []
     for path in paths:
         parts = path.split(".")
@@ -65,7 +65,7 @@ def _beyond(kind: str, here: tuple[str, ...], entry: JSON, rest: list[str]) -> b
 
 
 class Expander:
-    """Expands within one account; every object is looked up once."""
+    """Expands objects of one account; each object is read once."""
 
     def __init__(self, store: Store, account: str) -> None:
         self._store = store
@@ -73,7 +73,7 @@ class Expander:
         self._found: dict[tuple[str, str], JSON | None] = {}
 
     def expand(self, obj: JSON, paths: Sequence[list[str]]) -> JSON:
-        """The object with these paths expanded."""
+        """Return the object with these paths expanded."""
         for parts in paths:
             obj = self._step(obj, obj["object"], (), parts)
         return obj

@@ -1,4 +1,4 @@
-"""Faults on demand: what a network, a proxy or a bad day at Stripe does to a request."""
+"""Simulated faults of the network, of proxies and of Stripe."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ _TYPES = {402: "card_error", 400: "invalid_request_error", 429: "invalid_request
 
 @dataclass
 class Fault:
-    """One kind of trouble, for the requests it matches."""
+    """A fault, and the requests that it affects."""
 
     kind: str
-    path: str | None = None  # a path, which stands for all below it; `*` matches anything
+    path: str | None = None  # includes the paths below it; `*` matches anything
     method: str | None = None
-    times: int | None = 1  # None: as long as it stands
-    after: int = 0  # matches to let pass first
+    times: int | None = 1  # None: until it is removed
+    after: int = 0  # number of matches that pass first
     options: dict[str, Any] = field(default_factory=dict)
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether the request is meant."""
+        """Whether a request is affected."""
         if self.method is not None and self.method != method:
             return False
-        pattern = self.path  # encoded or not: whoever asks for a fault may write either
+        pattern = self.path  # encoded or not
         return pattern is None or _is_below(path, pattern) or _is_below(_decoded(path), pattern)
 
     def error(self) -> ApiError:
-        """The answer of a `status` fault."""
+        """Return the response of a `status` fault."""
         status = int(self.options.get("status", 500))
         headers = {name: str(value) for name, value in self.options.get("headers", {}).items()}
         if "reason" in self.options:
@@ -60,7 +60,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that stand."""
+    """The active faults."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,7 +75,7 @@ class Faults:
         after: int = 0,
         **options: Any,
     ) -> None:
-        """Let requests that match meet with a fault."""
+        """Add a fault for the requests that match."""
         if kind not in KINDS:
             raise ValueError(f"expected one of {', '.join(KINDS)}, got {kind!r}")
         if kind == "late_events":
@@ -84,12 +84,12 @@ class Faults:
             self._faults.append(Fault(kind, path, method, times, after, options))
 
     def clear(self) -> None:
-        """No more faults."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
     def take(self, method: str, path: str, query: str = "", account: str = "") -> list[Fault]:
-        """The faults a request meets; each is used up a little by that."""
+        """Return the faults of a request, and count down their remaining uses."""
         paged = "starting_after=" in query
         with self._lock:
             met = [
@@ -113,14 +113,14 @@ class Faults:
         return True
 
     def events_delay(self) -> float:
-        """By how many seconds events show late."""
+        """Return the delay in seconds before events are listed."""
         with self._lock:
             late = [float(f.options.get("seconds", 0)) for f in self._faults if _is_late(f)]
         return max(late, default=0.0)
 
 
 def _decoded(path: str) -> str:
-    """The path with each segment decoded: a slash inside an id makes no further segment."""
+    """Return the path with each segment decoded; a slash in an ID starts no new segment."""
     return "/".join(unquote(part).replace("/", "%2F") for part in path.split("/"))
 
 
@@ -136,12 +136,12 @@ def _is_late(fault: Fault) -> bool:
 
 
 def first(faults: list[Fault], *kinds: str) -> Fault | None:
-    """The first fault of one of these kinds."""
+    """Return the first fault of one of these kinds."""
     return next((fault for fault in faults if fault.kind in kinds), None)
 
 
 def deform(body: Any, faults: list[Fault]) -> Any:
-    """The answer's objects with a field more or a field null, or without some of a list."""
+    """Return the body with a field added, a field set to null, or list entries removed."""
     for fault in faults:
         if fault.kind == "unknown_field":
             name = str(fault.options.get("field", "brand_new_field"))

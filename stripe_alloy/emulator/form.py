@@ -1,4 +1,4 @@
-"""Form fields to nested values: `items[0][price]=p` is {"items": {"0": {"price": "p"}}}."""
+"""Nests form fields: `items[0][price]=p` is {"items": {"0": {"price": "p"}}}."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PART = re.compile(r"\[([^\[\]]*)\]")
 
 
 def pairs(text: str) -> list[tuple[str, str]]:
-    """The decoded fields in the order they came."""
+    """Return the decoded fields in their order."""
     return parse_qsl(text, keep_blank_values=True)
 
 
 def nest(fields: list[tuple[str, str]]) -> Raw:
-    """Nested dicts of strings; a list is a dict whose keys are its positions."""
+    """Return nested dicts of strings; a list is a dict whose keys are its indexes."""
     tree: Raw = {}
     for name, value in fields:
         _insert(tree, _path(name), value, name)

@@ -1,4 +1,4 @@
-"""POSTs over connections that are kept open: one caller for each thread that delivers."""
+"""Sends POST requests over kept-alive connections, one client per delivery thread."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from urllib3.util import wait_for_read
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TIMEOUT = 10.0  # seconds for each step: connecting, sending, a part of the answer
+TIMEOUT = 10.0  # seconds to connect, to send, and to read
 NO_ANSWER = 0
 
 
 class Caller:
-    """Makes one request after the other."""
+    """Sends requests one after the other."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], http.client.HTTPConnection] = {}
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """The answer's status, or NO_ANSWER."""
+        """Return the status of the response, or NO_ANSWER."""
         place = urlsplit(url)
         where = place.scheme, place.netloc
         target = (place.path or "/") + (f"?{place.query}" if place.query else "")
@@ -33,7 +33,7 @@ class Caller:
             connection.request("POST", target, body, dict(headers))
             answer = connection.getresponse()
             answer.read()
-        except (OSError, http.client.HTTPException, ValueError):  # the last: a host that is no name
+        except (OSError, http.client.HTTPException, ValueError):  # ValueError: an invalid host name
             self._drop(where)
             return NO_ANSWER
         return answer.status
@@ -41,7 +41,7 @@ class Caller:
     def _connection(self, where: tuple[str, str]) -> http.client.HTTPConnection:
         kept = self._kept.get(where)
         if kept is not None and kept.sock is not None and wait_for_read(kept.sock, 0.0):
-            self._drop(where)  # the receiver closed it meanwhile
+            self._drop(where)  # the receiver closed it
         if where not in self._kept:
             scheme, netloc = where
             kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
@@ -54,12 +54,12 @@ class Caller:
             connection.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         for where in list(self._kept):
             self._drop(where)
 
     def interrupt(self) -> None:
-        """End what is waited for, from another thread."""
+        """Abort the request in progress, from another thread."""
         for connection in list(self._kept.values()):
             if connection.sock is not None:
                 with suppress(OSError):

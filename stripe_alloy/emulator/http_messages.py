@@ -1,4 +1,4 @@
-"""What comes in and what goes out, before and after HTTP."""
+"""HTTP requests and responses, and the log of requests."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class HttpRequest:
 
     @property
     def form(self) -> str:
-        """The parameters: of the query, or of a form in the body."""
+        """Return the form-encoded parameters of the query and the body."""
         return "&".join(part for part in (self.query, self.body.decode(errors="replace")) if part)
 
     @property
     def key(self) -> str | None:
-        """The API key, as a bearer token or as a user's name."""
+        """Return the API key: a bearer token, or the user of basic authentication."""
         scheme, _, rest = self.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return rest.strip()
@@ -44,18 +44,18 @@ class HttpRequest:
 
 @dataclass
 class HttpResponse:
-    """An HTTP answer; `cut` says how much of it is withheld."""
+    """An HTTP response; `cut` is the part of it that is withheld."""
 
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
-    cut: str = ""  # "all": the connection closes; "half": it closes amid the body
+    cut: str = ""  # "all": the connection closes; "half": it closes within the body
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the log keeps it."""
+    """A request in the log."""
 
     method: str
     path: str
@@ -68,14 +68,14 @@ class Request:
 
 
 class RequestLog:
-    """The requests that were answered, oldest first."""
+    """The answered requests, oldest first."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._requests: deque[Request] = deque(maxlen=LOG_SIZE)
 
     def add(self, incoming: HttpRequest, status: int, request_id: str) -> None:
-        """Note a request; status 0 stands for a connection that was cut."""
+        """Log a request; status 0 means that the connection was closed."""
         headers = incoming.headers
         params = parse_qs(incoming.form, keep_blank_values=True)
         noted = Request(
@@ -92,11 +92,11 @@ class RequestLog:
             self._requests.append(noted)
 
     def all(self) -> list[Request]:
-        """A copy of the log."""
+        """Return a copy of the log."""
         with self._lock:
             return list(self._requests)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Clear the log."""
         with self._lock:
             self._requests.clear()

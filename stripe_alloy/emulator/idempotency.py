@@ -1,4 +1,4 @@
-"""Idempotency keys: a request that comes again gets the answer it got before."""
+"""Idempotency keys: a repeated request gets the same response."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_LENGTH = 255
 
 
 class Stored(NamedTuple):
-    """An answer that was given."""
+    """A stored response."""
 
     status: int
     body: bytes
@@ -28,7 +28,7 @@ class Stored(NamedTuple):
 
 
 class Answers:
-    """The answers given to keys, and the keys whose answer is being made."""
+    """The stored responses by key, and the keys of requests in progress."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class Answers:
 
     @contextmanager
     def reserve(self, account: str, key: str) -> Iterator[None]:
-        """Only one request at a time may use the key."""
+        """Reserve a key for one request at a time."""
         if len(key) > MAX_LENGTH:
             raise ApiError(400, f"Idempotency keys can have up to {MAX_LENGTH} characters.")
         with self._lock:
@@ -58,8 +58,8 @@ class Answers:
             with self._lock:
                 self._running.discard((account, key))
 
-    def recall(self, account: str, key: str, asked: str, now: float) -> Stored | None:
-        """The answer of a key younger than a day; other parameters are refused."""
+    def recall(self, account: str, key: str, request_digest: str, now: float) -> Stored | None:
+        """Return the response of a key younger than a day; other parameters are an error."""
         rows = self._store.execute(
             "SELECT digest, status, body, request_id FROM answers "
             "WHERE account = ? AND key = ? AND created > ?",
@@ -70,7 +70,7 @@ class Answers:
         if not rows:
             return None
         digest, status, body, request_id = rows[0]
-        if digest != asked:
+        if digest != request_digest:
             raise ApiError(
                 400,
                 "Keys for idempotent requests can only be used with the same parameters they were "
@@ -80,20 +80,22 @@ class Answers:
             )
         return Stored(status, body, request_id)
 
-    def remember(self, account: str, key: str, asked: str, stored: Stored, now: float) -> None:
-        """Keep the answer."""
+    def remember(
+        self, account: str, key: str, request_digest: str, stored: Stored, now: float
+    ) -> None:
+        """Store the response."""
         self._store.execute(
             "INSERT OR REPLACE INTO answers (account, key, digest, status, body, request_id, "
             "created) VALUES (?, ?, ?, ?, ?, ?, ?)",
             account,
             key,
-            asked,
+            request_digest,
             *stored,
             now,
         )
 
 
 def digest(method: str, path: str, fields: list[tuple[str, str]]) -> str:
-    """What makes two requests the same."""
+    """Return a digest that is equal for repeated requests."""
     text = repr((method, path, sorted(fields)))
     return hashlib.sha256(text.encode()).hexdigest()

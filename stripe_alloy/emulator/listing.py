@@ -1,7 +1,8 @@
-"""Lists: filters, cursors, pages. A page is joined from stored text, nothing is decoded."""
+"""Lists: filters, cursors, pages. Pages are joined from stored JSON without decoding it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,54 +29,48 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
+@dataclass(frozen=True)
 class Lists:
     """Answers list requests of one account."""
 
-    def __init__(
-        self,
-        store: Store,
-        account: str,
-        now: float,
-        events_delay: float = 0.0,
-        undelivered: Callable[[], Sequence[str]] = tuple,  # events that a webhook endpoint lacks
-    ) -> None:
-        self._store = store
-        self._undelivered = undelivered
-        self._account = account
-        self._now = now
-        self._events_delay = events_delay
+    store: Store
+    account: str
+    now: float
+    events_delay: float = 0.0
+    undelivered: Callable[[], Sequence[str]] = tuple
+    """Returns the IDs of events that some webhook endpoint has not received."""
 
     def page(
         self, kind: str, params: JSON, url: str, scope: Mapping[str, str], *, paged: bool = True
     ) -> bytes:
-        """The JSON of a page; `scope` holds what the path itself narrows it to."""
+        """Return the JSON of a page; `scope` has the filters from the path."""
         query = self.query(kind, {**params, **scope})
         query.limit = page_size(params) if paged else None
         query.after, query.before = _cursors(params)
         paths = expand.check(kind, params.get("expand", []), in_list=True)
         try:
-            rows, more = self._store.page(query)
+            rows, more = self.store.page(query)
         except KeyError as unknown:
             raise _bad_cursor(kind, params, str(unknown.args[0])) from None
         bodies = [row.body for row in rows]
         if paths:
-            expander = expand.Expander(self._store, self._account)
+            expander = expand.Expander(self.store, self.account)
             bodies = [_encode(expander.expand(_decode(b), paths)).decode() for b in bodies]
         flag = "true" if more else "false"
         head = f'{{"object":"list","url":{_encode(url).decode()},"has_more":{flag},"data":['
         return f"{head}{','.join(bodies)}]}}".encode()
 
     def query(self, kind: str, params: JSON) -> Query:
-        """Which objects a list request is about."""
+        """Return the query of a list request."""
         resource = RESOURCES[kind]
-        query = Query(self._account, kind, oldest_first=resource.children_first)
+        query = Query(self.account, kind, oldest_first=resource.children_first)
         for name, value in params.items():
             if name not in _PAGING:
                 _filter(query, kind, name, value)
         if "status" not in params and kind == "subscription":
             query.add("status != 'canceled'")
         narrowed = {"test_clock", "customer", "subscription", "parent"} & params.keys()
-        everywhere = narrowed and kind != "payment_method"  # custom ones are in no list
+        everywhere = narrowed and kind != "payment_method"  # no list contains custom ones
         query.add(f"shown != {DELETED}" if everywhere else f"shown = {LISTED}")
         if kind == "event":
             _one_kind_of_type(params)
@@ -84,22 +79,22 @@ class Lists:
         return query
 
     def _visible(self, query: Query) -> None:
-        """Events of 30 days, counted back from the clock or the newest event if that is older."""
-        newest = self._store.newest(self._account, "event") or 0
-        horizon = min(newest, int(self._now)) - RETENTION
+        """Limit events to 30 days before the clock, or before the newest event if that is older."""
+        newest = self.store.newest(self.account, "event") or 0
+        horizon = min(newest, int(self.now)) - RETENTION
         query.add("created >= ?", horizon)
-        if self._events_delay:
-            query.add("created <= ?", int(self._now - self._events_delay))
+        if self.events_delay:
+            query.add("created <= ?", int(self.now - self.events_delay))
 
     def _delivered(self, query: Query, params: JSON) -> None:
         if "delivery_success" in params:
-            lacking = _encode(self._undelivered()).decode()
+            lacking = _encode(self.undelivered()).decode()
             delivered = "(id NOT IN (SELECT value FROM json_each(?))) = ?"
             query.add(delivered, lacking, params["delivery_success"])
 
 
 def page_size(params: JSON) -> int:
-    """How many objects a page is to hold."""
+    """Return the number of objects per page."""
     limit: int = params.get("limit", DEFAULT_LIMIT)
     if limit < 1:
         raise invalid(
@@ -146,7 +141,7 @@ def _filter(query: Query, kind: str, name: str, value: Any) -> None:
 
 
 def _json(path: str) -> str:
-    """A field that has no column; the path consists of names the endpoint's shape knows."""
+    """Return the SQL of a field without a column; its path has only the shape's names."""
     return f"json_extract(body, '$.{path}')"
 
 

@@ -1,4 +1,4 @@
-"""Rate limits: token buckets, as docs.stripe.com/rate-limits describes them."""
+"""Rate limits: token buckets, as described on docs.stripe.com/rate-limits."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class Plan(NamedTuple):
-    """Requests a second, and requests at the same time."""
+    """Limits: requests per second, and concurrent requests."""
 
     account: int
     endpoint: int
-    together: int  # not published: Stripe only says that such a limit exists
+    together: int  # not published; Stripe only documents that it exists
 
 
 PLANS = {"test": Plan(25, 25, 50), "live": Plan(100, 25, 100)}
 
 
 class Bucket:
-    """Holds as many tokens as flow in within a second."""
+    """A token bucket that holds the tokens of one second."""
 
     def __init__(self, rate: int, now: float) -> None:
         self._rate = rate
@@ -33,18 +33,18 @@ class Bucket:
         self._then = now
 
     def fill(self, now: float) -> bool:
-        """Let tokens flow in; whether there is one to take."""
+        """Add tokens for the elapsed time; return whether one is available."""
         self._tokens = min(self._rate, self._tokens + (now - self._then) * self._rate)
         self._then = now
         return self._tokens >= 1
 
     def take(self) -> None:
-        """Use one."""
+        """Use one token."""
         self._tokens -= 1
 
 
 class Limits:
-    """What an account may ask for; a refused request costs nothing."""
+    """The limits of the accounts; a rejected request uses up nothing."""
 
     def __init__(self, plan: str | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._plan = PLANS[plan] if plan else None
@@ -55,7 +55,7 @@ class Limits:
 
     @contextmanager
     def admit(self, account: str, endpoint: str) -> Iterator[None]:
-        """Let a request run, or raise Stripe's 429."""
+        """Admit a request, or raise Stripe's 429."""
         if self._plan is None:
             yield
             return

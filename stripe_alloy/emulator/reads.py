@@ -29,7 +29,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def fetch(reading: Reading, kind: str, object_id: str, account: str | None = None) -> bytes:
-    """One object, as it is stored or expanded."""
+    """Return the JSON of one object, expanded if requested."""
     resource = RESOURCES[kind]
     found = reading.store.get(account or reading.account, kind, object_id)
     if found is None or (found.shown == DELETED and not resource.leaves_tombstone):
@@ -99,13 +99,13 @@ def _payment_methods(reading: Reading) -> bytes:
                 "parameter_missing",
             )
         if reading.unscoped_payment_methods == "empty":
-            nobody = {"customer": ""}
-            return reading.lists.page("payment_method", reading.params, reading.path, nobody)
+            no_customer = {"customer": ""}
+            return reading.lists.page("payment_method", reading.params, reading.path, no_customer)
     return reading.lists.page("payment_method", reading.params, reading.path, {})
 
 
 def _payment_method(reading: Reading) -> bytes:
-    """One payment method; reported: of a source that nobody has any more Stripe says no 404."""
+    """Return a payment method; Stripe answers 400 instead of 404 for detached sources."""
     method_id = reading.ids["id"]
     found = reading.store.get(reading.account, "payment_method", method_id)
     if method_id.startswith("src_") and (found is None or found.shown == DELETED):
@@ -117,7 +117,7 @@ def _payment_method(reading: Reading) -> bytes:
 
 
 def _prices(reading: Reading) -> bytes:
-    """Active ones unless asked otherwise; inline ones are never among them."""
+    """Return active prices unless the request filters; inline prices are never listed."""
     params = reading.params
     if reading.unfiltered_prices == "active":
         params = {"active": True, **params}
@@ -164,7 +164,7 @@ def _account(reading: Reading) -> bytes:
 
 
 def _balance(reading: Reading) -> bytes:
-    """What is not paid out yet, by currency."""
+    """Return the balance that is not paid out yet, by currency."""
     query = Query(reading.account, "balance_transaction")
     query.add("payout IS NULL AND type != 'payout'")
     sums: dict[str, dict[str, int]] = {"available": {}, "pending": {}}
@@ -203,7 +203,7 @@ def _standard() -> tuple[Route, ...]:
             one = _OWN.get(("get", kind)) or _getter(resource)
             params = f"{resource.params}ListParams"
             routes.append(Route("GET", resource.path, kind, params, read=listed))
-            routes.append(Route("GET", resource.path + "/{id}", kind, None, read=one))
+            routes.append(Route("GET", resource.path + "/{id}", kind, read=one))
     return tuple(routes)
 
 
@@ -216,19 +216,19 @@ def _by_parent() -> Iterator[Route]:
             listed = _children(kind.parent.object_name, name, "parent")
             yield Route("GET", path, name, f"{kind.params}ListParams", read=listed)
             child = _child(name, parent_id_field(kind), "child")
-            yield Route("GET", f"{path}/{{child}}", name, None, read=child)
+            yield Route("GET", f"{path}/{{child}}", name, read=child)
         elif kind.parent_param and not RESOURCES[kind.object_name].listed:
             listed = _children_by_param(kind.object_name, kind.parent_param)
             yield Route("GET", kind.path, kind.object_name, f"{kind.params}ListParams", read=listed)
             one = _getter(RESOURCES[kind.object_name])
-            yield Route("GET", f"{kind.path}/{{id}}", kind.object_name, None, read=one)
+            yield Route("GET", f"{kind.path}/{{id}}", kind.object_name, read=one)
 
 
 ROUTES: tuple[Route, ...] = (
     *_standard(),
     *_by_parent(),
-    Route("GET", "/v1/account", "account", None, read=_own_account),
-    Route("GET", "/v1/balance", "balance_transaction", None, read=_balance),
+    Route("GET", "/v1/account", "account", read=_own_account),
+    Route("GET", "/v1/balance", "balance_transaction", read=_balance),
     Route(
         "GET", "/v1/invoices/{id}/lines", "line_item", "InvoiceLineItemListParams",
         read=_invoice_lines,
@@ -246,7 +246,7 @@ ROUTES: tuple[Route, ...] = (
         read=_children("customer", "payment_method", "customer"),
     ),
     Route(
-        "GET", _METHODS + "/{method}", "payment_method", None,
+        "GET", _METHODS + "/{method}", "payment_method",
         read=_child("payment_method", "customer", "method"),
     ),
 )  # fmt: skip

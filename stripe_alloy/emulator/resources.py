@@ -1,42 +1,28 @@
-"""The kinds of objects the emulator holds: one declaration each."""
+"""The types of objects that the emulator stores: one declaration each."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from stripe_alloy.api.default_object_types import (
-    BALANCE_TRANSACTIONS,
-    CHARGES,
-    CUSTOMERS,
-    DISPUTES,
-    EVENTS,
-    INVOICE_LINE_ITEMS,
-    INVOICES,
-    PAYMENT_INTENTS,
-    PAYMENT_METHODS,
-    PAYOUTS,
-    PRICES,
-    PRODUCTS,
-    REFUNDS,
-    SUBSCRIPTION_ITEMS,
-    SUBSCRIPTIONS,
-)
+from stripe_alloy.api import default_object_types as types
 from stripe_alloy.api.object_type import ObjectType
-from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.api.object_types import OBJECT_TYPES, TEST_CLOCKS_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+T = TypeVar("T")
+
+
+def _frozen(**entries: T) -> Mapping[str, T]:
+    return MappingProxyType(entries)
+
 
 def _same(*names: str) -> Mapping[str, str]:
     return MappingProxyType({name: name for name in names})
-
-
-def _paths(**paths: str) -> Mapping[str, str]:
-    return MappingProxyType(paths)
 
 
 @dataclass(frozen=True)
@@ -44,110 +30,99 @@ class Nested:
     """A list of children inside a parent: its first ten, the rest at `url`."""
 
     object: str
-    column: str  # the child's column that holds the parent's id
+    column: str
+    """Column of the child that holds the parent's ID."""
     url: str
-    always: bool = True  # false: only when expanded
-    filters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    always: bool = False
+    """Whether the parent contains the list without `expand`."""
 
 
 @dataclass(frozen=True)
 class EmulatedType:
-    """One kind of object."""
+    """A type of object that the emulator stores."""
 
     object: str
     path: str
     prefix: str
-    params: str  # how stripe.params calls it
-    permission: str  # how restricted keys call it
-    label: str = ""  # how "No such ..." calls it
-    stream: str = ""  # the tap's stream, whose schema describes it
-    columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    nested: Mapping[str, Nested] = field(default_factory=lambda: MappingProxyType({}))
-    listed: bool = True  # GET path
-    leaves_tombstone: bool = False  # a deleted one is still found, as {"deleted": true}
-    children_first: bool = False  # oldest first, as children of a parent are
+    params: str
+    """Class name prefix of its parameters in `stripe.params`."""
+    permission: str
+    """Permission of a restricted key, as in `rak_charge_read`."""
+    label: str = ""
+    """Name in `No such …`; "" for the object's own."""
+    stream: str = ""
+    """Stream of the tap whose schema describes it."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column of the store → path of the field that it contains."""
+    nested: Mapping[str, Nested] = field(default_factory=dict)
+    """Field → the list in it."""
+    listed: bool = True
+    """Whether `path` can be requested."""
+    leaves_tombstone: bool = False
+    """Whether a deleted object can still be retrieved, as `{"deleted": true}`."""
+    children_first: bool = False
+    """Whether its lists begin with the oldest, as those of a parent's children."""
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Return the name that error messages use."""
         return self.label or self.object
 
 
 def parent_id_field(kind: ObjectType) -> str:
-    """Return the parameter or field that names the parent of objects that each parent lists."""
+    """Return the parameter or field with the ID of the parent that lists an object."""
     named = re.search(r"\{(\w+)\}", kind.path)
     return kind.parent_param or (named.group(1) if named else "")
 
 
-def _of(kind: ObjectType, permission: str, **more: Any) -> EmulatedType:
-    """What is declared of an object type, and what the emulator adds."""
+def _of(kind: ObjectType, permission: str = "", **more: Any) -> EmulatedType:
+    """Return the emulated type of a declared one; its permission is named like the object."""
+    name = kind.object_name
     if kind.listed_by_parent:
         stored = "_parent" if kind.parent_column else parent_id_field(kind)
-        more = {"listed": False, "columns": _paths(parent=stored), **more}
+        more = {"listed": False, "columns": _frozen(parent=stored), **more}
     elif kind.parent:
-        inside = {"columns": _paths(parent="_parent"), "children_first": True}
+        inside = {"columns": _frozen(parent="_parent"), "children_first": True}
         more = {"listed": False, **inside, **more}
     return EmulatedType(
-        kind.object_name,
-        kind.path,
-        kind.id_prefix,
-        kind.params,
-        permission,
-        **more,
+        name, kind.path, kind.id_prefix, kind.params, permission or name, stream=kind.name, **more
     )
 
 
 _RESOURCES = (
     _of(
-        CUSTOMERS,
-        "customer",
+        types.CUSTOMERS,
         columns=_same("email", "test_clock"),
-        nested=MappingProxyType(
-            {
-                "subscriptions": Nested(
-                    "subscription", "customer", "/v1/customers/{id}/subscriptions", always=False
-                ),
-                "tax_ids": Nested("tax_id", "customer", "/v1/customers/{id}/tax_ids", always=False),
-                "sources": Nested("source", "customer", "/v1/customers/{id}/sources", always=False),
-            }
+        nested=_frozen(
+            subscriptions=Nested("subscription", "customer", "/v1/customers/{id}/subscriptions"),
+            tax_ids=Nested("tax_id", "customer", "/v1/customers/{id}/tax_ids"),
+            sources=Nested("source", "customer", "/v1/customers/{id}/sources"),
         ),
         leaves_tombstone=True,
     ),
     _of(
-        CHARGES,
-        "charge",
+        types.CHARGES,
         columns=_same("customer", "payment_intent"),
-        nested=MappingProxyType(
-            {"refunds": Nested("refund", "charge", "/v1/charges/{id}/refunds", always=False)}
-        ),
+        nested=_frozen(refunds=Nested("refund", "charge", "/v1/charges/{id}/refunds")),
     ),
+    _of(types.PAYMENT_INTENTS, columns=_same("customer")),
     _of(
-        PAYMENT_INTENTS,
-        "payment_intent",
-        columns=_same("customer"),
-    ),
-    _of(
-        INVOICES,
-        "invoice",
-        columns=_paths(
+        types.INVOICES,
+        columns=_frozen(
             customer="customer",
             status="status",
             subscription="parent.subscription_details.subscription",
             test_clock="test_clock",
         ),
-        nested=MappingProxyType(
-            {
-                "lines": Nested("line_item", "parent", "/v1/invoices/{id}/lines"),
-                "payments": Nested(
-                    "invoice_payment", "parent", "/v1/invoice_payments?invoice={id}", always=False
-                ),
-            }
+        nested=_frozen(
+            lines=Nested("line_item", "parent", "/v1/invoices/{id}/lines", always=True),
+            payments=Nested("invoice_payment", "parent", "/v1/invoice_payments?invoice={id}"),
         ),
     ),
     _of(
-        INVOICE_LINE_ITEMS,
+        types.INVOICE_LINE_ITEMS,
         "invoice",
-        columns=_paths(parent="invoice"),
+        columns=_frozen(parent="invoice"),
         listed=False,
         children_first=True,
     ),
@@ -157,7 +132,7 @@ _RESOURCES = (
         "ii_",
         "InvoiceItem",
         "invoice",
-        columns=_paths(customer="customer", invoice="invoice", test_clock="test_clock"),
+        columns=_same("customer", "invoice", "test_clock"),
     ),
     EmulatedType(
         "invoice_payment",
@@ -165,7 +140,7 @@ _RESOURCES = (
         "inpay_",
         "InvoicePayment",
         "invoice",
-        columns=_paths(
+        columns=_frozen(
             invoice="invoice",
             parent="invoice",
             status="status",
@@ -173,72 +148,45 @@ _RESOURCES = (
         ),
     ),
     _of(
-        SUBSCRIPTIONS,
-        "subscription",
+        types.SUBSCRIPTIONS,
         columns=_same("customer", "status", "collection_method", "test_clock"),
-        nested=MappingProxyType(
-            {
-                "items": Nested(
-                    "subscription_item", "parent", "/v1/subscription_items?subscription={id}"
-                )
-            }
+        nested=_frozen(
+            items=Nested(
+                "subscription_item",
+                "parent",
+                "/v1/subscription_items?subscription={id}",
+                always=True,
+            )
         ),
     ),
     _of(
-        SUBSCRIPTION_ITEMS,
+        types.SUBSCRIPTION_ITEMS,
         "subscription",
-        columns=_paths(subscription="subscription", parent="subscription", price="price.id"),
+        columns=_frozen(subscription="subscription", parent="subscription", price="price.id"),
         children_first=True,
     ),
+    _of(types.PRODUCTS, columns=_same("active"), leaves_tombstone=True),
     _of(
-        PRODUCTS,
-        "product",
-        columns=_same("active"),
-        leaves_tombstone=True,
-    ),
-    _of(
-        PRICES,
+        types.PRICES,
         "plan",
         columns=_same("product", "active", "type", "currency", "lookup_key"),
     ),
+    _of(types.PAYMENT_METHODS, label="PaymentMethod", columns=_same("customer", "type")),
+    _of(types.REFUNDS, "charge", columns=_same("charge", "payment_intent")),
+    _of(types.DISPUTES, columns=_same("charge", "payment_intent")),
+    _of(types.PAYOUTS, columns=_same("status")),
+    _of(types.EVENTS, columns=_same("type")),
     _of(
-        PAYMENT_METHODS,
-        "payment_method",
-        label="PaymentMethod",
-        columns=_same("customer", "type"),
-    ),
-    _of(
-        REFUNDS,
-        "charge",
-        columns=_same("charge", "payment_intent"),
-    ),
-    _of(
-        DISPUTES,
-        "dispute",
-        columns=_same("charge", "payment_intent"),
-    ),
-    _of(
-        PAYOUTS,
-        "payout",
-        columns=_same("status"),
-    ),
-    _of(
-        EVENTS,
-        "event",
-        columns=_same("type"),
-    ),
-    _of(
-        BALANCE_TRANSACTIONS,
+        types.BALANCE_TRANSACTIONS,
         "balance_transaction_source",
         label="balance transaction",
-        columns=_paths(source="source", type="type", currency="currency", payout="_payout"),
+        columns=_frozen(source="source", type="type", currency="currency", payout="_payout"),
     ),
     EmulatedType("account", "/v1/accounts", "acct_", "Account", "accounts_kyc_basic"),
-    EmulatedType("coupon", "/v1/coupons", "", "Coupon", "coupon"),
     EmulatedType("webhook_endpoint", "/v1/webhook_endpoints", "we_", "WebhookEndpoint", "webhook"),
     EmulatedType(
         "test_helpers.test_clock",
-        "/v1/test_helpers/test_clocks",
+        TEST_CLOCKS_PATH,
         "clock_",
         "test_helpers.TestClock",
         "test_clock",
@@ -248,23 +196,24 @@ _RESOURCES = (
 )
 
 
-def _with_declared() -> dict[str, EmulatedType]:
-    """All types: of those that are declared as object types, some need nothing more."""
-    found = {known.object: known for known in _RESOURCES}
-    for kind in OBJECT_TYPES:
-        known = found.get(kind.object_name) or _of(kind, kind.object_name)
-        if not known.stream:
-            found[kind.object_name] = replace(known, stream=kind.name)
+def _all_types() -> dict[str, EmulatedType]:
+    """Return object → its type; declared types without an entry above need nothing more."""
+    declared = {kind.object_name: _of(kind) for kind in reversed(OBJECT_TYPES)}
+    found = {**declared, **{known.object: known for known in _RESOURCES}}
+    for name, known in found.items():
+        if not known.stream and name in declared:
+            found[name] = replace(known, stream=declared[name].stream)
     for kind in OBJECT_TYPES:
         if kind.parent and kind.parent_field:
             parent = found[kind.parent.object_name]
             url = re.sub(r"\{\w+\}", "{id}", kind.path)
-            nested = {kind.parent_field: Nested(kind.object_name, "parent", url), **parent.nested}
-            found[parent.object] = replace(parent, nested=MappingProxyType(nested))
+            inside = Nested(kind.object_name, "parent", url, always=True)
+            nested = {kind.parent_field: inside, **parent.nested}
+            found[parent.object] = replace(parent, nested=nested)
     return found
 
 
-RESOURCES: Mapping[str, EmulatedType] = MappingProxyType(_with_declared())
+RESOURCES: Mapping[str, EmulatedType] = MappingProxyType(_all_types())
 STREAMS: Mapping[str, str] = MappingProxyType(
     {kind.name: kind.object_name for kind in OBJECT_TYPES}
 )
@@ -272,5 +221,5 @@ COLUMNS: tuple[str, ...] = tuple(sorted({n for known in RESOURCES.values() for n
 
 
 def named(name: str) -> EmulatedType:
-    """A resource by its object's name, or by its stream's."""
+    """Return a type by its object's or its stream's name."""
     return RESOURCES[STREAMS.get(name, name)]

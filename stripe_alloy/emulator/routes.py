@@ -1,4 +1,4 @@
-"""Endpoints: a method, a path with names in braces, what it takes, who answers."""
+"""Endpoints: method, path template, parameters and handler."""
 
 from __future__ import annotations
 
@@ -16,26 +16,32 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.store import Store
 
 
-EXPAND = ParamType(fields={"expand": ParamType(items=ParamType(scalars={"string"}))})
+_EXPAND = {"expand": ParamType(items=ParamType(scalars={"string"}))}
+
+
+Ids = Mapping[str, str]
+"""The IDs in a path, by their names in its template."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a read request can see."""
+    """A read request, and what it needs."""
 
     store: Store
     lists: Lists
     account: str
     platform: str
     path: str
-    ids: Mapping[str, str]
+    ids: Ids
     params: JSON
     unscoped_payment_methods: str
     unfiltered_prices: str
 
 
 ReadHandler = Callable[[Reading], bytes]
-WriteHandler = Callable[["Session", Mapping[str, str], JSON], JSON]
+WriteHandler = Callable[["Session", Ids, JSON], JSON]
+ObjectHandler = Callable[["Session", JSON, JSON], JSON]
+"""Changes the object that a path names, with parameters."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,10 @@ class Route:
     method: str
     template: str
     resource: str
-    params: str | None
+    params: str | None = None
     read: ReadHandler | None = None
     write: WriteHandler | None = None
+    change: ObjectHandler | None = None
     parts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,19 +62,24 @@ class Route:
 
     @property
     def access(self) -> str:
-        """What a restricted key needs."""
+        """Return the access that a restricted key needs."""
         return "read" if self.read else "write"
+
+    def execute(self, session: Session, ids: Ids, params: JSON) -> JSON:
+        """Write; raises `ApiError` if there is no such object, or the change is not allowed."""
+        if self.change is not None:
+            return self.change(session, session.get(self.resource, ids["id"]), params)
+        assert self.write is not None  # noqa: S101 - reads go another way
+        return self.write(session, ids, params)
 
     @property
     def shape(self) -> ParamType:
-        """What the endpoint takes."""
-        if self.params is None:
-            return EXPAND
-        shape = param_type(self.params)
-        return ParamType(fields={**EXPAND.fields, **(shape.fields or {})}, needed=shape.needed)  # type: ignore[dict-item]
+        """Return the type of the endpoint's parameters."""
+        shape = param_type(self.params) if self.params else ParamType()
+        return ParamType(fields={**_EXPAND, **(shape.fields or {})}, needed=shape.needed)
 
     def match(self, parts: list[str]) -> dict[str, str] | None:
-        """The ids in the path, if it is this endpoint's."""
+        """Return the IDs in the path, or None if it does not match."""
         ids = {}
         for known, given in zip(self.parts, parts, strict=True):
             if known.startswith("{"):
@@ -75,6 +87,11 @@ class Route:
             elif known != given:
                 return None
         return ids
+
+
+def without_params(effect: Callable[[Session, JSON], JSON]) -> ObjectHandler:
+    """Return the handler of an endpoint that takes no parameters."""
+    return lambda session, found, _: effect(session, found)
 
 
 class Table:

@@ -1,4 +1,4 @@
-"""The generated schemas, as the emulator reads them: which fields an object has, which expand."""
+"""The generated schemas for the emulator: fields of objects, and paths to expand."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator.resources import RESOURCES
 
-_INSIDE = {  # objects that have no file of their own: where they are described
-    "plan": ("subscription_items", "plan"),
+_INSIDE = {  # objects without a file: stream and path of their schema
     "invoice_payment": ("invoices", "payments.data"),
 }
 
 
 @cache
 def schema_of(kind: str) -> JSON:
-    """The JSON schema of a kind of object."""
+    """Return the JSON schema of an object type."""
     if kind in _INSIDE:
         stream, path = _INSIDE[kind]
         return at(generated(stream), path)
@@ -26,7 +25,7 @@ def schema_of(kind: str) -> JSON:
 
 
 def at(schema: JSON, path: str) -> JSON:
-    """The schema of a field inside an object; lists are stepped into."""
+    """Return the schema of a nested field; a list leads to its items."""
     node = schema
     for part in path.split("."):
         node = node["properties"][part]
@@ -35,14 +34,14 @@ def at(schema: JSON, path: str) -> JSON:
 
 
 def types(schema: JSON) -> set[str]:
-    """The JSON types a value may have."""
+    """Return the JSON types of a value."""
     declared = schema.get("type", "object")
     return {declared} if isinstance(declared, str) else set(declared)
 
 
 @cache
 def expandable(kind: str) -> dict[str, JSON]:
-    """Paths that `expand` takes, each with its kind and the objects found there."""
+    """Return the paths of `expand` with their kind and object types."""
     maps: dict[str, dict[str, JSON]] = generated("_expandable")
     if kind in RESOURCES and RESOURCES[kind].stream:
         return maps[RESOURCES[kind].stream]
@@ -56,5 +55,5 @@ def expandable(kind: str) -> dict[str, JSON]:
 
 
 def included(kind: str) -> frozenset[str]:
-    """Paths of fields that are there only when expanded."""
+    """Return the paths of fields that are only sent when expanded."""
     return frozenset(p for p, entry in expandable(kind).items() if entry["kind"] == "include")

@@ -1,4 +1,4 @@
-"""Chance that comes out the same on every Python: only random() and getrandbits() are used."""
+"""Random values that are equal in all Python versions: only random() and getrandbits() are used."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class SeededRandom:
-    """A seeded source of choices, numbers and ids."""
+    """A seeded source of choices, numbers and IDs."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - believable data, no secrets
 
     def chance(self, probability: float) -> bool:
-        """Whether something of this probability happens."""
+        """Return True with a probability."""
         return self._random.random() < probability
 
     def between(self, low: int, high: int) -> int:
-        """An integer from low to high, both included."""
+        """Return an integer from low to high, both included."""
         return low + int(self._random.random() * (high - low + 1))
 
     def pick(self, choices: Sequence[T]) -> T:
-        """One of the choices."""
+        """Return one of the choices."""
         return choices[int(self._random.random() * len(choices))]
 
     def weighted(self, choices: Sequence[tuple[T, int]]) -> T:
-        """One of the choices, by weight."""
+        """Return one of the choices, by weight."""
         left = self._random.random() * sum(weight for _, weight in choices)
         for choice, weight in choices:
             left -= weight
@@ -41,10 +41,10 @@ class SeededRandom:
         return choices[-1][0]
 
     def text(self, length: int) -> str:
-        """Letters and digits, as in Stripe's ids."""
+        """Return letters and digits, as in Stripe's IDs."""
         bits = self._random.getrandbits(6 * length)
         return "".join(ALPHABET[(bits >> 6 * i) % 64 % 62] for i in range(length))
 
     def digits(self, length: int) -> str:
-        """Decimal digits."""
+        """Return decimal digits."""
         return f"{self._random.getrandbits(64) % 10**length:0{length}d}"

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with keep-alive: one thread a connection, one write an answer."""
+"""HTTP/1.1 server with keep-alive: one thread per connection, one write per response."""
 
 from __future__ import annotations
 
@@ -22,30 +22,29 @@ COMPRESS_FROM = 1024
 MAX_LINE = 65_536
 MAX_HEADERS = 200
 MAX_BODY = 16 << 20
-"""Bytes of a body that are read; no request of Stripe's API comes near."""
+"""Maximum bytes of a body, far above all requests of Stripe's API."""
 _CHUNK = 65_536
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    """A connection: requests are answered until one side has enough."""
+    """A connection, on which requests are answered until it is closed."""
 
+    server: Server
     disable_nagle_algorithm = True
     wbufsize = 0
 
     def handle(self) -> None:
-        server = self.server
-        assert isinstance(server, Server)  # noqa: S101 - only Server makes handlers
-        server.opened(self.connection)
+        self.server.opened(self.connection)
         try:
-            while self._one(server):
+            while self._one():
                 pass
         except (ConnectionError, TimeoutError, ValueError):
             pass
         finally:
-            server.closed(self.connection)
+            self.server.closed(self.connection)
 
-    def _one(self, server: Server) -> bool:
+    def _one(self) -> bool:
         head = self._head()
         if head is None:
             return False
@@ -56,15 +55,15 @@ class _Handler(socketserver.StreamRequestHandler):
                 _rendered(HttpResponse(status, _NO_BODY, {"Connection": "close"}), head)
             )
             return False
-        incoming = self._with_body(head, length, known=not length or server.admits(head))
-        given = server.answer(incoming)
+        incoming = self._with_body(head, length, known=not length or self.server.admits(head))
+        given = self.server.answer(incoming)
         if given.cut == "all":
             return False
         self.wfile.write(_rendered(given, incoming))
         return not given.cut and incoming.headers.get("connection", "").lower() != "close"
 
     def _with_body(self, head: HttpRequest, length: int, *, known: bool) -> HttpRequest:
-        """Read the body; of a caller who is not known none of it is kept."""
+        """Read the body; discard it if the key is unknown."""
         if head.headers.get("expect", "").lower() == "100-continue":
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if known:
@@ -92,7 +91,7 @@ _NO_BODY = b'{"error": {"message": "The body is too large, or its length is not 
 
 
 def _length_of(head: HttpRequest) -> int | None:
-    """Bytes of the body; None if that is not given."""
+    """Return the body's length in bytes; None if it is not given."""
     text = head.headers.get("content-length") or "0"
     known = text.isascii() and text.isdecimal() and "transfer-encoding" not in head.headers
     return int(text[:20]) if known else None
@@ -102,8 +101,8 @@ def _rendered(answer: HttpResponse, incoming: HttpRequest) -> bytes:
     body, headers = answer.body, dict(answer.headers)
     headers["Content-Type"] = answer.content_type
     if answer.content_type == "application/json":
-        with suppress(msgspec.DecodeError):  # a fault may have spoilt it
-            body = msgspec.json.format(body, indent=2)  # as Stripe lays its answers out
+        with suppress(msgspec.DecodeError):  # a fault may have broken it
+            body = msgspec.json.format(body, indent=2)  # as Stripe formats its responses
     accepted = "gzip" in incoming.headers.get("accept-encoding", "")
     if accepted and len(body) > COMPRESS_FROM:
         body = gzip.compress(body, compresslevel=1, mtime=0)
@@ -117,7 +116,7 @@ def _rendered(answer: HttpResponse, incoming: HttpRequest) -> bytes:
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Listens, and hands every request to `answer`."""
+    """Listens, and passes each request to `answer`."""
 
     daemon_threads = True
     block_on_close = False
@@ -133,23 +132,23 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     ) -> None:
         self.answer = answer
         self.admits = admits
-        """Whether a request's body is worth reading, by its headers."""
+        """Returns whether to read a request's body, by its headers."""
         self._open: set[socket.socket] = set()
         self._guard = threading.Lock()
         super().__init__((host, port), _Handler)
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Return the port."""
         return int(self.server_address[1])
 
     def opened(self, connection: socket.socket) -> None:
-        """A connection is being served."""
+        """Add an open connection."""
         with self._guard:
             self._open.add(connection)
 
     def closed(self, connection: socket.socket) -> None:
-        """A connection is done."""
+        """Remove a connection."""
         with self._guard:
             self._open.discard(connection)
 
@@ -162,4 +161,4 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
-                    continue  # the other side was first
+                    continue  # the client closed it first

@@ -1,4 +1,4 @@
-"""From request to answer: who asks, may they, what do they want, what went wrong."""
+"""Request pipeline: authentication, authorization, routing, faults, errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stripe_alloy.emulator.http_messages import HttpRequest, HttpResponse, Reque
 from stripe_alloy.emulator.idempotency import Answers, Stored, digest
 from stripe_alloy.emulator.listing import Lists
 from stripe_alloy.emulator.resources import RESOURCES
-from stripe_alloy.emulator.routes import Reading, Route, Table
+from stripe_alloy.emulator.routes import ReadHandler, Reading, Route, Table
 from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.session import Session
 from stripe_alloy.emulator.writes import ROUTES as WRITES
@@ -45,12 +45,12 @@ _decode = msgspec.json.Decoder().decode
 _logger = logging.getLogger(__name__)
 
 
-def _refused(error: ApiError, request_id: str) -> HttpResponse:
+def _error_response(error: ApiError, request_id: str) -> HttpResponse:
     return HttpResponse(error.status, _encode(error.body(request_id)), error.headers)
 
 
-def _given(options: JSON) -> HttpResponse:
-    """The answer that a fault puts in the place of Stripe's."""
+def _faulty_answer(options: JSON) -> HttpResponse:
+    """Return the response of an `answer` fault."""
     body = options.get("body", "")
     content = body.encode() if isinstance(body, str) else _encode(body)
     kind = "text/html" if isinstance(body, str) else "application/json"
@@ -61,12 +61,12 @@ TABLE = Table((*reads.ROUTES, *WRITES))
 
 
 LIVE = ":live"
-"""Ends the owner of what an account has in live mode; what it has in test mode is its own id's."""
+"""Suffix of an account's ID as the owner of its objects in live mode."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request that was understood."""
+class ApiCall:
+    """A request that was matched to an endpoint."""
 
     incoming: HttpRequest
     route: Route
@@ -78,7 +78,7 @@ class Asked:
 
     @property
     def owner(self) -> str:
-        """Under which name the store has what this request is about."""
+        """Return the name under which the store has the objects of the request."""
         # Accounts themselves are the same in both modes.
         apart = self.live and self.route.resource != "account"
         return self.account + LIVE if apart else self.account
@@ -86,7 +86,7 @@ class Asked:
 
 @dataclass
 class Service:
-    """An emulated Stripe without its sockets."""
+    """The emulated Stripe without its HTTP server."""
 
     store: Store
     clock: Clock
@@ -103,9 +103,9 @@ class Service:
     unfiltered_prices: str = "active"
     webhook_retries: Sequence[float] = RETRIES
     revoked: set[str] = field(default_factory=set)
-    """Accounts that no longer let the platform in."""
+    """Accounts that revoked the platform's access."""
     modes_apart: bool = False
-    """Whether keys of live mode have objects of their own; webhooks are those of test mode."""
+    """Whether live keys read objects of their own; webhooks are those of test mode."""
 
     def __post_init__(self) -> None:
         self.log = RequestLog()
@@ -119,7 +119,7 @@ class Service:
     # ------------------------------------------------------------------ the outside
 
     def admits(self, incoming: HttpRequest) -> bool:
-        """Return whether a request's body is worth reading: whether its key is known."""
+        """Return whether to read a request's body: whether its key is valid."""
         try:
             self.keys.check(incoming.key)
         except ApiError:
@@ -127,48 +127,52 @@ class Service:
         return True
 
     def answer(self, incoming: HttpRequest) -> HttpResponse:
-        """Answer one request, whatever happens."""
+        """Answer a request; errors become responses."""
         with self._lock:
             request_id = f"req_{self._request_ids.text(14)}"
         account = incoming.headers.get("stripe-account") or self.platform
-        met = self.faults.take(incoming.method, incoming.path, incoming.query, account)
-        answer = self._spoiled(met) or self._safe(incoming, request_id, met)
+        faults = self.faults.take(incoming.method, incoming.path, incoming.query, account)
+        answer = self._fault_response(faults) or self._answer_or_error(incoming, request_id, faults)
         answer.headers = {**self._headers(incoming, request_id), **answer.headers}
-        dated = first(met, "date")
+        dated = first(faults, "date")
         if dated:
             ahead = float(dated.options.get("seconds", 0))
             answer.headers["Date"] = formatdate(self.clock() + ahead, usegmt=True)
-        self._withhold(answer, met)
+        self._cut(answer, faults)
         self.log.add(incoming, 0 if answer.cut else answer.status, request_id)
         return answer
 
-    def _safe(self, incoming: HttpRequest, request_id: str, met: list[Fault]) -> HttpResponse:
+    def _answer_or_error(
+        self, incoming: HttpRequest, request_id: str, faults: list[Fault]
+    ) -> HttpResponse:
         try:
-            return self._answer(incoming, request_id, met)
+            return self._answer(incoming, request_id, faults)
         except ApiError as error:
-            return _refused(error, request_id)
+            return _error_response(error, request_id)
         except Exception as bug:
             _logger.exception("%s %s", incoming.method, incoming.path)
-            return _refused(ApiError(500, f"Emulator bug: {bug!r}", kind="api_error"), request_id)
+            return _error_response(
+                ApiError(500, f"Emulator bug: {bug!r}", kind="api_error"), request_id
+            )
 
-    def _spoiled(self, met: list[Fault]) -> HttpResponse | None:
-        """The answer of a fault that keeps the request from being executed."""
-        fault = first(met, "cut_before", "garbage", "html", "answer")
+    def _fault_response(self, faults: list[Fault]) -> HttpResponse | None:
+        """Return the response of a fault in place of executing the request."""
+        fault = first(faults, "cut_before", "garbage", "html", "answer")
         if fault is None:
             return None
-        self._pause(met)
+        self._pause(faults)
         if fault.kind == "cut_before":
             return HttpResponse(0, b"", cut="all")
         if fault.kind == "answer":
-            return _given(fault.options)
+            return _faulty_answer(fault.options)
         if fault.kind == "garbage":
             return HttpResponse(200, b'{"object": "list", "data": [{"id": "ch_')
         page = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
         return HttpResponse(502, page, content_type="text/html")
 
     @staticmethod
-    def _withhold(answer: HttpResponse, met: list[Fault]) -> None:
-        fault = first(met, "cut_after", "truncate")
+    def _cut(answer: HttpResponse, faults: list[Fault]) -> None:
+        fault = first(faults, "cut_after", "truncate")
         if fault is not None:
             answer.cut = "all" if fault.kind == "cut_after" else "half"
 
@@ -187,7 +191,7 @@ class Service:
 
     # ------------------------------------------------------------------ the checks
 
-    def _answer(self, incoming: HttpRequest, request_id: str, met: list[Fault]) -> HttpResponse:
+    def _answer(self, incoming: HttpRequest, request_id: str, faults: list[Fault]) -> HttpResponse:
         key = self.keys.check(incoming.key)
         version = incoming.headers.get("stripe-version")
         if version and not _VERSION.match(version):
@@ -200,30 +204,32 @@ class Service:
             raise unrecognized_url(incoming.method, incoming.path)
         route, ids = found
         live = self.modes_apart and "_live_" in key
-        asked = Asked(incoming, route, ids, account, request_id, met, live)
+        call = ApiCall(incoming, route, ids, account, request_id, faults, live)
         with self.limits.admit(account, f"{route.method} {route.template}"):
             self.keys.allow(key, RESOURCES[route.resource], route.access, account)
-            answer = self._dispatch(asked)
+            answer = self._dispatch(call)
         if live:
             answer.body = answer.body.replace(b'"livemode":false', b'"livemode":true')
         return answer
 
-    def _dispatch(self, asked: Asked) -> HttpResponse:
-        fault = first(asked.faults, "status")
+    def _dispatch(self, call: ApiCall) -> HttpResponse:
+        fault = first(call.faults, "status")
         if fault is not None and not fault.options.get("executed"):
-            self._pause(asked.faults)
+            self._pause(call.faults)
             raise fault.error()
-        fields = pairs(asked.incoming.form)
-        params = coerce(nest(fields), asked.route.shape)
-        if asked.route.read is not None:
-            self._pause(asked.faults)
-            body = self._repeated(asked) or self._read(asked, params)
-            return self._deformed(HttpResponse(200, body), asked.faults)
-        return self._deformed(self._once(asked, params, fields), asked.faults)
+        fields = pairs(call.incoming.form)
+        params = coerce(nest(fields), call.route.shape)
+        read = call.route.read
+        if read is not None:
+            self._pause(call.faults)
+            reading = self._reading(call, params)
+            body = self._endless_page(call, reading, read) or read(reading)
+            return self._deformed(HttpResponse(200, body), call.faults)
+        return self._deformed(self._idempotent(call, params, fields), call.faults)
 
-    def _repeated(self, asked: Asked) -> bytes | None:
-        """A page that was given before, where a `cycle` fault leads its list round in circles."""
-        fault = first(asked.faults, "cycle")
+    def _endless_page(self, call: ApiCall, reading: Reading, read: ReadHandler) -> bytes | None:
+        """Return an earlier page again if a `cycle` fault makes the list endless."""
+        fault = first(call.faults, "cycle")
         if fault is None:
             return None
         with self._lock:
@@ -232,73 +238,70 @@ class Service:
             if number >= int(fault.options.get("pages", 1)):
                 again: bytes = given[number % len(given)]
                 return again
-        page = _decode(
-            self._read(asked, coerce(nest(pairs(asked.incoming.form)), asked.route.shape))
-        )
-        given.append(_encode({**page, "has_more": True}))
+        given.append(_encode({**_decode(read(reading)), "has_more": True}))
         return bytes(given[-1])
 
-    def _pause(self, met: list[Fault]) -> None:
-        delayed = sum(float(f.options.get("seconds", 1)) for f in met if f.kind == "delay")
+    def _pause(self, faults: list[Fault]) -> None:
+        delayed = sum(float(f.options.get("seconds", 1)) for f in faults if f.kind == "delay")
         if self.latency + delayed > 0:
             time.sleep(self.latency + delayed)
 
     @staticmethod
-    def _deformed(answer: HttpResponse, met: list[Fault]) -> HttpResponse:
-        if first(met, *DEFORMING):
-            answer.body = _encode(deform(_decode(answer.body), met))
+    def _deformed(answer: HttpResponse, faults: list[Fault]) -> HttpResponse:
+        if first(faults, *DEFORMING):
+            answer.body = _encode(deform(_decode(answer.body), faults))
         return answer
 
     # ------------------------------------------------------------------ reading and writing
 
-    def _read(self, asked: Asked, params: JSON) -> bytes:
-        assert asked.route.read is not None  # noqa: S101 - the caller looked
+    def _reading(self, call: ApiCall, params: JSON) -> Reading:
         delay = self.faults.events_delay()
-        lists = Lists(self.store, asked.owner, self.clock(), delay, self.webhooks.undelivered)
-        reading = Reading(
+        lists = Lists(self.store, call.owner, self.clock(), delay, self.webhooks.undelivered)
+        return Reading(
             self.store,
             lists,
-            asked.owner,
+            call.owner,
             self.platform,
-            asked.incoming.path,
-            asked.ids,
+            call.incoming.path,
+            call.ids,
             params,
             self.unscoped_payment_methods,
             self.unfiltered_prices,
         )
-        return asked.route.read(reading)
 
-    def _once(self, asked: Asked, params: JSON, fields: list[tuple[str, str]]) -> HttpResponse:
-        key = asked.incoming.headers.get("idempotency-key")
-        if key is None or asked.incoming.method != "POST":
-            self._pause(asked.faults)
-            return self._execute(asked, params)
-        asks = digest(asked.incoming.method, asked.incoming.path, fields)
-        with self.answers.reserve(asked.owner, key):
-            self._pause(asked.faults)
-            stored = self.answers.recall(asked.owner, key, asks, self.clock())
+    def _idempotent(
+        self, call: ApiCall, params: JSON, fields: list[tuple[str, str]]
+    ) -> HttpResponse:
+        key = call.incoming.headers.get("idempotency-key")
+        if key is None or call.incoming.method != "POST":
+            self._pause(call.faults)
+            return self._execute(call, params)
+        request_digest = digest(call.incoming.method, call.incoming.path, fields)
+        with self.answers.reserve(call.owner, key):
+            self._pause(call.faults)
+            stored = self.answers.recall(call.owner, key, request_digest, self.clock())
             if stored is not None:
                 headers = {"Idempotent-Replayed": "true", "Original-Request": stored.request_id}
                 return HttpResponse(stored.status, stored.body, headers)
-            with self.store.lock:  # nobody closes the store between a write and its answer
-                answer = self._execute(asked, params)
+            with self.store.lock:  # the store stays open between a write and its response
+                answer = self._execute(call, params)
                 if answer.status not in _NOT_KEPT:
-                    kept = Stored(answer.status, answer.body, asked.request_id)
-                    self.answers.remember(asked.owner, key, asks, kept, self.clock())
+                    kept = Stored(answer.status, answer.body, call.request_id)
+                    self.answers.remember(call.owner, key, request_digest, kept, self.clock())
             return answer
 
-    def _execute(self, asked: Asked, params: JSON) -> HttpResponse:
-        wanted = params.pop("expand", [])
-        paths = expand.check(asked.route.resource, wanted, in_list=False)
+    def _execute(self, call: ApiCall, params: JSON) -> HttpResponse:
+        expand_paths = params.pop("expand", [])
+        paths = expand.check(call.route.resource, expand_paths, in_list=False)
         try:
-            result = self._write(asked, params)
+            result = self._write(call, params)
         except ApiError as error:
-            return _refused(error, asked.request_id)
+            return _error_response(error, call.request_id)
         if paths:
-            result = expand.Expander(self.store, asked.owner).expand(result, paths)
-        fault = first(asked.faults, "status")
+            result = expand.Expander(self.store, call.owner).expand(result, paths)
+        fault = first(call.faults, "status")
         if fault is not None:
-            return _refused(fault.error(), asked.request_id)
+            return _error_response(fault.error(), call.request_id)
         return HttpResponse(200, _encode(result))
 
     def session(self, account: str) -> Session:
@@ -316,22 +319,21 @@ class Service:
             self.webhooks.enqueue(session.account, session.deliverable)
             session.deliverable = []
 
-    def _write(self, asked: Asked, params: JSON) -> JSON:
-        assert asked.route.write is not None  # noqa: S101 - reads went another way
-        refused = None
+    def _write(self, call: ApiCall, params: JSON) -> JSON:
+        refusal = None
         result: JSON = {}
         with self.store.transaction():
-            session = self.session(asked.owner)
-            key = asked.incoming.headers.get("idempotency-key")
-            session.request = {"id": asked.request_id, "idempotency_key": key}
+            session = self.session(call.owner)
+            key = call.incoming.headers.get("idempotency-key")
+            session.request = {"id": call.request_id, "idempotency_key": key}
             try:
-                result = asked.route.write(session, asked.ids, params)
+                result = call.route.execute(session, call.ids, params)
             except ApiError as error:
                 if not error.keep:
                     raise
-                refused = error
+                refusal = error
             session.flush()
         self.deliver(session)
-        if refused is not None:
-            raise refused
+        if refusal is not None:
+            raise refusal
         return result

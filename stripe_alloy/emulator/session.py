@@ -1,7 +1,7 @@
-"""One request's reads and writes, or a whole seed's: objects by id, events, flushed together.
+"""A unit of work: objects by ID, changes and events, written together.
 
 Nothing inside an object is changed in place: a new value replaces the old one, so a shallow copy
-taken at the first change is enough to tell what an event's `previous_attributes` are.
+copy made at the first change is enough for the `previous_attributes` of an event.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 ObjectKey = tuple[str, str]
 PayoutOf = Callable[[str, int, int, str], "str | None"]
 
-PAGE_INSIDE = 10  # entries of a list inside an object
+PAGE_INSIDE = 10
+"""Number of entries in a list inside an object."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
 class Session:
-    """The objects of one account, as one request sees and changes them."""
+    """The objects of one account in one unit of work."""
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class Session:
         now: int,
         version: str,
         *,
-        alone: bool = False,  # nothing of what the store already holds is of interest
+        alone: bool = False,  # the stored objects are not read
     ) -> None:
         self.store = store
         self.account = account
@@ -50,9 +51,9 @@ class Session:
         self.now = now
         self.version = version
         self.request: JSON = {"id": None, "idempotency_key": None}
-        self.today = now  # what lies after it has not happened yet
+        self.today = now  # later times are in the future
         self.country = "US"
-        self.events_since = 0  # earlier events are not kept
+        self.events_since = 0  # earlier events are not recorded
         self.payout_for: PayoutOf = _not_paid_out
         self.deliverable: list[tuple[JSON, JSON]] | None = (
             None  # events with their objects, for webhooks
@@ -62,7 +63,7 @@ class Session:
         self._objects: dict[ObjectKey, JSON] = {}
         self._private_fields: dict[ObjectKey, JSON] = {}
         self._before: dict[ObjectKey, JSON] = {}
-        self._dirty: dict[ObjectKey, int] = {}  # when it was made
+        self._dirty: dict[ObjectKey, int] = {}  # creation time
         self._gone: set[ObjectKey] = set()
         self._children: dict[tuple[str, str, str], list[str]] = {}
         self._written: list[tuple[object, ...]] = []
@@ -70,7 +71,7 @@ class Session:
     # ------------------------------------------------------------------ reading
 
     def find(self, kind: str, object_id: str | None) -> JSON | None:
-        """An object by its id, or None."""
+        """Return an object by its ID, or None."""
         if not object_id:
             return None
         key = (kind, object_id)
@@ -85,14 +86,14 @@ class Session:
         return self._objects.get(key)
 
     def get(self, kind: str, object_id: str, param: str = "id") -> JSON:
-        """An object by its id; raises Stripe's resource_missing."""
+        """Return an object by its ID; raises Stripe's `resource_missing`."""
         found = self.find(kind, object_id)
         if found is None:
             raise missing(RESOURCES[kind].name, object_id, param)
         return found
 
     def children(self, kind: str, column: str, parent: str) -> list[JSON]:
-        """The objects whose column holds an id, oldest first."""
+        """Return the objects with an ID in a column, oldest first."""
         stored = [] if self._fresh else self._stored(kind, column, parent)
         added = self._children.get((kind, column, parent), [])
         ids = dict.fromkeys([*stored, *added])
@@ -106,17 +107,17 @@ class Session:
         return [found.id for found in self.store.select(query)]
 
     def private_fields(self, obj: JSON) -> JSON:
-        """What is stored with an object and is not part of it unless expanded."""
+        """Return the fields stored with an object that it contains only if expanded."""
         return self._private_fields.get(_key(obj), {})
 
     # ------------------------------------------------------------------ writing
 
     def new_id(self, kind: str, length: int = 24) -> str:
-        """An id that no object has."""
+        """Return a new ID."""
         return RESOURCES[kind].prefix + self.dice.text(length)
 
     def add(self, kind: str, *, private_fields: JSON | None = None, **fields: Any) -> JSON:
-        """Make an object, complete."""
+        """Create a complete object."""
         fields.setdefault("id", self.new_id(kind, _ID_LENGTHS.get(kind, 24)))
         obj = build(kind, **fields)
         if "created" in obj and not obj["created"]:
@@ -141,7 +142,7 @@ class Session:
         return _column(values, RESOURCES[obj["object"]].columns[column])
 
     def change(self, obj: JSON, **fields: Any) -> JSON:
-        """Set fields of an object."""
+        """Change fields of an object."""
         key = _key(obj)
         self._before.setdefault(key, dict(obj))
         obj.update(fields)
@@ -151,20 +152,20 @@ class Session:
         return obj
 
     def set_private_fields(self, obj: JSON, **fields: Any) -> None:
-        """Set what is stored with an object beside it."""
+        """Set fields that are stored with an object and not part of it."""
         key = _key(obj)
         self._private_fields[key] = {**self._private_fields.get(key, {}), **fields}
         self._dirty.setdefault(key, obj.get("created", self.now))
 
     def remove(self, obj: JSON) -> JSON:
-        """Delete an object; what stands in its place is returned."""
+        """Delete an object; return its tombstone."""
         key = _key(obj)
         self._gone.add(key)
         self._dirty.setdefault(key, obj.get("created", self.now))
         return {"id": obj["id"], "object": obj["object"], "deleted": True}
 
     def nest(self, parent: JSON) -> None:
-        """Render the lists inside an object anew."""
+        """Render the lists inside an object again."""
         resource = RESOURCES[parent["object"]]
         for name, nested in resource.nested.items():
             if nested.always:
@@ -173,21 +174,21 @@ class Session:
                 self.change(parent, **{name: listing(rows, url)})
 
     def pending_changes(self, obj: JSON) -> JSON | None:
-        """What changed since the last event that told of it, as `previous_attributes`."""
+        """Return the changes since the last event about the object, as `previous_attributes`."""
         before = self._before.pop(_key(obj), None)
         return None if before is None else previous(before, obj)
 
     def is_changed(self, obj: JSON) -> bool:
-        """Whether the object differs from what the last event told."""
+        """Whether the object changed since the last event about it."""
         before = self._before.get(_key(obj))
         return before is not None and before != obj
 
     def emit(self, name: str, obj: JSON, previous_attributes: JSON | None = None) -> None:
-        """Record an event about an object as it is now."""
+        """Record an event with a snapshot of an object."""
         if self._too_early(obj):
             return
         changes = self.pending_changes(obj)
-        if previous_attributes is None and name.endswith(_TELLS_PREVIOUS):
+        if previous_attributes is None and name.endswith(_WITH_PREVIOUS):
             previous_attributes = changes
         event = self._event(name, obj, previous_attributes)
         if self.deliverable is not None:
@@ -195,7 +196,7 @@ class Session:
         self._written.append(self._row(event, event["created"], LISTED, _encode(event).decode()))
 
     def _event(self, name: str, obj: JSON, previous_attributes: JSON | None) -> JSON:
-        """The event, its snapshot rendered at the account's own version."""
+        """Return the event, with its snapshot in the account's API version."""
         snapshot = dict(obj)
         data: JSON = {"object": older(snapshot) if self.shape_since else snapshot}
         if previous_attributes is not None:
@@ -217,12 +218,12 @@ class Session:
         return early
 
     def emit_all(self, obj: JSON, *names: str) -> None:
-        """Several events about one change."""
+        """Record several events about one change."""
         if self._too_early(obj):
             return
         changes = self.pending_changes(obj)
         for name in names:
-            self.emit(name, obj, changes if name.endswith(_TELLS_PREVIOUS) else None)
+            self.emit(name, obj, changes if name.endswith(_WITH_PREVIOUS) else None)
 
     # ------------------------------------------------------------------ flushing
 
@@ -245,14 +246,14 @@ class Session:
         self._written.clear()
 
     def forget(self, *but: str) -> None:
-        """Let go of the objects that were flushed, except those of some kinds."""
+        """Release the flushed objects, except those of some types."""
         kept = {key: obj for key, obj in self._objects.items() if key[0] in but}
         self._objects = kept
         self._private_fields = {
             key: self._private_fields[key] for key in kept if key in self._private_fields
         }
-        for held in (self._before, self._gone, self._children):
-            held.clear()
+        for objects in (self._before, self._gone, self._children):
+            objects.clear()
 
     def _rendered(self, key: ObjectKey, obj: JSON, created: int) -> tuple[object, ...]:
         if key in self._gone:
@@ -288,12 +289,12 @@ _PARENTS = frozenset(
         "product",
     }
 )
-_TELLS_PREVIOUS = (".updated", ".refunded")
+_WITH_PREVIOUS = (".updated", ".refunded")
 _ID_LENGTHS = {"customer": 14, "product": 14, "subscription_item": 14, "account": 16}
 
 
 def listing(rows: list[JSON], url: str, size: int = PAGE_INSIDE) -> JSON:
-    """A list inside an object."""
+    """Return a list inside an object."""
     return {"object": "list", "data": rows[:size], "has_more": len(rows) > size, "url": url}
 
 

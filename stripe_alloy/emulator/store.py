@@ -1,4 +1,4 @@
-"""Where objects live: one SQLite file, each object as the JSON text that goes over the wire."""
+"""Stores objects in one SQLite file, as the JSON that is sent."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stripe_alloy.emulator.resources import COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-LISTED, DELETED, UNLISTED = 0, 1, 2  # `shown`: in lists; gone; only asked for by name (test clocks)
+LISTED, DELETED, UNLISTED = 0, 1, 2  # values of `shown`
 
 MAX_PREVIEWS = 1000
 PATIENCE = 60.0
-"""Seconds to wait for another process that writes to the same file."""
+"""Seconds to wait for another process that writes to the file."""
 _COLUMN_TYPES = "".join(f", {name}" for name in COLUMNS)
 _INDEXED = ("customer", "parent", "payment_intent", "charge", "payout", "source", "type")
 _OBJECTS = (
@@ -63,7 +63,7 @@ class StoredObject(NamedTuple):
 
 @dataclass
 class Query:
-    """Which objects, in which order, from where."""
+    """A query: filters, order and cursor."""
 
     account: str
     kind: str
@@ -74,7 +74,7 @@ class Query:
     before: str | None = None
 
     def add(self, clause: str, *values: Any) -> None:
-        """Narrow it down."""
+        """Add a filter."""
         self.where.append((clause, values))
 
 
@@ -84,7 +84,7 @@ class Store:
     def __init__(self, path: str) -> None:
         self.lock = threading.RLock()
         self.previews: dict[tuple[str, str], tuple[dict[str, Any], list[dict[str, Any]]]] = {}
-        """Preview invoices, which are in no list and not in the file, with their lines."""
+        """Preview invoices with their lines; neither lists nor the file contain them."""
         self._db = sqlite3.connect(
             path, timeout=PATIENCE, check_same_thread=False, isolation_level=None
         )
@@ -92,15 +92,15 @@ class Store:
             self._db.execute(statement)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self.lock:
             self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, and nobody else meanwhile, no other process either."""
+        """Run a transaction that excludes other threads and processes."""
         with self.lock:
-            if self._db.in_transaction:  # of this thread: part of what is around it
+            if self._db.in_transaction:  # of this thread's outer transaction
                 yield
                 return
             self._db.execute("BEGIN IMMEDIATE")
@@ -112,32 +112,32 @@ class Store:
             self._db.execute("COMMIT")
 
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement of a table beside the objects."""
+        """Run one statement."""
         with self.lock:
             return self._db.execute(statement, values).fetchall()
 
     def put(self, rows: Iterable[Sequence[object]]) -> None:
-        """Insert or replace; a replaced object keeps its place in lists."""
+        """Insert or replace rows; a replaced object keeps its place in lists."""
         self._db.executemany(_PUT, rows)
 
     def keep_preview(
         self, account: str, preview: dict[str, Any], lines: list[dict[str, Any]]
     ) -> None:
-        """Let a preview invoice be read again, as long as not too many others follow."""
+        """Keep a preview invoice in memory, among the latest ones."""
         with self.lock:
             self.previews[account, preview["id"]] = preview, lines
             if len(self.previews) > MAX_PREVIEWS:
                 del self.previews[next(iter(self.previews))]
 
     def remove(self, account: str, kind: str, object_id: str) -> None:
-        """Forget an object."""
+        """Delete an object."""
         self._db.execute(
             "DELETE FROM objects WHERE account = ? AND object = ? AND id = ?",
             (account, kind, object_id),
         )
 
     def get(self, account: str, kind: str, object_id: str) -> StoredObject | None:
-        """An object by its id."""
+        """Return an object by its ID."""
         with self.lock:
             row = self._db.execute(
                 "SELECT id, created, seq, shown, body, extra FROM objects "
@@ -147,7 +147,7 @@ class Store:
         return StoredObject(*row) if row else None
 
     def page(self, query: Query) -> tuple[list[StoredObject], bool]:
-        """A page of a list, and whether more follows in the direction of travel."""
+        """Return a page of a list, and whether more follows in its direction."""
         backwards = query.before is not None
         rows = self.select(query, flip=backwards)
         more = query.limit is not None and len(rows) > query.limit
@@ -155,7 +155,7 @@ class Store:
         return (rows[::-1] if backwards else rows), more
 
     def select(self, query: Query, *, flip: bool = False) -> list[StoredObject]:
-        """The rows of a query, one more than its limit."""
+        """Return the rows of a query, one more than its limit."""
         clauses = ["account = ?", "object = ?"]
         values: list[object] = [query.account, query.kind]
         for clause, bound in query.where:
@@ -183,7 +183,7 @@ class Store:
         return found.created, found.seq
 
     def newest(self, account: str, kind: str) -> int | None:
-        """When the newest object of a kind was made."""
+        """Return when the newest object of a type was created."""
         rows = self.execute(
             "SELECT max(created) FROM objects WHERE account = ? AND object = ?", account, kind
         )
@@ -191,7 +191,7 @@ class Store:
         return newest
 
     def count_start(self) -> int:
-        """Note that an emulator starts on this store; how many did before."""
+        """Count a start of the emulator on this store; return the number of earlier ones."""
         with self.transaction():
             rows = self.execute("SELECT value FROM facts WHERE name = 'starts'")
             before = int(rows[0][0]) if rows else 0
@@ -199,5 +199,5 @@ class Store:
         return before
 
     def size(self) -> int:
-        """How many objects were ever put, as far as is known."""
+        """Return the number of objects that were ever stored."""
         return int(self.execute("SELECT coalesce(max(seq), 0) FROM objects")[0][0])

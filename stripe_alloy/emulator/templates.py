@@ -1,4 +1,4 @@
-"""Complete objects: every field of the schema, null where Stripe allows null.
+"""Complete objects: all fields of the schema, null where Stripe allows null.
 
 Values inside an object are never changed in place, only replaced, so templates share them.
 """
@@ -21,19 +21,23 @@ _EMPTY: dict[str, Any] = {
     "object": {},
 }
 METHOD_HASHES = "payment_method"
-SELF_MADE = frozenset(
-    {"invoiceitem", "webhook_endpoint", "test_helpers.test_clock"}
-)  # no stream has a schema of these
+SELF_MADE = frozenset({"invoiceitem", "webhook_endpoint"})
+"""Objects without a generated schema: `DEFAULTS` has all their fields."""
 _NEVER = frozenset({"deleted"})
 
 
 def build(kind: str, **fields: Any) -> JSON:
-    """An object of this kind with these fields, and all others at their defaults."""
+    """Return a complete object with these fields, and defaults for all others."""
     return {**template(kind), **fields}
 
 
+def copied(source: JSON, *names: str) -> JSON:
+    """Return the fields that an object takes over from another one."""
+    return {name: source[name] for name in names}
+
+
 def part(kind: str, path: str, **fields: Any) -> JSON:
-    """A hash inside an object, complete."""
+    """Return a complete hash of an object."""
     return {**_part(kind, path), **fields}
 
 
@@ -44,7 +48,7 @@ def _part(kind: str, path: str) -> JSON:
 
 @cache
 def template(kind: str) -> JSON:
-    """An object with nothing but defaults."""
+    """Return an object with defaults only."""
     defaults = DEFAULTS.get(kind, {})
     if kind not in SELF_MADE:
         blank = _blank(schema_of(kind), absent=included(kind) | _hashes(kind))
@@ -57,7 +61,7 @@ def template(kind: str) -> JSON:
 
 @cache
 def _hashes(kind: str) -> frozenset[str]:
-    """The hashes of a payment method: one for each type, only its own is there."""
+    """Return the hashes of payment method types, of which an object has only its own."""
     if kind != METHOD_HASHES:
         return frozenset()
     fields = schema_of(kind)["properties"].items()
@@ -82,7 +86,7 @@ def _default(schema: JSON) -> Any:
 
 
 def fields_of(kind: str) -> frozenset[str]:
-    """The names of an object's fields."""
+    """Return the names of an object's fields."""
     if kind in SELF_MADE:
         return frozenset(template(kind))
     return frozenset(schema_of(kind)["properties"])

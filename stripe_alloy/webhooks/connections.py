@@ -30,13 +30,13 @@ _OTHER_FILES = 64
 
 def connections_allowed() -> int:
     """Return the maximum number of connections; raises the soft limit of open files."""
-    beside = ACCEPTED_AT_ONCE + _OTHER_FILES
+    other_files = ACCEPTED_AT_ONCE + _OTHER_FILES
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ModuleNotFoundError:
-        return 500 - beside  # of `select`
+        return 500 - other_files  # of `select`
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + beside
+    wanted = MAX_CONNECTIONS + other_files
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -44,7 +44,7 @@ def connections_allowed() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     files = wanted if soft == resource.RLIM_INFINITY else min(soft, wanted)
-    return max(16, files - beside)
+    return max(16, files - other_files)
 
 
 class Connections:

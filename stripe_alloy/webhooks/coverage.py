@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-LATE = 300
+MAX_EVENT_DELAY = 300
 """Maximum delay of an event, in Stripe's list or in its delivery, in seconds."""
-ALIVE = 10.0
+HEARTBEAT_TTL = 10.0
 """Seconds after its last heartbeat in which a receiver counts as up."""
 
 Interval = tuple[float, float]
@@ -27,7 +27,7 @@ class Uptime:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A period whose events were listed, at `at`."""
+    """A period of which the events were listed, at `at`."""
 
     low: float
     high: float
@@ -37,20 +37,20 @@ class Fetched:
 def covered_by_uptime(uptime: Uptime, *, proven: float, now: float) -> Interval:
     """Return what a receiver's uptime covers, given the time of its first event.
 
-    Before the first delivery, nobody knows whether the endpoint was registered. Events from right
+    Before the first delivery it is unknown whether the endpoint was registered. Events from right
     before the end may not have been delivered; a receiver that is up will still get them.
     """
     low = max(uptime.started, proven)
-    if uptime.until >= now - ALIVE:
+    if uptime.until >= now - HEARTBEAT_TTL:
         return low, FOREVER
-    return low, uptime.until - LATE
+    return low, uptime.until - MAX_EVENT_DELAY
 
 
 def covered_by_list(fetched: Fetched, *, now: float) -> Interval:
     """Return what a listing covers; its end is listed again once late events have arrived."""
-    if now < fetched.high + LATE:
+    if now < fetched.high + MAX_EVENT_DELAY:
         return fetched.low, fetched.high
-    return fetched.low, min(fetched.high, fetched.at - LATE)
+    return fetched.low, min(fetched.high, fetched.at - MAX_EVENT_DELAY)
 
 
 def gaps(need: Interval, covered: Iterable[Interval]) -> list[Interval]:
@@ -72,10 +72,10 @@ def gaps(need: Interval, covered: Iterable[Interval]) -> list[Interval]:
     return found
 
 
-def merged(entries: Iterable[Fetched], *, now: float) -> list[Fetched]:
+def merge_ranges(entries: Iterable[Fetched], *, now: float) -> list[Fetched]:
     """Return the same coverage in fewer intervals; those that may still change are kept."""
     entries = list(entries)
-    settled = sorted((entry.low, min(entry.high, entry.at - LATE)) for entry in entries)
+    settled = sorted((entry.low, min(entry.high, entry.at - MAX_EVENT_DELAY)) for entry in entries)
     found: list[Interval] = []
     for low, high in settled:
         if high <= low:
@@ -85,8 +85,8 @@ def merged(entries: Iterable[Fetched], *, now: float) -> list[Fetched]:
         else:
             found.append((low, high))
     open_ended = [
-        Fetched(max(entry.low, entry.at - LATE), entry.high, entry.at)
+        Fetched(max(entry.low, entry.at - MAX_EVENT_DELAY), entry.high, entry.at)
         for entry in entries
-        if entry.at < entry.high + LATE and now < entry.high + LATE
+        if entry.at < entry.high + MAX_EVENT_DELAY and now < entry.high + MAX_EVENT_DELAY
     ]
-    return [Fetched(low, high, high + LATE) for low, high in found] + open_ended
+    return [Fetched(low, high, high + MAX_EVENT_DELAY) for low, high in found] + open_ended

@@ -17,7 +17,7 @@ from typing import Any
 
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.database import MOST
-from stripe_alloy.webhooks.coverage import ALIVE
+from stripe_alloy.webhooks.coverage import HEARTBEAT_TTL
 from stripe_alloy.webhooks.inbox import EventRow, Inbox, InboxError, UnstorableEvent
 from stripe_alloy.webhooks.rate_limited_log import Complaints
 from stripe_alloy.webhooks.signing_secrets import SigningSecret
@@ -27,11 +27,11 @@ _logger = logging.getLogger(__name__)
 HEARTBEAT = 1.0
 """Seconds between heartbeats."""
 ANSWER_SECONDS = 25.0
-"""Seconds that an event may wait to be written; then Stripe is told to send it again."""
+"""Seconds that an event may wait to be written; then Stripe is asked to send it again."""
 STOP_SECONDS = 10.0
 """Seconds to write the remaining events at the end."""
 MAX_WAITING_BYTES = 64 << 20
-"""Maximum bytes of bodies that arrive or wait; beyond, Stripe is told to send again."""
+"""Maximum bytes of bodies that arrive or wait; beyond, Stripe is asked to send again."""
 BATCH_BYTES = 8 << 20
 """Maximum bytes of bodies per transaction."""
 _REQUEST_BYTES = 2_048
@@ -49,7 +49,7 @@ class Room:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._taken = 0
+        self._reserved = 0
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Reservation]:
@@ -58,13 +58,13 @@ class Room:
         try:
             yield place
         finally:
-            self._taken -= place.size
+            self._reserved -= place.size
 
     def take(self, size: int) -> None:
         """Reserve bytes; raises `NoRoom`."""
-        if self._taken + size > self._most:
+        if self._reserved + size > self._most:
             raise NoRoom
-        self._taken += size
+        self._reserved += size
 
 
 class Reservation:
@@ -113,11 +113,11 @@ class Names:
             )
 
 
-_Kept = asyncio.Future[None]
+_Result = asyncio.Future[None]
 
 
 class Writer:
-    """Writes the events given to `keep`, and a heartbeat every second.
+    """Writes the events given to `store`, and a heartbeat every second.
 
     A session is a period in which every event was stored. It ends when one could not be, and the
     next one starts once that event can be written.
@@ -135,13 +135,13 @@ class Writer:
         self._endpoints: dict[str, str] = {}
         self.names = Names()
         self._complaints = Complaints()
-        self._waiting: OrderedDict[_Kept, EventRow] = OrderedDict()
+        self._waiting: OrderedDict[_Result, EventRow] = OrderedDict()
         self._failed_row: EventRow | None = None
         self._failure: str | None = None
         self._interrupted = False
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
-        self._alive_at = float("-inf")  # monotonic
+        self._heartbeat_at = float("-inf")  # monotonic
         self._noted_at = 0.0  # the inbox's clock
         self._new_session()
 
@@ -154,16 +154,16 @@ class Writer:
     def begin(self) -> None:
         """Write the first heartbeat; raises `InboxError`."""
         self._endpoints = self._known_endpoints()
-        self._inbox.know(self._endpoints)
+        self._inbox.add_endpoints(self._endpoints)
         self._new_session()
-        self._note_alive()
+        self._write_heartbeat()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write during the block, and the remaining events at its end."""
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="inbox")
         self._wake = asyncio.Event()
-        self._task = asyncio.create_task(self._write_on(), name="inbox writer")
+        self._task = asyncio.create_task(self._writer_loop(), name="inbox writer")
         self._task.add_done_callback(self._ended)
         try:
             yield
@@ -175,13 +175,13 @@ class Writer:
             self._disk.shutdown(wait=False)
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """The current error in one line; None if there is none."""
         if self._task is None or self._task.done():
             return "the writer has ended"
         if self._failure:
             return "the inbox cannot be written"
-        if time.monotonic() - self._alive_at >= ALIVE:
+        if time.monotonic() - self._heartbeat_at >= HEARTBEAT_TTL:
             return "the inbox has not been written for too long"
         return None
 
@@ -189,7 +189,7 @@ class Writer:
         """Note that an event was rejected: this period does not count as covered."""
         self._interrupted = True
 
-    async def keep(self, row: EventRow) -> None:
+    async def store(self, row: EventRow) -> None:
         """Write an event; it is durable on return.
 
         Raises `UnstorableEvent` if the event cannot be stored, `InboxError` if Stripe must send it
@@ -197,30 +197,32 @@ class Writer:
         """
         if self._task is None or self._task.done():
             raise InboxError("The writer has ended")
-        kept = asyncio.get_running_loop().create_future()
-        self._waiting[kept] = row
+        result = asyncio.get_running_loop().create_future()
+        self._waiting[result] = row
         self._wake.set()
         try:
-            await asyncio.wait_for(kept, ANSWER_SECONDS)
+            await asyncio.wait_for(result, ANSWER_SECONDS)
         except asyncio.TimeoutError:
-            self._waiting.pop(kept, None)
+            self._waiting.pop(result, None)
             raise InboxError("The inbox takes too long") from None
 
     # ------------------------------------------------------------------ the task
 
-    async def _write_on(self) -> None:
-        beat_at = time.monotonic() + HEARTBEAT
+    async def _writer_loop(self) -> None:
+        next_heartbeat = time.monotonic() + HEARTBEAT
         while True:
             if not self._waiting:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), max(0.0, beat_at - time.monotonic()))
+                    await asyncio.wait_for(
+                        self._wake.wait(), max(0.0, next_heartbeat - time.monotonic())
+                    )
             self._wake.clear()
             await self._write_batch()
             ends = self._stopping and not self._waiting
-            if ends or time.monotonic() >= beat_at:
-                await self._beat()
+            if ends or time.monotonic() >= next_heartbeat:
+                await self._send_heartbeat()
                 self.names.log()
-                beat_at = time.monotonic() + HEARTBEAT
+                next_heartbeat = time.monotonic() + HEARTBEAT
             if ends:
                 return
 
@@ -230,48 +232,49 @@ class Writer:
             return
         rows = [row for _, row in batch]
         if any(row["endpoint"] not in self._endpoints for row in rows):
-            await (
-                self._beat()
-            )  # a new secret: the session that covers it begins with its first event
-        results: list[AlloyError | None]
+            # A new secret: the session that covers it begins with its first event.
+            await self._send_heartbeat()
+        failures: list[AlloyError | None]
         try:
-            results = list(await self._on_disk(self._inbox.deliver_each, rows))
-        except Exception as error:  # noqa: BLE001 - the writer goes on, whatever happens
-            results = [self._unforeseen(error)] * len(batch)
-        for (kept, row), failure in zip(batch, results, strict=True):
+            failures = list(await self._on_disk(self._inbox.deliver_each, rows))
+        except Exception as error:  # noqa: BLE001 - the writer must survive
+            failures = [self._unforeseen(error)] * len(batch)
+        for (result, row), failure in zip(batch, failures, strict=True):
             if failure and not isinstance(failure, UnstorableEvent):
                 self._fails(failure, row)
-            if kept.done():  # it took too long
+            if result.done():  # it took too long
                 continue
             if failure:
-                kept.set_exception(failure)
+                result.set_exception(failure)
             else:
-                kept.set_result(None)
+                result.set_result(None)
 
-    def _batch(self) -> list[tuple[_Kept, EventRow]]:
-        batch: list[tuple[_Kept, EventRow]] = []
+    def _batch(self) -> list[tuple[_Result, EventRow]]:
+        batch: list[tuple[_Result, EventRow]] = []
         size = 0
         while self._waiting and len(batch) < MOST and size < BATCH_BYTES:
             batch.append(self._waiting.popitem(last=False))
             size += len(batch[-1][1]["body"])
         return batch
 
-    async def _beat(self) -> None:
+    async def _send_heartbeat(self) -> None:
         try:
             if not await self._recovered():
                 return
-            late = self._clock() - self._noted_at > ALIVE  # it was stopped, or a write took long
+            late = (
+                self._clock() - self._noted_at > HEARTBEAT_TTL
+            )  # it was stopped, or a write took long
             endpoints = self._known_endpoints()
             if endpoints != self._endpoints:
-                await self._on_disk(self._inbox.know, endpoints)
+                await self._on_disk(self._inbox.add_endpoints, endpoints)
                 self._endpoints, self._interrupted = endpoints, True
             if self._interrupted or late:
                 self._new_session()
-            await self._on_disk(self._note_alive)
+            await self._on_disk(self._write_heartbeat)
             self._failure = None
         except AlloyError as error:
             self._fails(error)
-        except Exception as error:  # noqa: BLE001 - the writer goes on, whatever happens
+        except Exception as error:  # noqa: BLE001 - the writer must survive
             self._fails(self._unforeseen(error))
 
     async def _recovered(self) -> bool:
@@ -307,20 +310,20 @@ class Writer:
             found[one.endpoint] = one.account or found.get(one.endpoint, "")
         return found
 
-    def _note_alive(self) -> None:
-        self._inbox.alive(self._session, self._started, endpoints=self._endpoints)
-        self._alive_at, self._noted_at = time.monotonic(), self._clock()
+    def _write_heartbeat(self) -> None:
+        self._inbox.heartbeat(self._session, self._started, endpoints=self._endpoints)
+        self._heartbeat_at, self._noted_at = time.monotonic(), self._clock()
 
     async def _on_disk(self, act: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._disk, act, *arguments)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Release everybody who waits for a writer that has ended."""
+        """Fail all waiting events, because the writer has ended."""
         if not self._stopping:
             _logger.critical("The writer has ended: no event is stored until a restart.")
         while self._waiting:
-            kept, _ = self._waiting.popitem(last=False)
-            if not kept.done():
-                kept.set_exception(InboxError("The writer has ended"))
+            result, _ = self._waiting.popitem(last=False)
+            if not result.done():
+                result.set_exception(InboxError("The writer has ended"))
         if not task.cancelled():
             task.exception()

@@ -41,15 +41,15 @@ from stripe_alloy.webhooks.coverage import (
     covered_by_list,
     covered_by_uptime,
     gaps,
-    merged,
+    merge_ranges,
 )
 
 _logger = logging.getLogger(__name__)
 
 SETTING = "webhook_inbox"
-KEPT = 31 * DAY
+RETENTION = 31 * DAY
 """Seconds that events are kept: longer than at Stripe; a later reader must backfill."""
-KNOWN = 4 * DAY
+DEDUP_RETENTION = 4 * DAY
 """Seconds that the ID of a read event is kept: longer than Stripe's three days of retries."""
 RETRIEVABLE = 29 * DAY
 """Seconds in which Stripe certainly still has an event."""
@@ -137,7 +137,7 @@ class AccountScope:
         return self.account or self.own or ""
 
     @property
-    def scope(self) -> str:
+    def endpoint_scope(self) -> str:
         """Scope of the webhook endpoint that delivers its events: `own` or `connected`."""
         return CONNECTED if self.account else OWN
 
@@ -154,7 +154,7 @@ class _Endpoint:
         return not self.account and account not in self.not_of.split()
 
 
-class _Known:
+class _Endpoints:
     """The endpoints that an inbox knows, and what follows from them."""
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -173,23 +173,23 @@ class _Known:
         """Whether events of more than one account arrive."""
         return len(self.accounts) > 1 or any(one.not_of for one in self.endpoints)
 
-    def rows_of(self, whose: AccountScope, table: sa.Table) -> sa.ColumnElement[bool]:
+    def rows_of(self, scope: AccountScope, table: sa.Table) -> sa.ColumnElement[bool]:
         """Return the condition for a table's rows of an account and mode."""
-        mine: sa.ColumnElement[bool] = table.c.account == whose.name
-        if whose.own and not whose.account and self.only(whose.own):
+        mine: sa.ColumnElement[bool] = table.c.account == scope.name
+        if scope.own and not scope.account and self.only(scope.own):
             unowned: sa.ColumnElement[bool] = table.c.account == ""
             if table is tables.events:
                 unowned = sa.and_(unowned, table.c.endpoint == "")
             mine = sa.or_(mine, unowned)
-        return sa.and_(mine, table.c.livemode == whose.livemode)
+        return sa.and_(mine, table.c.livemode == scope.livemode)
 
-    def bringing(self, whose: AccountScope) -> list[tuple[str, str]]:
+    def delivering(self, scope: AccountScope) -> list[tuple[str, str]]:
         """Return (endpoint, scope) of the endpoints that deliver an account's events."""
         found = []
         for one in self.endpoints:
-            if one.account == (whose.own or one.account):
-                found.append((one.id, whose.scope))
-            if whose.account and one.account == whose.account:
+            if one.account == (scope.own or one.account):
+                found.append((one.id, scope.endpoint_scope))
+            if scope.account and one.account == scope.account:
                 found.append((one.id, OWN))
         return found
 
@@ -265,7 +265,7 @@ class Inbox:
         self.clock = clock
         with self._transaction() as connection:
             if not tables.up_to_date(connection, VERSION):
-                _alone(connection, from_now=True)  # two that create at once would collide
+                _exclusive(connection, from_now=True)  # concurrent creations would collide
             tables.meta.create_all(connection)
             marks = tables.inboxes.c
             if connection.execute(sa.select(marks.id)).first() is None:
@@ -293,9 +293,9 @@ class Inbox:
         except ROW_ERRORS:  # the message may quote the row
             raise UnstorableEvent("The database cannot store one of the rows") from None
         except sa.exc.SQLAlchemyError as error:
-            raise trouble(error) from None
+            raise database_error(error) from None
 
-    # ------------------------------------------------------------------ what comes in
+    # ------------------------------------------------------------------ storing events
 
     def deliver_each(self, rows: Sequence[EventRow]) -> list[InboxError | None]:
         """Store each event that can be stored; return the error, or None, of each.
@@ -319,11 +319,11 @@ class Inbox:
         Raises `UnstorableEvent` if an event cannot be stored, `InboxError` if the database fails.
         """
         with self._transaction() as connection:
-            known, owned = _Known(connection), list[EventRow]()
+            known, owned = _Endpoints(connection), list[EventRow]()
             for row in rows:
                 account = row["account"] or known.account_of.get(row["endpoint"], "")
                 owned.append({**row, "account": account})
-            self._keep(connection, known, owned)
+            self._store(connection, known, owned)
             self._note_first(connection, rows)
 
     @staticmethod
@@ -347,16 +347,16 @@ class Inbox:
                 )
 
     @staticmethod
-    def _keep(connection: sa.Connection, known: _Known, rows: Sequence[EventRow]) -> None:
-        """Store rows; a row whose account was unknown is replaced once it is known."""
+    def _store(connection: sa.Connection, known: _Endpoints, rows: Sequence[EventRow]) -> None:
+        """Store rows; one of an unknown account is replaced once it is known."""
         if not rows:
             return
-        _alone(connection)
+        _exclusive(connection)
         columns = tables.events.c
         owned = [row["id"] for row in rows if row["account"]]
         if owned:
             unread = tables.events.delete().where(columns.account == "", columns.id.in_(owned))
-            if not known.several:  # else nobody reads what names no account
+            if not known.several:  # otherwise events without an account are never read
                 unread = unread.where(columns.endpoint != "")
             connection.execute(unread)
         insert = insert_into(connection, tables.events).on_conflict_do_nothing(
@@ -365,56 +365,56 @@ class Inbox:
         names = [column.name for column in tables.events.columns if column.name != "seq"]
         connection.execute(insert, [{name: row[name] for name in names} for row in rows])
 
-    def fetched(
-        self, whose: AccountScope, bodies: Sequence[bytes], *, done: Fetched | None = None
+    def store_page(
+        self, scope: AccountScope, bodies: Sequence[bytes], *, done: Fetched | None = None
     ) -> None:
         """Store a page of listed events, and the period that is `done` with it."""
         now = self.clock()
         rows = []
         for body in bodies:
             try:
-                rows.append(row_of(body, now, account=whose.name))
+                rows.append(row_of(body, now, account=scope.name))
             except (msgspec.DecodeError, ValueError):
                 _logger.warning(
                     "An event in Stripe's list cannot be stored and is skipped: %s.",
                     name_of(body) or "its ID is not Stripe's",
                 )
         with self._transaction() as connection:
-            self._keep(connection, _Known(connection), rows)
+            self._store(connection, _Endpoints(connection), rows)
             if done and done.low < done.high:
-                self._note_fetched(connection, whose, done)
+                self._note_fetched(connection, scope, done)
 
-    def _note_fetched(self, connection: sa.Connection, whose: AccountScope, new: Fetched) -> None:
-        mine = _Known(connection).rows_of(whose, tables.fetched)
+    def _note_fetched(self, connection: sa.Connection, scope: AccountScope, new: Fetched) -> None:
+        mine = _Endpoints(connection).rows_of(scope, tables.fetched)
         known = self._fetched_of(connection, mine)
         connection.execute(tables.fetched.delete().where(mine))
         rows = [
-            {"account": whose.name, "livemode": whose.livemode, **vars(entry)}
-            for entry in merged([*known, new], now=self.clock())
-            if entry.high > self.clock() - KEPT
+            {"account": scope.name, "livemode": scope.livemode, **vars(entry)}
+            for entry in merge_ranges([*known, new], now=self.clock())
+            if entry.high > self.clock() - RETENTION
         ]
         if rows:
             connection.execute(tables.fetched.insert(), rows)
 
-    def alive(
+    def heartbeat(
         self, session: str, started: float, *, endpoints: Collection[str] | None = None
     ) -> None:
-        """Store a receiver's heartbeat, with the endpoints whose secrets it knows."""
+        """Store a receiver's heartbeat, with the endpoints of the known secrets."""
         names = None if endpoints is None else "\n".join(sorted(endpoints))
         row = {"id": session, "started": started, "until": self.clock(), "endpoints": names}
         with self._transaction() as connection:
             upsert(connection, tables.uptimes, ("id",), [row])
 
-    # ------------------------------------------------------------------ which account it is of
+    # ------------------------------------------------------------------ accounts of endpoints
 
-    def know(self, endpoints: Mapping[str, str]) -> None:
+    def add_endpoints(self, endpoints: Mapping[str, str]) -> None:
         """Store endpoints with their accounts, "" if unknown.
 
         A known account is kept unless another one is named.
         """
         with self._transaction() as connection:
-            _alone(connection)
-            known = _Known(connection)
+            _exclusive(connection)
+            known = _Endpoints(connection)
             for name, account in endpoints.items():
                 if name not in known.account_of:
                     row = {"id": name, "account": account, "not_of": ""}
@@ -422,13 +422,13 @@ class Inbox:
                 if account and known.account_of.get(name) != account:
                     self._assign(connection, name, account)
 
-    def know_reader(self, account: str) -> None:
+    def add_reader(self, account: str) -> None:
         """Note that a reader reads an account's events."""
-        self.know({f"reader of {account}": account})
+        self.add_endpoints({f"reader of {account}": account})
 
     def claim(self, endpoint: str, account: str) -> None:
         """Note that an endpoint, and the events it delivered, belong to an account."""
-        self.know({endpoint: account})
+        self.add_endpoints({endpoint: account})
 
     def disclaim(self, endpoint: str, account: str) -> None:
         """Note that an endpoint does not belong to an account."""
@@ -454,18 +454,18 @@ class Inbox:
             .values(account=account)
         )
 
-    def unclaimed(self, whose: AccountScope) -> list[tuple[str, str]]:
+    def unclaimed(self, scope: AccountScope) -> list[tuple[str, str]]:
         """Return (endpoint, event ID) of endpoints that may belong to the key's own account.
 
-        The event is one of `whose` that Stripe still has.
+        The event is in `scope`, and Stripe still has it.
         """
         columns, found = tables.events.c, []
         with self._transaction() as connection:
-            for name in self._open_to(connection, whose):
+            for name in self._unassigned(connection, scope):
                 query = (
                     sa.select(columns.id)
-                    .where(columns.account == (whose.account or ""), columns.endpoint == name)
-                    .where(columns.livemode == whose.livemode)
+                    .where(columns.account == (scope.account or ""), columns.endpoint == name)
+                    .where(columns.livemode == scope.livemode)
                     .where(columns.created > self.clock() - RETRIEVABLE)
                     .order_by(columns.created)
                     .limit(1)
@@ -475,23 +475,23 @@ class Inbox:
         return found
 
     @staticmethod
-    def _open_to(connection: sa.Connection, whose: AccountScope) -> list[str]:
-        if not whose.own:
+    def _unassigned(connection: sa.Connection, scope: AccountScope) -> list[str]:
+        if not scope.own:
             return []
-        return [one.id for one in _Known(connection).endpoints if one.may_be_of(whose.own)]
+        return [one.id for one in _Endpoints(connection).endpoints if one.may_be_of(scope.own)]
 
-    # ------------------------------------------------------------------ what is known
+    # ------------------------------------------------------------------ coverage
 
-    def gaps(self, whose: AccountScope, since: float) -> list[Interval]:
+    def gaps(self, scope: AccountScope, since: float) -> list[Interval]:
         """Return the periods from `since` on that may lack events, oldest first (Unix seconds).
 
         The last one has no end unless a receiver is up.
         """
         now = self.clock()
         with self._transaction() as connection:
-            known = _Known(connection)
-            listed = self._fetched_of(connection, known.rows_of(whose, tables.fetched))
-            unnamed, proofs = self._first_deliveries(connection, known, whose)
+            known = _Endpoints(connection)
+            listed = self._fetched_of(connection, known.rows_of(scope, tables.fetched))
+            unnamed, proofs = self._first_deliveries(connection, known, scope)
             columns = tables.uptimes.c
             query = sa.select(columns.started, columns.until, columns.endpoints)
             ups = connection.execute(query).all()
@@ -507,23 +507,23 @@ class Inbox:
 
     @staticmethod
     def _first_deliveries(
-        connection: sa.Connection, known: _Known, whose: AccountScope
+        connection: sa.Connection, known: _Endpoints, scope: AccountScope
     ) -> tuple[float | None, dict[str, float]]:
         """Return the times of the first deliveries: before version 2, and by each endpoint."""
         first, proofs = tables.first_deliveries.c, tables.proofs.c
         query = sa.select(first.endpoint, first.scope, first.at)
-        rows = connection.execute(query.where(first.livemode == whose.livemode))
-        at_of = {(name, scope): at for name, scope, at in rows}
+        rows = connection.execute(query.where(first.livemode == scope.livemode))
+        at_of = {(name, kind): at for name, kind, at in rows}
         before = None
-        if known.only(whose.own) or not whose.own:
-            of_scope = (proofs.scope == whose.scope, proofs.livemode == whose.livemode)
+        if known.only(scope.own) or not scope.own:
+            of_scope = (proofs.scope == scope.endpoint_scope, proofs.livemode == scope.livemode)
             before = connection.execute(sa.select(proofs.at).where(*of_scope)).scalar()
-            named = [at for (_, scope), at in at_of.items() if scope == whose.scope]
+            named = [at for (_, kind), at in at_of.items() if kind == scope.endpoint_scope]
             if before is not None and named and before >= min(named):
-                before = None  # it is that of an endpoint that is known
+                before = None  # it belongs to a known endpoint
         found = {}
-        for name, scope in known.bringing(whose):
-            times = [at_of.get((name, scope)), before if scope == whose.scope else None]
+        for name, kind in known.delivering(scope):
+            times = [at_of.get((name, kind)), before if kind == scope.endpoint_scope else None]
             if at := [at for at in times if at is not None]:
                 found[name] = min(at)
         return before, found
@@ -534,50 +534,50 @@ class Inbox:
         query = sa.select(columns.low, columns.high, columns.at).where(mine)
         return [Fetched(*row) for row in connection.execute(query)]
 
-    def check_from(self, whose: AccountScope) -> float | None:
+    def check_from(self, scope: AccountScope) -> float | None:
         """Return the time of the last delivery check; None if it was less than a day ago.
 
         In Unix seconds. The first call only stores the current time.
         """
         now = self.clock()
         with self._transaction() as connection:
-            mine = _Known(connection).rows_of(whose, tables.checks)
+            mine = _Endpoints(connection).rows_of(scope, tables.checks)
             at = connection.execute(sa.select(sa.func.max(tables.checks.c.at)).where(mine)).scalar()
             if at is None:
-                self._note_check(connection, whose, now)
+                self._note_check(connection, scope, now)
         return float(at) if at is not None and at < now - CHECK_EVERY else None
 
-    def checked(self, whose: AccountScope) -> None:
+    def checked(self, scope: AccountScope) -> None:
         """Note that deliveries were checked."""
         with self._transaction() as connection:
-            self._note_check(connection, whose, self.clock())
+            self._note_check(connection, scope, self.clock())
 
     @staticmethod
-    def _note_check(connection: sa.Connection, whose: AccountScope, at: float) -> None:
-        row = {"account": whose.name, "livemode": whose.livemode, "at": at}
+    def _note_check(connection: sa.Connection, scope: AccountScope, at: float) -> None:
+        row = {"account": scope.name, "livemode": scope.livemode, "at": at}
         upsert(connection, tables.checks, ("account", "livemode"), [row])
 
-    def unknown(self, ids: Sequence[str], whose: AccountScope | None = None) -> set[str]:
+    def missing_ids(self, ids: Sequence[str], scope: AccountScope | None = None) -> set[str]:
         """Return the IDs that are not in the inbox, or not as an account's events."""
         query = sa.select(tables.events.c.id).where(tables.events.c.id.in_(ids))
         with self._transaction() as connection:
-            if whose:
-                query = query.where(_Known(connection).rows_of(whose, tables.events))
+            if scope:
+                query = query.where(_Endpoints(connection).rows_of(scope, tables.events))
             return set(ids) - {row[0] for row in connection.execute(query)}
 
-    def newest(self, whose: AccountScope | None = None) -> int:
+    def newest(self, scope: AccountScope | None = None) -> int:
         """Return the highest number, or the highest that an account may be read up to.
 
-        The latter is before the first event of an endpoint whose account is still unknown.
+        The latter is before the first event of an endpoint of a still unknown account.
         """
         columns = tables.events.c
         with self._transaction() as connection:
             found = connection.execute(sa.select(sa.func.max(columns.seq))).scalar() or 0
-            names = self._open_to(connection, whose) if whose and not whose.account else []
-            if whose and names:
+            names = self._unassigned(connection, scope) if scope and not scope.account else []
+            if scope and names:
                 query = sa.select(sa.func.min(columns.seq)).where(
                     columns.account == "",
-                    columns.livemode == whose.livemode,
+                    columns.livemode == scope.livemode,
                     columns.endpoint.in_(names),
                     columns.body.is_not(None),
                 )
@@ -585,7 +585,7 @@ class Inbox:
                 found = found if first is None else min(found, first - 1)
         return int(found)
 
-    def taken(self) -> tuple[int, int]:
+    def pruned_to(self) -> tuple[int, int]:
         """Return the number and time (Unix seconds) up to which events may have been deleted."""
         with self._transaction() as connection:
             columns = tables.inboxes.c
@@ -596,21 +596,7 @@ class Inbox:
 
     def page(
         self,
-        whose: AccountScope,
-        *,
-        after: int,
-        since: int | None,
-        max_seq: int,
-        place: PageCursor | None,
-        limit: int = MOST,
-    ) -> list[InboxEvent]:
-        """Return events numbered in (after, max_seq], or created from `since` on; newest first."""
-        wanted = EventRange(after, since, max_seq)
-        return self.page_and_more(whose, wanted, place=place, limit=limit)[0]
-
-    def page_and_more(
-        self,
-        whose: AccountScope,
+        scope: AccountScope,
         wanted: EventRange,
         *,
         place: PageCursor | None,
@@ -632,7 +618,7 @@ class Inbox:
             here = sa.tuple_(*(sa.literal(value) for value in place))
             query = query.where(sa.tuple_(columns.created, columns.seq) < here)
         with self._transaction() as connection:
-            query = query.where(_Known(connection).rows_of(whose, tables.events))
+            query = query.where(_Endpoints(connection).rows_of(scope, tables.events))
             rows = [tuple(row) for row in connection.execute(query)]
             sizes = list(itertools.accumulate(row[2] for row in rows))
             fitting = max(1, sum(size <= most_bytes for size in sizes))
@@ -642,34 +628,34 @@ class Inbox:
         entries = [InboxEvent(seq, at, found[seq]) for seq, at in chosen.items() if seq in found]
         return entries, bool(entries) and (len(rows) == limit or fitting < len(rows))
 
-    def all_of(self, whose: AccountScope, wanted: EventRange) -> list[InboxEvent]:
+    def all_of(self, scope: AccountScope, wanted: EventRange) -> list[InboxEvent]:
         """Yield all events of a range, newest first."""
         found: list[InboxEvent] = []
         more = True
         while more:
             place = (found[-1].created, found[-1].seq) if found else None
-            page, more = self.page_and_more(whose, wanted, place=place)
+            page, more = self.page(scope, wanted, place=place)
             found += page
         return found
 
-    def number_of(self, whose: AccountScope, after: int, count: int) -> int | None:
+    def number_of(self, scope: AccountScope, after: int, count: int) -> int | None:
         """Return the number of the `count`-th event after a number; None if there is none."""
         seq = tables.events.c.seq
         with self._transaction() as connection:
-            mine = _Known(connection).rows_of(whose, tables.events)
+            mine = _Endpoints(connection).rows_of(scope, tables.events)
             query = sa.select(seq).where(seq > after, mine).order_by(seq)
             found: int | None = connection.execute(query.offset(count - 1).limit(1)).scalar()
         return found
 
-    def newest_taken(
-        self, whose: AccountScope, object_ids: Iterable[str], max_seq: int
+    def newest_created(
+        self, scope: AccountScope, object_ids: Iterable[str], max_seq: int
     ) -> dict[tuple[str, str], int]:
         """Return (object, ID) → `created` of its newest event numbered up to `max_seq`."""
         columns = tables.events.c
         found: dict[tuple[str, str], int] = {}
         ids = list(object_ids)
         with self._transaction() as connection:
-            mine = _Known(connection).rows_of(whose, tables.events)
+            mine = _Endpoints(connection).rows_of(scope, tables.events)
             for start in range(0, len(ids), MOST):
                 query = (
                     sa.select(columns.object, columns.object_id, sa.func.max(columns.created))
@@ -681,44 +667,46 @@ class Inbox:
                     found[kind, object_id] = created
         return found
 
-    def first_since(self, whose: AccountScope, since: int) -> int | None:
+    def first_since(self, scope: AccountScope, since: int) -> int | None:
         """Return the lowest number of the events created from `since` on (Unix seconds)."""
         columns = tables.events.c
         query = sa.select(sa.func.min(columns.seq)).where(columns.created >= since)
         with self._transaction() as connection:
-            mine = _Known(connection).rows_of(whose, tables.events)
+            mine = _Endpoints(connection).rows_of(scope, tables.events)
             found = connection.execute(query.where(mine)).scalar()
         return None if found is None else int(found)
 
-    # ------------------------------------------------------------------ what is done with
+    # ------------------------------------------------------------------ pruning
 
     def acknowledge(self, reader: str, seq: int) -> None:
         """Note the number up to which a reader's destination is complete; prune the inbox."""
         row = {"reader": reader, "seq": seq, "at": self.clock()}
         with self._transaction() as connection:
             upsert(connection, tables.readers, ("reader",), [row])
-        self.tidy()
+        self.prune()
 
-    def tidy(self) -> None:
+    def prune(self) -> None:
         """Delete events that every reader is done with, and those that are too old."""
         now = self.clock()
         with self._transaction() as connection:
-            connection.execute(tables.readers.delete().where(tables.readers.c.at < now - KEPT))
+            connection.execute(tables.readers.delete().where(tables.readers.c.at < now - RETENTION))
             done = connection.execute(sa.select(sa.func.min(tables.readers.c.seq))).scalar() or 0
             columns = tables.events.c
-            taken = connection.execute(sa.select(tables.inboxes.c.taken_seq)).scalar()
-            rest = sa.and_(columns.seq > taken, columns.body.is_not(None))
-            old = columns.received_at < now - KEPT
-            self._take(connection, sa.and_(rest, sa.or_(columns.seq <= done, old)))
+            pruned_to = connection.execute(sa.select(tables.inboxes.c.taken_seq)).scalar()
+            rest = sa.and_(columns.seq > pruned_to, columns.body.is_not(None))
+            old = columns.received_at < now - RETENTION
+            self._clear_bodies(connection, sa.and_(rest, sa.or_(columns.seq <= done, old)))
             connection.execute(
                 tables.events.delete().where(
-                    columns.body.is_(None), columns.received_at < now - KNOWN
+                    columns.body.is_(None), columns.received_at < now - DEDUP_RETENTION
                 )
             )
-            connection.execute(tables.uptimes.delete().where(tables.uptimes.c.until < now - KEPT))
+            connection.execute(
+                tables.uptimes.delete().where(tables.uptimes.c.until < now - RETENTION)
+            )
 
     @staticmethod
-    def _take(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    def _clear_bodies(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
         columns, marks = tables.events.c, tables.inboxes.c
         newest = (sa.func.max(columns.seq), sa.func.max(columns.created))
         seq, created = connection.execute(sa.select(*newest).where(which)).one()
@@ -729,7 +717,7 @@ class Inbox:
         connection.execute(tables.inboxes.update().values(taken_seq=seq, taken_created=later))
 
 
-def _alone(connection: sa.Connection, *, from_now: bool = False) -> None:
+def _exclusive(connection: sa.Connection, *, from_now: bool = False) -> None:
     """Lock out other writers until the commit, as SQLite does from the first write on."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
@@ -737,6 +725,6 @@ def _alone(connection: sa.Connection, *, from_now: bool = False) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def trouble(error: Exception) -> InboxError:
+def database_error(error: Exception) -> InboxError:
     """Convert a database error."""
     return InboxError(f"The inbox fails: {cause_of(error)}. Check `{SETTING}`.")

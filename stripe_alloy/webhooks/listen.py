@@ -66,21 +66,12 @@ def secrets_from(env: Mapping[str, str], file: Path | None, *, later: bool) -> S
     return Secrets(given, file)
 
 
-def serve(
-    inbox: Inbox,
-    secrets: Secrets,
-    *,
-    host: str,
-    port: int,
-    tolerance: int,
-    max_body: int,
-    started: Callable[[str], None],
-) -> None:
+def serve(inbox: Inbox, secrets: Secrets, options: Options, started: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; raises an `AlloyError` if it cannot start.
 
     `started` is called with the receiver's URL, in a thread of its own.
     """
-    receiver = Receiver(inbox, secrets, tolerance=tolerance, max_body=max_body)
+    receiver = Receiver(inbox, secrets, tolerance=options.tolerance, max_body=options.max_body)
     connections = Connections(connections_allowed())
     config = uvicorn.Config(
         receiver.app,
@@ -96,10 +87,10 @@ def serve(
         timeout_graceful_shutdown=GRACE,
     )
     server = uvicorn.Server(config)
-    listening = _listening_at(host, port)
+    listening = _listening_at(options.host, options.port)
     receiver.begin()
-    url = f"http://{host}:{listening.getsockname()[1]}"
-    for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn's stand before these while it serves
+    url = f"http://{options.host}:{listening.getsockname()[1]}"
+    for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn replaces these while it serves
         signal.signal(name, lambda *_: None)
     failures: list[BaseException] = []
 
@@ -107,7 +98,7 @@ def serve(
         while not server.started and not server.should_exit:
             if done.wait(0.02):
                 return
-        listening.listen(BACKLOG)  # of those that wait for it; fewer are accepted at once
+        listening.listen(BACKLOG)  # connections that wait; fewer are accepted at once
         try:
             started(url)
         except (AlloyError, OSError) as error:
@@ -143,7 +134,7 @@ class Options:
 
     connection: ConnectionSettings | None
     account_ids: Sequence[str]
-    """Accounts whose events are read; empty for the key's own."""
+    """Accounts to receive events of; empty for the key's own."""
     inbox: str | None
     host: str
     port: int
@@ -157,8 +148,8 @@ class Options:
 
 def listen(options: Options, say: Callable[[str], None]) -> None:
     """Run the command; raises an `AlloyError` or `OSError` that says what to do."""
-    connection, url = options.connection, options.inbox
-    if not url:
+    connection = options.connection
+    if not options.inbox:
         raise SettingsError("No inbox: give --inbox, or a --config with `webhook_inbox`")
     if options.register and not (connection and options.secret_file):
         raise SettingsError(
@@ -169,24 +160,17 @@ def listen(options: Options, say: Callable[[str], None]) -> None:
         raise SettingsError("--register must be the URL that Stripe is to deliver to, https://…")
     secrets = secrets_from(os.environ, options.secret_file, later=bool(options.register))
     name = receiver_name(options.name, options.secret_file) if options.secret_file else ""
-    inbox = Inbox(url)
+    inbox = Inbox(options.inbox)
 
     def started(at: str) -> None:
         say(f"Listening at {at}/ for Stripe's webhooks, {at}/healthz is the health check.")
         if options.register and connection and options.secret_file:
-            for done in register_all(connection, options, name):
+            url, file = options.register, options.secret_file
+            for done in register_all(connection, options, url, file, name):
                 say(done)
 
     try:
-        serve(
-            inbox,
-            secrets,
-            host=options.host,
-            port=options.port,
-            tolerance=options.tolerance,
-            max_body=options.max_body,
-            started=started,
-        )
+        serve(inbox, secrets, options, started)
     finally:
         inbox.close()
 
@@ -200,9 +184,10 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
-def register_all(settings: ConnectionSettings, options: Options, name: str) -> Iterator[str]:
-    """Register the endpoints for the streams and accounts; return log lines."""
-    assert options.register and options.secret_file  # noqa: S101, PT018 - `listen` saw to it
+def register_all(
+    settings: ConnectionSettings, options: Options, url: str, secret_file: Path, name: str
+) -> Iterator[str]:
+    """Register the endpoints for the streams and accounts; yield log lines."""
     check_key(settings)
     connection = Connection(
         api_key=settings.api_key,
@@ -216,10 +201,8 @@ def register_all(settings: ConnectionSettings, options: Options, name: str) -> I
     try:
         own = own_account(connection.transport)
         for scope in _scopes(options.account_ids, own):
-            wanted = DesiredEndpoint(
-                options.register, scope, events, settings.api_version, name, own
-            )
-            done = register(connection.transport, wanted, options.secret_file)
+            wanted = DesiredEndpoint(url, scope, events, settings.api_version, name, own)
+            done = register(connection.transport, wanted, secret_file)
             yield f"Webhook endpoint for {scope} account{'s' * (scope == CONNECTED)}: {done}."
     except StripeError as error:
         raise AlloyError(

@@ -68,8 +68,8 @@ class Receiver:
             yield
 
     async def _health(self, _: Request) -> Response:
-        if trouble := self._writer.trouble:
-            return PlainTextResponse(trouble, 503)
+        if problem := self._writer.problem:
+            return PlainTextResponse(problem, 503)
         return PlainTextResponse("ok")
 
     # ------------------------------------------------------------------ one request
@@ -94,12 +94,12 @@ class Receiver:
         try:
             _, endpoint, account = known[signed]
             row = inboxes.row_of(body, now, account=account, endpoint=endpoint)
-        except msgspec.ValidationError as error:  # of JSON of another form: it quotes no value
+        except msgspec.ValidationError as error:  # its message quotes no value
             return self._refuse_event(body, str(error))
         except (msgspec.DecodeError, ValueError):  # its message may quote the body
             return self._refuse_event(body, "")
         try:
-            await self._writer.keep(row)
+            await self._writer.store(row)
         except UnstorableEvent as error:
             return self._refuse_event(body, str(error))
         except AlloyError as error:
@@ -112,7 +112,7 @@ class Receiver:
         if length.isdigit() and int(length) > self._max_body:
             return None
         body = bytearray()
-        with contextlib.suppress(ClientDisconnect):  # what came has no good signature
+        with contextlib.suppress(ClientDisconnect):  # an incomplete body fails the signature check
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > self._max_body:

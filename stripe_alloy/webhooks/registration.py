@@ -36,7 +36,7 @@ RegisteredEndpoint = dict[str, Any]
 
 @dataclass(frozen=True)
 class DesiredEndpoint:
-    """The endpoint that should exist; `scope` says whose events it receives."""
+    """The endpoint that should exist; `scope` says of which accounts it receives events."""
 
     url: str
     scope: str
@@ -101,7 +101,7 @@ def register(transport: StripeClient, wanted: DesiredEndpoint, secret_file: Path
     needed, a new endpoint is created, and the old one is deleted once the new secret is stored.
     """
     stored = {words[0] for words in _notes(secret_file) if words}
-    mine = [endpoint for endpoint in transport.walk(PATH) if _is_mine(endpoint, wanted, stored)]
+    mine = [endpoint for endpoint in transport.paginate(PATH) if _is_mine(endpoint, wanted, stored)]
     good = [
         endpoint
         for endpoint in mine
@@ -140,7 +140,7 @@ def _update(transport: StripeClient, endpoint: RegisteredEndpoint, wanted: Desir
 
 
 def _create(transport: StripeClient, wanted: DesiredEndpoint, secret_file: Path) -> str:
-    _store(secret_file)  # before there is a secret that could not be written down
+    _store(secret_file)  # fails before there is a secret to store
     endpoint = _post(transport, PATH, wanted.params())
     try:
         _store(secret_file, add=f"{endpoint['secret']}  # {wanted.note(endpoint['id'])}")
@@ -180,14 +180,14 @@ def _store(
     lines += [add] if add else []
     if (drop or note) and lines == before:
         return
-    beside = file.with_name(file.name + ".new")
-    beside.unlink(missing_ok=True)
-    opened = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    new_file = file.with_name(file.name + ".new")
+    new_file.unlink(missing_ok=True)
+    opened = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(opened, "w", encoding="utf-8") as out:
         out.writelines(f"{line}\n" for line in lines)
         out.flush()
         os.fsync(out.fileno())
-    beside.replace(file)
+    new_file.replace(file)
 
 
 def _words_of(line: str) -> list[str]:

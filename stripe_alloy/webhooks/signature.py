@@ -30,7 +30,7 @@ def verify(
     time, signatures = _parse(header or "")
     signed = b"%d.%s" % (time, body)
     expected = [hmac.new(secret.encode(), signed, sha256).hexdigest() for secret in secrets]
-    # Each is compared with each: how long that takes tells nothing of how much was right.
+    # All pairs are compared, so that the duration reveals nothing about the signature.
     matches = [
         any([hmac.compare_digest(made, given) for given in signatures])  # noqa: C419
         for made in expected

@@ -1,7 +1,7 @@
 """Signing secrets: which endpoint each belongs to, and which account that endpoint is of.
 
-A file has one a line. Behind a `#` stand, in any order, the endpoint's id, the account that the
-endpoint belongs to, and anything else:
+A file has one per line. A comment after it contains, in any order, the ID of the endpoint, the
+account that the endpoint belongs to, and other words:
 
     whsec_…  # we_1Abc acct_1Abc
 """

@@ -26,11 +26,11 @@ events = sa.Table(
     sa.Column("object_id", sa.String(255), nullable=False),
     sa.Column("received_at", sa.Float, nullable=False),
     sa.Column("body", sa.LargeBinary),
-    # Which endpoint's secret verified it; "" if it was listed, or came before version 2.
+    # Endpoint of the secret that verified it; "" if it was listed, or before version 2.
     sa.Column("endpoint", sa.String(80), nullable=False, server_default=""),
     sa.Index("stripe_alloy_inbox_by_created", "account", "livemode", "created", "seq"),
     sa.Index("stripe_alloy_inbox_by_object", "object_id"),
-    sqlite_autoincrement=True,  # a number is never given twice
+    sqlite_autoincrement=True,  # a number is never reused
 )
 uptimes = sa.Table(
     "stripe_alloy_inbox_uptimes",
@@ -38,7 +38,7 @@ uptimes = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("started", sa.Float, nullable=False),
     sa.Column("until", sa.Float, nullable=False),
-    # Those whose secrets the receiver knew, blanks between them; NULL before version 2.
+    # Endpoints of the known secrets, one per line; NULL before version 2.
     sa.Column("endpoints", sa.Text),
 )
 proofs = sa.Table(
@@ -48,7 +48,7 @@ proofs = sa.Table(
     sa.Column("livemode", sa.Boolean, primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
 )
-# Above: the first delivery of all, as before version 2. Below: of each endpoint.
+# Above: the first delivery of any endpoint, before version 2. Below: of each endpoint.
 first_deliveries = sa.Table(
     "stripe_alloy_inbox_first_deliveries",
     meta,
@@ -57,7 +57,7 @@ first_deliveries = sa.Table(
     sa.Column("livemode", sa.Boolean, primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
 )
-# Which account each endpoint belongs to, "" if not known yet; which were found not to have it.
+# The account of each endpoint, "" if unknown; the accounts that are not its own.
 endpoints = sa.Table(
     "stripe_alloy_inbox_endpoints",
     meta,

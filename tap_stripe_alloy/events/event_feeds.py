@@ -270,7 +270,7 @@ class InboxFeed:
         until = high if last else float(events[0]["created"] + 1 if events else low)
         done = Fetched(low, min(until, self._gap_at), self._gap_at)
         bodies = [msgspec.json.encode(event) for event in reversed(events)]  # numbered oldest first
-        self._inbox.fetched(self._scope, bodies, done=done)
+        self._inbox.store_page(self._scope, bodies, done=done)
         self._gaps[0] = (until, high)
         if last:
             self._gaps.pop(0)
@@ -301,10 +301,10 @@ class InboxFeed:
 
     def _store_and_count_missed(self, events: Sequence[Event]) -> int:
         """Store events in the inbox; return how many of them it should have contained."""
-        not_stored = self._inbox.unknown([event["id"] for event in events], self._scope)
+        not_stored = self._inbox.missing_ids([event["id"] for event in events], self._scope)
         bodies = [msgspec.json.encode(event) for event in events]
         missed = [e for e in map(in_shape, events) if e["id"] in not_stored and self._is_needed(e)]
-        self._inbox.fetched(self._scope, bodies)
+        self._inbox.store_page(self._scope, bodies)
         return len(missed)
 
     def _is_needed(self, event: Event) -> bool:
@@ -366,7 +366,7 @@ class InboxFeed:
                 latest[key] = max(created, latest.get(key, 0))
         for seq, newest in late.items():
             ids = [object_id for _, object_id in newest]
-            known = self._inbox.newest_taken(self._scope, ids, seq)
+            known = self._inbox.newest_created(self._scope, ids, seq)
             found |= {key for key, created in newest.items() if known.get(key, -1) >= created}
         return found
 

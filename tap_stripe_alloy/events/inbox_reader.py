@@ -48,7 +48,7 @@ class InboxReader:
         """Start a run: acknowledge events that are written according to the state, and prune."""
         self._accounts = list(dict.fromkeys(partition.account for partition in partitions))
         if self._own_id:
-            self._inbox.know_reader(self._own_id)
+            self._inbox.add_reader(self._own_id)
         self._claim_endpoints()
         positions = [self._known(partition.bookmark) for partition in partitions]
         readers = sorted({position["reader"] for position in positions if position})
@@ -73,12 +73,12 @@ class InboxReader:
         if self._known_reader:  # a reader that never returns would keep events forever
             self._inbox.acknowledge(self._reader, self._done)
         else:
-            self._inbox.tidy()
+            self._inbox.prune()
 
     def refresh(self) -> None:
         """Read which events were pruned, and claim endpoints that are new in the inbox."""
         self._claim_endpoints()
-        self._pruned_to = self._inbox.taken()
+        self._pruned_to = self._inbox.pruned_to()
 
     def _claim_endpoints(self) -> None:
         """Claim unclaimed endpoints if their events belong to the key's account.

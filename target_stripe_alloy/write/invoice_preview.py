@@ -512,7 +512,7 @@ class Previews:
         if not listed.get("has_more"):
             found: list[JSON] = listed["data"]
             return found
-        return list(self._client.walk(listed["url"], account=self._account))
+        return list(self._client.paginate(listed["url"], account=self._account))
 
     def _turn_off(self, error: StripeError) -> None:
         with self._lock:

@@ -203,7 +203,7 @@ class Journal:
                 raise
         except sa.exc.SQLAlchemyError as error:
             raise _journal_error(error) from None
-        self._writer = GroupCommit(self._engine, name="journal", trouble=_journal_error)
+        self._writer = GroupCommit(self._engine, name="journal", convert_error=_journal_error)
 
     def close(self) -> None:
         """Write what is left, and release the lock."""
@@ -220,7 +220,7 @@ class Journal:
 
     def enqueue(self, act: Callable[[sa.Connection], object]) -> None:
         """Run a function in the journal's transaction later, before the next one that waits."""
-        self._writer.tell(act)
+        self._writer.enqueue(act)
 
     # ------------------------------------------------------------------ intents
 
@@ -354,7 +354,7 @@ class Journal:
     def save(self, known: Sequence[JournalEntry]) -> None:
         """Save entries; they are on the disk after the next call that waits, or `close`."""
         entries = list(known)
-        self._writer.tell(lambda c: self._save(c, entries))
+        self._writer.enqueue(lambda c: self._save(c, entries))
 
     def note_unwritten(
         self, stream: str, key: str, object_ids: Iterable[str] = (), *, sent: bool
@@ -378,7 +378,7 @@ class Journal:
                     same = table.update().where(mine, table.c.digest == digest)
                     connection.execute(same.values(digest=digest[:DIGEST_SIZE] + NEWER_UNWRITTEN))
 
-        self._writer.tell(note)
+        self._writer.enqueue(note)
 
     def _of_any(
         self, table: sa.Table, stream: str, key: str, object_ids: Iterable[str]
@@ -443,7 +443,7 @@ class Journal:
         """Save effects that follow from no response; on the disk later, as with `save`."""
         rows = [self._effect_row(effect) for effect in done]
         keys = ("scope", "stream", "object_id", "effect")
-        self._writer.tell(lambda c: upsert(c, effects, keys, rows))
+        self._writer.enqueue(lambda c: upsert(c, effects, keys, rows))
 
     def forget_passing_effects(self) -> None:
         """Forget effects that do not last, since all records of this pipeline are settled."""

@@ -51,7 +51,7 @@ class ObjectReader:
     def list(self, path: str, params: Params = ()) -> Iterator[JSON]:
         """Yield the objects of a list, including those that it shows only on request."""
         for variant in _VARIANTS.get(path, ((),)):
-            yield from self._client.walk(path, [*params, *variant], account=self._account)
+            yield from self._client.paginate(path, [*params, *variant], account=self._account)
 
     def entries(self, resource: Resource, parent: str) -> Iterator[JSON]:
         """Yield the lines of an invoice, or the items of a subscription."""

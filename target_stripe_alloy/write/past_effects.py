@@ -54,7 +54,7 @@ class PastActions:
         with self._lock:
             listed = self._lists.get(action.event)
             if listed is None:
-                events = self._client.walk(
+                events = self._client.paginate(
                     "/v1/events", [("type", action.event)], account=self._account
                 )
                 listed = self._lists[action.event] = _Listed(events)
@@ -91,7 +91,7 @@ class ExecutedKeys:
         begin = ("created[gte]", str(int(since) - SLACK))
         for subject in _subjects_of(path):
             params = [begin, *([("type", f"{subject}.*")] if subject else [])]
-            events = self._client.walk("/v1/events", params, account=self._account)
+            events = self._client.paginate("/v1/events", params, account=self._account)
             for event in islice(events, MOST_EVENTS):
                 yield str((event.get("request") or {}).get("idempotency_key") or "")
 

@@ -13,7 +13,7 @@ import pytest
 import stripe
 from airbyte_protocol_dataclasses.models import FailureType
 
-from source_stripe_alloy.stream_status import Ledger
+from source_stripe_alloy.stream_status import StreamStatusTracker
 from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.errors import (
     AccountAccessError,
@@ -295,7 +295,7 @@ def test_what_stripe_refuses_stops_the_read_and_leaves_its_streams_incomplete(
     ],
 )
 def test_a_failure_says_who_must_act(error: type[StripeError], kind: FailureType) -> None:
-    message = Ledger().failed(error(ErrorDetails("No.")))
+    message = StreamStatusTracker().failed(error(ErrorDetails("No.")))
     assert message.trace
     assert message.trace.error
     assert message.trace.error.failure_type is kind

@@ -332,10 +332,10 @@ def test_each_try_is_signed_anew(sink: Sink) -> None:
     with Emulator(customers=0, webhook_retries=(0.01,)) as emulator:
         made = listen(emulator, sink)
         sink.statuses[:] = [500]
-        emulator.webhooks.pause()
+        emulator.webhooks.paused = True
         client_of(emulator).v1.customers.create()
         emulator.clock_advance(86_400)  # a tolerance of five minutes holds against the try's time
-        emulator.webhooks.resume()
+        emulator.webhooks.paused = False
         assert emulator.webhooks.wait(30)
         for _, headers in sink.got:
             sent = int(headers["stripe-signature"].split(",")[0].removeprefix("t="))
@@ -413,11 +413,11 @@ def test_events_are_listed_by_whether_they_were_taken(quick: Emulator, sink: Sin
 
 def test_deliveries_are_held_back_and_let_go(quick: Emulator, sink: Sink) -> None:
     listen(quick, sink)
-    quick.webhooks.pause()
+    quick.webhooks.paused = True
     client_of(quick).v1.customers.create()
     assert not quick.webhooks.wait(0.1)
     assert (quick.webhooks.pending(), sink.got) == (1, [])
-    quick.webhooks.resume()
+    quick.webhooks.paused = False
     assert quick.webhooks.wait(30)
     assert len(sink.got) == 1
 

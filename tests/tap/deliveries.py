@@ -80,7 +80,7 @@ class Deliveries:
 
     def _beat(self) -> None:
         if self.session:
-            self.inbox.alive(*self.session)
+            self.inbox.heartbeat(*self.session)
 
     def close(self) -> None:
         self.inbox.close()

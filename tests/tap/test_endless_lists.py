@@ -10,7 +10,7 @@ import stripe
 from stripe_alloy.api import client as transport
 from stripe_alloy.api import errors, nested_lists
 from stripe_alloy.api import list_endpoint as lists
-from stripe_alloy.api.client import ATTEMPTS
+from stripe_alloy.api.client import MAX_ATTEMPTS
 from stripe_alloy.api.responses import OnePage, Trail
 from stripe_alloy.emulator import Emulator
 from tests.conftest import config_of, read
@@ -39,7 +39,7 @@ def test_an_empty_page_that_has_more_is_no_end_of_a_list(
 ) -> None:
     account.faults.add("answer", path, body=EMPTY, times=None)
     read_until_it_stops(account, stream)
-    assert len([r for r in account.requests if r.path == path]) == ATTEMPTS
+    assert len([r for r in account.requests if r.path == path]) == MAX_ATTEMPTS
 
 
 def test_an_empty_page_that_has_more_is_asked_for_again(account: Emulator) -> None:

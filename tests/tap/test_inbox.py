@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stripe_alloy.api.client import CLOCK_PATH
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.webhooks import inbox as inboxes
-from stripe_alloy.webhooks.coverage import LATE
+from stripe_alloy.webhooks.coverage import MAX_EVENT_DELAY
 from tests.conftest import Output, catalog_of, config_of, read
 from tests.tap.deliveries import Deliveries
 from tests.tap.histories import COMPARED, Destination, History, cut, differences
@@ -79,11 +79,11 @@ def pipeline(
     with receiving(account, tmp_path, monkeypatch, random.Random(1)) as deliveries:
         pipe = Pipeline(account, tmp_path)
         pipe.run()
-        account.clock_advance(3 * LATE)
+        account.clock_advance(3 * MAX_EVENT_DELAY)
         deliveries.start()
         client.customers.create({"name": "The first to be delivered"})
         deliveries.deliver_all()
-        account.clock_advance(3 * LATE)
+        account.clock_advance(3 * MAX_EVENT_DELAY)
         deliveries.tick()
         pipe.run()
         pipe.run()
@@ -150,14 +150,18 @@ def test_only_the_time_without_a_receiver_is_walked(
     before = len(pipe.emulator.requests)
     assert pipe.requests() == ["/v1/events"]
     [asked] = [r.params for r in pipe.emulator.requests[before:] if r.path == "/v1/events"]
-    assert down_at - LATE - 10 < int(asked["created[gte]"][0]) <= down_at - LATE + 10
+    assert (
+        down_at - MAX_EVENT_DELAY - 10
+        < int(asked["created[gte]"][0])
+        <= down_at - MAX_EVENT_DELAY + 10
+    )
     assert up_at <= int(asked["created[lt]"][0]) < up_at + 10
     assert differ(pipe) == {}
     assert pipe.requests() == []
-    pipe.emulator.clock_advance(2 * LATE)
+    pipe.emulator.clock_advance(2 * MAX_EVENT_DELAY)
     deliveries.tick()
     assert pipe.requests() == ["/v1/events"]  # once more, for what Stripe's list showed late
-    pipe.emulator.clock_advance(2 * LATE)
+    pipe.emulator.clock_advance(2 * MAX_EVENT_DELAY)
     deliveries.tick()
     assert pipe.requests() == []
 
@@ -263,7 +267,7 @@ def test_events_and_balance_transactions_come_along(
     with receiving(account, tmp_path, monkeypatch, random.Random(1)) as deliveries:
         pipe = Pipeline(account, tmp_path, "events", "balance_transactions", "charges")
         pipe.run()
-        account.clock_advance(3 * LATE)
+        account.clock_advance(3 * MAX_EVENT_DELAY)
         deliveries.start()
         deliveries.deliver_all()
         first = account.service.clock()
@@ -271,7 +275,7 @@ def test_events_and_balance_transactions_come_along(
             for _ in range(15):
                 history.happen()
             deliveries.deliver_all()
-            account.clock_advance(2 * LATE)
+            account.clock_advance(2 * MAX_EVENT_DELAY)
             deliveries.tick()
             asked = pipe.requests()
             assert asked.count("/v1/balance_transactions") == 1
@@ -322,7 +326,7 @@ def test_two_readers_of_one_inbox_both_get_everything(
     other = Pipeline(pipe.emulator, tmp_path, "customers")
     other.run()
     for number in range(6):
-        pipe.emulator.clock_advance(2 * LATE)
+        pipe.emulator.clock_advance(2 * MAX_EVENT_DELAY)
         deliveries.tick()
         client.customers.update(pipe.emulator.ids("customer")[number], {"name": f"{number}"})
         deliveries.deliver_all()
@@ -355,7 +359,7 @@ def test_a_stream_that_is_selected_later_gets_what_the_inbox_no_longer_has(
     assert "/v1/events" in pipe.requests()
     assert product.id in pipe.destination.of("products")
     assert differ(pipe) == {}
-    pipe.emulator.clock_advance(2 * LATE)
+    pipe.emulator.clock_advance(2 * MAX_EVENT_DELAY)
     deliveries.tick()
     pipe.run()
     client.products.update(product.id, {"name": "Renamed"})
@@ -434,7 +438,7 @@ def test_the_destination_equals_stripe_whatever_the_receiver_went_through(
             emulator.clock_advance(rng.choice([0, 5, 100, 1_000, 40_000]))
             deliveries.tick()
         deliveries.deliver_all()
-        emulator.clock_advance(2 * LATE)
+        emulator.clock_advance(2 * MAX_EVENT_DELAY)
         pipe.run()
         pipe.run()  # the first may have been a listing: what was deleted since one that died
         found = differences(pipe.destination, emulator, accounts)

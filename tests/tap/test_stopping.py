@@ -152,7 +152,7 @@ def drip(start: bytes) -> Callable[[socket.socket], None]:
 )
 def test_an_answer_that_drips_is_given_up(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "ANSWER_TIMEOUT", 0.5)
-    monkeypatch.setattr(transport, "ATTEMPTS", 2)
+    monkeypatch.setattr(transport, "MAX_ATTEMPTS", 2)
     with server(drip(start)) as (url, _):
         client = StripeClient(
             api_key="sk_test_x",

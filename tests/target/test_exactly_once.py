@@ -247,7 +247,7 @@ def test_a_run_killed_before_the_intent_has_sent_nothing(external: Target) -> No
 def test_a_write_still_under_way_at_stripe_is_waited_for(
     external: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "ATTEMPTS", 1_000)
+    monkeypatch.setattr(transport, "MAX_ATTEMPTS", 1_000)
     external.emulator.faults.add("delay", CUSTOMERS, method="POST", seconds=3.0)
     process = external.start()
     until(lambda: external.emulator.service.answers._running, "a POST")

@@ -168,7 +168,7 @@ WEATHER: dict[str, dict[str, Any]] = {
 def test_bad_weather_loses_and_repeats_nothing(
     empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weather: str, after: int
 ) -> None:
-    monkeypatch.setattr(transport, "ATTEMPTS", 1_000)  # all of it may strike one request
+    monkeypatch.setattr(transport, "MAX_ATTEMPTS", 1_000)  # all of it may strike one request
     empty.faults.add(path=CUSTOMERS, method="POST", times=20, after=after, **WEATHER[weather])
     at_once = 1 if weather == "500s, all done" else 8
     run = write(empty, tmp_path, people(MANY), **EXTERNAL, max_concurrency=at_once)
@@ -181,7 +181,7 @@ def test_bad_weather_loses_and_repeats_nothing(
 def test_updates_in_bad_weather_are_all_done(
     empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weather: str
 ) -> None:
-    monkeypatch.setattr(transport, "ATTEMPTS", 1_000)
+    monkeypatch.setattr(transport, "MAX_ATTEMPTS", 1_000)
     write(empty, tmp_path, people(MANY), **EXTERNAL)
     empty.faults.add(path=CUSTOMERS, method="POST", times=20, after=3, **WEATHER[weather])
     run = write(empty, tmp_path, people(MANY, phone="1"), **EXTERNAL)

@@ -484,7 +484,7 @@ def test_a_price_that_has_the_lookup_key_now_is_not_archived(
 def test_a_tombstone_by_match_after_a_deletion_of_long_ago_deletes_nobody_else(
     empty: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "ATTEMPTS", 1)
+    monkeypatch.setattr(transport, "MAX_ATTEMPTS", 1)
     first = customer(empty, ADA["email"])
     empty.faults.add("cut_after", f"/v1/customers/{first}", method="DELETE", times=None)
     with pytest.raises(StripeUnavailable):

@@ -21,7 +21,7 @@ from tests.target.helpers import Message, lines_of, one, record, schema, setting
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "ATTEMPTS", 2)
+    monkeypatch.setattr(transport, "MAX_ATTEMPTS", 2)
     monkeypatch.setattr(transport, "BASE_DELAY", 0.001)
     monkeypatch.setattr(transport, "MAX_DELAY", 0.01)
 

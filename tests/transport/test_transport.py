@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stripe_alloy.api import errors
-from stripe_alloy.api.client import ATTEMPTS, StripeClient, endpoint_of
+from stripe_alloy.api.client import MAX_ATTEMPTS, StripeClient, endpoint_of
 from stripe_alloy.api.rate_limiter import RateLimiter
 from stripe_alloy.api.schemas import api_version
 from stripe_alloy.emulator import Emulator
@@ -88,7 +88,7 @@ def test_the_tries_are_bounded(account: Emulator, connect: Connect) -> None:
     account.faults.add("status", CHARGES, times=None, status=500)
     with pytest.raises(errors.StripeUnavailable, match="try again later"):
         connect().get(CHARGES)
-    assert len(sent(account)) == ATTEMPTS
+    assert len(sent(account)) == MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_waits_are_jittered_and_grow(account: Emulator, connect: Connect) -> Non
     account.faults.add("status", CHARGES, times=None, status=500)
     with pytest.raises(errors.StripeUnavailable):
         connect(sleep=waits.append).get(CHARGES)
-    assert len(set(waits)) == ATTEMPTS - 1
+    assert len(set(waits)) == MAX_ATTEMPTS - 1
     assert all(0 <= wait <= 16 for wait in waits)
 
 
@@ -236,7 +236,7 @@ def test_connections_are_kept(account: Emulator, connect: Connect) -> None:
     transport = connect()
     for _ in range(5):
         transport.get(CHARGES)
-    assert transport._wire._pool.num_connections == 1
+    assert transport._connections._pool.num_connections == 1
 
 
 def test_a_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.webhooks.coverage import FOREVER
-from stripe_alloy.webhooks.inbox import AccountScope, Inbox, InboxError, row_of
+from stripe_alloy.webhooks.inbox import AccountScope, EventRange, Inbox, InboxError, row_of
 from stripe_alloy.webhooks.signing_secrets import secrets_given
 from tests.conftest import Output, catalog_of, config_of, read
 from tests.webhooks.helpers import SECRET, Listening, body_of, event, inbox_url, listen, wait_for
@@ -150,18 +150,18 @@ def test_who_is_up_for_one_account_covers_no_other(
     now = [1_800_000_000.0]
     inbox = Inbox(url, clock=lambda: now[0])
     one, other = (AccountScope(None, livemode=False, own=f"acct_{name}") for name in "AB")
-    inbox.know({"we_A": "acct_A", "we_B": "acct_B"})
-    inbox.alive("both", now[0], endpoints=["we_A", "we_B"])
+    inbox.add_endpoints({"we_A": "acct_A", "we_B": "acct_B"})
+    inbox.heartbeat("both", now[0], endpoints=["we_A", "we_B"])
     inbox.deliver([row_of(body_of(event(1)), now[0], account="acct_A", endpoint="we_A")])
     assert inbox.gaps(one, now[0]) == []
     assert inbox.gaps(other, now[0]) == [(now[0], FOREVER)]
     inbox.deliver([row_of(body_of(event(2)), now[0], account="acct_B", endpoint="we_B")])
     assert inbox.gaps(other, now[0]) == []
     now[0] += 1_000
-    inbox.alive("one", now[0], endpoints=["we_A"])
+    inbox.heartbeat("one", now[0], endpoints=["we_A"])
     assert inbox.gaps(one, now[0]) == []
     assert inbox.gaps(other, now[0]) == [(now[0], FOREVER)]
-    inbox.alive("none", now[0], endpoints=[])
+    inbox.heartbeat("none", now[0], endpoints=[])
     assert inbox.gaps(other, now[0]) == [(now[0], FOREVER)]
     inbox.close()
 
@@ -232,31 +232,27 @@ AT = 1_800_000_000.0
 def test_an_inbox_of_before_opens_and_keeps_what_it_knows(old_inbox: str) -> None:
     inbox = Inbox(old_inbox, clock=lambda: AT + 5)
     mine = AccountScope(None, livemode=False, own="acct_A")
-    page = inbox.page(mine, after=0, since=None, max_seq=inbox.newest(mine), place=None)
+    page = inbox.all_of(mine, EventRange(0, None, inbox.newest(mine)))
     assert [entry.seq for entry in page] == [5, 3, 2]
-    others = inbox.page(
-        AccountScope("acct_2", livemode=False, own="acct_A"),
-        after=0,
-        since=None,
-        max_seq=9,
-        place=None,
+    others = inbox.all_of(
+        AccountScope("acct_2", livemode=False, own="acct_A"), EventRange(0, None, 9)
     )
     assert [entry.seq for entry in others] == [4]
-    assert inbox.taken() == (1, 1_799_999_991)
+    assert inbox.pruned_to() == (1, 1_799_999_991)
     assert inbox.gaps(mine, AT - 5_000) == [(AT - 900, AT)]
-    assert inbox.unknown(["evt_00000001", "evt_00000009"], mine) == {"evt_00000009"}
-    assert inbox.newest_taken(mine, ["cus_1"], 5) == {("customer", "cus_1"): 1_799_999_991}
+    assert inbox.missing_ids(["evt_00000001", "evt_00000009"], mine) == {"evt_00000009"}
+    assert inbox.newest_created(mine, ["cus_1"], 5) == {("customer", "cus_1"): 1_799_999_991}
     inbox.close()
 
 
 def test_an_inbox_of_before_takes_what_comes_and_stays_covered(old_inbox: str) -> None:
     inbox = Inbox(old_inbox, clock=lambda: AT + 5)
     mine = AccountScope(None, livemode=False, own="acct_A")
-    inbox.know({"we_A": "acct_A"})
-    inbox.alive("new", AT + 5, endpoints=["we_A"])
+    inbox.add_endpoints({"we_A": "acct_A"})
+    inbox.heartbeat("new", AT + 5, endpoints=["we_A"])
     assert inbox.gaps(mine, AT) == []
     inbox.deliver([row_of(body_of(event(77)), AT, account="acct_A", endpoint="we_A")])
-    page = inbox.page(mine, after=3, since=None, max_seq=inbox.newest(mine), place=None)
+    page = inbox.all_of(mine, EventRange(3, None, inbox.newest(mine)))
     assert {entry.seq for entry in page} == {5, 6}
     inbox.close()
     again = Inbox(old_inbox)
@@ -269,15 +265,15 @@ def test_of_an_inbox_of_before_nobody_takes_anothers_once_there_are_several(
 ) -> None:
     inbox = Inbox(old_inbox, clock=lambda: AT + 5)
     one, other = (AccountScope(None, livemode=False, own=f"acct_{name}") for name in "AB")
-    inbox.know({"we_A": "acct_A", "we_B": "acct_B"})
-    for whose in (one, other):
-        assert inbox.page(whose, after=0, since=None, max_seq=9, place=None) == []
-        assert inbox.gaps(whose, AT) == [(AT, FOREVER)]
+    inbox.add_endpoints({"we_A": "acct_A", "we_B": "acct_B"})
+    for scope in (one, other):
+        assert inbox.all_of(scope, EventRange(0, None, 9)) == []
+        assert inbox.gaps(scope, AT) == [(AT, FOREVER)]
     stored = json.dumps({**event(2), "created": int(AT)}).encode()
-    inbox.fetched(other, [stored])
-    [entry] = inbox.page(other, after=5, since=None, max_seq=9, place=None)
+    inbox.store_page(other, [stored])
+    [entry] = inbox.all_of(other, EventRange(5, None, 9))
     assert json.loads(entry.body)["id"] == "evt_00000002"
-    assert inbox.page(one, after=0, since=None, max_seq=9, place=None) == []
+    assert inbox.all_of(one, EventRange(0, None, 9)) == []
     inbox.close()
 
 

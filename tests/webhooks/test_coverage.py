@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stripe_alloy.webhooks.coverage import (
-    ALIVE,
     FOREVER,
-    LATE,
+    HEARTBEAT_TTL,
+    MAX_EVENT_DELAY,
     Fetched,
     Uptime,
     covered_by_list,
     covered_by_uptime,
     gaps,
-    merged,
+    merge_ranges,
 )
 
 times = st.integers(0, 3_000)
@@ -37,9 +37,9 @@ def test_gaps_are_just_what_nothing_covers(
 
 @given(st.lists(st.builds(Fetched, times, times, times)), st.integers(0, 5_000))
 def test_what_is_merged_covers_the_same_now_and_later(entries: list[Fetched], now: int) -> None:
-    shorter = merged(entries, now=now)
-    assert shorter == merged(shorter, now=now)
-    for later in (now, now + 100, now + LATE, now + 10 * LATE):
+    shorter = merge_ranges(entries, now=now)
+    assert shorter == merge_ranges(shorter, now=now)
+    for later in (now, now + 100, now + MAX_EVENT_DELAY, now + 10 * MAX_EVENT_DELAY):
         before = [covered_by_list(entry, now=later) for entry in entries]
         after = [covered_by_list(entry, now=later) for entry in shorter]
         assert gaps((0, 4_000), before) == gaps((0, 4_000), after)
@@ -50,24 +50,24 @@ def test_many_quick_looks_do_not_pile_up() -> None:
     for now in range(0, 86_400, 60):
         covered = [covered_by_list(entry, now=now) for entry in entries]
         for low, high in gaps((0, now), covered):
-            entries = merged([*entries, Fetched(low, high, now)], now=now)
-    assert len(entries) < 2 * LATE / 60
+            entries = merge_ranges([*entries, Fetched(low, high, now)], now=now)
+    assert len(entries) < 2 * MAX_EVENT_DELAY / 60
 
 
 def test_a_receiver_covers_from_its_first_event_on_while_it_is_up() -> None:
     up = Uptime(started=100, until=1_000)
-    assert covered_by_uptime(up, proven=50, now=1_000 + ALIVE) == (100, FOREVER)
+    assert covered_by_uptime(up, proven=50, now=1_000 + HEARTBEAT_TTL) == (100, FOREVER)
     assert covered_by_uptime(up, proven=200, now=1_000) == (200, FOREVER)
 
 
 def test_what_happened_right_before_it_died_is_to_be_fetched() -> None:
     up = Uptime(started=100, until=1_000)
-    assert covered_by_uptime(up, proven=50, now=2_000) == (100, 1_000 - LATE)
+    assert covered_by_uptime(up, proven=50, now=2_000) == (100, 1_000 - MAX_EVENT_DELAY)
 
 
 def test_a_list_is_looked_at_again_once_the_late_events_are_in_it() -> None:
     fetched = Fetched(0, 1_000, at=1_001)
     assert covered_by_list(fetched, now=1_002) == (0, 1_000)
-    assert covered_by_list(fetched, now=1_000 + LATE) == (0, 1_001 - LATE)
+    assert covered_by_list(fetched, now=1_000 + MAX_EVENT_DELAY) == (0, 1_001 - MAX_EVENT_DELAY)
     again = Fetched(701, 1_000, at=1_400)
     assert covered_by_list(again, now=2_000) == (701, 1_000)

@@ -10,14 +10,15 @@ import pytest
 
 from stripe_alloy.api.errors import SettingsError
 from stripe_alloy.api.timestamps import DAY
-from stripe_alloy.webhooks.coverage import FOREVER, LATE, Fetched
+from stripe_alloy.webhooks.coverage import FOREVER, MAX_EVENT_DELAY, Fetched
 from stripe_alloy.webhooks.inbox import (
-    KEPT,
-    KNOWN,
+    DEDUP_RETENTION,
+    RETENTION,
     AccountScope,
     EventRange,
     Inbox,
     InboxError,
+    InboxEvent,
     row_of,
 )
 from tests.webhooks.helpers import body_of, event
@@ -63,10 +64,10 @@ def deliver(inbox: Inbox, *numbers: int, created: int | None = None, **more: obj
 
 
 def numbers(
-    inbox: Inbox, whose: AccountScope = OWN, after: int = 0, since: int | None = None
+    inbox: Inbox, scope: AccountScope = OWN, after: int = 0, since: int | None = None
 ) -> list[int]:
-    page = inbox.page(whose, after=after, since=since, max_seq=inbox.newest(), place=None)
-    return [entry.seq for entry in page]
+    wanted = EventRange(after, since, inbox.newest())
+    return [entry.seq for entry in inbox.all_of(scope, wanted)]
 
 
 def test_an_event_is_kept_once_and_numbers_rise(inbox: Inbox) -> None:
@@ -82,7 +83,7 @@ def test_numbers_are_never_given_twice(inbox: Inbox, clock: Clock) -> None:
     deliver(inbox, 1, 2, 3)
     newest = inbox.newest()
     inbox.acknowledge("reader", newest)
-    clock.now += KNOWN + DAY
+    clock.now += DEDUP_RETENTION + DAY
     inbox.acknowledge("reader", newest)
     assert inbox.newest() == 0
     deliver(inbox, 4)
@@ -92,10 +93,10 @@ def test_numbers_are_never_given_twice(inbox: Inbox, clock: Clock) -> None:
 def test_it_is_read_newest_first_in_pages(inbox: Inbox) -> None:
     for number in range(10):
         deliver(inbox, number, created=1_000 - number % 3)
-    found, place = [], None
-    while page := inbox.page(
-        OWN, after=0, since=None, max_seq=inbox.newest(), place=place, limit=3
-    ):
+    found, place, more = list[InboxEvent](), None, True
+    while more:
+        wanted = EventRange(0, None, inbox.newest())
+        page, more = inbox.page(OWN, wanted, place=place, limit=3)
         found += page
         place = page[-1].created, page[-1].seq
     assert len(found) == 10
@@ -107,7 +108,7 @@ def test_a_page_is_bounded_by_bytes(inbox: Inbox) -> None:
         deliver(inbox, number, created=number, padding="x" * (100_000 if number < 5 else 900_000))
     found, sizes, place, more = list[int](), list[int](), None, True
     while more:
-        page, more = inbox.page_and_more(
+        page, more = inbox.page(
             OWN, EventRange(0, None, inbox.newest()), place=place, most_bytes=250_000
         )
         sizes.append(len(page))
@@ -133,7 +134,7 @@ def test_events_stay_until_every_reader_is_done(inbox: Inbox) -> None:
     inbox.acknowledge("slow", last - 2)
     inbox.acknowledge("quick", last)
     assert len(numbers(inbox)) == 2
-    assert inbox.taken()[0] == last - 2
+    assert inbox.pruned_to()[0] == last - 2
     inbox.acknowledge("slow", last)
     assert numbers(inbox) == []
     deliver(inbox, 2)  # delivered once more
@@ -143,22 +144,22 @@ def test_events_stay_until_every_reader_is_done(inbox: Inbox) -> None:
 def test_who_does_not_come_back_holds_nothing_for_ever(inbox: Inbox, clock: Clock) -> None:
     deliver(inbox, 1)
     inbox.acknowledge("gone", 0)
-    clock.now += KEPT + DAY
+    clock.now += RETENTION + DAY
     deliver(inbox, 2)
     inbox.acknowledge("here", inbox.newest() - 1)
     assert len(numbers(inbox)) == 1
-    assert inbox.taken()[0] == inbox.newest() - 1
+    assert inbox.pruned_to()[0] == inbox.newest() - 1
 
 
 def test_what_was_taken_is_known_for_some_days(inbox: Inbox) -> None:
     deliver(inbox, 1, created=500)
     deliver(inbox, 8, created=700)  # of the same customer
     key = ("customer", "cus_1")
-    assert inbox.newest_taken(OWN, ["cus_1"], inbox.newest()) == {key: 700}
-    assert inbox.newest_taken(OWN, ["cus_1"], inbox.newest() - 1) == {key: 500}
+    assert inbox.newest_created(OWN, ["cus_1"], inbox.newest()) == {key: 700}
+    assert inbox.newest_created(OWN, ["cus_1"], inbox.newest() - 1) == {key: 500}
     inbox.acknowledge("reader", inbox.newest())
-    assert inbox.newest_taken(OWN, ["cus_1"], inbox.newest()) == {key: 700}
-    assert inbox.unknown(["evt_00000001", "evt_00000009"]) == {"evt_00000009"}
+    assert inbox.newest_created(OWN, ["cus_1"], inbox.newest()) == {key: 700}
+    assert inbox.missing_ids(["evt_00000001", "evt_00000009"]) == {"evt_00000009"}
 
 
 def test_gaps_end_where_a_receiver_began_and_had_its_first_event(
@@ -166,29 +167,29 @@ def test_gaps_end_where_a_receiver_began_and_had_its_first_event(
 ) -> None:
     assert inbox.gaps(OWN, 0) == [(0, FOREVER)]
     started = clock.now
-    inbox.alive("session", started)
+    inbox.heartbeat("session", started)
     assert inbox.gaps(OWN, 0) == [(0, FOREVER)]
     clock.now += 10
     deliver(inbox, 1)
-    inbox.alive("session", started)
+    inbox.heartbeat("session", started)
     assert inbox.gaps(OWN, 0) == [(0, clock.now)]
     assert inbox.gaps(AccountScope("acct_2", livemode=False), 0) == [(0, FOREVER)]
-    inbox.fetched(OWN, [], done=Fetched(0, clock.now, clock.now))
+    inbox.store_page(OWN, [], done=Fetched(0, clock.now, clock.now))
     assert inbox.gaps(OWN, 0) == []
-    clock.now += LATE
-    inbox.alive("session", started)
-    late = started + 10 - LATE
+    clock.now += MAX_EVENT_DELAY
+    inbox.heartbeat("session", started)
+    late = started + 10 - MAX_EVENT_DELAY
     assert inbox.gaps(OWN, 0) == [(late, started + 10)]
-    inbox.fetched(OWN, [], done=Fetched(late, started + 10, clock.now))
+    inbox.store_page(OWN, [], done=Fetched(late, started + 10, clock.now))
     assert inbox.gaps(OWN, 0) == []
 
 
 def test_listed_events_join_those_delivered(inbox: Inbox) -> None:
     deliver(inbox, 1)
     listed = [body_of(event(n)) for n in (1, 2)]
-    inbox.fetched(OWN, listed, done=Fetched(0, 10, 1_000_000))
+    inbox.store_page(OWN, listed, done=Fetched(0, 10, 1_000_000))
     other = AccountScope("acct_2", livemode=False)
-    inbox.fetched(other, [body_of(event(3))], done=Fetched(0, 10, 1_000_000))
+    inbox.store_page(other, [body_of(event(3))], done=Fetched(0, 10, 1_000_000))
     assert len(numbers(inbox)) == 2
     assert len(numbers(inbox, other)) == 1
 

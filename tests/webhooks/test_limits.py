@@ -21,7 +21,7 @@ import pytest
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.database import GroupCommit
 from stripe_alloy.webhooks.connections import REQUEST_SECONDS, SWEEP_SECONDS
-from stripe_alloy.webhooks.coverage import ALIVE, FOREVER
+from stripe_alloy.webhooks.coverage import FOREVER, HEARTBEAT_TTL
 from stripe_alloy.webhooks.event_writer import MAX_WAITING_BYTES
 from stripe_alloy.webhooks.inbox import AccountScope, Inbox, InboxError, UnstorableEvent, row_of
 from tests.conftest import catalog_of
@@ -161,7 +161,7 @@ def test_a_thread_that_commits_for_several_survives_what_cannot_be_stored(
     url: str,  # noqa: F811
 ) -> None:
     inbox = Inbox(url)
-    group = GroupCommit(inbox.engine, name="test", trouble=lambda _: InboxError("it fails"))
+    group = GroupCommit(inbox.engine, name="test", convert_error=lambda _: InboxError("it fails"))
     good = [group.submit(lambda c: c.exec_driver_sql("SELECT 1").scalar()) for _ in range(3)]
     insert = "INSERT INTO stripe_alloy_inbox_readers (reader, seq, at) VALUES "
     mark = "(?, ?, ?)" if url.startswith("sqlite") else "(%s, %s, %s)"
@@ -365,7 +365,7 @@ def test_without_disk_events_are_refused_and_it_is_said_until_it_works_again(
         assert receiver.deliver(event(3)) == 200
         wait_for(lambda: last_sign_of_life(tmp_path) > before + 3)
         assert len([line for line in receiver.log().splitlines() if "it works again" in line]) == 1
-        inbox = Inbox(inbox_url(tmp_path), clock=lambda: time.time() + ALIVE + 1)
+        inbox = Inbox(inbox_url(tmp_path), clock=lambda: time.time() + HEARTBEAT_TTL + 1)
         wait_for(lambda: last_sign_of_life(tmp_path) > before + 4)
         [missing, *rest] = inbox.gaps(AccountScope(None, livemode=False), time.time() - 100)
         inbox.close()
@@ -384,11 +384,11 @@ def test_what_was_refused_without_disk_is_listed_by_the_tap(business: Business) 
         fill_disk(receiver)
         lost = api.customers.create({"name": "Refused"}).id
         wait_for(lambda: any(one.status == 503 for one in business.emulator.webhooks.deliveries))
-        business.emulator.webhooks.pause()  # Stripe tries again hours later
+        business.emulator.webhooks.paused = True  # Stripe tries again hours later
         free_disk(receiver)
         wait_for(lambda: health(receiver) == 200)
         last_of_old = last_sign_of_life(business.folder)
-        wait_for(lambda: last_sign_of_life(business.folder) > last_of_old + ALIVE)
+        wait_for(lambda: last_sign_of_life(business.folder) > last_of_old + HEARTBEAT_TTL)
         business.run()
         assert lost in business.destination.of("customers")
 

@@ -97,18 +97,18 @@ def _split(known: Expandable, path: str) -> tuple[Mapping[str, Any], str]:
 def _expand(schema: Schema, path: str, known: Expandable) -> None:
     entry, rest = _split(known, path)
     beginning = path.removesuffix(rest).removesuffix(".")
-    held = _at(schema, beginning)
-    if held is None:
+    field = _at(schema, beginning)
+    if field is None:
         return  # inside an object that is not spelled out
-    if entry["kind"] != "include" and "properties" not in held:
-        types = ["object", "null"] if entry["nullable"] or "null" in held["type"] else "object"
-        described = {"description": held.get("description", "")}
-        held.clear()
-        held.update({**_object_schema(entry["objects"]), "type": types, **described})
+    if entry["kind"] != "include" and "properties" not in field:
+        types = ["object", "null"] if entry["nullable"] or "null" in field["type"] else "object"
+        described = {"description": field.get("description", "")}
+        field.clear()
+        field.update({**_object_schema(entry["objects"]), "type": types, **described})
     for name in entry["objects"] if rest else ():
         inside = expandable(name)
         if can_expand(inside, rest):
-            _expand(held, rest, inside)
+            _expand(field, rest, inside)
 
 
 def _at(schema: Schema, path: str) -> Schema | None:

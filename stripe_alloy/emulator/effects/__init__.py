@@ -1,4 +1,4 @@
-"""What happens when something is bought, billed, paid, returned: one small function an effect.
+"""Business effects: purchases, billing, payments, returns; one small function per effect.
 
-An effect takes the session and objects, changes them, and records the events Stripe would send.
+An effect changes objects of a session, and records the events that Stripe would send.
 """

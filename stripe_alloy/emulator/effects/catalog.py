@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.errors import invalid
-from stripe_alloy.emulator.templates import build
+from stripe_alloy.emulator.templates import build, copied
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
@@ -20,17 +20,21 @@ DEFAULT_RECURRING = {
     "trial_period_days": None,
     "usage_type": "licensed",
 }
+_OF_PLAN_TOO = (
+    *("id", "active", "billing_scheme", "created", "currency", "livemode", "metadata", "nickname"),
+    *("product", "tiers_mode"),
+)
 
 
 def create_product(session: Session, **fields: Any) -> JSON:
-    """A new product."""
+    """Create a product."""
     product = session.add("product", updated=session.now, **fields)
     session.emit("product.created", product)
     return product
 
 
 def touch_product(session: Session, product: JSON, **fields: Any) -> JSON:
-    """Change a product; it knows when."""
+    """Change a product, and its `updated` time."""
     session.change(product, **fields, updated=session.now)
     session.emit("product.updated", product)
     return product
@@ -47,7 +51,7 @@ def delete_product(session: Session, product: JSON) -> JSON:
 
 
 def create_price(session: Session, *, private_fields: JSON | None = None, **fields: Any) -> JSON:
-    """A new price; one with `recurring` is billed again and again."""
+    """Create a price; with `recurring` it is for subscriptions."""
     recurring = fields.pop("recurring", None)
     if recurring:
         fields["recurring"] = {**DEFAULT_RECURRING, **recurring}
@@ -58,44 +62,31 @@ def create_price(session: Session, *, private_fields: JSON | None = None, **fiel
 
 
 def give_up_lookup_key(session: Session, holder: JSON) -> None:
-    """Make a price's lookup key free for another."""
+    """Remove a price's lookup key, so that another price can have it."""
     session.change(holder, lookup_key=None)
     session.emit("price.updated", holder)
 
 
 def delete_price(session: Session, price: JSON) -> JSON:
-    """What only the dashboard can do."""
+    """Delete a price, as the Dashboard can."""
     session.emit("price.deleted", price)
     return session.remove(price)
 
 
 def plan_of(price: JSON) -> JSON:
-    """The price as the plan that subscription items still carry."""
+    """Return a price as the plan that subscription items still contain."""
     recurring = price["recurring"] or {}
     return build(
         "plan",
-        id=price["id"],
-        active=price["active"],
+        **copied(price, *_OF_PLAN_TOO),
+        **{**DEFAULT_RECURRING, **recurring},
         amount=price["unit_amount"],
         amount_decimal=price["unit_amount_decimal"],
-        billing_scheme=price["billing_scheme"],
-        created=price["created"],
-        currency=price["currency"],
-        interval=recurring.get("interval", "month"),
-        interval_count=recurring.get("interval_count", 1),
-        livemode=price["livemode"],
-        metadata=price["metadata"],
-        meter=recurring.get("meter"),
-        nickname=price["nickname"],
-        product=price["product"],
-        tiers_mode=price["tiers_mode"],
-        trial_period_days=recurring.get("trial_period_days"),
-        usage_type=recurring.get("usage_type", "licensed"),
     )
 
 
 def amount_of(price: JSON, quantity: int, tiers: list[JSON] | None) -> int:
-    """What a quantity costs, in minor units, rounded half up."""
+    """Return the cost of a quantity in minor units, rounded half up."""
     if price["billing_scheme"] == "tiered":
         return _tiered(tiers or [], quantity, price["tiers_mode"])
     unit = Decimal(str(price["unit_amount_decimal"] or price["unit_amount"] or 0))
@@ -117,7 +108,7 @@ def _tiered(tiers: list[JSON], quantity: int, mode: str) -> int:
 
 
 def spread(session: Session, price: JSON) -> None:
-    """Bring subscription items that embed the price up to date; Stripe makes no event of that."""
+    """Update the subscription items that embed the price; Stripe emits no event for it."""
     for item in session.children("subscription_item", "price", price["id"]):
         session.change(item, price=dict(price), plan=plan_of(price))
         subscription = session.find("subscription", item["subscription"])

@@ -1,4 +1,4 @@
-"""Customers and what hangs on them."""
+"""Customers, and the objects that belong to them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def create(session: Session, **fields: Any) -> JSON:
-    """A new customer."""
+    """Create a customer, without an event."""
     fields.setdefault("invoice_prefix", session.dice.text(8).upper())
     return session.add("customer", **fields)
 
 
 def announce(session: Session, customer: JSON) -> JSON:
-    """The customer is complete."""
+    """Emit the event of a new customer."""
     session.emit("customer.created", customer)
     return customer
 
 
 def delete(session: Session, customer: JSON) -> JSON:
-    """Delete a customer; subscriptions end at once, payment methods and tax ids are let go."""
+    """Delete a customer; cancel the subscriptions, detach payment methods, delete tax IDs."""
     for subscription in session.children("subscription", "customer", customer["id"]):
         if subscription["status"] not in ("canceled", "incomplete_expired"):
             subscriptions.cancel(session, subscription)
@@ -39,7 +39,7 @@ def delete(session: Session, customer: JSON) -> JSON:
 
 
 def add_tax_id(session: Session, customer: JSON, kind: str, value: str) -> JSON:
-    """A tax id of a customer."""
+    """Add a tax ID to a customer."""
     owner = {
         "account": None,
         "application": None,
@@ -65,6 +65,6 @@ def add_tax_id(session: Session, customer: JSON, kind: str, value: str) -> JSON:
 
 
 def drop_tax_id(session: Session, tax_id: JSON) -> JSON:
-    """Delete a tax id."""
+    """Delete a tax ID."""
     session.emit("customer.tax_id.deleted", tax_id)
     return session.remove(tax_id)

@@ -8,14 +8,14 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects.money import DISPUTE_FEE, move
 from stripe_alloy.emulator.errors import invalid
-from stripe_alloy.emulator.templates import part
+from stripe_alloy.emulator.templates import copied, part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
 
 
 def open_dispute(session: Session, charge: JSON, reason: str) -> JSON:
-    """A cardholder wants the money back; it is taken at once, with a fee."""
+    """Open a dispute; the amount is withdrawn immediately, with a fee."""
     dispute_id = session.new_id("dispute")
     moved = move(
         session,
@@ -31,13 +31,11 @@ def open_dispute(session: Session, charge: JSON, reason: str) -> JSON:
     dispute = session.add(
         "dispute",
         id=dispute_id,
-        amount=charge["amount"],
+        **copied(charge, "amount", "currency", "payment_intent"),
         balance_transactions=[moved],
         charge=charge["id"],
-        currency=charge["currency"],
         evidence_details=evidence,
         network_reason_code="10.4",
-        payment_intent=charge["payment_intent"],
         payment_method_details=_method(charge),
         reason=reason,
     )
@@ -56,14 +54,14 @@ def _method(charge: JSON) -> JSON | None:
 
 
 def submit(session: Session, dispute: JSON) -> None:
-    """Hand the evidence in; it cannot be changed after that."""
+    """Submit the evidence; it cannot be changed afterwards."""
     details = {**dispute["evidence_details"], "has_evidence": True}
     details["submission_count"] += 1
     session.change(dispute, status="under_review", evidence_details=details)
 
 
 def close(session: Session, dispute: JSON, outcome: str = "lost") -> JSON:
-    """The dispute is decided; what was won comes back."""
+    """Close the dispute; if it is won, reinstate the funds."""
     if dispute["status"] in ("won", "lost"):
         raise invalid("This dispute is already closed.", code="dispute_closed")
     session.change(dispute, status=outcome)

@@ -17,20 +17,16 @@ if TYPE_CHECKING:
 
 FINALIZES_AFTER = 3600  # docs.stripe.com/billing/invoices/overview: about an hour after creation
 RETRY_AFTER = 3 * DAY
+_OF_CUSTOMER = ("address", "email", "name", "phone", "shipping", "tax_exempt")
 
 
 def draft(session: Session, customer: JSON, currency: str, **fields: Any) -> JSON:
-    """A new invoice without lines."""
+    """Create a draft invoice without lines."""
     known = {
         "account_country": session.country,
         "currency": currency,
         "customer": customer["id"],
-        "customer_address": customer["address"],
-        "customer_email": customer["email"],
-        "customer_name": customer["name"],
-        "customer_phone": customer["phone"],
-        "customer_shipping": customer["shipping"],
-        "customer_tax_exempt": customer["tax_exempt"],
+        **{f"customer_{name}": customer[name] for name in _OF_CUSTOMER},
         "period_end": session.now,
         "period_start": session.now,
         "starting_balance": customer["balance"],
@@ -42,7 +38,7 @@ def draft(session: Session, customer: JSON, currency: str, **fields: Any) -> JSO
 
 
 def of_subscription(subscription: JSON) -> JSON:
-    """The parent of a subscription's invoice."""
+    """Return the `parent` of a subscription's invoice."""
     details = {
         "metadata": subscription["metadata"],
         "subscription": subscription["id"],
@@ -56,14 +52,14 @@ def of_subscription(subscription: JSON) -> JSON:
 
 
 def announce(session: Session, invoice: JSON) -> None:
-    """The invoice is complete as a draft."""
+    """Emit the event of a draft whose lines are complete."""
     total(session, invoice)
     use_currency(session, invoice)
     session.emit("invoice.created", invoice)
 
 
 def use_currency(session: Session, invoice: JSON) -> None:
-    """A customer's first invoice settles their currency."""
+    """Set a customer's currency with the first invoice."""
     customer = session.find("customer", invoice["customer"])
     if customer is not None and customer["currency"] is None:
         session.change(customer, currency=invoice["currency"])
@@ -71,18 +67,18 @@ def use_currency(session: Session, invoice: JSON) -> None:
 
 
 def touch(session: Session, invoice: JSON) -> None:
-    """Lines or fields of a draft were changed."""
+    """Recalculate a draft whose lines or fields changed."""
     total(session, invoice)
     session.emit("invoice.updated", invoice)
 
 
 def finalize(session: Session, invoice: JSON) -> JSON:
-    """From draft to open: numbered, and payable."""
+    """Finalize a draft: number it, and make it payable."""
     require(
         invoice, "draft", message="This invoice is already finalized, you can't re-finalize it."
     )
     customer = session.find("customer", invoice["customer"])
-    if customer is not None:  # until now it is the customer's current one
+    if customer is not None:  # the balance at this time
         session.change(invoice, starting_balance=customer["balance"])
     total(session, invoice)
     page = f"https://invoice.stripe.com/i/{session.account}/{invoice['id']}"
@@ -107,7 +103,7 @@ def finalize(session: Session, invoice: JSON) -> JSON:
 
 
 def _use_balance(session: Session, invoice: JSON) -> int:
-    """Take what the invoice uses of the customer's balance, or adds to it; return what is left."""
+    """Apply the customer's balance to the invoice; return the remaining balance."""
     left: int = invoice["starting_balance"] + invoice["total"] - invoice["amount_due"]
     customer = session.find("customer", invoice["customer"])
     if customer is not None and left != customer["balance"]:
@@ -133,7 +129,7 @@ def _number(session: Session, invoice: JSON) -> str:
 
 
 def _intend(session: Session, invoice: JSON) -> None:
-    """The intent that will pay the invoice, and the payment that binds the two."""
+    """Create the payment intent of an invoice, and the payment that links them."""
     subscribed = invoice["billing_reason"].startswith("subscription")
     text = "Subscription update" if subscribed else f"Payment for invoice {invoice['number']}"
     if invoice["billing_reason"] == "subscription_create":
@@ -161,7 +157,7 @@ def _intend(session: Session, invoice: JSON) -> None:
 
 
 def payment_of(session: Session, invoice: JSON) -> JSON | None:
-    """The payment that an open invoice waits for."""
+    """Return the open payment of an invoice."""
     waiting = session.children("invoice_payment", "parent", invoice["id"])
     return next((p for p in waiting if p["status"] == "open"), None)
 
@@ -169,7 +165,7 @@ def payment_of(session: Session, invoice: JSON) -> JSON | None:
 def pay(
     session: Session, invoice: JSON, method: JSON | None = None, decline: str | None = None
 ) -> bool:
-    """Try to collect; whether it worked."""
+    """Try to collect; return whether it succeeded."""
     require(invoice, "open", "uncollectible", message=_unpayable(invoice))
     chosen = method or _method(session, invoice)
     payment = payment_of(session, invoice)
@@ -219,7 +215,7 @@ def _bind(session: Session, payment: JSON) -> None:
 
 
 def settle(session: Session, invoice: JSON, *, off_stripe: bool = False) -> None:
-    """Nothing is owed any more."""
+    """Mark an invoice as paid."""
     paid = invoice["amount_due"]
     session.change(
         invoice,
@@ -235,7 +231,7 @@ def settle(session: Session, invoice: JSON, *, off_stripe: bool = False) -> None
 
 
 def close(session: Session, invoice: JSON, status: str) -> JSON:
-    """Void it, or give it up as uncollectible."""
+    """Void an invoice, or mark it uncollectible."""
     require(invoice, "open", "uncollectible", message=f"Only open invoices can become {status}.")
     moment = {"void": "voided_at", "uncollectible": "marked_uncollectible_at"}[status]
     session.change(
@@ -265,7 +261,7 @@ def _drop_payment(session: Session, invoice: JSON) -> None:
 
 
 def delete(session: Session, invoice: JSON) -> JSON:
-    """Delete a draft that no subscription made; its items go with it."""
+    """Delete a draft that no subscription created."""
     require(invoice, "draft", message="You can only delete draft invoices.")
     if (invoice["parent"] or {}).get("subscription_details"):
         raise invalid("You can only delete one-off invoices.")
@@ -276,6 +272,6 @@ def delete(session: Session, invoice: JSON) -> JSON:
 
 
 def require(invoice: JSON, *statuses: str, message: str) -> None:
-    """Refuse what the invoice's status does not allow."""
+    """Raise an error unless the invoice has one of the statuses."""
     if invoice["status"] not in statuses:
         raise ApiError(400, message, code="invoice_not_editable")

@@ -1,4 +1,4 @@
-"""Invoice lines, and the totals they add up to."""
+"""Invoice lines, and the totals of invoices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def pricing(price: JSON) -> JSON:
-    """How a line says what it costs."""
+    """Return the `pricing` of a line for a price."""
     unit = price["unit_amount_decimal"]
     if unit is None and price["unit_amount"] is not None:
         unit = str(price["unit_amount"])
@@ -27,7 +27,7 @@ def pricing(price: JSON) -> JSON:
 def from_subscription(
     item: JSON, *, proration: bool = False, invoice_item: str | None = None
 ) -> JSON:
-    """The parent of a line that a subscription's item caused."""
+    """Return the `parent` of a line for a subscription item."""
     details = {
         "invoice_item": invoice_item,
         "proration": proration,
@@ -43,7 +43,7 @@ def from_subscription(
 
 
 def from_item(invoiceitem_id: str, subscription: str | None = None) -> JSON:
-    """The parent of a line that an invoice item caused."""
+    """Return the `parent` of a line for an invoice item."""
     details = {
         "invoice_item": invoiceitem_id,
         "proration": False,
@@ -58,7 +58,7 @@ def from_item(invoiceitem_id: str, subscription: str | None = None) -> JSON:
 
 
 def add_line(session: Session, invoice: JSON, amount: int, **fields: Any) -> JSON:
-    """One more line on a draft; the invoice is not totalled yet."""
+    """Add a line to a draft, without recalculating the totals."""
     period = {"start": invoice["period_start"], "end": invoice["period_end"]}
     quantity = fields.get("quantity", 1)
     return session.add(
@@ -73,7 +73,7 @@ def add_line(session: Session, invoice: JSON, amount: int, **fields: Any) -> JSO
 
 
 def add_priced(session: Session, invoice: JSON, price: JSON, quantity: int, **fields: Any) -> JSON:
-    """A line for a quantity at a price."""
+    """Add a line for a quantity at a price."""
     amount = amount_of(price, quantity, session.private_fields(price).get("tiers"))
     product = session.find("product", price["product"])
     name = product["name"] if product else price["product"]
@@ -86,7 +86,7 @@ def add_priced(session: Session, invoice: JSON, price: JSON, quantity: int, **fi
 def add_proration(
     session: Session, invoice: JSON, item: JSON, amount: int, text: str, period: JSON
 ) -> JSON:
-    """A credit for unused time, or a charge for what is left of it."""
+    """Add a credit for unused time, or a charge for remaining time."""
     return add_line(
         session,
         invoice,
@@ -102,7 +102,7 @@ def add_proration(
 
 
 def total(session: Session, invoice: JSON) -> None:
-    """Bring an invoice's amounts and its embedded list in line with its lines."""
+    """Recalculate an invoice's amounts and its nested list of lines."""
     lines = session.children("line_item", "parent", invoice["id"])
     subtotal = sum(line["amount"] for line in lines)
     discounts = _discount(session, invoice, lines)
@@ -122,8 +122,8 @@ def total(session: Session, invoice: JSON) -> None:
 
 
 def _discount(session: Session, invoice: JSON, lines: list[JSON]) -> list[JSON]:
-    """Write on each line what the invoice's discounts take off it; return the sums."""
-    taken: dict[str, list[JSON]] = {line["id"]: [] for line in lines}
+    """Apply the discounts to each line; return their sums."""
+    reduced_by: dict[str, list[JSON]] = {line["id"]: [] for line in lines}
     sums = []
     for discount_id in invoice["discounts"]:
         discount = session.find("discount", discount_id)
@@ -131,22 +131,22 @@ def _discount(session: Session, invoice: JSON, lines: list[JSON]) -> list[JSON]:
         if coupon is None:
             continue
         left = {
-            line["id"]: line["amount"] - sum(entry["amount"] for entry in taken[line["id"]])
+            line["id"]: line["amount"] - sum(entry["amount"] for entry in reduced_by[line["id"]])
             for line in lines
             if line["discountable"] and line["amount"] > 0
         }
         shares = _shares(coupon, invoice["currency"], left)
         for line_id, amount in shares.items():
-            taken[line_id].append({"amount": amount, "discount": discount_id})
+            reduced_by[line_id].append({"amount": amount, "discount": discount_id})
         sums.append({"amount": sum(shares.values()), "discount": discount_id})
     for line in lines:
-        if line["discount_amounts"] != taken[line["id"]]:
-            session.change(line, discount_amounts=taken[line["id"]])
+        if line["discount_amounts"] != reduced_by[line["id"]]:
+            session.change(line, discount_amounts=reduced_by[line["id"]])
     return sums
 
 
 def _shares(coupon: JSON, currency: str, left: dict[str, int]) -> dict[str, int]:
-    """What a coupon takes off each line, in minor units."""
+    """Return the reduction of each line by a coupon, in minor units."""
     if coupon["percent_off"]:
         share = Decimal(str(coupon["percent_off"])) / 100
         return {name: int((amount * share + Decimal("0.5")) // 1) for name, amount in left.items()}

@@ -1,4 +1,4 @@
-"""Payment methods: cards and debits, and what a charge tells of them."""
+"""Payment methods: cards and debits, and their details in charges."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NETWORKS = {"4": "visa", "5": "mastercard", "2": "mastercard", "3": "amex", "6":
 
 
 def card(session: Session, brand: str, last4: str, **fields: Any) -> JSON:
-    """A card's hash, complete."""
+    """Return the complete hash of a card."""
     known = {
         "brand": brand,
         "checks": {
@@ -54,7 +54,7 @@ def card(session: Session, brand: str, last4: str, **fields: Any) -> JSON:
 
 
 def sepa_debit(session: Session, country: str, last4: str) -> JSON:
-    """A bank account's hash, complete."""
+    """Return the complete hash of a SEPA debit."""
     return part(
         "payment_method",
         "sepa_debit",
@@ -67,7 +67,7 @@ def sepa_debit(session: Session, country: str, last4: str) -> JSON:
 
 
 def create(session: Session, kind: str, details: JSON, **fields: Any) -> JSON:
-    """A payment method that belongs to nobody yet; Stripe makes no event of that."""
+    """Create a payment method without a customer; Stripe emits no event for it."""
     private_fields = {"_unlisted": True} if kind == "custom" else None
     return session.add(
         "payment_method", private_fields=private_fields, **{"type": kind, kind: details, **fields}
@@ -75,7 +75,7 @@ def create(session: Session, kind: str, details: JSON, **fields: Any) -> JSON:
 
 
 def resolve(session: Session, reference: str, param: str) -> JSON:
-    """The payment method of an id, or a new one of a test id as `pm_card_visa`."""
+    """Return the payment method of an ID, or a new one for a test ID such as `pm_card_visa`."""
     name = reference.removeprefix("pm_card_").removeprefix("tok_")
     if name != reference and name in TEST_CARDS:
         return create(session, "card", card(session, *TEST_CARDS[name]))
@@ -83,7 +83,7 @@ def resolve(session: Session, reference: str, param: str) -> JSON:
 
 
 def attach(session: Session, method: JSON, customer: str) -> JSON:
-    """Give it to a customer."""
+    """Attach it to a customer."""
     if method["customer"] == customer:
         return method
     if method["customer"]:
@@ -98,7 +98,7 @@ def attach(session: Session, method: JSON, customer: str) -> JSON:
 
 
 def detach(session: Session, method: JSON) -> JSON:
-    """Take it from its customer, for good."""
+    """Detach it from its customer, for good."""
     owner = method["customer"]
     if not owner:
         raise invalid(
@@ -114,7 +114,7 @@ def detach(session: Session, method: JSON) -> JSON:
 
 
 def end(session: Session, method: JSON) -> None:
-    """Delete what was detached, if it is one of the cards and sources of the former API."""
+    """Delete a detached method if it is a card or source of the former API."""
     if method["id"].startswith(FORMER):
         session.remove(method)
 
@@ -128,20 +128,20 @@ def _unset_default(session: Session, customer_id: str, method_id: str) -> None:
 
 
 def default_of(customer: JSON | None) -> str | None:
-    """What invoices of the customer are paid with."""
+    """Return the ID of the customer's default payment method for invoices."""
     settings = (customer or {}).get("invoice_settings") or {}
     method: str | None = settings.get("default_payment_method")
     return method
 
 
 def decline_of(method: JSON) -> str | None:
-    """The decline code of Stripe's test cards that always fail."""
+    """Return the decline code of a test card that always fails."""
     details = method.get("card")
     return DECLINES.get(details["last4"]) if details else None
 
 
 def charged(method: JSON) -> JSON:
-    """The details a charge keeps of the method it was paid with."""
+    """Return the `payment_method_details` of a charge."""
     kind = method["type"]
     path = f"payment_method_details.{kind}"
     blank = part("charge", path)
@@ -153,7 +153,7 @@ def charged(method: JSON) -> JSON:
 
 
 def token_hash(session: Session, given: JSON) -> JSON:
-    """The card of `card[token]` or `card[number]` and its expiry."""
+    """Return the card of `card[token]`, or of `card[number]` and its expiry."""
     token = str(given.get("token", ""))
     if token:
         name = token.removeprefix("tok_")

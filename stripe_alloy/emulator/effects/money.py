@@ -1,4 +1,4 @@
-"""Balance transactions: every movement of money, with its fee."""
+"""Balance transactions, with fees."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CATEGORIES = {
 
 
 def processing_fee(amount: int) -> int:
-    """What Stripe keeps of a payment, rounded half up."""
+    """Return Stripe's fee for a payment, rounded half up."""
     return (amount * FEE_PER_MILLE + 500) // 1000 + FEE_FIXED
 
 
@@ -42,16 +42,15 @@ def move(
     *,
     fee: int = 0,
     description: str | None = None,
-    payout: str | None = None,
     category: str | None = None,
     delay: int = AVAILABLE_AFTER,
 ) -> JSON:
-    """A balance transaction of this type; it makes no event."""
+    """Create a balance transaction; Stripe emits no event for it."""
     available = (session.now + delay) // DAY * DAY if delay else session.now
-    paid_out = payout or session.payout_for(currency, available, amount - fee, kind)
+    payout = session.payout_for(currency, available, amount - fee, kind)
     return session.add(
         "balance_transaction",
-        private_fields={"_payout": paid_out} if paid_out else None,
+        private_fields={"_payout": payout} if payout else None,
         amount=amount,
         available_on=available,
         currency=currency,

@@ -1,4 +1,4 @@
-"""Payment intents and the charges they make."""
+"""Payment intents and their charges."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects.methods import charged, decline_of
 from stripe_alloy.emulator.effects.money import move, processing_fee
 from stripe_alloy.emulator.errors import ApiError, invalid
-from stripe_alloy.emulator.templates import part
+from stripe_alloy.emulator.templates import copied, part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
@@ -33,10 +33,14 @@ _APPROVED = {
     "seller_message": "Payment complete.",
     "type": "authorized",
 }
+_OF_CHARGE_TOO = (
+    *("amount", "currency", "customer", "description", "metadata", "receipt_email", "shipping"),
+    *("statement_descriptor", "statement_descriptor_suffix", "transfer_group"),
+)
 
 
 def create_intent(session: Session, amount: int, currency: str, **fields: Any) -> JSON:
-    """An intent that waits for its payment method, or for confirmation."""
+    """Create an intent that requires a payment method or a confirmation."""
     intent_id = session.new_id("payment_intent")
     waiting = "requires_confirmation" if fields.get("payment_method") else OPEN[0]
     intent = session.add(
@@ -52,7 +56,7 @@ def create_intent(session: Session, amount: int, currency: str, **fields: Any) -
 
 
 def confirm(session: Session, intent: JSON, method: JSON, decline: str | None = None) -> JSON:
-    """Try to pay; the charge tells how it went."""
+    """Try to pay; return the charge, successful or not."""
     if intent["status"] not in OPEN:
         raise unexpected(intent, "confirm")
     session.change(intent, payment_method=method["id"])
@@ -70,24 +74,15 @@ def _charge(session: Session, intent: JSON, method: JSON) -> JSON:
     return session.add(
         "charge",
         id=charge_id,
-        amount=intent["amount"],
+        **copied(intent, *_OF_CHARGE_TOO),
         billing_details=method["billing_details"],
         calculated_statement_descriptor="ALLOY INSTRUMENTS",
         captured=False,
-        currency=intent["currency"],
-        customer=intent["customer"],
-        description=intent["description"],
-        metadata=intent["metadata"],
         outcome=part("charge", "outcome", **_APPROVED),
         payment_intent=intent["id"],
         payment_method=method["id"],
         payment_method_details=charged(method),
         radar_options={"session": None},
-        receipt_email=intent["receipt_email"],
-        shipping=intent["shipping"],
-        statement_descriptor=intent["statement_descriptor"],
-        statement_descriptor_suffix=intent["statement_descriptor_suffix"],
-        transfer_group=intent["transfer_group"],
         receipt_url=f"https://pay.stripe.com/receipts/{charge_id}",
     )
 
@@ -177,27 +172,27 @@ def _error(charge: JSON, method: JSON, reason: str) -> JSON:
 
 
 def capture(session: Session, charge: JSON, amount: int | None = None) -> JSON:
-    """Take the money that was set aside, or a part of it."""
+    """Capture an authorized charge, or a part of it."""
     if charge["captured"] or charge["status"] != "succeeded":
         raise invalid(
             f"Charge {charge['id']} has already been captured.", code="charge_already_captured"
         )
-    taken = charge["amount"] if amount is None else amount
-    if taken > charge["amount"]:
+    captured = charge["amount"] if amount is None else amount
+    if captured > charge["amount"]:
         raise invalid("Amount is larger than what was authorized.", "amount_to_capture")
-    _settle(session, charge, taken)
-    if taken < charge["amount"]:
-        session.change(charge, amount_refunded=charge["amount"] - taken)
+    _settle(session, charge, captured)
+    if captured < charge["amount"]:
+        session.change(charge, amount_refunded=charge["amount"] - captured)
     session.emit("charge.captured", charge)
     intent = session.find("payment_intent", charge["payment_intent"])
     if intent is not None:
-        session.change(intent, status="succeeded", amount_capturable=0, amount_received=taken)
+        session.change(intent, status="succeeded", amount_capturable=0, amount_received=captured)
         session.emit("payment_intent.succeeded", intent)
     return charge
 
 
 def cancel(session: Session, intent: JSON, reason: str | None = None) -> JSON:
-    """Give the intent up; money that was set aside goes back."""
+    """Cancel the intent, and release an authorized amount."""
     if intent["status"] not in (*OPEN, "requires_capture", "processing"):
         raise unexpected(intent, "cancel")
     charge = session.find("charge", intent["latest_charge"])
@@ -216,7 +211,7 @@ def cancel(session: Session, intent: JSON, reason: str | None = None) -> JSON:
 
 
 def unexpected(intent: JSON, verb: str) -> ApiError:
-    """The intent's status forbids what was asked."""
+    """Return the error for an action that the intent's status forbids."""
     return ApiError(
         400,
         f"You cannot {verb} this PaymentIntent because it has a status of {intent['status']}.",
@@ -226,7 +221,7 @@ def unexpected(intent: JSON, verb: str) -> ApiError:
 
 
 def card_error(intent: JSON) -> ApiError:
-    """The refusal of a payment as the answer to whoever asked for it."""
+    """Return the error for a declined payment."""
     last = intent["last_payment_error"]
     refusal = ApiError(
         402,

@@ -17,7 +17,7 @@ ARRIVES_AFTER = 2 * DAY
 
 
 def pay_out(session: Session, amount: int, currency: str, **fields: Any) -> JSON:
-    """Send money to the bank account."""
+    """Create a payout to the bank account."""
     payout_id = fields.pop("id", None) or session.new_id("payout")
     moved = move(session, "payout", -amount, currency, payout_id, description="STRIPE PAYOUT")
     arrives = (session.now + ARRIVES_AFTER) // DAY * DAY
@@ -38,7 +38,7 @@ def pay_out(session: Session, amount: int, currency: str, **fields: Any) -> JSON
 
 
 def cancel(session: Session, payout: JSON) -> JSON:
-    """Stop a payout that has not left yet."""
+    """Cancel a pending payout."""
     if payout["status"] != "pending":
         raise invalid(
             f"Payouts can only be canceled while pending; this one is {payout['status']}.",
@@ -53,7 +53,7 @@ def cancel(session: Session, payout: JSON) -> JSON:
 
 
 def reverse(session: Session, payout: JSON, metadata: JSON) -> JSON:
-    """Pull the money of a paid payout back."""
+    """Reverse a paid payout."""
     if payout["status"] != "paid" or payout["reversed_by"]:
         raise invalid("This payout cannot be reversed.", code="payout_reversal_not_supported")
     back = pay_out(

@@ -1,4 +1,4 @@
-"""Billing periods: months keep the day they started on, as far as the month has it."""
+"""Billing periods: months keep their day of the month, as far as the month has it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MONTHS = {"month": 1, "year": 12}
 
 
 def after(start: int, interval: str, count: int = 1, anchor: int | None = None) -> int:
-    """The end of the period that starts at `start`, in Unix seconds."""
+    """Return the end of the period that starts at `start`, in Unix seconds."""
     begun = datetime.fromtimestamp(start, timezone.utc)
     if interval in _FIXED:
         return int((begun + timedelta(days=_FIXED[interval] * count)).timestamp())
@@ -22,5 +22,5 @@ def after(start: int, interval: str, count: int = 1, anchor: int | None = None) 
 
 
 def day(moment: int) -> str:
-    """The date, as descriptions have it."""
+    """Return a date as in descriptions."""
     return datetime.fromtimestamp(moment, timezone.utc).strftime("%b %d, %Y")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects.money import move
 from stripe_alloy.emulator.errors import invalid
+from stripe_alloy.emulator.templates import copied
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
@@ -19,18 +20,16 @@ def refund(
     status: str = "succeeded",
     **more: Any,
 ) -> JSON:
-    """Give money back; without an amount, all that is left."""
+    """Refund an amount; without one, the remaining amount."""
     left = charge["amount_captured"] - charge["amount_refunded"]
     given = left if amount is None else amount
     _check(charge, given, left)
     made = session.add(
         "refund",
+        **copied(charge, "currency", "customer", "payment_intent"),
         amount=given,
         charge=charge["id"],
-        currency=charge["currency"],
-        customer=charge["customer"],
         destination_details=_destination(charge),
-        payment_intent=charge["payment_intent"],
         status=status,
         **more,
     )
@@ -70,14 +69,14 @@ def _pay_back(session: Session, made: JSON) -> None:
 
 
 def settle(session: Session, made: JSON) -> None:
-    """A pending refund went through."""
+    """Complete a pending refund."""
     _pay_back(session, made)
     session.change(made, status="succeeded")
     announce(session, made)
 
 
 def fail(session: Session, made: JSON, charge: JSON, reason: str) -> None:
-    """The bank sent the money back."""
+    """Fail a refund, and return its amount to the balance."""
     moved = move(session, "refund_failure", made["amount"], made["currency"], made["id"])
     session.change(
         made,
@@ -90,7 +89,7 @@ def fail(session: Session, made: JSON, charge: JSON, reason: str) -> None:
 
 
 def cancel(session: Session, made: JSON) -> JSON:
-    """Call a refund back that has not gone through."""
+    """Cancel a refund that is not complete."""
     if made["status"] not in ("pending", "requires_action"):
         raise invalid("You can only cancel a refund that is pending.")
     session.change(made, status="canceled")
@@ -106,5 +105,5 @@ def _restore(session: Session, made: JSON, charge: JSON) -> None:
 
 
 def announce(session: Session, made: JSON) -> None:
-    """The two events of a changed refund; the older one is named after the charge."""
+    """Emit both events of a changed refund; the older one is named after the charge."""
     session.emit_all(made, "refund.updated", "charge.refund.updated")

@@ -1,4 +1,4 @@
-"""Subscriptions: their items, their periods, the invoices they make."""
+"""Subscriptions: items, periods and invoices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from stripe_alloy.emulator.effects import invoices
 from stripe_alloy.emulator.effects.catalog import amount_of, plan_of
 from stripe_alloy.emulator.effects.lines import add_priced, add_proration, from_subscription
 from stripe_alloy.emulator.effects.periods import after, day
+from stripe_alloy.emulator.templates import copied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ def create(
     trial_end: int | None = None,
     **fields: Any,
 ) -> JSON:
-    """A subscription with an item for each (price, quantity); its first invoice comes later."""
+    """Create a subscription with an item per (price, quantity), without an invoice."""
     first = chosen[0][0]
     known = {
         "billing_cycle_anchor": trial_end or session.now,
@@ -48,7 +49,7 @@ def create(
 
 
 def announce(session: Session, subscription: JSON) -> None:
-    """The subscription is complete."""
+    """Emit the event of a subscription that is complete."""
     session.nest(subscription)
     session.emit("customer.subscription.created", subscription)
 
@@ -56,7 +57,7 @@ def announce(session: Session, subscription: JSON) -> None:
 def add_item(
     session: Session, subscription: JSON, price: JSON, quantity: int, **fields: Any
 ) -> JSON:
-    """One more item, in the subscription's current period."""
+    """Add an item in the subscription's current period."""
     start, end = period_of(session, subscription, price)
     metered = (price["recurring"] or {}).get("usage_type") == "metered"
     return session.add(
@@ -72,7 +73,7 @@ def add_item(
 
 
 def period_of(session: Session, subscription: JSON, price: JSON) -> tuple[int, int]:
-    """The current period: that of the items there are, or the first one."""
+    """Return the current period: that of the existing items, or the first one."""
     items = items_of(session, subscription)
     if items:
         return items[0]["current_period_start"], items[0]["current_period_end"]
@@ -86,28 +87,36 @@ def period_of(session: Session, subscription: JSON, price: JSON) -> tuple[int, i
 
 
 def items_of(session: Session, subscription: JSON) -> list[JSON]:
-    """The subscription's items."""
+    """Return the subscription's items."""
     return session.children("subscription_item", "parent", subscription["id"])
 
 
+def draft(session: Session, subscription: JSON, reason: str, **fields: Any) -> JSON:
+    """Create a draft invoice without lines."""
+    return invoices.draft(
+        session,
+        session.get("customer", subscription["customer"]),
+        subscription["currency"],
+        auto_advance=True,
+        billing_reason=reason,
+        discounts=discounts_of(session, subscription),
+        parent=invoices.of_subscription(subscription),
+        **copied(subscription, "collection_method", "default_payment_method"),
+        **fields,
+    )
+
+
 def bill(session: Session, subscription: JSON, reason: str) -> JSON:
-    """A draft with a line for each item's current period, and what is pending besides."""
-    customer = session.get("customer", subscription["customer"])
+    """Create a draft invoice with a line for each item's current period."""
     items = items_of(session, subscription)
     start, end = items[0]["current_period_start"], items[0]["current_period_end"]
     automatic = subscription["collection_method"] == "charge_automatically"
-    invoice = invoices.draft(
+    invoice = draft(
         session,
-        customer,
-        subscription["currency"],
-        auto_advance=True,
+        subscription,
+        reason,
         automatically_finalizes_at=session.now + invoices.FINALIZES_AFTER,
-        billing_reason=reason,
-        collection_method=subscription["collection_method"],
-        default_payment_method=subscription["default_payment_method"],
-        discounts=discounts_of(session, subscription),
         due_date=None if automatic else session.now + (subscription["days_until_due"] or 30) * DAY,
-        parent=invoices.of_subscription(subscription),
         period_start=start,
         period_end=end if reason == "subscription_create" else start,
     )
@@ -118,14 +127,14 @@ def bill(session: Session, subscription: JSON, reason: str) -> JSON:
 
 
 def discounts_of(session: Session, subscription: JSON) -> list[str]:
-    """The subscription's discounts that have not ended when its current period begins."""
+    """Return the discounts that have not ended when the current period begins."""
     start = items_of(session, subscription)[0]["current_period_start"]
     found = [session.get("discount", discount_id) for discount_id in subscription["discounts"]]
     return [one["id"] for one in found if one["end"] is None or one["end"] > start]
 
 
 def _spend_discounts(session: Session, subscription: JSON, invoice: JSON) -> None:
-    """A coupon that is good for one invoice leaves the subscription with it."""
+    """Remove discounts that are valid for one invoice only."""
     used = {entry["discount"] for entry in invoice["total_discount_amounts"]}
     left = [one for one in subscription["discounts"] if one not in used or not _once(session, one)]
     if left != subscription["discounts"]:
@@ -154,14 +163,14 @@ def _bill_item(session: Session, invoice: JSON, item: JSON, period: JSON, *, fre
 
 
 def bind(session: Session, subscription: JSON, invoice: JSON) -> None:
-    """The invoice is the subscription's latest now."""
+    """Make an invoice the subscription's latest."""
     invoices.announce(session, invoice)
     session.change(subscription, latest_invoice=invoice["id"])
     _spend_discounts(session, subscription, invoice)
 
 
 def advance(session: Session, subscription: JSON) -> None:
-    """Go on to the next period."""
+    """Advance to the next period."""
     items = items_of(session, subscription)
     recurring = items[0]["price"]["recurring"]
     start = items[0]["current_period_end"]
@@ -177,7 +186,7 @@ def advance(session: Session, subscription: JSON) -> None:
 
 
 def restart(session: Session, subscription: JSON) -> None:
-    """Begin a period now, with a new anchor."""
+    """Start a period now, with a new anchor."""
     session.change(subscription, billing_cycle_anchor=session.now)
     for item in items_of(session, subscription):
         session.change(item, current_period_end=session.now)
@@ -185,14 +194,14 @@ def restart(session: Session, subscription: JSON) -> None:
 
 
 def set_status(session: Session, subscription: JSON, status: str, **fields: Any) -> None:
-    """Change the status, and say so."""
+    """Change the status, and emit the event."""
     if subscription["status"] != status or fields:
         session.change(subscription, status=status, **fields)
         session.emit("customer.subscription.updated", subscription)
 
 
 def cancel(session: Session, subscription: JSON, reason: str = "cancellation_requested") -> JSON:
-    """End it now. Canceled is final; the object stays."""
+    """Cancel immediately; the object remains."""
     details = {**(subscription["cancellation_details"] or {}), "reason": reason}
     session.change(
         subscription,
@@ -206,7 +215,7 @@ def cancel(session: Session, subscription: JSON, reason: str = "cancellation_req
 
 
 def prorate(session: Session, invoice: JSON, old: JSON, new: JSON) -> None:
-    """Two lines: credit for the old item's unused time, charge for the new one's."""
+    """Add two lines: a credit for the old item's unused time, a charge for the new one's."""
     start, end = old["current_period_start"], old["current_period_end"]
     left = max(end - session.now, 0)
     period = {"start": session.now, "end": end}

@@ -1,4 +1,4 @@
-"""The life of an ordinary customer: subscribes, pays, sometimes fails, changes, returns, leaves."""
+"""Simulates an ordinary customer: subscribes, pays, sometimes fails, upgrades, returns, leaves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RETRIES = 3
 
 
 class CustomerSimulation:
-    """One customer's story, told by the dice."""
+    """The simulated life of one customer."""
 
     fails, churns, upgrades = 0.04, 0.025, 0.04  # of payments, renewals, periods
     refunded, disputed = 0.035, 0.012  # of charges
@@ -44,7 +44,7 @@ class CustomerSimulation:
         self.first_steps(self.session.now)
 
     def first_steps(self, now: int) -> None:
-        """What an ordinary customer does first."""
+        """Plan the first actions."""
         if self.dice.chance(0.85):
             self.timeline.at(now + self.dice.between(60, 3 * DAY), self.subscribe)
         if self.dice.chance(0.2):
@@ -81,7 +81,7 @@ class CustomerSimulation:
         return subscription
 
     def plan_renewal(self, subscription: JSON) -> None:
-        """The next invoice, at the end of the period, and what may happen before."""
+        """Plan the next invoice, and an upgrade before it."""
         item = subscriptions.items_of(self.session, subscription)[0]
         start, end = item["current_period_start"], item["current_period_end"]
         self.timeline.at(end, self.renew, subscription)
@@ -90,7 +90,7 @@ class CustomerSimulation:
             self.timeline.at(middle, self.upgrade, subscription)
 
     def renew(self, subscription: JSON) -> None:
-        """Bill another period, or leave."""
+        """Bill another period, or cancel."""
         if subscription["status"] not in subscriptions.BILLED:
             return
         if self.dice.chance(self.churns):
@@ -106,7 +106,7 @@ class CustomerSimulation:
         self.plan_renewal(subscription)
 
     def upgrade(self, subscription: JSON) -> None:
-        """Change the quantity in the middle of a period: prorated at once."""
+        """Change the quantity within a period, prorated immediately."""
         if subscription["status"] != "active":
             return
         item = subscriptions.items_of(self.session, subscription)[0]
@@ -114,15 +114,9 @@ class CustomerSimulation:
         more = (item["quantity"] or 1) + self.dice.between(1, 3)
         self.session.change(item, quantity=more)
         self.session.nest(subscription)
-        invoice = invoices.draft(
-            self.session,
-            self.customer,
-            subscription["currency"],
-            auto_advance=True,
-            billing_reason="subscription_update",
-            default_payment_method=subscription["default_payment_method"],
-            parent=invoices.of_subscription(subscription),
-            period_start=item["current_period_start"],
+        start = item["current_period_start"]
+        invoice = subscriptions.draft(
+            self.session, subscription, "subscription_update", period_start=start
         )
         subscriptions.prorate(self.session, invoice, before, item)
         subscriptions.bind(self.session, subscription, invoice)
@@ -145,7 +139,7 @@ class CustomerSimulation:
             self.unpaid(invoice, subscription, attempt)
 
     def paid(self, invoice: JSON, subscription: JSON | None) -> None:
-        """The money came; it may go back."""
+        """Continue after a payment; it may be refunded or disputed."""
         if subscription is not None and subscription["status"] == "past_due":
             subscriptions.set_status(self.session, subscription, "active")
         rows = self.session.children("invoice_payment", "parent", invoice["id"])
@@ -154,7 +148,7 @@ class CustomerSimulation:
             self.after_charge(self.session.get("charge", intent["latest_charge"]))
 
     def unpaid(self, invoice: JSON, subscription: JSON | None, attempt: int) -> None:
-        """Try again in three days, and in the end give up."""
+        """Retry in three days, and finally give up."""
         if subscription is not None and subscription["status"] == "active":
             subscriptions.set_status(self.session, subscription, "past_due")
         later = self.session.now + invoices.RETRY_AFTER
@@ -164,13 +158,13 @@ class CustomerSimulation:
             self.timeline.at(later, self.give_up, invoice, subscription)
 
     def give_up(self, invoice: JSON, subscription: JSON | None) -> None:
-        """The invoice will not be paid, and the subscription ends."""
+        """Mark the invoice uncollectible, and cancel the subscription."""
         invoices.close(self.session, invoice, "uncollectible")
         if subscription is not None and subscription["status"] in subscriptions.BILLED:
             subscriptions.cancel(self.session, subscription, "payment_failed")
 
     def after_charge(self, charge: JSON) -> None:
-        """Perhaps a refund, perhaps a dispute."""
+        """Plan a refund or a dispute, by chance."""
         now = self.session.now
         if self.dice.chance(self.refunded):
             self.timeline.at(now + self.dice.between(DAY, 12 * DAY), self.refund, charge)
@@ -178,7 +172,7 @@ class CustomerSimulation:
             self.timeline.at(now + self.dice.between(5 * DAY, 25 * DAY), self.dispute, charge)
 
     def refund(self, charge: JSON) -> None:
-        """All of it or a part; a few are pending first, and a few of these fail."""
+        """Refund all or a part; some refunds are pending first, and some of these fail."""
         part = self.dice.chance(0.4) and charge["amount"] >= 2
         amount = self.dice.between(1, charge["amount"] - 1) if part else None
         reason = self.dice.weighted(names.REFUND_REASONS)
@@ -192,7 +186,7 @@ class CustomerSimulation:
         self.timeline.at(later, self.end_refund, made, charge)
 
     def end_refund(self, made: JSON, charge: JSON) -> None:
-        """The pending refund goes through, or comes back."""
+        """Complete a pending refund, or fail it."""
         self.session.change(made, pending_reason=None)
         refunds.settle(self.session, made)
         if self.dice.chance(0.4):
@@ -202,7 +196,7 @@ class CustomerSimulation:
             )
 
     def dispute(self, charge: JSON) -> None:
-        """The bank asks for the money; a decision takes a month."""
+        """Open a dispute; the decision takes a month."""
         reason = self.dice.weighted(names.DISPUTE_REASONS)
         made = disputes.open_dispute(self.session, charge, reason)
         if self.dice.chance(0.8):
@@ -213,7 +207,7 @@ class CustomerSimulation:
     # ------------------------------------------------------------------ besides
 
     def buy(self) -> None:
-        """A purchase without an invoice; some do it again."""
+        """Purchase without an invoice; some customers purchase again."""
         currency = self.place.currency
         dollars = self.dice.between(20, 400)
         intent = payments.create_intent(
@@ -236,7 +230,7 @@ class CustomerSimulation:
             self.timeline.at(self.session.now + self.dice.between(20 * DAY, 120 * DAY), self.buy)
 
     def abandon(self) -> None:
-        """A checkout that was never finished; half of them are canceled."""
+        """Abandon a checkout; half of them are canceled."""
         intent = payments.create_intent(
             self.session, 100 * self.dice.between(5, 90), self.place.currency,
             customer=self.customer["id"],
@@ -246,7 +240,7 @@ class CustomerSimulation:
             self.timeline.at(later, payments.cancel, self.session, intent, "abandoned")
 
     def move_house(self) -> None:
-        """A new address."""
+        """Change the address."""
         city, postal_code = self.dice.pick(self.place.cities)
         address = {**self.customer["address"], "city": city, "postal_code": postal_code}
         self.session.change(self.customer, address=address)

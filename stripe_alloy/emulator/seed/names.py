@@ -1,4 +1,4 @@
-"""Invented names and places. The addresses are nobody's, the domains are example.com."""
+"""Fictional names and places; the domains are example.com."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """Where customers live, and what they pay in."""
+    """A place where customers live, with its currency."""
 
     country: str
     currency: str

@@ -1,4 +1,4 @@
-"""Who buys: customers with their places, and what they pay with."""
+"""New customers with addresses and payment methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEGMENTS = ("hobby", "school", "industry", "research")
 
 
 def create_customer(session: Session, place: Place, number: int, **fields: Any) -> JSON:
-    """A new customer at a place, without a payment method yet."""
+    """Create a customer at a place, without a payment method."""
     dice = session.dice
     given, family = dice.pick(names.GIVEN), dice.pick(names.FAMILY)
     name = f"{family} {dice.pick(names.FIRMS)}" if dice.chance(0.4) else f"{given} {family}"
@@ -56,7 +56,7 @@ def _address(session: Session, place: Place) -> JSON:
 
 
 def give_payment_method(session: Session, customer: JSON, place: Place) -> JSON:
-    """Give the customer a payment method, and make it the default."""
+    """Attach a payment method, and make it the default."""
     method = new_method(session, customer, place)
     methods.attach(session, method, customer["id"])
     settings = {**customer["invoice_settings"], "default_payment_method": method["id"]}
@@ -66,7 +66,7 @@ def give_payment_method(session: Session, customer: JSON, place: Place) -> JSON:
 
 
 def new_method(session: Session, customer: JSON, place: Place) -> JSON:
-    """A card, or in the euro area often a bank account."""
+    """Create a card, or in the euro area often a SEPA debit."""
     dice = session.dice
     details = {
         "address": customer["address"],

@@ -1,4 +1,4 @@
-"""The account's books: which payout each movement of money belongs to, and the payouts."""
+"""Payouts, and the balance transactions in each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MONTH = 30 * DAY
 
 
 class PayoutSchedule:
-    """Weekly payouts per currency: what is available by Monday goes out on Monday."""
+    """Weekly payouts per currency: the balance available by Monday is paid out on Monday."""
 
     def __init__(self, session: Session, end: int) -> None:
         self._session = session
@@ -26,7 +26,7 @@ class PayoutSchedule:
         session.payout_for = self.assign
 
     def assign(self, currency: str, available: int, net: int, kind: str) -> str | None:
-        """The payout that a balance transaction will be part of."""
+        """Return the ID of the payout that a balance transaction will be part of."""
         monday = -((MONDAY - available) // WEEK) * WEEK + MONDAY
         if kind == "payout" or monday > self._end:
             return None
@@ -36,14 +36,14 @@ class PayoutSchedule:
         return payout_id
 
     def charge_fees(self, begin: int, currency: str) -> None:
-        """Stripe's own monthly fee."""
+        """Charge Stripe's monthly fee."""
         for month, moment in enumerate(range(begin + MONTH, self._end, MONTH)):
             self._session.now = moment
             text = f"Billing - Usage Fee ({month + 1})"
             move(self._session, "stripe_fee", -(150 + 7 * month), currency, None, description=text)
 
     def pay_out(self) -> None:
-        """Make the payouts; a week's amount is the sum of its movements, sometimes below zero."""
+        """Create the payouts, whose amounts are the sums of their transactions."""
         for (monday, currency), (payout_id, total) in sorted(self._weeks.items()):
             self._session.now = monday
             payout = pay_out(self._session, total, currency, id=payout_id)

@@ -1,4 +1,4 @@
-"""What the business sells: products, and prices in four currencies."""
+"""The products of the business, and prices in four currencies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _YEAR_IN_MONTHS = 10
 
 
 class Good(NamedTuple):
-    """A product and its monthly price in dollars; yearly is ten times that."""
+    """A product and its monthly price in dollars; a year costs ten times that."""
 
     name: str
     description: str
@@ -48,7 +48,7 @@ TIERS = (
 
 
 class Catalog:
-    """The prices on sale, by what they are for."""
+    """The prices by purpose."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -60,7 +60,7 @@ class Catalog:
         self.metered: JSON = {}
 
     def open(self, currencies: tuple[str, ...]) -> None:
-        """Put everything on sale."""
+        """Create all products and prices."""
         for good in PLANS:
             product = self._product(good)
             for currency in currencies:
@@ -148,7 +148,7 @@ class Catalog:
         self._session.change(retired, default_price=None)  # Stripe archives no default price
 
     def archive(self) -> None:
-        """Take the old plan off sale; who has it keeps it."""
+        """Archive the old plan; its subscribers keep it."""
         price = self.old["8"]
         self._session.change(price, active=False)
         self._session.emit("price.updated", price)

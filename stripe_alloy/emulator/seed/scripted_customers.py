@@ -1,4 +1,4 @@
-"""Customers with a part to play: each brings a case that the dice might not."""
+"""Scripted customers for cases that the random generator may not produce."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ AMERICA = names.PLACES[0][0]
 
 
 class ScriptedCustomer(CustomerSimulation):
-    """A customer in America who joins a while before the end."""
+    """A customer in the United States who joins some days before the end."""
 
     days = 200  # before the end
-    fails = churns = upgrades = refunded = disputed = 0.0  # nothing is left to chance
+    fails = churns = upgrades = refunded = disputed = 0.0  # nothing random
 
     @override
     def join(self) -> None:
@@ -36,11 +36,11 @@ class ScriptedCustomer(CustomerSimulation):
         super().join()
 
     def monthly(self, index: int = 0) -> JSON:
-        """A monthly plan."""
+        """Return a monthly plan."""
         return self.shop.plans[self.place.currency, "month"][index]
 
     def invoice(self, count: int, **fields: Any) -> JSON:
-        """A draft of a one-off purchase with that many lines."""
+        """Create the draft of a one-off purchase with this number of lines."""
         invoice = invoices.draft(self.session, self.customer, self.place.currency, **fields)
         goods = self.shop.once[self.place.currency]
         for index in range(count):
@@ -85,7 +85,7 @@ class LongInvoice(ScriptedCustomer):
         self.timeline.at(now + DAY, self.order)
 
     def order(self) -> None:
-        """Buy a lot at once."""
+        """Purchase many items at once."""
         self.collect(self.invoice(self.count, description="Refit"), None, 1)
 
 
@@ -99,20 +99,20 @@ class FullInvoices(LongInvoice):
 
 
 class Paused(ScriptedCustomer):
-    """A subscription whose collection is paused, and that will end with its period."""
+    """A subscription with paused collection that ends with its period."""
 
     @override
     def first_steps(self, now: int) -> None:
         self.timeline.at(now + DAY, self.start)
 
     def start(self) -> None:
-        """Begin, and pause some days before the end."""
+        """Subscribe, and pause some days before the end."""
         subscription = self.begin([(self.monthly(), 1)])
         moment = self.session.now + (self.days - 10) * DAY
         self.timeline.at(moment, self.pause, subscription)
 
     def pause(self, subscription: JSON) -> None:
-        """Stop collecting for now."""
+        """Pause the collection."""
         behavior = {"behavior": "mark_uncollectible", "resumes_at": None}
         if subscription["status"] == "active":
             self.session.change(subscription, pause_collection=behavior, cancel_at_period_end=True)
@@ -120,7 +120,7 @@ class Paused(ScriptedCustomer):
 
 
 class Incomplete(ScriptedCustomer):
-    """A first payment that never came: the subscription expired within a day."""
+    """A subscription that expires within a day, because its first payment fails."""
 
     days = 120
 
@@ -138,7 +138,7 @@ class Incomplete(ScriptedCustomer):
             self.timeline.at(later, self.expire, invoice, subscription)
 
     def expire(self, invoice: JSON, subscription: JSON) -> None:
-        """Nobody paid."""
+        """Expire the subscription."""
         invoices.close(self.session, invoice, "void")
         subscriptions.set_status(
             self.session, subscription, "incomplete_expired", ended_at=self.session.now
@@ -177,7 +177,7 @@ class Billed(ScriptedCustomer):
             self.timeline.at(now + (index + 1) * 24 * DAY, self.send, end)
 
     def send(self, end: str) -> None:
-        """An invoice that gets as far as `end`."""
+        """Send an invoice and bring it to a status."""
         invoice = self.invoice(2, collection_method="send_invoice")
         if end == "draft":
             return
@@ -199,12 +199,12 @@ class Trialing(ScriptedCustomer):
         self.timeline.at(now + DAY, self.begin_trial)
 
     def begin_trial(self) -> None:
-        """Two weeks for free."""
+        """Start a trial of two weeks."""
         self.begin([(self.monthly(), 1)], trial_end=self.session.now + 14 * DAY)
 
 
 class Clocked(ScriptedCustomer):
-    """On a test clock: in no list, unless the list asks for the clock."""
+    """On a test clock, so that only lists filtered by the clock contain its objects."""
 
     days = 90
 
@@ -225,12 +225,12 @@ class Clocked(ScriptedCustomer):
         self.timeline.at(self.session.now + DAY, self.begin_trial)
 
     def begin_trial(self) -> None:
-        """A long trial: a rehearsal moves no money."""
+        """Start a long trial, so that no money moves."""
         self.begin([(self.monthly(), 1)], trial_end=self.session.now + 120 * DAY)
 
 
 class Leaver(ScriptedCustomer):
-    """Deleted, with a subscription that ended with it."""
+    """A deleted customer whose subscription was canceled."""
 
     days = 40
 
@@ -241,7 +241,7 @@ class Leaver(ScriptedCustomer):
 
 
 class Metered(ScriptedCustomer):
-    """Pays for what is measured, has tax ids, and an old plan."""
+    """Metered prices, tax IDs, and an old plan."""
 
     days = 300
 
@@ -257,7 +257,7 @@ class Metered(ScriptedCustomer):
 
 
 class Contested(ScriptedCustomer):
-    """One purchase is disputed and waits for an answer, another's refund is on its way."""
+    """One purchase is disputed, the refund of another is pending."""
 
     days = 30
 
@@ -267,7 +267,7 @@ class Contested(ScriptedCustomer):
         self.timeline.at(now + 2 * DAY, self.order, 8_000)
 
     def order(self, amount: int) -> None:
-        """Pay without an invoice; regret it later."""
+        """Purchase without an invoice, and regret it later."""
         intent = payments.create_intent(
             self.session, amount, self.place.currency, customer=self.customer["id"]
         )

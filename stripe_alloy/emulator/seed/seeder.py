@@ -1,4 +1,4 @@
-"""Make the business: the shop first, then one customer's life after the other, then the books."""
+"""Seeds the business: products, then the customers one after the other, then payouts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 SPAN = 730 * DAY
-EVENTS_FOR = 45 * DAY  # older events than these are not made: no list would show them
+EVENTS_FOR = 45 * DAY  # older events would not be listed
 BATCH = 100  # customers flushed together
 CONNECTED_SHARE = 5  # a connected account has a fifth of the platform's customers
 
 
 def account_ids(seed: int, connected: int) -> list[str]:
-    """The platform's own account id, and those of the connected accounts."""
+    """Return the IDs of the platform and of the connected accounts."""
     dice = SeededRandom(seed * 7919 + 17)
     return [f"acct_{dice.text(16)}" for _ in range(connected + 1)]
 
 
 def seed_accounts(store: Store, ids: list[str], seed: int, version: str) -> None:
-    """The account objects, all kept with the platform."""
+    """Create the account objects, all stored with the platform."""
     session = Session(store, ids[0], SeededRandom(seed), SEED_END - SPAN, version, alone=True)
     for index, account_id in enumerate(ids):
         session.add(
@@ -53,7 +53,7 @@ def _account(index: int) -> JSON:
 
 
 class Seeder:
-    """Fills one account."""
+    """Seeds one account."""
 
     def __init__(
         self, store: Store, account: str, seed: int, shape: tuple[str, str | None]
@@ -68,7 +68,7 @@ class Seeder:
         self._store = store
 
     def fill(self, customers: int) -> None:
-        """The whole business, for that many customers."""
+        """Seed the business of this number of customers."""
         if not customers:
             return
         session = self._session
@@ -107,7 +107,7 @@ class Seeder:
 def seed_business(
     store: Store, ids: list[str], seed: int, customers: int, shape: tuple[str, str | None]
 ) -> None:
-    """All accounts: the platform's, and smaller ones."""
+    """Seed all accounts."""
     with store.transaction():
         seed_accounts(store, ids, seed, shape[0])
     fill_accounts(store, ids, seed, customers, shape)
@@ -116,7 +116,7 @@ def seed_business(
 def fill_accounts(
     store: Store, ids: list[str], seed: int, customers: int, shape: tuple[str, str | None]
 ) -> None:
-    """What each account has, the platform's first."""
+    """Seed the objects of each account, the platform's first."""
     for index, account in enumerate(ids):
         size = customers if index == 0 else -(-customers // CONNECTED_SHARE)
         Seeder(store, account, seed * 1000 + index, shape).fill(size)

@@ -1,4 +1,4 @@
-"""What happens when: steps run in the order of their time, and each may plan further ones."""
+"""Runs planned steps in the order of their time; a step may plan further ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Timeline:
-    """The steps to come; the session's clock follows them."""
+    """The planned steps; the session's clock follows them."""
 
     def __init__(self, session: Session, end: int) -> None:
         self._session = session
@@ -21,13 +21,13 @@ class Timeline:
         self._count = 0
 
     def at(self, moment: int, step: Callable[..., Any], *arguments: Any) -> None:
-        """Plan a step; what lies beyond the end never happens."""
+        """Plan a step, unless it is after the end."""
         self._count += 1
         if moment <= self._end:
             heapq.heappush(self._steps, (moment, self._count, step, arguments))
 
     def run(self) -> None:
-        """Let everything happen."""
+        """Run all steps."""
         while self._steps:
             moment, _, step, arguments = heapq.heappop(self._steps)
             self._session.now = moment

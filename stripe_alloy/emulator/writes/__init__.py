@@ -1,4 +1,4 @@
-"""The endpoints that change something."""
+"""The endpoints that write."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ _SPECIFIC = (
     *items.ROUTES,
     *webhooks.ROUTES,
 )
-ROUTES = (*_SPECIFIC, *generic.routes({route.template for route in _SPECIFIC}))
+ROUTES = (*_SPECIFIC, *generic.routes(_SPECIFIC))

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import catalog
 from stripe_alloy.emulator.errors import invalid, required
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route, without_params
 from stripe_alloy.emulator.writes.fields import emit, given, update
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
@@ -21,7 +19,7 @@ _SHAPED = ("recurring", "tiers", "currency_options", "custom_unit_amount", "look
 _AMOUNTS = ("unit_amount", "unit_amount_decimal", "tiers", "custom_unit_amount")
 
 
-def _create_product(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_product(session: Session, _: Ids, params: JSON) -> JSON:
     if session.find("product", params.get("id")):
         raise invalid("Product already exists.", "id", "resource_already_exists")
     product = catalog.create_product(session, **given("product", params))
@@ -32,8 +30,7 @@ def _create_product(session: Session, _: Mapping[str, str], params: JSON) -> JSO
     return product
 
 
-def _update_product(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    product = session.get("product", ids["id"])
+def _update_product(session: Session, product: JSON, params: JSON) -> JSON:
     if params.get("default_price"):
         price = session.get("price", params["default_price"], "default_price")
         if price["product"] != product["id"] or not price["active"]:
@@ -46,19 +43,15 @@ def _update_product(session: Session, ids: Mapping[str, str], params: JSON) -> J
     return product
 
 
-def _delete_product(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return catalog.delete_product(session, session.get("product", ids["id"]))
-
-
 def inline_price(session: Session, params: JSON) -> JSON:
-    """A price that comes with what it is for (`price_data`): it is in no list."""
+    """Create a price given as `price_data`; no list contains it."""
     price = new_price(session, params)
     session.set_private_fields(price, _unlisted=True)
     return price
 
 
 def new_price(session: Session, params: JSON) -> JSON:
-    """A price of checked parameters."""
+    """Create a price from checked parameters."""
     if not any(params.get(name) for name in _AMOUNTS) and "unit_amount" not in params:
         raise required("unit_amount")
     product = _product_of(session, params)
@@ -93,7 +86,7 @@ def _product_of(session: Session, params: JSON) -> JSON:
 
 
 def amounts(params: JSON) -> JSON:
-    """Both forms of the unit amount: whole minor units, and a decimal."""
+    """Return both forms of the unit amount: an integer in minor units, and a decimal."""
     if "unit_amount_decimal" in params:
         exact = Decimal(params["unit_amount_decimal"])
         whole = int(exact) if exact == int(exact) else None
@@ -143,12 +136,11 @@ def _claim(session: Session, key: str | None, own: str | None, *, transfer: bool
         catalog.give_up_lookup_key(session, holder)
 
 
-def _create_price(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_price(session: Session, _: Ids, params: JSON) -> JSON:
     return new_price(session, params)
 
 
-def _update_price(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    price = session.get("price", ids["id"])
+def _update_price(session: Session, price: JSON, params: JSON) -> JSON:
     product = session.find("product", price["product"])
     if params.get("active") is False and product and product["default_price"] == price["id"]:
         raise invalid(
@@ -173,7 +165,7 @@ def _update_price(session: Session, ids: Mapping[str, str], params: JSON) -> JSO
     return price
 
 
-def _create_coupon(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_coupon(session: Session, _: Ids, params: JSON) -> JSON:
     if not params.get("percent_off") and not params.get("amount_off"):
         raise required("percent_off")
     fields = given("coupon", params, skip=("currency_options", "applies_to"))
@@ -183,24 +175,16 @@ def _create_coupon(session: Session, _: Mapping[str, str], params: JSON) -> JSON
     return coupon
 
 
-def _update_coupon(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    coupon = session.get("coupon", ids["id"])
+def _update_coupon(session: Session, coupon: JSON, params: JSON) -> JSON:
     return update(session, coupon, params, "coupon.updated", ("currency_options",))
-
-
-def _delete_coupon(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    coupon = session.get("coupon", ids["id"])
-    session.emit("coupon.deleted", coupon)
-    return session.remove(coupon)
 
 
 ROUTES = (
     Route("POST", "/v1/products", "product", "ProductCreateParams", write=_create_product),
-    Route("POST", "/v1/products/{id}", "product", "ProductUpdateParams", write=_update_product),
-    Route("DELETE", "/v1/products/{id}", "product", None, write=_delete_product),
+    Route("POST", "/v1/products/{id}", "product", "ProductUpdateParams", change=_update_product),
+    Route("DELETE", "/v1/products/{id}", "product", change=without_params(catalog.delete_product)),
     Route("POST", "/v1/prices", "price", "PriceCreateParams", write=_create_price),
-    Route("POST", "/v1/prices/{id}", "price", "PriceUpdateParams", write=_update_price),
+    Route("POST", "/v1/prices/{id}", "price", "PriceUpdateParams", change=_update_price),
     Route("POST", "/v1/coupons", "coupon", "CouponCreateParams", write=_create_coupon),
-    Route("POST", "/v1/coupons/{id}", "coupon", "CouponUpdateParams", write=_update_coupon),
-    Route("DELETE", "/v1/coupons/{id}", "coupon", None, write=_delete_coupon),
+    Route("POST", "/v1/coupons/{id}", "coupon", "CouponUpdateParams", change=_update_coupon),
 )

@@ -1,4 +1,4 @@
-"""Customers and their tax ids."""
+"""Customers and their tax IDs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import customers, methods
 from stripe_alloy.emulator.errors import missing
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route, without_params
 from stripe_alloy.emulator.writes.fields import emit, given, update
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
 _BESIDE = ("payment_method", "source", "tax", "tax_ids", "cash_balance", "default_source")
 
 
-def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Ids, params: JSON) -> JSON:
     fields = given("customer", params, skip=_BESIDE)
     customer = customers.create(session, **fields)
     for entry in params.get("tax_id_data", []):
@@ -32,8 +30,7 @@ def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     return customers.announce(session, customer)
 
 
-def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    customer = session.get("customer", ids["id"])
+def _update(session: Session, customer: JSON, params: JSON) -> JSON:
     update(session, customer, params, None, _BESIDE)
     if "default_source" in params:
         session.change(customer, default_source=params["default_source"] or None)
@@ -44,7 +41,7 @@ def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
 
 
 def _check_default(session: Session, customer: JSON) -> None:
-    """The default payment method must be the customer's own."""
+    """Check that the default payment method belongs to the customer."""
     held = methods.default_of(customer)
     if held is None:
         return
@@ -55,7 +52,7 @@ def _check_default(session: Session, customer: JSON) -> None:
 
 
 def _tax(session: Session, customer: JSON, params: JSON) -> None:
-    """What is there only when expanded."""
+    """Store the fields that are only sent when expanded."""
     if "tax" in params:
         tax = params["tax"] or {}
         known = {"automatic_tax": "unrecognized_location", "location": None}
@@ -75,16 +72,12 @@ def _tax(session: Session, customer: JSON, params: JSON) -> None:
         session.set_private_fields(customer, cash_balance=balance)
 
 
-def _delete(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return customers.delete(session, session.get("customer", ids["id"]))
-
-
-def _add_tax_id(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _add_tax_id(session: Session, ids: Ids, params: JSON) -> JSON:
     customer = session.get("customer", ids["id"])
     return customers.add_tax_id(session, customer, params["type"], params["value"])
 
 
-def _drop_tax_id(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
+def _drop_tax_id(session: Session, ids: Ids, _: JSON) -> JSON:
     tax_id = session.get("tax_id", ids["tax_id"])
     if tax_id["customer"] != ids["id"]:
         raise missing("tax_id", ids["tax_id"])
@@ -94,8 +87,8 @@ def _drop_tax_id(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
 _TAX_IDS = "/v1/customers/{id}/tax_ids"
 ROUTES = (
     Route("POST", "/v1/customers", "customer", "CustomerCreateParams", write=_create),
-    Route("POST", "/v1/customers/{id}", "customer", "CustomerUpdateParams", write=_update),
-    Route("DELETE", "/v1/customers/{id}", "customer", None, write=_delete),
+    Route("POST", "/v1/customers/{id}", "customer", "CustomerUpdateParams", change=_update),
+    Route("DELETE", "/v1/customers/{id}", "customer", change=without_params(customers.delete)),
     Route("POST", _TAX_IDS, "tax_id", "CustomerTaxIdCreateParams", write=_add_tax_id),
-    Route("DELETE", _TAX_IDS + "/{tax_id}", "tax_id", None, write=_drop_tax_id),
+    Route("DELETE", _TAX_IDS + "/{tax_id}", "tax_id", write=_drop_tax_id),
 )

@@ -1,4 +1,4 @@
-"""Discounts: a coupon bound to something; invoices of a subscription take over its own."""
+"""Discounts: coupons applied to customers, subscriptions and invoices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOLDERS = ("subscription", "invoice")
 
 
 def discounted(session: Session, holder: JSON, chosen: Any) -> list[str]:
-    """The ids of the discounts; "" clears them."""
+    """Return the IDs of the discounts; "" clears them."""
     return [_one(session, holder, entry) for entry in chosen or []]
 
 

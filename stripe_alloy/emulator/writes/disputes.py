@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import disputes
 from stripe_alloy.emulator.errors import invalid
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Route, without_params
 from stripe_alloy.emulator.writes.fields import emit, update
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
-def _update_dispute(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    dispute = session.get("dispute", ids["id"])
+def _update_dispute(session: Session, dispute: JSON, params: JSON) -> JSON:
     if dispute["status"] not in ("needs_response", "warning_needs_response"):
         if "evidence" in params:
             raise invalid("This dispute can no longer be responded to.", "evidence")
@@ -32,11 +29,7 @@ def _update_dispute(session: Session, ids: Mapping[str, str], params: JSON) -> J
     return dispute
 
 
-def _close_dispute(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return disputes.close(session, session.get("dispute", ids["id"]))
-
-
 ROUTES = (
-    Route("POST", "/v1/disputes/{id}", "dispute", "DisputeUpdateParams", write=_update_dispute),
-    Route("POST", "/v1/disputes/{id}/close", "dispute", None, write=_close_dispute),
+    Route("POST", "/v1/disputes/{id}", "dispute", "DisputeUpdateParams", change=_update_dispute),
+    Route("POST", "/v1/disputes/{id}/close", "dispute", change=without_params(disputes.close)),
 )

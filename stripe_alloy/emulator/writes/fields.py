@@ -1,4 +1,4 @@
-"""From parameters to fields: what a request sets, clears or merges."""
+"""Converts parameters to fields: sets, clears or merges them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def given(kind: str, params: JSON, old: JSON | None = None, skip: Collection[str] = ()) -> JSON:
-    """The fields that parameters of the same name set; "" clears, hashes merge."""
+    """Return the fields set by parameters of the same name; "" clears, hashes merge."""
     known = fields_of(kind)
     base = old or template(kind)
     return {
@@ -68,7 +68,7 @@ def _may_be_null(kind: str, name: str) -> bool:
 
 
 def metadata(old: JSON | None, new: Any) -> JSON:
-    """Merged key by key; "" removes a key, and "" for all removes all."""
+    """Merge metadata by key; "" removes a key, or all keys if given for the whole."""
     if new == "":
         return {}
     merged = {**(old or {}), **new}
@@ -81,7 +81,7 @@ def metadata(old: JSON | None, new: Any) -> JSON:
 def update(
     session: Session, obj: JSON, params: JSON, event: str | None, skip: Collection[str] = ()
 ) -> JSON:
-    """Set the fields, and tell if anything changed."""
+    """Change an object, and emit an event if anything changed."""
     session.change(obj, **given(obj["object"], params, obj, skip))
     if event is not None:
         emit(session, obj, event)
@@ -89,6 +89,6 @@ def update(
 
 
 def emit(session: Session, obj: JSON, *events: str) -> None:
-    """Record events, unless nothing changed."""
+    """Emit events, if the object changed."""
     if session.is_changed(obj):
         session.emit_all(obj, *events)

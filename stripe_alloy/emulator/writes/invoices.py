@@ -1,4 +1,4 @@
-"""Invoices: their life, and what may be edited when."""
+"""Invoices: status changes, and which fields can be edited when."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects import invoices, methods, subscriptions
 from stripe_alloy.emulator.effects.payments import card_error
 from stripe_alloy.emulator.errors import ApiError, invalid, required
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import given
 from stripe_alloy.emulator.writes.lines import take_pending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
@@ -40,7 +38,7 @@ _AFTER_DRAFT = frozenset(
 _SKIP = ("customer", "currency", "discounts", "from_invoice", "shipping_cost", "default_tax_rates")
 
 
-def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Ids, params: JSON) -> JSON:
     subscription = None
     if params.get("subscription"):
         subscription = session.get("subscription", params["subscription"], "subscription")
@@ -70,8 +68,7 @@ def _common(session: Session, invoice: JSON, params: JSON) -> None:
         session.change(invoice, due_date=invoice["created"] + 30 * DAY)
 
 
-def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = session.get("invoice", ids["id"])
+def _update(session: Session, invoice: JSON, params: JSON) -> JSON:
     frozen = sorted(params.keys() - _AFTER_DRAFT)
     if invoice["status"] != "draft" and frozen:
         raise ApiError(
@@ -87,23 +84,20 @@ def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     return invoice
 
 
-def _delete(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    invoice = session.get("invoice", ids["id"])
+def _delete(session: Session, invoice: JSON, _: JSON) -> JSON:
     for item in session.children("invoiceitem", "invoice", invoice["id"]):
         session.emit("invoiceitem.deleted", item)
         session.remove(item)
     return invoices.delete(session, invoice)
 
 
-def _finalize(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = session.get("invoice", ids["id"])
+def _finalize(session: Session, invoice: JSON, params: JSON) -> JSON:
     if "auto_advance" in params:
         session.change(invoice, auto_advance=params["auto_advance"])
     return invoices.finalize(session, invoice)
 
 
-def _pay(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    invoice = session.get("invoice", ids["id"])
+def _pay(session: Session, invoice: JSON, params: JSON) -> JSON:
     if invoice["status"] == "draft":
         invoices.finalize(session, invoice)
         if invoice["status"] == "paid":
@@ -117,7 +111,7 @@ def _pay(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
 
 
 def collect(session: Session, invoice: JSON, method_id: str | None = None) -> None:
-    """Pay the invoice, or answer with the card's refusal."""
+    """Pay the invoice; raises the error of a declined card."""
     method = methods.resolve(session, method_id, "payment_method") if method_id else None
     if invoices.pay(session, invoice, method):
         return
@@ -132,25 +126,23 @@ def collect(session: Session, invoice: JSON, method_id: str | None = None) -> No
 
 
 def revive(session: Session, invoice: JSON) -> None:
-    """A subscription that waited for this payment is active again."""
+    """Reactivate a subscription after its payment."""
     details = (invoice["parent"] or {}).get("subscription_details")
     subscription = details and session.find("subscription", details["subscription"])
     if subscription and subscription["status"] in ("incomplete", "past_due", "unpaid"):
         subscriptions.set_status(session, subscription, "active")
 
 
-def _void(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return invoices.close(session, session.get("invoice", ids["id"]), "void")
+def _void(session: Session, invoice: JSON, _: JSON) -> JSON:
+    return invoices.close(session, invoice, "void")
 
 
-def _give_up(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    invoice = session.get("invoice", ids["id"])
+def _give_up(session: Session, invoice: JSON, _: JSON) -> JSON:
     invoices.require(invoice, "open", message="Only open invoices can become uncollectible.")
     return invoices.close(session, invoice, "uncollectible")
 
 
-def _send(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    invoice = session.get("invoice", ids["id"])
+def _send(session: Session, invoice: JSON, _: JSON) -> JSON:
     if invoice["collection_method"] != "send_invoice":
         raise invalid("You can only manually send an invoice if its collection method is "
                       "'send_invoice'.")  # fmt: skip
@@ -163,11 +155,11 @@ def _send(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
 _ONE = "/v1/invoices/{id}"
 ROUTES = (
     Route("POST", "/v1/invoices", "invoice", "InvoiceCreateParams", write=_create),
-    Route("POST", _ONE, "invoice", "InvoiceUpdateParams", write=_update),
-    Route("DELETE", _ONE, "invoice", None, write=_delete),
-    Route("POST", _ONE + "/finalize", "invoice", "InvoiceFinalizeInvoiceParams", write=_finalize),
-    Route("POST", _ONE + "/pay", "invoice", "InvoicePayParams", write=_pay),
-    Route("POST", _ONE + "/void", "invoice", None, write=_void),
-    Route("POST", _ONE + "/mark_uncollectible", "invoice", None, write=_give_up),
-    Route("POST", _ONE + "/send", "invoice", None, write=_send),
+    Route("POST", _ONE, "invoice", "InvoiceUpdateParams", change=_update),
+    Route("DELETE", _ONE, "invoice", change=_delete),
+    Route("POST", _ONE + "/finalize", "invoice", "InvoiceFinalizeInvoiceParams", change=_finalize),
+    Route("POST", _ONE + "/pay", "invoice", "InvoicePayParams", change=_pay),
+    Route("POST", _ONE + "/void", "invoice", change=_void),
+    Route("POST", _ONE + "/mark_uncollectible", "invoice", change=_give_up),
+    Route("POST", _ONE + "/send", "invoice", change=_send),
 )

@@ -1,4 +1,4 @@
-"""Subscription items: added, changed, removed, alone or with their subscription."""
+"""Subscription items: added, changed and removed, alone or with their subscription."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from stripe_alloy.emulator.effects.catalog import amount_of, plan_of
 from stripe_alloy.emulator.effects.lines import pricing
 from stripe_alloy.emulator.effects.periods import day
 from stripe_alloy.emulator.errors import invalid, missing, required
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.writes.catalog import inline_price
 from stripe_alloy.emulator.writes.fields import metadata
 from stripe_alloy.emulator.writes.lines import take_pending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
-ChosenItem = tuple[JSON, int, JSON]  # price, quantity, the parameters
+ChosenItem = tuple[JSON, int, JSON]
+"""Price, quantity, parameters."""
 
 CANCELED = "A canceled subscription can only update its cancellation_details and metadata."
 MAX_ITEMS = 20  # docs.stripe.com/billing/subscriptions/multiple-products
 
 
 def chosen(session: Session, entries: list[JSON], name: str = "items") -> list[ChosenItem]:
-    """The prices and quantities that a new subscription is about, given as parameter `name`."""
+    """Return the prices and quantities of a new subscription, given as parameter `name`."""
     if not entries:
         raise required(name)
     if len(entries) > MAX_ITEMS:
@@ -79,7 +78,7 @@ def _owned(session: Session, subscription: JSON, item_id: str, param: str) -> JS
 
 
 def change_all(session: Session, subscription: JSON, entries: list[JSON], name: str) -> None:
-    """Apply the items of a subscription update, the parameter `name`; one without id is added."""
+    """Apply the items of an update, given as parameter `name`; one without ID is added."""
     for index, entry in enumerate(entries):
         param = f"{name}[{index}]"
         if not entry.get("id"):
@@ -104,7 +103,7 @@ class Before(NamedTuple):
 
 
 def before_change(session: Session, subscription: JSON) -> Before:
-    """Remember what a change of the subscription is to be measured by."""
+    """Return the state of a subscription before a change."""
     return Before(subscription["status"], _state(session, subscription))
 
 
@@ -113,7 +112,7 @@ def _state(session: Session, subscription: JSON) -> dict[str, JSON]:
 
 
 def finish(session: Session, subscription: JSON, before: Before, params: JSON) -> None:
-    """Bill a change that was applied, and tell of it."""
+    """Bill a change, and emit its event."""
     when = prorate(session, subscription, before, params)
     invoice = draft_now(session, subscription, when)
     if invoice is not None:
@@ -125,11 +124,11 @@ def finish(session: Session, subscription: JSON, before: Before, params: JSON) -
 # ---------------------------------------------------------------------- proration
 
 LATER, CHANGES, CYCLE = "later", "changes", "cycle"
-"""When a change is invoiced: with the next invoice; at once; at once, with a whole new period."""
+"""When a change is invoiced: with the next invoice; immediately; with a new period."""
 
 
 def prorate(session: Session, subscription: JSON, before: Before, params: JSON) -> str:
-    """Make pending items of what a change leaves unused and adds; return when it is invoiced."""
+    """Create pending items for unused and added time; return when they are invoiced."""
     left = subscriptions.items_of(session, subscription)
     if not left:
         raise invalid("A subscription must have at least one active plan.", "items")
@@ -151,7 +150,7 @@ def prorate(session: Session, subscription: JSON, before: Before, params: JSON) 
 
 
 def _restarts(subscription: JSON, before: Before, left: list[JSON], params: JSON) -> bool:
-    """Whether the billing cycle begins anew: asked for, a trial ended, or another interval."""
+    """Whether the billing cycle restarts: on request, after a trial, with another interval."""
     if subscription["status"] == "trialing":
         return False
     asked = params.get("billing_cycle_anchor")
@@ -167,7 +166,7 @@ def _interval(item: JSON) -> tuple[str, int]:
 
 
 def _moment(session: Session, left: list[JSON], params: JSON) -> int:
-    """The time from which a change counts."""
+    """Return the time of the proration."""
     moment: int | None = params.get("proration_date")
     if moment is None:
         return session.now
@@ -183,7 +182,7 @@ def _moment(session: Session, left: list[JSON], params: JSON) -> int:
 def _shares(
     session: Session, subscription: JSON, before: Before, *, restarts: bool
 ) -> list[tuple[JSON, int]]:
-    """The items that a change credits (-1) and charges (1) for the rest of their period."""
+    """Return the items that a change credits (-1) and charges (1) for the rest of the period."""
     whole = restarts or subscription["status"] == "trialing"  # what is paid for ends with it
     after = {} if whole else _state(session, subscription)
     old = before.items
@@ -202,7 +201,7 @@ def is_metered(item: JSON) -> bool:
 
 
 def _leaving(session: Session, subscription: JSON, params: JSON) -> list[JSON]:
-    """Credits for what a subscription that is canceled within its period does not use."""
+    """Return credits for the unused time of a subscription canceled within its period."""
     end = params.get("cancel_at")
     if not isinstance(end, int):
         return []
@@ -216,13 +215,13 @@ def _cost(item: JSON | None) -> tuple[str, int | None] | None:
 
 
 def part_of(amount: int, seconds: int, period: int) -> int:
-    """What of an amount falls to some seconds of a period, rounded half up."""
+    """Return an amount's part for some seconds of a period, rounded half up."""
     period = max(period, 1)
     return (2 * amount * seconds + period) // (2 * period)
 
 
 def share(session: Session, subscription: JSON, item: JSON, sign: int, moment: int) -> JSON:
-    """A pending item for the part of the period that is left at a moment, to the second."""
+    """Create a pending item for the rest of the period, to the second."""
     start, end = item["current_period_start"], item["current_period_end"]
     tiers = session.private_fields(session.find("price", item["price"]["id"]) or item["price"]).get(
         "tiers"
@@ -254,31 +253,15 @@ def share(session: Session, subscription: JSON, item: JSON, sign: int, moment: i
 
 
 def draft_now(session: Session, subscription: JSON, when: str) -> JSON | None:
-    """The draft that a change makes at once, with its lines; None if it waits for the next one."""
+    """Return the draft that a change creates immediately, with its lines; None if there is none."""
     if when == LATER:
         return None
     if when == CYCLE:
         invoice = subscriptions.bill(session, subscription, "subscription_update")
     else:
-        invoice = draft_pending(session, subscription)
+        invoice = subscriptions.draft(session, subscription, "subscription_update")
     take_pending(session, invoice, subscription["id"])
     return invoice
-
-
-def draft_pending(session: Session, subscription: JSON) -> JSON:
-    """A draft for nothing but what is pending."""
-    customer = session.get("customer", subscription["customer"])
-    return invoices.draft(
-        session,
-        customer,
-        subscription["currency"],
-        auto_advance=True,
-        billing_reason="subscription_update",
-        collection_method=subscription["collection_method"],
-        default_payment_method=subscription["default_payment_method"],
-        discounts=subscriptions.discounts_of(session, subscription),
-        parent=invoices.of_subscription(subscription),
-    )
 
 
 def _collect(session: Session, subscription: JSON, invoice: JSON) -> None:
@@ -300,7 +283,7 @@ def _open(session: Session, subscription_id: str, param: str = "id") -> JSON:
     return subscription
 
 
-def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Ids, params: JSON) -> JSON:
     subscription = _open(session, params["subscription"], "subscription")
     before = before_change(session, subscription)
     price = _price(session, params, "item")
@@ -311,8 +294,7 @@ def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     return item
 
 
-def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    item = session.get("subscription_item", ids["id"])
+def _update(session: Session, item: JSON, params: JSON) -> JSON:
     subscription = _open(session, item["subscription"])
     before = before_change(session, subscription)
     _change(session, item, params, "item")
@@ -320,8 +302,7 @@ def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     return item
 
 
-def _delete(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    item = session.get("subscription_item", ids["id"])
+def _delete(session: Session, item: JSON, params: JSON) -> JSON:
     subscription = _open(session, item["subscription"])
     before = before_change(session, subscription)
     gone = session.remove(item)
@@ -332,6 +313,6 @@ def _delete(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
 _ALL, _KIND = "/v1/subscription_items", "subscription_item"
 ROUTES = (
     Route("POST", _ALL, _KIND, "SubscriptionItemCreateParams", write=_create),
-    Route("POST", _ALL + "/{id}", _KIND, "SubscriptionItemUpdateParams", write=_update),
-    Route("DELETE", _ALL + "/{id}", _KIND, "SubscriptionItemDeleteParams", write=_delete),
+    Route("POST", _ALL + "/{id}", _KIND, "SubscriptionItemUpdateParams", change=_update),
+    Route("DELETE", _ALL + "/{id}", _KIND, "SubscriptionItemDeleteParams", change=_delete),
 )

@@ -1,4 +1,4 @@
-"""Invoice items and invoice lines. Each line added by hand is backed by an item."""
+"""Invoice items and invoice lines. Each line added by hand has an invoice item."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from stripe_alloy.emulator.effects import invoices
 from stripe_alloy.emulator.effects.catalog import amount_of
 from stripe_alloy.emulator.effects.lines import add_line, from_item, from_subscription, pricing
 from stripe_alloy.emulator.errors import invalid, missing, required
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.writes.catalog import inline_price
 from stripe_alloy.emulator.writes.fields import given, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
@@ -26,7 +24,7 @@ _PLAIN = ("description", "discountable", "metadata", "period", "quantity", "tax_
 # ---------------------------------------------------------------------- invoice items
 
 
-def _create_item(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_item(session: Session, _: Ids, params: JSON) -> JSON:
     invoice = _target(session, params)
     owner = params.get("customer") or (invoice and invoice["customer"])
     if not owner:
@@ -46,7 +44,7 @@ def _target(session: Session, params: JSON) -> JSON | None:
 
 
 def draft(session: Session, invoice_id: str, param: str = "id") -> JSON:
-    """An invoice that may still be edited."""
+    """Return an invoice that can still be edited."""
     invoice = session.get("invoice", invoice_id, param)
     invoices.require(
         invoice, "draft", message="This invoice is no longer editable: it is not a draft."
@@ -55,7 +53,7 @@ def draft(session: Session, invoice_id: str, param: str = "id") -> JSON:
 
 
 def new_item(session: Session, customer: str, invoice: JSON | None, params: JSON) -> JSON:
-    """An invoice item; without an invoice it waits for the next one."""
+    """Create an invoice item; without an invoice it is pending."""
     priced = _priced(session, params, invoice["currency"] if invoice else None)
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN})
     fields.setdefault("period", {"start": session.now, "end": session.now})
@@ -79,7 +77,7 @@ def _parent(subscription: str) -> JSON:
 
 
 def _priced(session: Session, params: JSON, currency: str | None) -> JSON:
-    """Amount, currency and pricing: of a price, of price data, of a unit amount, or as given."""
+    """Return amount, currency and pricing: of a price, price data, a unit amount, or as given."""
     quantity = params.get("quantity", 1)
     price = _price_of(session, params)
     if price is not None:
@@ -109,9 +107,8 @@ def _price_of(session: Session, params: JSON) -> JSON | None:
     return None
 
 
-def _update_item(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    """No event tells of a changed item; the invoice it is on has one."""
-    item = session.get("invoiceitem", ids["id"])
+def _update_item(session: Session, item: JSON, params: JSON) -> JSON:
+    """Update an item; Stripe emits an event only for its invoice."""
     fields = given("invoiceitem", {k: v for k, v in params.items() if k in _PLAIN}, item)
     if _prices_anew(params):
         fields = {**_repriced(session, params, item), **fields}
@@ -138,7 +135,7 @@ def _repriced(session: Session, params: JSON, obj: JSON) -> JSON:
 
 
 def _with_old(params: JSON, obj: JSON) -> JSON:
-    """A new quantity keeps the price, a new price keeps the quantity."""
+    """Keep the price with a new quantity, and the quantity with a new price."""
     known: JSON = {"quantity": obj["quantity"]}
     if params.keys().isdisjoint({"amount", "pricing", "price_data", "unit_amount_decimal"}):
         details = (obj["pricing"] or {}).get("price_details")
@@ -147,8 +144,7 @@ def _with_old(params: JSON, obj: JSON) -> JSON:
     return {**known, **params}
 
 
-def _delete_item(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    item = session.get("invoiceitem", ids["id"])
+def _delete_item(session: Session, item: JSON, _: JSON) -> JSON:
     if item["invoice"]:
         invoice = draft(session, item["invoice"], "invoice")
         for line in _lines_of(session, invoice, item["id"]):
@@ -170,7 +166,7 @@ def _backing(line: JSON) -> str | None:
 
 
 def line_of(session: Session, invoice: JSON, item: JSON) -> JSON:
-    """The line that shows an item on its invoice."""
+    """Add the line of an item to its invoice."""
     parent = (item["parent"] or {}).get("subscription_details") or {}
     subscription = parent.get("subscription")
     if item["proration"]:
@@ -194,7 +190,7 @@ def _mirror(session: Session, line: JSON, item: JSON) -> JSON:
 
 
 def take_pending(session: Session, invoice: JSON, subscription: str | None) -> None:
-    """Put the items that wait for an invoice on this one."""
+    """Move pending items to the invoice."""
     for item in session.children("invoiceitem", "customer", invoice["customer"]):
         parent = (item["parent"] or {}).get("subscription_details") or {}
         bound = parent.get("subscription")
@@ -223,7 +219,7 @@ def _change_line(session: Session, line: JSON, params: JSON) -> None:
     session.change(line, **fields)
 
 
-def _update_line(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_line(session: Session, ids: Ids, params: JSON) -> JSON:
     invoice = draft(session, ids["id"])
     line = _line(session, invoice, ids["line"], "id")
     _change_line(session, line, params)
@@ -231,7 +227,7 @@ def _update_line(session: Session, ids: Mapping[str, str], params: JSON) -> JSON
     return line
 
 
-def _add_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _add_lines(session: Session, ids: Ids, params: JSON) -> JSON:
     invoice = draft(session, ids["id"])
     for entry in params["lines"]:
         if entry.get("invoice_item"):
@@ -245,14 +241,14 @@ def _add_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     return _lines_changed(session, invoice, params)
 
 
-def _update_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _update_lines(session: Session, ids: Ids, params: JSON) -> JSON:
     invoice = draft(session, ids["id"])
     for entry in params["lines"]:
         _change_line(session, _line(session, invoice, entry["id"], "lines"), entry)
     return _lines_changed(session, invoice, params)
 
 
-def _remove_lines(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _remove_lines(session: Session, ids: Ids, params: JSON) -> JSON:
     invoice = draft(session, ids["id"])
     for entry in params["lines"]:
         line = _line(session, invoice, entry["id"], "lines")
@@ -277,8 +273,8 @@ def _lines_changed(session: Session, invoice: JSON, params: JSON) -> JSON:
 _ITEMS, _ONE = "/v1/invoiceitems", "/v1/invoices/{id}"
 ROUTES = (
     Route("POST", _ITEMS, "invoiceitem", "InvoiceItemCreateParams", write=_create_item),
-    Route("POST", _ITEMS + "/{id}", "invoiceitem", "InvoiceItemUpdateParams", write=_update_item),
-    Route("DELETE", _ITEMS + "/{id}", "invoiceitem", None, write=_delete_item),
+    Route("POST", _ITEMS + "/{id}", "invoiceitem", "InvoiceItemUpdateParams", change=_update_item),
+    Route("DELETE", _ITEMS + "/{id}", "invoiceitem", change=_delete_item),
     Route(
         "POST", _ONE + "/lines/{line}", "line_item", "InvoiceLineItemUpdateParams",
         write=_update_line,

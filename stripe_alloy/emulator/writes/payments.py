@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import methods, payments
 from stripe_alloy.emulator.errors import invalid, required
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route, without_params
 from stripe_alloy.emulator.templates import part
 from stripe_alloy.emulator.writes.fields import given, update
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
@@ -23,7 +21,7 @@ _ACTIONS = ("payment_method_options", "amount_details", "hooks", "payment_detail
 # ---------------------------------------------------------------------- payment methods
 
 
-def _create_method(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_method(session: Session, _: Ids, params: JSON) -> JSON:
     kind = params.get("type")
     if not kind:
         raise required("type")
@@ -42,8 +40,7 @@ def _details(session: Session, kind: str, params: JSON) -> JSON:
     return {**blank, **{name: value for name, value in chosen.items() if name in blank}}
 
 
-def _update_method(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    method = session.get("payment_method", ids["id"])
+def _update_method(session: Session, method: JSON, params: JSON) -> JSON:
     if not method["customer"]:
         raise invalid(
             "You must save this PaymentMethod to a customer before you can update it.",
@@ -52,21 +49,17 @@ def _update_method(session: Session, ids: Mapping[str, str], params: JSON) -> JS
     return update(session, method, params, "payment_method.updated")
 
 
-def _attach(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
+def _attach(session: Session, ids: Ids, params: JSON) -> JSON:
     if not params.get("customer"):
         raise required("customer")
     method = methods.resolve(session, ids["id"], "id")
     return methods.attach(session, method, params["customer"])
 
 
-def _detach(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return methods.detach(session, session.get("payment_method", ids["id"]))
-
-
 # ---------------------------------------------------------------------- payment intents
 
 
-def _create_intent(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create_intent(session: Session, _: Ids, params: JSON) -> JSON:
     if params["amount"] < 1:
         raise invalid("This value must be greater than or equal to 1.", "amount")
     if params.get("customer"):
@@ -100,9 +93,8 @@ def _confirmed(session: Session, intent: JSON, params: JSON) -> JSON:
     return intent
 
 
-def _update_intent(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    """There is no payment_intent.updated: nothing tells of these changes."""
-    intent = session.get("payment_intent", ids["id"])
+def _update_intent(session: Session, intent: JSON, params: JSON) -> JSON:
+    """Update an intent; Stripe emits no event for it."""
     _check_update(intent, params)
     if params.get("payment_method"):
         method = methods.resolve(session, params["payment_method"], "payment_method")
@@ -120,14 +112,12 @@ def _check_update(intent: JSON, params: JSON) -> None:
         raise payments.unexpected(intent, "update")
 
 
-def _confirm(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    intent = session.get("payment_intent", ids["id"])
+def _confirm(session: Session, intent: JSON, params: JSON) -> JSON:
     session.change(intent, **given("payment_intent", params, intent, (*_ACTIONS, "payment_method")))
     return _confirmed(session, intent, params)
 
 
-def _capture_intent(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    intent = session.get("payment_intent", ids["id"])
+def _capture_intent(session: Session, intent: JSON, params: JSON) -> JSON:
     if intent["status"] != "requires_capture":
         raise payments.unexpected(intent, "capture")
     charge = session.get("charge", intent["latest_charge"])
@@ -135,16 +125,14 @@ def _capture_intent(session: Session, ids: Mapping[str, str], params: JSON) -> J
     return update(session, intent, params, None, _ACTIONS)
 
 
-def _cancel_intent(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    intent = session.get("payment_intent", ids["id"])
+def _cancel_intent(session: Session, intent: JSON, params: JSON) -> JSON:
     return payments.cancel(session, intent, params.get("cancellation_reason"))
 
 
 # ---------------------------------------------------------------------- charges
 
 
-def _update_charge(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    charge = session.get("charge", ids["id"])
+def _update_charge(session: Session, charge: JSON, params: JSON) -> JSON:
     if params.get("customer"):
         if charge["customer"]:
             raise invalid("The charge already has a customer.", "customer")
@@ -152,8 +140,7 @@ def _update_charge(session: Session, ids: Mapping[str, str], params: JSON) -> JS
     return update(session, charge, params, "charge.updated")
 
 
-def _capture(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    charge = session.get("charge", ids["id"])
+def _capture(session: Session, charge: JSON, params: JSON) -> JSON:
     return payments.capture(session, charge, params.get("amount"))
 
 
@@ -161,22 +148,22 @@ _METHODS, _INTENTS = "/v1/payment_methods", "/v1/payment_intents"
 _METHOD, _INTENT = "payment_method", "payment_intent"
 ROUTES = (
     Route("POST", _METHODS, _METHOD, "PaymentMethodCreateParams", write=_create_method),
-    Route("POST", _METHODS + "/{id}", _METHOD, "PaymentMethodUpdateParams", write=_update_method),
+    Route("POST", _METHODS + "/{id}", _METHOD, "PaymentMethodUpdateParams", change=_update_method),
     Route("POST", _METHODS + "/{id}/attach", _METHOD, "PaymentMethodAttachParams", write=_attach),
-    Route("POST", _METHODS + "/{id}/detach", _METHOD, None, write=_detach),
+    Route("POST", _METHODS + "/{id}/detach", _METHOD, change=without_params(methods.detach)),
     Route("POST", _INTENTS, _INTENT, "PaymentIntentCreateParams", write=_create_intent),
-    Route("POST", _INTENTS + "/{id}", _INTENT, "PaymentIntentUpdateParams", write=_update_intent),
+    Route("POST", _INTENTS + "/{id}", _INTENT, "PaymentIntentUpdateParams", change=_update_intent),
     Route(
-        "POST", _INTENTS + "/{id}/confirm", _INTENT, "PaymentIntentConfirmParams", write=_confirm
+        "POST", _INTENTS + "/{id}/confirm", _INTENT, "PaymentIntentConfirmParams", change=_confirm
     ),
     Route(
         "POST", _INTENTS + "/{id}/capture", _INTENT, "PaymentIntentCaptureParams",
-        write=_capture_intent,
+        change=_capture_intent,
     ),
     Route(
         "POST", _INTENTS + "/{id}/cancel", _INTENT, "PaymentIntentCancelParams",
-        write=_cancel_intent,
+        change=_cancel_intent,
     ),
-    Route("POST", "/v1/charges/{id}", "charge", "ChargeUpdateParams", write=_update_charge),
-    Route("POST", "/v1/charges/{id}/capture", "charge", "ChargeCaptureParams", write=_capture),
+    Route("POST", "/v1/charges/{id}", "charge", "ChargeUpdateParams", change=_update_charge),
+    Route("POST", "/v1/charges/{id}/capture", "charge", "ChargeCaptureParams", change=_capture),
 )  # fmt: skip

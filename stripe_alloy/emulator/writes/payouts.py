@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import payouts
 from stripe_alloy.emulator.errors import invalid
-from stripe_alloy.emulator.routes import Route
-from stripe_alloy.emulator.writes.fields import metadata, update
+from stripe_alloy.emulator.routes import Ids, Route, without_params
+from stripe_alloy.emulator.writes.fields import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
-def _pay_out(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _pay_out(session: Session, _: Ids, params: JSON) -> JSON:
     if params["amount"] < 1:
         raise invalid("Invalid positive integer", "amount", "parameter_invalid_integer")
     named = ("description", "destination", "method", "source_type", "statement_descriptor")
@@ -32,24 +30,14 @@ def _pay_out(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
     )
 
 
-def _update_payout(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    return update(session, session.get("payout", ids["id"]), params, "payout.updated")
-
-
-def _cancel_payout(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return payouts.cancel(session, session.get("payout", ids["id"]))
-
-
-def _reverse_payout(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    payout = session.get("payout", ids["id"])
+def _reverse_payout(session: Session, payout: JSON, params: JSON) -> JSON:
     return payouts.reverse(session, payout, metadata({}, params.get("metadata", {})))
 
 
 ROUTES = (
     Route("POST", "/v1/payouts", "payout", "PayoutCreateParams", write=_pay_out),
-    Route("POST", "/v1/payouts/{id}", "payout", "PayoutUpdateParams", write=_update_payout),
-    Route("POST", "/v1/payouts/{id}/cancel", "payout", None, write=_cancel_payout),
+    Route("POST", "/v1/payouts/{id}/cancel", "payout", change=without_params(payouts.cancel)),
     Route(
-        "POST", "/v1/payouts/{id}/reverse", "payout", "PayoutReverseParams", write=_reverse_payout
+        "POST", "/v1/payouts/{id}/reverse", "payout", "PayoutReverseParams", change=_reverse_payout
     ),
 )

@@ -1,18 +1,15 @@
-"""Preview invoices: what a subscription would be billed, computed and thrown away.
+"""Previews of invoices: bills a change in a session that is never flushed.
 
-A preview runs the code of the real change in a session that is never flushed, so its lines are
-those that the change then makes. Like Stripe's, a preview can be read again by its id, but it is in
-no list; here it is kept in memory.
+It runs the code of the real change, so the lines are those that the change creates. Like Stripe's,
+a preview can be retrieved by its ID but is not listed; the emulator keeps it in memory.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import customers, invoices, lines, subscriptions
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.session import Session, listing
 from stripe_alloy.emulator.writes import items
@@ -21,10 +18,6 @@ from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import given
 from stripe_alloy.emulator.writes.lines import new_item, take_pending
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
 DETAILS = "subscription_details"
 ITEMS = f"{DETAILS}[items]"
 COLLECTS_AFTER = 3600
@@ -32,10 +25,10 @@ COLLECTS_AFTER = 3600
 _ENDED = ("canceled", "incomplete_expired", "paused")
 _NOT_EMULATED = ("start_date", "pause")
 _FOR_SUBSCRIPTIONS = ("proration_date", "cancel_now", "resume_at")
-"""Details that only change a subscription there is."""
+"""Details that require an existing subscription."""
 
 
-def _preview(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _preview(session: Session, _: Ids, params: JSON) -> JSON:
     scratch = _scratch(session)
     details = params.get(DETAILS) or {}
     _check(params, details)
@@ -89,7 +82,7 @@ def _check_proration_date(details: JSON) -> None:
 
 
 def _customer(scratch: Session, params: JSON) -> JSON:
-    """The customer, with what the preview is to take for granted of them; a new one if unnamed."""
+    """Return the customer with overridden details; a new one if none is named."""
     if params.get("customer"):
         customer = scratch.get("customer", params["customer"], "customer")
     else:
@@ -101,7 +94,7 @@ def _customer(scratch: Session, params: JSON) -> JSON:
 
 
 def _add_items(scratch: Session, customer: JSON, params: JSON) -> None:
-    """Let the invoice items of the preview wait for its invoice."""
+    """Add the pending invoice items of the preview."""
     for index, entry in enumerate(params.get("invoice_items") or []):
         fields = dict(entry)
         if fields.get("invoiceitem"):
@@ -119,7 +112,7 @@ def _add_items(scratch: Session, customer: JSON, params: JSON) -> None:
 
 
 def _of_items(scratch: Session, customer: JSON, params: JSON) -> JSON:
-    """An invoice for nothing but invoice items."""
+    """Return an invoice for invoice items only."""
     waiting = scratch.children("invoiceitem", "customer", customer["id"])
     currency = params.get("currency") or waiting[-1]["currency"]
     invoice = invoices.draft(scratch, customer, currency)
@@ -131,7 +124,7 @@ def _of_items(scratch: Session, customer: JSON, params: JSON) -> JSON:
 
 
 def _of_new(scratch: Session, customer: JSON, params: JSON, details: JSON) -> JSON:
-    """The first invoice of a new subscription."""
+    """Return the first invoice of a new subscription."""
     wanted = {name: value for name, value in details.items() if name != "billing_cycle_anchor"}
     anchor = details.get("billing_cycle_anchor") or {}
     if "timestamp" in anchor:
@@ -154,7 +147,7 @@ def _need_currency(params: JSON, subscription: JSON) -> None:
 
 
 def _of_change(scratch: Session, params: JSON, details: JSON) -> JSON:
-    """The invoice that a change of a subscription makes, or the next one."""
+    """Return the invoice that a change of a subscription creates, or the next one."""
     subscription = scratch.get("subscription", params["subscription"], "subscription")
     if params.get("customer", subscription["customer"]) != subscription["customer"]:
         raise invalid(
@@ -181,7 +174,7 @@ def _of_change(scratch: Session, params: JSON, details: JSON) -> JSON:
 
 
 def _of_end(scratch: Session, subscription: JSON, before: items.Before, details: JSON) -> JSON:
-    """The last invoice of a subscription that is canceled now."""
+    """Return the last invoice of a subscription that is canceled now."""
     if details.get("proration_behavior") != "none" and before.status != "trialing":
         moment = details.get("proration_date") or scratch.now
         for item in before.items.values():
@@ -191,7 +184,7 @@ def _of_end(scratch: Session, subscription: JSON, before: items.Before, details:
 
 
 def _pending_only(scratch: Session, subscription: JSON) -> JSON:
-    invoice = items.draft_pending(scratch, subscription)
+    invoice = subscriptions.draft(scratch, subscription, "subscription_update")
     take_pending(scratch, invoice, subscription["id"])
     if not scratch.children("line_item", "parent", invoice["id"]):
         raise _none(subscription)
@@ -199,7 +192,7 @@ def _pending_only(scratch: Session, subscription: JSON) -> JSON:
 
 
 def _of_next(scratch: Session, subscription: JSON) -> JSON:
-    """The invoice at the end of the current period."""
+    """Return the invoice at the end of the current period."""
     item = subscriptions.items_of(scratch, subscription)[0]
     start, end = item["current_period_start"], item["current_period_end"]
     if subscription["cancel_at"] and subscription["cancel_at"] <= end:
@@ -224,7 +217,7 @@ def _none(subscription: JSON) -> ApiError:
 
 
 def _shown(session: Session, scratch: Session, invoice: JSON, details: JSON) -> JSON:
-    """The draft as a preview, with an id that no invoice has."""
+    """Return the draft as a preview, with an ID that no invoice has."""
     lines.total(scratch, invoice)
     found = scratch.children("line_item", "parent", invoice["id"])
     new_id = f"upcoming_{invoice['id']}"

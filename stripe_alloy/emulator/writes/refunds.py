@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import refunds
 from stripe_alloy.emulator.errors import invalid, missing, required
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route, without_params
 from stripe_alloy.emulator.writes.fields import emit, metadata, update
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
-def _refund(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _refund(session: Session, _: Ids, params: JSON) -> JSON:
     charge = _charge_of(session, params)
     amount = params.get("amount")
     if amount is not None and amount < 1:
@@ -40,19 +38,14 @@ def _charge_of(session: Session, params: JSON) -> JSON:
     return session.get("charge", intent["latest_charge"])
 
 
-def _update_refund(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    made = session.get("refund", ids["id"])
-    update(session, made, params, None)
-    emit(session, made, "refund.updated", "charge.refund.updated")
-    return made
-
-
-def _cancel_refund(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return refunds.cancel(session, session.get("refund", ids["id"]))
+def _update_refund(session: Session, refund: JSON, params: JSON) -> JSON:
+    update(session, refund, params, None)
+    emit(session, refund, "refund.updated", "charge.refund.updated")
+    return refund
 
 
 ROUTES = (
     Route("POST", "/v1/refunds", "refund", "RefundCreateParams", write=_refund),
-    Route("POST", "/v1/refunds/{id}", "refund", "RefundUpdateParams", write=_update_refund),
-    Route("POST", "/v1/refunds/{id}/cancel", "refund", None, write=_cancel_refund),
+    Route("POST", "/v1/refunds/{id}", "refund", "RefundUpdateParams", change=_update_refund),
+    Route("POST", "/v1/refunds/{id}/cancel", "refund", change=without_params(refunds.cancel)),
 )

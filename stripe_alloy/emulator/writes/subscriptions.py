@@ -9,15 +9,13 @@ from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects import invoices, methods, payments, subscriptions
 from stripe_alloy.emulator.effects.periods import after
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.writes import items
 from stripe_alloy.emulator.writes.discounts import discounted
 from stripe_alloy.emulator.writes.fields import emit, given, metadata
 from stripe_alloy.emulator.writes.lines import new_item, take_pending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 
@@ -34,7 +32,7 @@ _SKIP = (
 _CANCELED_TAKES = frozenset({"metadata", "cancellation_details"})
 
 
-def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Ids, params: JSON) -> JSON:
     customer = session.get("customer", params["customer"], "customer")
     method = _method(session, customer, params)
     _need_method(session, params, method)
@@ -44,7 +42,7 @@ def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
 
 
 def begin(session: Session, customer: JSON, params: JSON, name: str = "items") -> JSON:
-    """A new subscription, not billed yet; its items are those of the parameter `name`."""
+    """Create a subscription without billing it; its items are those of the parameter `name`."""
     chosen = items.chosen(session, params.get("items", []), name)
     trial_end = _trial(session, params)
     fields = given("subscription", params, skip=_SKIP)
@@ -64,7 +62,7 @@ def begin(session: Session, customer: JSON, params: JSON, name: str = "items") -
 
 
 def _add_fees(session: Session, subscription: JSON, params: JSON) -> None:
-    """`add_invoice_items`: each becomes an invoice item, on the subscription's next invoice."""
+    """Create an invoice item for each entry of `add_invoice_items`."""
     for entry in params.get("add_invoice_items") or ():
         fee = {name: value for name, value in entry.items() if name not in ("price", "period")}
         if entry.get("price"):
@@ -75,7 +73,7 @@ def _add_fees(session: Session, subscription: JSON, params: JSON) -> None:
 
 
 def _anchor(session: Session, params: JSON, price: JSON) -> int:
-    """When the first whole period of a new subscription begins."""
+    """Return when the first full period of a new subscription begins."""
     anchor: int = params["billing_cycle_anchor"]
     recurring = price["recurring"]
     last = after(session.now, recurring["interval"], recurring["interval_count"])
@@ -151,7 +149,7 @@ def _first_invoice(session: Session, subscription: JSON, method: JSON | None, pa
 
 
 def first_draft(session: Session, subscription: JSON, params: JSON) -> JSON:
-    """The draft of a new subscription's first invoice, with its lines."""
+    """Return the draft of a new subscription's first invoice, with its lines."""
     invoice = subscriptions.bill(session, subscription, "subscription_create")
     if subscription["billing_cycle_anchor"] > session.now and not subscription["trial_end"]:
         _bill_part(session, subscription, invoice, params)
@@ -160,7 +158,7 @@ def first_draft(session: Session, subscription: JSON, params: JSON) -> JSON:
 
 
 def _bill_part(session: Session, subscription: JSON, invoice: JSON, params: JSON) -> None:
-    """Charge only the time until the billing cycle's anchor; nothing if none is to be prorated."""
+    """Charge only the time until the anchor; nothing without proration."""
     anchor = subscription["billing_cycle_anchor"]
     recurring = subscriptions.items_of(session, subscription)[0]["price"]["recurring"]
     begins = after(anchor, recurring["interval"], -recurring["interval_count"])
@@ -181,8 +179,7 @@ def _not_paid(session: Session, subscription: JSON, invoice: JSON, params: JSON)
     subscriptions.set_status(session, subscription, "incomplete")
 
 
-def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    subscription = session.get("subscription", ids["id"])
+def _update(session: Session, subscription: JSON, params: JSON) -> JSON:
     if subscription["status"] == "canceled" and not params.keys() <= _CANCELED_TAKES:
         raise invalid(items.CANCELED)
     if not params.keys() - _CANCELED_TAKES:
@@ -196,7 +193,7 @@ def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
 
 
 def change(session: Session, subscription: JSON, params: JSON, name: str = "items") -> None:
-    """Apply an update, without billing it; its items are those of the parameter `name`."""
+    """Apply an update without billing it; its items are those of the parameter `name`."""
     if params.get("default_payment_method"):
         _method(session, session.get("customer", subscription["customer"]), params)
     session.change(subscription, **given("subscription", params, subscription, _SKIP))
@@ -231,10 +228,9 @@ def _retry_trial(session: Session, subscription: JSON, params: JSON) -> None:
     session.nest(subscription)
 
 
-def _cancel(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    subscription = session.get("subscription", ids["id"])
+def _cancel(session: Session, subscription: JSON, params: JSON) -> JSON:
     if subscription["status"] in ("canceled", "incomplete_expired"):
-        raise missing("subscription", ids["id"])
+        raise missing("subscription", subscription["id"])
     details = params.get("cancellation_details")
     if details:
         held = {k: v or None for k, v in details.items()}
@@ -243,8 +239,7 @@ def _cancel(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
     return subscriptions.cancel(session, subscription)
 
 
-def _pause(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    subscription = session.get("subscription", ids["id"])
+def _pause(session: Session, subscription: JSON, _: JSON) -> JSON:
     if subscription["status"] not in ("active", "trialing"):
         raise invalid(f"A subscription that is {subscription['status']} cannot be paused.")
     session.change(subscription, status="paused")
@@ -252,8 +247,7 @@ def _pause(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
     return subscription
 
 
-def _resume(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    subscription = session.get("subscription", ids["id"])
+def _resume(session: Session, subscription: JSON, _: JSON) -> JSON:
     if subscription["status"] != "paused":
         raise invalid("Only paused subscriptions can be resumed.")
     session.change(subscription, status="active")
@@ -264,8 +258,8 @@ def _resume(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
 _ALL, _ONE, _KIND = "/v1/subscriptions", "/v1/subscriptions/{id}", "subscription"
 ROUTES = (
     Route("POST", _ALL, _KIND, "SubscriptionCreateParams", write=_create),
-    Route("POST", _ONE, _KIND, "SubscriptionUpdateParams", write=_update),
-    Route("DELETE", _ONE, _KIND, "SubscriptionCancelParams", write=_cancel),
-    Route("POST", _ONE + "/pause", _KIND, "SubscriptionPauseParams", write=_pause),
-    Route("POST", _ONE + "/resume", _KIND, "SubscriptionResumeParams", write=_resume),
+    Route("POST", _ONE, _KIND, "SubscriptionUpdateParams", change=_update),
+    Route("DELETE", _ONE, _KIND, "SubscriptionCancelParams", change=_cancel),
+    Route("POST", _ONE + "/pause", _KIND, "SubscriptionPauseParams", change=_pause),
+    Route("POST", _ONE + "/resume", _KIND, "SubscriptionResumeParams", change=_resume),
 )

@@ -1,4 +1,4 @@
-"""Webhook endpoints: where events are delivered to."""
+"""Webhook endpoints."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from urllib.parse import urlsplit
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.errors import invalid
-from stripe_alloy.emulator.routes import Route
+from stripe_alloy.emulator.routes import Ids, Route
 from stripe_alloy.emulator.webhook_endpoints import KIND, new_secret
 from stripe_alloy.emulator.writes.fields import given
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stripe_alloy.emulator.session import Session
 
 PATH = "/v1/webhook_endpoints"
@@ -33,32 +31,31 @@ def _is_url(text: str) -> bool:
     try:
         place = urlsplit(text)
         return place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0
-    except ValueError:  # a port or an address that is none
+    except ValueError:  # an invalid port or address
         return False
 
 
-def _create(session: Session, _: Mapping[str, str], params: JSON) -> JSON:
+def _create(session: Session, _: Ids, params: JSON) -> JSON:
     fields = given(KIND, _checked(params))
     secret = new_secret(session.dice)
     private_fields = {"secret": secret, "connect": bool(params.get("connect"))}
     endpoint = session.add(KIND, private_fields=private_fields, **fields)
-    return {**endpoint, "secret": secret}  # shown this once
+    return {**endpoint, "secret": secret}  # only in this response
 
 
-def _update(session: Session, ids: Mapping[str, str], params: JSON) -> JSON:
-    endpoint = session.get(KIND, ids["id"])
+def _update(session: Session, endpoint: JSON, params: JSON) -> JSON:
     fields = given(KIND, _checked(params), endpoint)
     if "disabled" in params:
         fields["status"] = "disabled" if params["disabled"] else "enabled"
     return session.change(endpoint, **fields)
 
 
-def _delete(session: Session, ids: Mapping[str, str], _: JSON) -> JSON:
-    return session.remove(session.get(KIND, ids["id"]))
+def _delete(session: Session, endpoint: JSON, _: JSON) -> JSON:
+    return session.remove(endpoint)
 
 
 ROUTES = (
     Route("POST", PATH, KIND, "WebhookEndpointCreateParams", write=_create),
-    Route("POST", PATH + "/{id}", KIND, "WebhookEndpointUpdateParams", write=_update),
-    Route("DELETE", PATH + "/{id}", KIND, None, write=_delete),
+    Route("POST", PATH + "/{id}", KIND, "WebhookEndpointUpdateParams", change=_update),
+    Route("DELETE", PATH + "/{id}", KIND, change=_delete),
 )
