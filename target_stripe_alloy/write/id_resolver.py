@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import Path, Tree, get_path, is_empty
+from target_stripe_alloy.params_tree import Tree, get_path, is_empty
+from target_stripe_alloy.plan.copies import uncopied_references
 from target_stripe_alloy.plan.plan_types import IdMode, Policy
 from target_stripe_alloy.plan.record_keys import (
     RecordKey,
@@ -22,13 +23,7 @@ from target_stripe_alloy.plan.record_keys import (
     text_of,
     values_of,
 )
-from target_stripe_alloy.resources import (
-    BY_STREAM,
-    COPYABLE_STREAMS,
-    NOT_COPIED,
-    Resource,
-    reference_paths,
-)
+from target_stripe_alloy.resources import BY_STREAM, COPYABLE_STREAMS, Resource
 from target_stripe_alloy.stripe_ids import is_stripe_id
 from target_stripe_alloy.write.journal import Journal
 from target_stripe_alloy.write.journal_keys import JournalKeys
@@ -415,51 +410,45 @@ class IdResolver:
         references = References()
         if self._mode == IdMode.SAME_ACCOUNT:
             return references
-        for path, stream in reference_paths(resource).items():
-            deferrable = ".".join(path) in resource.deferrable_references
-            for holder, name in list(_places(tree, path)):
-                reference = (stream, ".".join(path))
-                self._resolve_one(holder, name, reference, references, deferrable=deferrable)
+        for path in resource.references:
+            for holder, name in list(_places(tree, path.split("."))):
+                self._resolve_one(resource, path, holder, name, references)
+        for path in uncopied_references(resource) if self._mode == IdMode.COPY else ():
+            for holder, name in list(_places(tree, path.split("."))):
+                if not is_empty(holder[name]):
+                    del holder[name]
+                    references.left_out.append(path)
         for name in [n for n, value in tree.items() if isinstance(value, list)]:
             if tree[name] and all(entry == {} for entry in tree[name]):
                 del tree[name]
         return references
 
     def _resolve_one(
-        self,
-        holder: Any,
-        name: Any,
-        reference: tuple[str, str],
-        references: References,
-        *,
-        deferrable: bool,
+        self, resource: Resource, path: str, holder: Any, name: Any, references: References
     ) -> None:
-        text, (stream, path) = holder[name], reference
-        if is_empty(text) or (stream and not isinstance(text, str)):
+        text, stream = holder[name], resource.references[path]
+        if not text or not isinstance(text, str):
             return
-        meant = self._objects_meant(stream, text) if stream else {}
-        missing = (stream, form_of(text) if self._mode == IdMode.EXTERNAL else shortened(str(text)))
+        external = self._mode == IdMode.EXTERNAL
+        meant = self._objects_meant(stream, text)
+        missing = (stream, form_of(text) if external else shortened(text))
         if len(meant) > 1:
             keys = " or ".join(sorted(meant.values()))
             references.ambiguous[missing] = f"its {path} may mean {stream} {keys}"
             if stream in self._declared:
                 references.refused.append(missing)
-        elif self._is_foreign_id(stream, text) and not meant:
+        elif not meant and external and is_stripe_id(stream, text):
             return
         if len(meant) == 1:
             holder[name] = next(iter(meant))
-        elif self._mode == IdMode.COPY and (stream == NOT_COPIED or stream not in COPYABLE_STREAMS):
+        elif self._mode == IdMode.COPY and stream not in COPYABLE_STREAMS:
             del holder[name]
             references.left_out.append(path)
-        elif deferrable:
+        elif path in resource.deferrable_references:
             del holder[name]
             references.deferred.append(missing)
         else:
             references.missing.append(missing)
-
-    def _is_foreign_id(self, stream: str, text: str) -> bool:
-        """Whether a reference is an id of Stripe's in the place of a user's key."""
-        return self._mode == IdMode.EXTERNAL and (not stream or is_stripe_id(stream, text))
 
     def item_id(self, stream: str, key: str) -> str:
         """Return the id that an item of a record has in Stripe; the key itself if none is known."""
@@ -546,7 +535,7 @@ def _carries_values(stamp: Mapping[str, str], names: Sequence[str], text: str) -
     return all(values) and sorted(map(str, values)) == sorted(text.split("|"))
 
 
-def _places(tree: Tree, path: Path) -> Iterator[tuple[Any, Any]]:
+def _places(tree: Tree, path: Sequence[str]) -> Iterator[tuple[Any, Any]]:
     """Yield the places of a path in a tree, as (holder, key); `*` is every entry."""
     if not path:
         return
