@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from stripe_alloy.api.params import ParamType
-from stripe_alloy.api.timestamps import unix_seconds
+from stripe_alloy.api.timestamps import DAY, unix_seconds
 
 Tree = Any
 """`str | None | list[Tree] | dict[str, Tree]`."""
@@ -33,7 +33,7 @@ _SECONDS = ((-(10**10), 0), (100_000, 10_000_000), (100_000_000, 253_402_300_800
 those of eight digits are dates."""
 _EAST, _WEST = 14 * 3600, 12 * 3600
 _NULLS = (
-    (-(10**12), 86_400 + _WEST),
+    (-(10**12), DAY + _WEST),
     (946_684_800 - _EAST, 946_771_200 + _WEST),
     (4_102_358_400 - _EAST, 10**12),
 )

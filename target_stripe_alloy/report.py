@@ -14,7 +14,8 @@ from typing import Any
 from stripe_alloy.api.errors import AlloyError, StripeError, without_secrets
 from target_stripe_alloy.json_lines import JsonLines, check_writable, replace_file
 from target_stripe_alloy.plan.plan_types import Decision, FieldChange, Outcome, PlannedRequest
-from target_stripe_alloy.rejects import RecordOrigin, RejectContext, reject_line
+from target_stripe_alloy.rejects import RejectContext, reject_line
+from target_stripe_alloy.settings import TargetSettings
 from target_stripe_alloy.write import invoice_preview as preview
 from target_stripe_alloy.write.queued_records import QueuedRecord
 
@@ -33,28 +34,27 @@ class Report:
 
     def __init__(
         self,
-        *,
+        settings: TargetSettings,
         rejects: str,
-        max_rejects: int | None,
-        plan: str | None,
-        dry_run: bool,
-        summary: str | None = None,
-        context: Callable[[], RejectContext] | None = None,
-        collect: Callable[[RecordOrigin, Mapping[str, Any]], None] | None = None,
+        context: RejectContext,
+        run: int,
+        collect: Callable[[int | None, Mapping[str, Any]], None] | None,
     ) -> None:
         """`collect` takes the lines of a replay, whose records are in the file already."""
-        for path, setting in ((rejects, "rejects"), (plan, "plan"), (summary, "summary")):
+        plan, self._summary = settings.plan, settings.summary
+        for path, setting in ((rejects, "rejects"), (plan, "plan"), (self._summary, "summary")):
             if path:
                 check_writable(path, setting)
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._lock = threading.Lock()
-        self._max = max_rejects
+        self._max = settings.max_rejects
         self._rejected = 0
-        self._dry_run = dry_run
+        self._dry_run = settings.policy.dry_run
         self._logged: Counter[tuple[str, str]] = Counter()
         self._rejects_path = rejects
         self._rejects: JsonLines | None = None
         self._context = context
+        self._run = run
         self._collect = collect
         self._plan = JsonLines(plan, "plan", anew=True) if plan else None
         self._totals = preview.Totals()
@@ -74,11 +74,7 @@ class Report:
             self.counts[stream][Outcome.UNCHANGED] += number
 
     def record_outcome(
-        self,
-        queued: QueuedRecord,
-        decision: Decision,
-        origin: RecordOrigin,
-        error: StripeError | None = None,
+        self, queued: QueuedRecord, decision: Decision, error: StripeError | None = None
     ) -> None:
         """Count a record; log it, and append it to the plan and to the rejects file."""
         stream, key, outcome = queued.stream, queued.label, decision.outcome
@@ -93,7 +89,7 @@ class Report:
             self._plan.add(_planned(stream, key, decision))
         if outcome in (Outcome.REJECTED, Outcome.BLOCKED, Outcome.CONFLICT):
             if not self._dry_run:
-                self._reject(queued, decision, error, origin)
+                self._reject(queued, decision, error)
             self._log(stream, key, decision, logged, logging.WARNING)
         elif outcome != Outcome.UNCHANGED and self._dry_run:
             self._log(stream, key, decision, logged, logging.INFO)
@@ -112,18 +108,11 @@ class Report:
             _logger.log(level, "%s: more %s records are not logged", stream, decision.outcome)
 
     def _reject(
-        self,
-        queued: QueuedRecord,
-        decision: Decision,
-        error: StripeError | None,
-        origin: RecordOrigin,
+        self, queued: QueuedRecord, decision: Decision, error: StripeError | None
     ) -> None:
-        context = self._context() if self._context else RejectContext()
-        line = reject_line(
-            queued.stream, queued.label, decision, queued.record, error, origin, context
-        )
+        line = reject_line(queued, decision, error, self._run, self._context)
         if self._collect:
-            self._collect(origin, line)
+            self._collect(queued.reject_index, line)
             return
         with self._lock:
             if self._rejects is None:
@@ -143,8 +132,8 @@ class Report:
             logged = ", ".join(f"{name} {n}" for name, n in of.items() if n)
             _logger.info("%s so far: %s", stream, logged)
 
-    def close(self, summary: str | None) -> None:
-        """Log the counts, write them to `summary`, and close the files."""
+    def close(self) -> None:
+        """Log the counts, write them to the summary, and close the files."""
         counts = self.summary()
         for stream, of in counts.items():
             logged = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
@@ -154,8 +143,8 @@ class Report:
         for file in (self._rejects, self._plan):
             if file:
                 file.close()
-        if summary:
-            _write_json(Path(summary), counts)
+        if self._summary:
+            _write_json(Path(self._summary), counts)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -212,8 +212,6 @@ class TargetSettings:
     live: bool
     expected_account_id: str | None
     policy: Policy
-    dry_run: bool
-    preview: bool
     journal: str | None
     pipeline: str | None
     rejects: str | None
@@ -242,9 +240,9 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
             on_several_matches=OnSeveralMatches(
                 config.get("on_several_matches") or OnSeveralMatches.REJECT
             ),
+            dry_run=bool(config.get("dry_run")),
+            preview=bool(config.get("dry_run")) and config.get("preview") is not False,
         ),
-        dry_run=bool(config.get("dry_run")),
-        preview=config.get("preview") is not False,
         journal=_text(config, "journal"),
         pipeline=str(config.get("pipeline") or "") or _of_meltano(os.environ),
         rejects=_text(config, "rejects"),

@@ -20,7 +20,6 @@ from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
 from typing_extensions import override
 
-from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.connection import Connection
 from stripe_alloy.singer_main import forget_output, metrics_at_debug
@@ -40,22 +39,15 @@ from target_stripe_alloy.messages import (
     stream_of,
 )
 from target_stripe_alloy.plan.record_keys import RecordKey
-from target_stripe_alloy.rejects import (
-    RecordOrigin,
-    RejectContext,
-    RejectedRecord,
-    SortedLines,
-    sort_lines,
-)
+from target_stripe_alloy.rejects import RejectContext, RejectedRecord, SortedLines, sort_lines
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.sdk_features import IGNORED, REFUSED, check_inherited
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
 from target_stripe_alloy.write.account import account_id, adopt, identity_of
-from target_stripe_alloy.write.invoice_preview import Previews
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.journal import Journal, Scope
-from target_stripe_alloy.write.object_reader import ObjectReader
 from target_stripe_alloy.write.queued_records import IncomingStream
 from target_stripe_alloy.write.record_queue import RecordQueue
 from target_stripe_alloy.write.record_writer import RecordWriter
@@ -92,8 +84,8 @@ class TargetStripeAlloy(Plugin, Target):
     exit_code: ClassVar[int] = 0
     """That of the last complete run."""
 
-    collect: Callable[[RecordOrigin, Mapping[str, Any]], None] | None = None
-    """Takes the lines of rejected records, in place of the file."""
+    collect: Callable[[int | None, Mapping[str, Any]], None] | None = None
+    """Takes the lines of rejected records, with their numbers in a replay, in place of the file."""
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
@@ -157,30 +149,24 @@ class TargetStripeAlloy(Plugin, Target):
             api_version=shared.api_version,
             max_requests_per_second=shared.max_requests_per_second,
             max_concurrency=shared.max_concurrency,
-            read_only=self.settings.dry_run,
+            read_only=self.settings.policy.dry_run,
         )
 
-    @property
-    def client(self) -> StripeClient:
-        """The client of Stripe; in a dry run it can only read, and preview."""
-        return self._connection.transport
+    @cached_property
+    def _client(self) -> AccountClient:
+        """The client of the account; in a dry run it can only read, and preview."""
+        return AccountClient(self._connection.transport, self.settings.account_id)
 
     @cached_property
     def report(self) -> Report:
         """The report of the run."""
         settings = self.settings
-        return Report(
-            rejects=settings.rejects or default_rejects(self._account, live=settings.live),
-            max_rejects=settings.max_rejects,
-            plan=settings.plan,
-            dry_run=settings.dry_run,
-            summary=settings.summary,
-            context=lambda: self.reject_context,
-            collect=self.collect,
-        )
+        rejects = settings.rejects or default_rejects(self._account, live=settings.live)
+        run = self._journal.run
+        return Report(settings, rejects, self._reject_context, run, self.collect)
 
     @property
-    def reject_context(self) -> RejectContext:
+    def _reject_context(self) -> RejectContext:
         """The account, mode and id mode of this run's records."""
         scope = self._journal.scope
         return RejectContext(scope.account, "live" if scope.live else "test", scope.id_mode)
@@ -189,7 +175,7 @@ class TargetStripeAlloy(Plugin, Target):
     def _account(self) -> str | None:
         """The id of the account that is written to; None if the key may not read it."""
         settings = self.settings
-        return account_id(self.client, settings.account_id, settings.expected_account_id)
+        return account_id(self._client, settings.account_id, settings.expected_account_id)
 
     @cached_property
     def _journal(self) -> Journal:
@@ -199,10 +185,10 @@ class TargetStripeAlloy(Plugin, Target):
             settings.journal or default_journal(self._account, live=settings.live),
             Scope(identity, settings.live, settings.policy.id_mode),
             pipeline=settings.pipeline or "",
-            clock=self.client.now,
+            clock=self._client.now,
         )
         try:
-            adopt(journal, identity, ObjectReader(self.client, settings.account_id))
+            adopt(journal, identity, self._client)
         except BaseException:
             journal.close()
             raise
@@ -211,39 +197,19 @@ class TargetStripeAlloy(Plugin, Target):
     @cached_property
     def queue(self) -> RecordQueue:
         """The queue of records; its first use checks the account and ends what a crash left."""
-        settings = self.settings
-        writer = RecordWriter(
-            self.client,
-            self._journal,
-            settings.policy,
-            account=settings.account_id,
-            dry_run=settings.dry_run,
-            named_pipeline=bool(settings.pipeline),
-            previews=self._previews(),
-        )
+        policy, workers = self.settings.policy, self.settings.connection.max_concurrency
+        writer = RecordWriter(self._client, self._journal, policy)
         report = self.report
         writer.recover()
-        queue = RecordQueue(
-            writer,
-            self._journal,
-            report,
-            settings.policy,
-            workers=settings.connection.max_concurrency,
-            dry_run=settings.dry_run,
-        )
+        queue = RecordQueue(writer, self._journal, report, policy, workers)
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         return queue
-
-    def _previews(self) -> Previews | None:
-        settings = self.settings
-        wanted = settings.dry_run and settings.preview
-        return Previews(self.client, settings.account_id) if wanted else None
 
     # ------------------------------------------------------------------ messages
 
     def _check_output(self) -> None:
         # Python has no stdout if the parent process closed it.
-        if sys.stdout is None and not self.settings.dry_run:
+        if sys.stdout is None and not self.settings.policy.dry_run:
             raise OutputLost(
                 "stdout is closed, and STATE cannot be written: open it, or use /dev/null"
             )
@@ -329,7 +295,7 @@ class TargetStripeAlloy(Plugin, Target):
         mark, newest = self.queue.watermark.mark, None
         while self._states and self._states[0][0] <= mark:
             newest = self._states.popleft()
-        if newest and not self.settings.dry_run:  # it would make the tap skip unwritten records
+        if newest and not self.settings.policy.dry_run:  # else the tap skips unwritten records
             try:
                 self._write_state_message(newest[1])
             except OutputLost:
@@ -378,7 +344,7 @@ class TargetStripeAlloy(Plugin, Target):
     def replay(self, lines: list[bytes]) -> SortedLines:
         """Write rejected records again, in their first order; return which lines could be."""
         try:
-            found = sort_lines(lines, self.reject_context, self._journal.knows_run)
+            found = sort_lines(lines, self._reject_context, self._journal.knows_run)
             streams: dict[Any, IncomingStream] = {}
             for index, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
                 complete = entry.metadata_complete
@@ -431,7 +397,7 @@ class TargetStripeAlloy(Plugin, Target):
             if "_connection" in self.__dict__:
                 closing.callback(self._connection.close)
             if "report" in self.__dict__:
-                closing.callback(self.report.close, self.settings.summary)
+                closing.callback(self.report.close)
             if "_journal" in self.__dict__:
                 closing.callback(self._journal.close)
             if "queue" in self.__dict__:

@@ -95,6 +95,10 @@ class Policy:
     on_missing: OnMissing | None = None
     """What becomes of a record without an object; None: what `id_mode` says."""
     on_several_matches: OnSeveralMatches = OnSeveralMatches.REJECT
+    dry_run: bool = False
+    """Whether nothing is written to Stripe."""
+    preview: bool = False
+    """Whether a dry run asks Stripe what it will invoice."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from target_stripe_alloy.write.journal import Journal
 from target_stripe_alloy.write.journal_keys import JournalKeys
 from target_stripe_alloy.write.matching import MatchFinder, carries
 from target_stripe_alloy.write.metadata_index import MetadataIndex, newest_price
-from target_stripe_alloy.write.object_reader import ObjectReader
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.queued_records import QueuedRecord, is_deleted
 
 _logger = logging.getLogger(__name__)
@@ -92,16 +92,14 @@ class References:
 class IdResolver:
     """Finds the objects of records, and of their references. Thread-safe."""
 
-    def __init__(
-        self, journal: Journal, objects: ObjectReader, clock: Callable[[], float], policy: Policy
-    ) -> None:
+    def __init__(self, client: AccountClient, journal: Journal, policy: Policy) -> None:
         self._journal = journal
         self._names = JournalKeys(journal)
-        self._objects = objects
+        self._client = client
         self._mode = policy.id_mode
         self._match_by = policy.match_by
-        self._matches = MatchFinder(objects, policy.on_several_matches)
-        self._index = MetadataIndex(journal, self._names, objects, clock)
+        self._matches = MatchFinder(client, policy.on_several_matches)
+        self._index = MetadataIndex(journal, self._names, client)
         self._ids: dict[RecordRef, str] = {}
         self._declared: dict[str, set[tuple[str, ...]]] = {}
         self._absent: set[RecordRef] = set()
@@ -172,7 +170,7 @@ class IdResolver:
         if object_id.startswith(PLANNED):
             return None
         resource = search.queued.resource
-        return self._objects.current(resource, object_id, search.tree, search.fields)
+        return self._client.current(resource, object_id, search.tree, search.fields)
 
     def _resolved(self, search: _Search, object_id: str, by: str) -> ResolvedObject:
         return ResolvedObject(object_id, by, self._read(search, object_id))
@@ -208,7 +206,7 @@ class IdResolver:
             return self._find_anew(search, excluded=object_id)
         if fits is None and keys.match and not self._still_matches(queued, found.current):
             return self._find_match(search, fallback=found)
-        newer = newest_price(self._objects, queued.resource, found.current)
+        newer = newest_price(self._client, queued.resource, found.current)
         if newer is not None and keys.fits(queued.record, newer) is not False:
             return self._resolved(search, newer["id"], "journal")
         return found
@@ -243,7 +241,7 @@ class IdResolver:
             return found if found.current else ResolvedObject()
         if self._is_by_lookup_key(search):
             wanted = [("lookup_keys[]", str(search.tree["lookup_key"]))]
-            price = next(self._objects.list(queued.resource.path, wanted), None)
+            price = next(self._client.list(queued.resource.path, wanted), None)
             if price is None or (search.deleted and keys.fits(queued.record, price) is False):
                 return ResolvedObject()  # none, or the copy of another price has the key now
             return self._resolved(search, price["id"], "lookup_key")
@@ -260,7 +258,7 @@ class IdResolver:
             return ()
         if resource.parent_field:
             parent = search.tree.get(resource.parent_field)
-            entries = self._objects.entries(resource, str(parent)) if parent else iter(())
+            entries = self._client.entries(resource, str(parent)) if parent else iter(())
             return [e["id"] for e in entries if queued.keys.fits(queued.record, e)]
         stamps = queued.keys.stamps_for(queued.record, queued.key)
         return self._index.of(resource, queued.keys, stamps)
@@ -401,7 +399,7 @@ class IdResolver:
     def _retrieved(self, resource: Resource, object_id: str) -> JSON | None:
         if resource.parent_field == "invoice":  # Stripe lists lines, and retrieves none
             return None
-        return self._objects.get(resource.path_of(object_id, {}))
+        return self._client.get(resource.path_of(object_id, {}))
 
     # ------------------------------------------------------------------ references
 
@@ -478,7 +476,7 @@ class IdResolver:
         """Return a key that is an object's id; None if there is none. Read once a run."""
         if (resource.stream, key) in self._absent:
             return None
-        if self._objects.get(resource.path_of(key, {})) is None:
+        if self._client.get(resource.path_of(key, {})) is None:
             self._absent.add((resource.stream, key))
             return None
         return key

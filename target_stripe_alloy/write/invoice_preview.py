@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from stripe_alloy.api.client import PREVIEW_PATH, StripeClient
+from stripe_alloy.api.client import PREVIEW_PATH
 from stripe_alloy.api.errors import (
     InvalidRequestError,
     MissingPermissionError,
@@ -29,6 +29,7 @@ from stripe_alloy.api.timestamps import DAY
 from target_stripe_alloy.params_tree import Tree, form_fields, is_empty
 from target_stripe_alloy.plan.plan_types import Decision, Outcome, PlannedRequest
 from target_stripe_alloy.plan.record_keys import reference_to
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.id_resolver import PLANNED
 
 _logger = logging.getLogger(__name__)
@@ -443,9 +444,8 @@ class Totals:
 class Previews:
     """Asks Stripe what the records of a plan will invoice, one request a record. Thread-safe."""
 
-    def __init__(self, client: StripeClient, account: str | None) -> None:
+    def __init__(self, client: AccountClient) -> None:
         self._client = client
-        self._account = account
         self._off = False
         self._lock = threading.Lock()
         self._customers: dict[str, Tree] = {}
@@ -498,7 +498,7 @@ class Previews:
     def _ask(self, asked: Question) -> dict[str, Any] | None:
         body = urlencode(list(form_fields(dict(asked.params))))
         try:
-            answer = self._client.request("POST", PREVIEW_PATH, body, account=self._account).body
+            answer = self._client.request("POST", PREVIEW_PATH, body).body
             rows = self._rows(answer["lines"])
         except InvalidRequestError as error:
             return unavailable(str(error.failure))
@@ -512,7 +512,7 @@ class Previews:
         if not listed.get("has_more"):
             found: list[JSON] = listed["data"]
             return found
-        return list(self._client.walk(listed["url"], account=self._account))
+        return list(self._client.list(listed["url"]))
 
     def _turn_off(self, error: StripeError) -> None:
         with self._lock:

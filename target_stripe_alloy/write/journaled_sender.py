@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from stripe_alloy.api import errors
-from stripe_alloy.api.client import Params, Response, StripeClient
+from stripe_alloy.api.client import Params, Response
 from stripe_alloy.api.errors import InvalidRequestError, NotFoundError, StripeError
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import form_fields
@@ -39,8 +39,8 @@ from target_stripe_alloy.write.journal import (
     JournalEntry,
 )
 from target_stripe_alloy.write.journal_keys import CREATING_KINDS, metadata_in
-from target_stripe_alloy.write.object_reader import ObjectReader
-from target_stripe_alloy.write.past_effects import ExecutedKeys
+from target_stripe_alloy.write.account_client import AccountClient
+from target_stripe_alloy.write.past_effects import was_executed
 
 _logger = logging.getLogger(__name__)
 
@@ -77,21 +77,15 @@ class JournaledSender:
 
     def __init__(
         self,
-        client: StripeClient,
+        client: AccountClient,
         journal: Journal,
-        objects: ObjectReader,
         ids: IdResolver,
         policy: Policy,
-        *,
-        account: str | None,
     ) -> None:
         self._client = client
         self._journal = journal
-        self._objects = objects
         self._ids = ids
         self._policy = policy
-        self._account = account
-        self._executed = ExecutedKeys(client, account)
 
     def send(
         self,
@@ -163,7 +157,8 @@ class JournaledSender:
             return True
         if intent.method != "POST":
             return False
-        executed = self._executed.has(intent.idempotency_key, intent.path, intent.made_at)
+        key, path = intent.idempotency_key, intent.path
+        executed = was_executed(self._client, key, path, intent.made_at)
         if executed is None:  # a new request for an action that was undone since would repeat it
             return intent.kind in BY_STREAM[intent.stream].actions
         return executed
@@ -180,7 +175,7 @@ class JournaledSender:
 
     def _is_unchanged(self, seen: ObservedObject, intent: Intent) -> bool:
         try:
-            found = self._objects.read_again(seen)
+            found = self._client.read_again(seen)
         except InvalidRequestError:
             return False
         if found is None:
@@ -198,15 +193,9 @@ class JournaledSender:
         self._journal.answer(intent, IntentResult(IntentStatus.ABANDONED), known)
 
     def _request(self, intent: Intent, context: Context, *, again: bool) -> Sent:
-        post = intent.method == "POST"
+        key = intent.idempotency_key if intent.method == "POST" else None
         try:
-            response = self._client.request(
-                intent.method,
-                intent.path,
-                intent.body,
-                account=self._account,
-                idempotency_key=intent.idempotency_key if post else None,
-            )
+            response = self._client.request(intent.method, intent.path, intent.body, key)
         except StripeError as error:
             return self._on_error(intent, context, error)
         if response.replayed and response.tries == 1 and not again:
@@ -279,7 +268,7 @@ class JournaledSender:
         if intent.kind not in CREATING_KINDS or resource.parent_field != "invoice":
             return None
         stamp = metadata_in(intent.body).items()
-        for entry in self._objects.entries(resource, body["id"]):
+        for entry in self._client.entries(resource, body["id"]):
             if stamp <= (entry.get("metadata") or {}).items():
                 return entry
         return None

@@ -19,7 +19,7 @@ from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.plan_types import REPLACES, OnSeveralMatches
 from target_stripe_alloy.plan.record_keys import UnusableKey, at_field
 from target_stripe_alloy.resources import Resource
-from target_stripe_alloy.write.object_reader import ObjectReader
+from target_stripe_alloy.write.account_client import EVENTS_PATH, AccountClient
 
 _logger = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ class _Index:
 class MatchFinder:
     """Finds the objects of records by `match_by`. Thread-safe."""
 
-    def __init__(self, objects: ObjectReader, several: OnSeveralMatches) -> None:
-        self._objects = objects
+    def __init__(self, client: AccountClient, several: OnSeveralMatches) -> None:
+        self._client = client
         self._several = several
         self._lock = threading.Lock()
         self._indexes: dict[tuple[str, tuple[str, ...]], _Index] = {}
@@ -143,7 +143,7 @@ class MatchFinder:
             return
         types = [("types[]", f"{subject}.deleted") for subject in subjects]
         try:
-            for event in self._objects.list("/v1/events", types):
+            for event in self._client.list(EVENTS_PATH, types):
                 source = event["data"]["object"]
                 carried = _carried(source, fields)
                 if carried and source.get("object") == resource.object_name:
@@ -196,11 +196,11 @@ class MatchFinder:
             if not isinstance(owner, str):
                 raise UnusableKey(f"`match_by`: {stream} are matched within their {parent}")
             if resource.parent_field:
-                return self._objects.entries(resource, owner)
-            return self._objects.list(f"/v1/customers/{segment(str(owner))}/payment_methods")
+                return self._client.entries(resource, owner)
+            return self._client.list(f"/v1/customers/{segment(str(owner))}/payment_methods")
         for name, value in wanted.items():
             if (stream, name) in EXACT:
-                return self._objects.list(resource.path, [(EXACT[stream, name], value)])
+                return self._client.list(resource.path, [(EXACT[stream, name], value)])
         return None
 
     def _indexed(self, resource: Resource, wanted: Mapping[str, str]) -> list[Candidate]:
@@ -209,7 +209,7 @@ class MatchFinder:
             index = self._indexes.setdefault((resource.stream, fields), _Index())
         with index.lock:
             if not index.listed:
-                listed = self._objects.list(resource.path, BY_NAME[resource.stream].list_params)
+                listed = self._client.list(resource.path, BY_NAME[resource.stream].list_params)
                 for source in listed:
                     index.put(source, _carried(source, fields))
                 index.listed = True

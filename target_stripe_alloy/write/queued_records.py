@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.record_columns import ADDED
 from target_stripe_alloy.params_tree import InvalidRecord, unix_seconds_of
 from target_stripe_alloy.plan.plan_types import Outcome
@@ -17,7 +18,6 @@ from target_stripe_alloy.plan.record_keys import (
     text_of,
     value_of,
 )
-from target_stripe_alloy.rejects import RecordOrigin
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
 from target_stripe_alloy.write.journal import RecordPosition
 
@@ -28,7 +28,7 @@ DELETED_AT = "_sdc_deleted_at"
 _FIRST_DELETION = 1_293_840_000
 """Unix seconds of 2011-01-01, the year in which Stripe began: nothing was deleted before, and what
 stands for NULL in many programs (1899, 1900, 1970, 2000) is earlier, in any time zone."""
-_MAX_CLOCK_SKEW = 86_400
+_MAX_CLOCK_SKEW = DAY
 """Seconds by which a clock may be fast: a later time of deletion is not taken for one."""
 
 
@@ -99,15 +99,9 @@ class QueuedRecord:
         """How it is identified."""
         return self.incoming.keys
 
-    def origin(self, run: int) -> RecordOrigin:
-        """Return where the record comes from; `run` is the number of this run."""
-        return RecordOrigin(
-            self.incoming.source,
-            self.keys.properties,
-            self.incoming.metadata_complete,
-            self.position or (run, self.number),
-            self.reject_index,
-        )
+    def position_in(self, run: int) -> RecordPosition:
+        """Return when the record came first; `run` is the number of this run."""
+        return self.position or (run, self.number)
 
     @property
     def order_key(self) -> str:

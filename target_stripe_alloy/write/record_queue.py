@@ -52,16 +52,14 @@ class RecordQueue:
         journal: Journal,
         report: Report,
         policy: Policy,
-        *,
         workers: int,
-        dry_run: bool,
     ) -> None:
         self._writer = writer
         self._ids = writer.ids
         self._journal = journal
         self._report = report
         self._policy = policy
-        self._dry_run = dry_run
+        self._dry_run = policy.dry_run
         self._pool = KeyedWorkerPool(workers)
         self._overflow = OverflowFile(_encode)
         self._occurrences: Counter[tuple[str, bytes]] = Counter()
@@ -115,7 +113,7 @@ class RecordQueue:
         except UnusableKey as error:
             key, number = "", self.watermark.last
             queued = QueuedRecord(incoming, key, record, number, b"", "", 0, reject_index, position)
-            self._report_outcome(queued, Decision(Outcome.REJECTED, reason=str(error)))
+            self._report.record_outcome(queued, Decision(Outcome.REJECTED, reason=str(error)))
             return None
         digest, size = self._fingerprint(record)
         number, label = self.watermark.issue(), keys.label(record)
@@ -213,13 +211,9 @@ class RecordQueue:
                 if self._policy.id_mode == IdMode.SAME_ACCOUNT:
                     meant.append(queued.key)
                 self._journal.note_unwritten(queued.stream, queued.key, meant, sent=queued.sent)
-        self._report_outcome(queued, replace(decision, matched=queued.matched), error)
+        decision = replace(decision, matched=queued.matched)
+        self._report.record_outcome(queued, decision, error)
         self.watermark.settle(queued.number)
-
-    def _report_outcome(
-        self, queued: QueuedRecord, decision: Decision, error: StripeError | None = None
-    ) -> None:
-        self._report.record_outcome(queued, decision, queued.origin(self._journal.run), error)
 
     # ------------------------------------------------------------------ records that wait
 

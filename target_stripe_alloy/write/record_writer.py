@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import (
     AlloyError,
     ConcurrentRequestError,
@@ -53,8 +52,8 @@ from target_stripe_alloy.write.id_resolver import (
 from target_stripe_alloy.write.invoice_preview import Previews
 from target_stripe_alloy.write.journal import Effect, Journal
 from target_stripe_alloy.write.journaled_sender import JournaledSender, Sent, UnknownOutcome
-from target_stripe_alloy.write.object_reader import (
-    ObjectReader,
+from target_stripe_alloy.write.account_client import (
+    AccountClient,
     expansions,
     object_tree,
     observed_objects,
@@ -123,28 +122,19 @@ class RecordWriter:
 
     def __init__(
         self,
-        client: StripeClient,
+        client: AccountClient,
         journal: Journal,
         policy: Policy,
-        *,
-        account: str | None,
-        dry_run: bool,
-        named_pipeline: bool,
-        previews: Previews | None,
     ) -> None:
-        self._now = client.now
+        self._client = client
         self._journal = journal
         self._policy = policy
-        self._dry_run = dry_run
-        self._named_pipeline = named_pipeline
-        self._previews = previews
-        self._objects = ObjectReader(client, account)
-        self.ids = IdResolver(journal, self._objects, client.now, policy)
-        self._sender = JournaledSender(
-            client, journal, self._objects, self.ids, policy, account=account
-        )
-        self._replacement = PriceReplacement(self._objects, self._sender)
-        self._past_actions = PastActions(client, account)
+        self._dry_run = policy.dry_run
+        self._previews = Previews(client) if policy.preview else None
+        self.ids = IdResolver(client, journal, policy)
+        self._sender = JournaledSender(client, journal, self.ids, policy)
+        self._replacement = PriceReplacement(client, self._sender)
+        self._past_actions = PastActions(client)
         self._left_out: set[tuple[str, str]] = set()
 
     def recover(self) -> None:
@@ -226,7 +216,7 @@ class RecordWriter:
             occasion=occasion_of(queued.record),
             digest=queued.digest,
             occurrence=queued.occurrence,
-            named_pipeline=self._named_pipeline,
+            named_pipeline=bool(self._journal.pipeline),
             left_out=tuple(references.left_out),
             parent=self._parent(resource, tree),
             creatable=by_match and self._policy.on_missing == OnMissing.CREATE,
@@ -240,7 +230,7 @@ class RecordWriter:
     ) -> tuple[dict[str, Any], dict[str, Tree], frozenset[str]]:
         """Return a record's fields, their tree, and the metadata keys whose null is ignored."""
         resource, fields = queued.resource, queued.fields_to_write()
-        tree = without_reserved(tree_for(resource, fields, self._now()))
+        tree = without_reserved(tree_for(resource, fields, self._client.now()))
         ignored: frozenset[str] = frozenset()
         if self._policy.null_policy == NullPolicy.IGNORE:
             ignored = frozenset(null_metadata(fields))
@@ -284,7 +274,7 @@ class RecordWriter:
         if str(name).startswith(PLANNED):
             advances = "invoices.auto_advance" in self._policy.allowed
             return {"status": "draft", "auto_advance": advances}
-        return self._objects.get(BY_STREAM["invoices"].path_of(str(name), {}))
+        return self._client.get(BY_STREAM["invoices"].path_of(str(name), {}))
 
     def _stamp(self, queued: QueuedRecord) -> dict[str, str]:
         mode, found_by = self._policy.id_mode, queued.resource.found_by
@@ -529,7 +519,7 @@ class RecordWriter:
         return DraftImage(
             source=queued.incoming.source,
             number=queued.number,
-            position=queued.position or (self._journal.run, queued.number),
+            position=queued.position_in(self._journal.run),
             names=sorted({*wanted.fields, *wanted.tree}),
             ours=ours,
             fixed={".".join(path): value for path, value in values},
@@ -542,7 +532,7 @@ class RecordWriter:
         """Save the base image of a record whose requests did not bring a complete one."""
         by_id = self._is_by_id(queued)
         if result is not None and not wanted.deleted:
-            result = self._objects.complete(wanted.resource, result)
+            result = self._client.complete(wanted.resource, result)
             if by_id and result["id"] != queued.key:
                 result = None  # another one took its place, with the values that the record has
         image = image_of(
