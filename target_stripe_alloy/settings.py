@@ -364,9 +364,7 @@ def _check_files(settings: TargetSettings) -> None:
     seen: dict[Path, str] = {}
     for name, file in named.items():
         found = _file(name, file)
-        if found is None:
-            continue
-        other = seen.setdefault(found, name)
+        other = seen.setdefault(found, name) if found else name
         if other != name:
             raise SettingsError(f"`{other}` and `{name}` name one file: {file}. Use two")
 

@@ -13,7 +13,7 @@ from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.merge import key_items, tree_for
 from target_stripe_alloy.plan.plan_types import BaseImage
 from target_stripe_alloy.resources import Resource
-from target_stripe_alloy.write.journal import JournalEntry, encode
+from target_stripe_alloy.write.journal import JournalEntry
 
 Rename = Callable[[str], str | None]
 """The id that an item of a record has in Stripe; None if it has none."""
@@ -109,7 +109,7 @@ def image_of(
     if isinstance(ours.get("items"), list):
         ours = key_items(ours, theirs.get("items") or {}, rename, prices_of(result))
     base = BaseImage(ours, {k: v for k, v in theirs.items() if k in ours}, draft.fixed)
-    return JournalEntry(resource.stream, key, result["id"], base=encode(base), **known)
+    return JournalEntry(resource.stream, key, result["id"], base=msgspec.json.encode(base), **known)
 
 
 def prices_of(source: JSON | None) -> dict[str, Any]:

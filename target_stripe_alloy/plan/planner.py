@@ -266,7 +266,7 @@ def _apply(
         *(step for step in around if step[0].kind == "attach"),
         *updates,
         *(step for step in around if step[0].kind != "attach"),  # updates are for attached ones
-        *(_entry(resource, path, *entry) for entry in entries),
+        *((request, entry_needs(resource, request.kind, request.params)) for request in entries),
         *((request, action_needs(wanted, current)) for request in acting),
     ]
     why = lacking(merged(*(needed for _, needed in planned)), policy)
@@ -278,8 +278,10 @@ def _apply(
         for p, after in sorted(found.changed.items())
     ]
     changes += [
-        FieldChange(kind, None, dict(entry)) if entry else FieldChange(kind, end, None)
-        for kind, _, end, entry in entries
+        FieldChange(entry.kind, None, entry.params)
+        if entry.params
+        else FieldChange(entry.kind, entry.path.removeprefix(path), None)
+        for entry in entries
     ]
     changes += [FieldChange(ACTION, None, request.kind) for request in acting]
     return Decision(Outcome.UPDATED, requests, changes)
@@ -288,13 +290,6 @@ def _apply(
 def _mine(resource: Resource, found: Comparison) -> dict[str, Tree]:
     """Return the changes alone, without the unchanged parameters of the same hash."""
     return {name: tree for name, tree in found.tree().items() if name in resource.update_params}
-
-
-def _entry(
-    resource: Resource, path: str, kind: str, method: str, end: str, entry: Mapping[str, Tree]
-) -> tuple[PlannedRequest, Needs]:
-    request = PlannedRequest(kind, method, f"{path}{end}", dict(entry))
-    return request, entry_needs(resource, kind, entry)
 
 
 def _needs_of_step(resource: Resource, step: PlannedRequest) -> Needs:

@@ -90,11 +90,12 @@ def update_request(
 
 def sub_resource_requests(
     wanted: DesiredState, current: JSON, base: BaseImage | None
-) -> Iterator[tuple[str, str, str, Mapping[str, Tree]]]:
-    """Yield kind, method, end of path and parameters for entries that are objects of their own.
+) -> Iterator[PlannedRequest]:
+    """Yield the requests that add and delete entries that are objects of their own.
 
     Entries that the record has are added; those that left it since last time are deleted.
     """
+    path = wanted.resource.path_of(current["id"], current)
     for name, param in wanted.resource.sub_resources.items():
         if wanted.fields.get(name) is None:
             continue
@@ -103,9 +104,10 @@ def sub_resource_requests(
         theirs = _by_content(current.get(name), shape)
         before = _by_content(base.fixed.get(name), shape) if base else {}
         for content in ours.keys() - theirs.keys():
-            yield f"add {name}", "POST", f"/{name}", dict(content)
+            yield PlannedRequest(f"add {name}", "POST", f"{path}/{name}", dict(content))
         for content in theirs.keys() & before.keys() - ours.keys():
-            yield f"drop {name}", "DELETE", f"/{name}/{segment(theirs[content])}", {}
+            entry = segment(theirs[content])
+            yield PlannedRequest(f"drop {name}", "DELETE", f"{path}/{name}/{entry}")
 
 
 def _by_content(listed: Any, shape: ParamType) -> dict[tuple[tuple[str, str], ...], str]:

@@ -37,17 +37,16 @@ class AccountClient:
         self.now = client.now
 
     def request(
-        self, method: str, path: str, body: str, idempotency_key: str | None = None
+        self, method: str, path: str, params: Params | str = (), key: str | None = None
     ) -> Response:
-        """Send a request."""
-        return self._client.request(
-            method, path, body, account=self._account, idempotency_key=idempotency_key
-        )
+        """Send a request, with an idempotency key if there is one."""
+        account = self._account
+        return self._client.request(method, path, params, account=account, idempotency_key=key)
 
     def get(self, path: str, params: Params = ()) -> JSON | None:
         """Return an object; None if it does not exist, or is deleted."""
         try:
-            body: JSON = self._client.get(path, params, account=self._account).body
+            body: JSON = self.request("GET", path, params).body
         except NotFoundError:
             return None
         return None if body.get("deleted") else body

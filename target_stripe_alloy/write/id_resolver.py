@@ -313,7 +313,7 @@ class IdResolver:
         if known and (current is None or (row and row.is_tombstone)):
             meant = current is not None and (fallback or carries(current, wanted))
             return ResolvedObject(known, "journal", current if meant else None)
-        found = self._matches.find_only(queued.resource, wanted, search.tree)
+        found = self._matches.find(queued.resource, wanted, search.tree, to_delete=True)
         if found is None:
             return fallback or ResolvedObject()
         if known is not None and found != known:

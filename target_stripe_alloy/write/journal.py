@@ -170,11 +170,6 @@ class IntentResult:
     error: str | None = None
 
 
-def encode(base: BaseImage) -> bytes:
-    """Return a base image as the journal has it."""
-    return msgspec.json.encode(base)
-
-
 class Journal:
     """The journal of a run. Two runs cannot have it open at the same time."""
 

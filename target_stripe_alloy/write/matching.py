@@ -82,33 +82,28 @@ class MatchFinder:
         self._deleted: dict[tuple[str, tuple[str, ...]], _Deleted] = {}
 
     def find(
-        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
+        self,
+        resource: Resource,
+        wanted: Mapping[str, str],
+        tree: Mapping[str, Tree],
+        *,
+        to_delete: bool = False,
     ) -> str | None:
         """Return the id of the object with these values; None if there is none.
 
-        Raises `UnusableKey` for several, if `on_several_matches` takes none.
+        Raises `UnusableKey` for several, if `on_several_matches` takes none; to delete an object it
+        must be the only one.
         """
         found = _not_replaced(self._candidates(resource, wanted, tree))
         if len(found) <= 1:
             return found[0].id if found else None
-        if self._several == OnSeveralMatches.REJECT:
+        if to_delete or self._several == OnSeveralMatches.REJECT:
+            deletion = "a deletion needs exactly one: give its id"
+            advice = "`on_several_matches` can take the oldest or the newest"
             several = _several(resource, wanted, found)
-            raise UnusableKey(f"{several}; `on_several_matches` can take the oldest or the newest")
+            raise UnusableKey(f"{several}; {deletion if to_delete else advice}")
         found.sort(key=lambda one: one.created, reverse=True)  # lists are newest first already
         return found[0 if self._several == OnSeveralMatches.NEWEST else -1].id
-
-    def find_only(
-        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
-    ) -> str | None:
-        """Return the id of the only object with these values; None if there is none.
-
-        Raises `UnusableKey` for several.
-        """
-        found = _not_replaced(self._candidates(resource, wanted, tree))
-        if len(found) > 1:
-            several = _several(resource, wanted, found)
-            raise UnusableKey(f"{several}; a deletion needs exactly one: give its id")
-        return found[0].id if found else None
 
     def was_deleted(
         self, resource: Resource, wanted: Mapping[str, str], besides: Iterable[str]
