@@ -105,19 +105,11 @@ def stream_of(message: Message) -> str:
     return name
 
 
-def record_of(message: Message) -> Message:
-    """Get the record of a RECORD; raises `MessageError`."""
-    return _object_in(message, "RECORD", "record")
-
-
-def state_of(message: Message) -> Message:
-    """Get the value of a STATE; raises `MessageError`."""
-    return _object_in(message, "STATE", "value")
-
-
-def _object_in(message: Message, kind: str, name: str) -> Message:
+def object_in(message: Message, name: str) -> Message:
+    """Get an object in a message; raises `MessageError`."""
     found = message.get(name)
     if not isinstance(found, dict):
+        kind = message["type"]
         raise MessageError(f"{kind}: `{name}` must be an object, and is {_kind(found)}")
     return found
 

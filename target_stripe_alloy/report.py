@@ -48,7 +48,8 @@ class Report:
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._lock = threading.Lock()
         self._max = settings.max_rejects
-        self._rejected = 0
+        self.rejected = 0
+        """Records that were rejected."""
         self._dry_run = settings.policy.dry_run
         self._logged: Counter[tuple[str, str]] = Counter()
         self._rejects_path = rejects
@@ -59,14 +60,9 @@ class Report:
         self._plan = JsonLines(plan, "plan", anew=True) if plan else None
         self._totals = preview.Totals()
 
-    @property
-    def rejected(self) -> int:
-        """Records that were rejected."""
-        return self._rejected
-
-    def count_read(self, stream: str, number: int = 1) -> None:
-        """Count records of the input."""
-        self.counts[stream][READ] += number
+    def count_read(self, stream: str) -> None:
+        """Count a record of the input."""
+        self.counts[stream][READ] += 1
 
     def count_unchanged(self, stream: str, number: int) -> None:
         """Count records that the journal proves to be unchanged."""
@@ -80,7 +76,7 @@ class Report:
         stream, key, outcome = queued.stream, queued.label, decision.outcome
         with self._lock:
             self.counts[stream][outcome] += 1
-            self._rejected += outcome == Outcome.REJECTED
+            self.rejected += outcome == Outcome.REJECTED
             name = f"{stream} {key}"
             self._totals.add(decision.preview, blocked=outcome == Outcome.BLOCKED, record=name)
             self._logged[stream, outcome] += 1
@@ -93,9 +89,9 @@ class Report:
             self._log(stream, key, decision, logged, logging.WARNING)
         elif outcome != Outcome.UNCHANGED and self._dry_run:
             self._log(stream, key, decision, logged, logging.INFO)
-        if outcome == Outcome.REJECTED and self._max is not None and self._rejected > self._max:
+        if outcome == Outcome.REJECTED and self._max is not None and self.rejected > self._max:
             raise AlloyError(
-                f"{self._rejected} records were rejected, `max_rejects` is {self._max}: the run "
+                f"{self.rejected} records were rejected, `max_rejects` is {self._max}: the run "
                 f"stops. What was rejected is in {self._rejects_path}"
             )
 
@@ -128,16 +124,14 @@ class Report:
 
     def progress(self) -> None:
         """Log the counts so far."""
-        for stream, of in self.summary().items():
-            logged = ", ".join(f"{name} {n}" for name, n in of.items() if n)
-            _logger.info("%s so far: %s", stream, logged)
+        for stream, counts in self.summary().items():
+            _logger.info("%s so far: %s", stream, _counted(counts))
 
     def close(self) -> None:
         """Log the counts, write them to the summary, and close the files."""
         counts = self.summary()
         for stream, of in counts.items():
-            logged = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
-            _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, logged)
+            _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, _counted(of))
         for line in self._totals.lines():
             _logger.info("plan: %s", line)
         for file in (self._rejects, self._plan):
@@ -145,6 +139,10 @@ class Report:
                 file.close()
         if self._summary:
             _write_json(Path(self._summary), counts)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in counts.items() if number)
 
 
 def _write_json(path: Path, content: Any) -> None:

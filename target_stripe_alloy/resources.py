@@ -341,7 +341,7 @@ RESOURCES: Sequence[Resource] = (
             "price_data.product": "products",
         },
         ignored=_set("plan", "current_trial"),
-        normalize=normalize.subscription_item,
+        normalize=normalize.discounts,
         deletes=True,
         parent_field="subscription",
         lock_fields="subscription",

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import click
 from singer_sdk import Target
@@ -34,8 +34,7 @@ from target_stripe_alloy.messages import (
     SchemaMissing,
     batch_records,
     check_schema,
-    record_of,
-    state_of,
+    object_in,
     stream_of,
 )
 from target_stripe_alloy.plan.record_keys import RecordKey
@@ -74,6 +73,7 @@ class TargetStripeAlloy(Plugin, Target):
     config_jsonschema: ClassVar[dict[str, Any]] = DECLARED.to_dict()
     default_sink_class = StripeSink
     message_reader_class = Reader
+    message_reader: Reader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
         PluginCapabilities.BATCH,
@@ -99,9 +99,8 @@ class TargetStripeAlloy(Plugin, Target):
         self._mapped: dict[str, Sequence[StreamMap]] = {}
         self._incoming: dict[str, list[IncomingStream | None]] = {}
         """Source stream → what its records are after each of its stream maps."""
-        reader = self.message_reader
-        assert isinstance(reader, Reader)  # noqa: S101 - the class says so
-        reader.begins, reader.failed = self._check_output, self._abort
+        self.message_reader.begins = self._check_output
+        self.message_reader.failed = self._abort
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -142,15 +141,8 @@ class TargetStripeAlloy(Plugin, Target):
 
     @cached_property
     def _connection(self) -> Connection:
-        shared = self.settings.connection
-        return Connection(
-            api_key=shared.api_key,
-            api_url=shared.api_url,
-            api_version=shared.api_version,
-            max_requests_per_second=shared.max_requests_per_second,
-            max_concurrency=shared.max_concurrency,
-            read_only=self.settings.policy.dry_run,
-        )
+        settings = self.settings
+        return Connection(**vars(settings.connection), read_only=settings.policy.dry_run)
 
     @cached_property
     def _client(self) -> AccountClient:
@@ -216,7 +208,7 @@ class TargetStripeAlloy(Plugin, Target):
 
     @override
     def _process_record_message(self, message_dict: Message) -> None:
-        self._process_record(stream_of(message_dict), record_of(message_dict))
+        self._process_record(stream_of(message_dict), object_in(message_dict, "record"))
 
     @override
     def _process_batch_message(self, message_dict: Message) -> None:
@@ -239,8 +231,7 @@ class TargetStripeAlloy(Plugin, Target):
                     record = transformed(stream_map, copy.copy(source))
                 if record is None or incoming is None:
                     continue
-                sink = self._sinks_active[stream_map.stream_alias]
-                assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
+                sink = self._sink_of(stream_map)
                 missing = incoming.missing_keys(record)
                 if missing:
                     lacking = ", ".join(missing)
@@ -266,10 +257,11 @@ class TargetStripeAlloy(Plugin, Target):
         """What the records of a stream are after a stream map; None if it removes them."""
         if isinstance(stream_map, RemoveRecordTransform):
             return None
-        sink = self._sinks_active[stream_map.stream_alias]
-        assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
         keys = stream_map.transformed_key_properties or ()
-        return sink.declare(name, stream_map.transformed_schema, keys)
+        return self._sink_of(stream_map).declare(name, stream_map.transformed_schema, keys)
+
+    def _sink_of(self, stream_map: StreamMap) -> StripeSink:
+        return cast("StripeSink", self._sinks_active[stream_map.stream_alias])
 
     @override
     def _process_activate_version_message(self, message_dict: Message) -> None:
@@ -278,7 +270,7 @@ class TargetStripeAlloy(Plugin, Target):
 
     @override
     def _process_state_message(self, message_dict: Message) -> None:
-        value = state_of(message_dict)
+        value = object_in(message_dict, "value")
         with self._lock:
             number = self.queue.watermark.last
             if self._states and self._states[-1][0] == number:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -94,22 +95,23 @@ def image_of(
     draft: DraftImage, resource: Resource, key: str, result: JSON | None, rename: Rename
 ) -> JournalEntry:
     """Return the base image of a record whose request returned `result`."""
-    known: dict[str, Any] = {
-        "source": draft.source,
-        "number": draft.number,
-        "position": draft.position,
-        "digest": draft.digest,
-    }
-    if result is None:
-        return JournalEntry(resource.stream, key, None, **known)
-    if draft.ours is None:
-        return JournalEntry(resource.stream, key, result["id"], **known)
+    entry = JournalEntry(
+        resource.stream,
+        key,
+        result["id"] if result else None,
+        draft.digest,
+        source=draft.source,
+        number=draft.number,
+        position=draft.position,
+    )
+    if result is None or draft.ours is None:
+        return entry
     theirs = trees_of(resource, draft.names, result)
     ours = dict(draft.ours)
     if isinstance(ours.get("items"), list):
         ours = key_items(ours, theirs.get("items") or {}, rename, prices_of(result))
     base = BaseImage(ours, {k: v for k, v in theirs.items() if k in ours}, draft.fixed)
-    return JournalEntry(resource.stream, key, result["id"], base=msgspec.json.encode(base), **known)
+    return replace(entry, base=msgspec.json.encode(base))
 
 
 def prices_of(source: JSON | None) -> dict[str, Any]:

@@ -275,8 +275,7 @@ class RecordKey:
         if values is None:
             return [key]
         choices = [[v, reading_of(v)] if isinstance(v, str) else [v] for v in values.values()]
-        keys = (canonical(dict(zip(values, one, strict=True))) for one in product(*choices))
-        return list(dict.fromkeys(keys))
+        return _combinations(list(values), choices)
 
     def rivals(self, source: Mapping[str, Any]) -> list[str]:
         """Return the user's keys that an object's stamp may mean."""
@@ -288,10 +287,7 @@ class RecordKey:
         for name in self.properties:
             raw = str(metadata.get(name) or "")
             choices.append([raw] if name in texts else [raw, reading_of(raw)])
-        keys = (
-            canonical(dict(zip(self.properties, one, strict=True))) for one in product(*choices)
-        )
-        return list(dict.fromkeys(keys))
+        return _combinations(self.properties, choices)
 
     def fits(self, record: Mapping[str, Any], source: Mapping[str, Any]) -> bool | None:
         """Whether an object carries a record's stamp, another (False), or none (None)."""
@@ -314,6 +310,12 @@ class RecordKey:
     def _is_part(self, metadata: Mapping[str, Any]) -> bool:
         """Whether an object's key has more properties than these."""
         return set(self.properties) < _types(metadata).keys()
+
+
+def _combinations(names: Sequence[str], choices: Sequence[Sequence[Value]]) -> list[str]:
+    """Return the keys with one of the values that each property may have."""
+    keys = (canonical(dict(zip(names, values, strict=True))) for values in product(*choices))
+    return list(dict.fromkeys(keys))
 
 
 def _fits(value: Value, raw: str, is_text: bool) -> bool:

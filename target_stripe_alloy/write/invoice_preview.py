@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from stripe_alloy.api.errors import (
 )
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import ParamType, param_type
-from stripe_alloy.api.timestamps import DAY
+from stripe_alloy.api.timestamps import DAY, rfc3339
 from target_stripe_alloy.params_tree import Tree, form_fields, is_empty
 from target_stripe_alloy.plan.plan_types import Decision, Outcome, PlannedRequest
 from target_stripe_alloy.plan.record_keys import reference_to
@@ -127,7 +126,8 @@ def question(
     """
     if stream not in (SUBSCRIPTIONS, ITEMS):
         return None
-    asked = next((found for found in map(_asked_by(stream, current, now), requests) if found), None)
+    questions = (_of_request(stream, request, current, now) for request in requests)
+    asked = next(filter(None, questions), None)
     following = _after_action(asked, requests, current) if stream == SUBSCRIPTIONS else asked
     if not isinstance(following, Question):
         return following
@@ -147,17 +147,14 @@ def _after_action(
     return NoQuestion(why) if why and not (asked and asked.at_once) else asked
 
 
-def _asked_by(
-    stream: str, current: JSON | None, now: float
-) -> Callable[[PlannedRequest], Question | None]:
-    def ask(request: PlannedRequest) -> Question | None:
-        if stream == ITEMS:
-            return _of_item(request, current)
-        if request.kind == "create":
-            return _of_new(request.params, now)
-        return _of_change(request, current) if request.kind == "update" else None
-
-    return ask
+def _of_request(
+    stream: str, request: PlannedRequest, current: JSON | None, now: float
+) -> Question | None:
+    if stream == ITEMS:
+        return _of_item(request, current)
+    if request.kind == "create":
+        return _of_new(request.params, now)
+    return _of_change(request, current) if request.kind == "update" else None
 
 
 def _shape() -> ParamType:
@@ -301,7 +298,7 @@ def shown(asked: Question, answer: JSON, rows: Sequence[JSON], now: float) -> di
     next_at = None if asked.at_once else _next_at(answer, rows, now)
     return {
         "invoiced": "now" if next_at is None else "next",
-        "invoiced_at": None if next_at is None else _moment(next_at),
+        "invoiced_at": None if next_at is None else rfc3339(next_at),
         "currency": currency,
         "decimals": decimals_of(currency),
         "subtotal": answer["subtotal"],
@@ -337,10 +334,6 @@ def _is_proration(row: JSON) -> bool:
 def unavailable(reason: str) -> dict[str, Any]:
     """Return what stands in the plan where there is no preview."""
     return {"unavailable": reason}
-
-
-def _moment(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def lines_of(preview: Mapping[str, Any]) -> Iterator[str]:

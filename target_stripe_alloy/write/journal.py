@@ -271,22 +271,17 @@ class Journal:
         self._writer.do(note)
 
     def unanswered(self) -> list[Intent]:
-        """Return the intents of this scope without a result, oldest first."""
-        return self._unanswered(operations.c.scope == self.scope.name)
+        """Return the intents of the account and mode without a result, oldest first.
 
-    def unanswered_anywhere(self) -> list[Intent]:
-        """Return the intents of the account and mode without a result, whatever their id mode.
-
-        A later run must resolve them, or Stripe might execute them after newer writes.
+        Whatever their id mode, a later run must resolve them, or Stripe might execute them after
+        newer writes.
         """
-        return self._unanswered(
-            operations.c.scope.startswith(f"{self.scope.world}/", autoescape=True)
+        columns = operations.c
+        query = sa.select(*(columns[name] for name in Intent.__dataclass_fields__)).where(
+            columns.scope.startswith(f"{self.scope.world}/", autoescape=True),
+            columns.status == str(IntentStatus.OPEN),
         )
-
-    def _unanswered(self, where: sa.ColumnElement[bool]) -> list[Intent]:
-        columns = [operations.c[name] for name in Intent.__dataclass_fields__]
-        query = sa.select(*columns).where(where, operations.c.status == str(IntentStatus.OPEN))
-        ordered = query.order_by(operations.c.seq)
+        ordered = query.order_by(columns.seq)
         return self._writer.do(lambda c: [Intent(*row) for row in c.execute(ordered)])
 
     # ------------------------------------------------------------------ objects

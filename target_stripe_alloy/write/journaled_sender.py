@@ -114,7 +114,7 @@ class JournaledSender:
 
     def recover(self) -> None:
         """Resolve the requests of earlier runs whose responses were never journaled."""
-        for intent in self._journal.unanswered_anywhere():
+        for intent in self._journal.unanswered():
             self._recover(intent)
 
     def _recover(self, intent: Intent) -> None:

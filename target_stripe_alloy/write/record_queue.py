@@ -86,10 +86,7 @@ class RecordQueue:
         """Note a stream of this run: from now on references to it are its key properties."""
         stream = incoming.resource.stream
         self._ids.declare(stream, incoming.keys)
-        with self._lock:
-            references = [reference for reference in self._waiting if reference[0] == stream]
-            woken = [q for each in references for q in self._waiting.pop(each).values()]
-        self._resume(woken)
+        self._resume_waiting(stream)
 
     def admit(
         self,
@@ -244,10 +241,11 @@ class RecordQueue:
             woken = self._waiting.pop(reference, {})
         self._resume(woken.values())
 
-    def _wake_all(self) -> None:
+    def _resume_waiting(self, stream: str = "") -> None:
+        """Resume the records that wait for records of a stream, or of any stream."""
         with self._lock:
-            woken = [queued for each in self._waiting.values() for queued in each.values()]
-            self._waiting.clear()
+            references = [each for each in self._waiting if stream in ("", each[0])]
+            woken = [q for each in references for q in self._waiting.pop(each).values()]
         self._resume(woken)
 
     def _resume(self, records: Iterable[QueuedRecord]) -> None:
@@ -259,7 +257,7 @@ class RecordQueue:
     def finish(self) -> None:
         """Write all records that can be written; give up those that still wait then."""
         self._pool.drain()
-        self._wake_all()  # a stream may have been declared in the meantime
+        self._resume_waiting()  # a stream may have been declared in the meantime
         self._pool.drain()
         while queued := self._next_to_give_up():
             self._overflow.take(queued)
