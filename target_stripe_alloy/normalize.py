@@ -71,7 +71,7 @@ def _integer(value: Any) -> int | None:
 
 
 def customer(source: JSON, _: float) -> None:
-    """Turn tax ids into the data of a new customer; later they are objects of their own."""
+    """Turn tax ids into the data of a new customer; later they are separate objects."""
     tax_ids = source.pop("tax_ids", None)
     if isinstance(tax_ids, dict):
         tax_ids = tax_ids.get("data")

@@ -28,7 +28,7 @@ _NAMES = frozenset({"stream", "key_properties", "verdict", "reason", "record"})
 
 
 class RejectContext(msgspec.Struct, frozen=True):
-    """The account, mode and id mode for which a record is meant."""
+    """The account, mode and id mode of a record."""
 
     account: str
     mode: str
@@ -50,7 +50,7 @@ class RejectedRecord(msgspec.Struct, frozen=True):
 
     @property
     def context(self) -> RejectContext:
-        """The account, mode and id mode for which the record is meant."""
+        """The account, mode and id mode of the record."""
         return RejectContext(self.account, self.mode, self.id_mode)
 
 

@@ -57,7 +57,7 @@ class Report:
         self._context = context
         self._run = run
         self._collect = collect
-        self._plan = JsonLines(plan, "plan", anew=True) if plan else None
+        self._plan = JsonLines(plan, "plan", truncate=True) if plan else None
         self._totals = preview.Totals()
 
     def count_read(self, stream: str) -> None:

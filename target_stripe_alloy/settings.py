@@ -221,7 +221,7 @@ class TargetSettings:
 
 
 def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
-    """Read a configuration; raises `SettingsError` on what its JSON schema cannot say."""
+    """Read a configuration; raises `SettingsError` on what its JSON schema cannot express."""
     connection = read_connection(config)
     check_key(connection)
     settings = TargetSettings(

@@ -45,9 +45,9 @@ class StripeSink(RecordSink):
     def declare(
         self, source: str, schema: Mapping[str, Any], key_properties: Sequence[str]
     ) -> IncomingStream:
-        """Declare a source stream whose records come to this sink.
+        """Declare a source stream of this sink.
 
-        Several may come to one sink, each with a SCHEMA of its own.
+        A sink may have several, each with its SCHEMA.
         """
         resource, policy = self._resource, self._policy
         names = key_properties if policy.id_mode == IdMode.EXTERNAL else ("id",)
@@ -88,7 +88,7 @@ class StripeSink(RecordSink):
             self.flush()
 
     def flush(self, *, older_than: float = 0.0) -> None:
-        """Submit the batch, if its first record came that many seconds ago."""
+        """Submit the batch, if its first record was received that many seconds ago."""
         if self._batch and time.monotonic() - self._since >= older_than:
             batch, self._batch, self._size = self._batch, [], 0
             self._queue.submit(batch)

@@ -99,8 +99,8 @@ class TargetStripeAlloy(Plugin, Target):
         self._mapped: dict[str, Sequence[StreamMap]] = {}
         self._incoming: dict[str, list[IncomingStream | None]] = {}
         """Source stream → what its records are after each of its stream maps."""
-        self.message_reader.begins = self._check_output
-        self.message_reader.failed = self._abort
+        self.message_reader.on_start = self._check_output
+        self.message_reader.on_error = self._abort
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:

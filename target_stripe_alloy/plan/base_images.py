@@ -47,7 +47,7 @@ class ObservedObject(msgspec.Struct, frozen=True):
     """See `state_of`."""
     expand: Sequence[str] = ()
     entry: str = ""
-    """The id of the entry that is meant, where `path` is that of a list."""
+    """The id of the entry, where `path` is that of a list."""
 
 
 class Context(msgspec.Struct, frozen=True):

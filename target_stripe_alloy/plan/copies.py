@@ -1,7 +1,7 @@
-"""What does not travel to another account, and whether a copy is made without it: reviewed data.
+"""Parameters that cannot be copied to another account, and whether they block a copy: reviewed data.
 
-A copy that somebody would pay more, less, twice or to somebody else for is not made. What a copy
-only looks different without is left out, with a warning.
+A copy for which a customer would pay more, less, twice or to another account is not made. A
+parameter that changes only the look of a copy is left out, with a warning.
 """
 
 from __future__ import annotations
@@ -186,12 +186,12 @@ def why_no_copy(resource: Resource, fields: JSON, left_out: Iterable[str]) -> st
 
     `left_out` are the paths of its references that name nothing here.
     """
-    over = why_ended(resource, fields)
-    if over:
-        return over
+    why = why_ended(resource, fields)
+    if why:
+        return why
     known = LEFT_OUT.get(resource.stream, {})
-    gone = [*left_out, *_ignored(resource, fields)]
-    reasons = {path: known[path].why for path in gone if path in known and known[path].blocks}
+    missing = [*left_out, *_ignored(resource, fields)]
+    reasons = {path: known[path].why for path in missing if path in known and known[path].blocks}
     for name, field in READ_ONLY.get(resource.stream, {}).items():
         if field.when(fields.get(name), fields):
             reasons[name] = field.why

@@ -68,7 +68,7 @@ def _of_new(params: Mapping[str, Tree]) -> Mapping[str, Tree]:
 
 
 def entry_needs(resource: Resource, kind: str, entry: Mapping[str, Tree]) -> Needs:
-    """Return what it needs to add or drop an entry that is an object of its own: `add tax_ids`."""
+    """Return the permissions to add or delete an entry of a sub-resource: `add tax_ids`."""
     name = resource.sub_resources[kind.partition(" ")[2]]
     return needs_of(resource, Operation.UPDATE, {name: [dict(entry)] if entry else None})
 
@@ -204,6 +204,6 @@ def lacking(needed: Mapping[str, list[str]], policy: Policy) -> str:
 
 
 def _named(name: str, places: list[str]) -> str:
-    """The permission, and the parameters unless its own name says it."""
+    """Return the permission, and the parameters unless its name is that of the only one."""
     word = name.partition(".")[2]
     return name if places in ([], [word]) else f"{name} (for {', '.join(places)})"

@@ -23,7 +23,7 @@ from target_stripe_alloy.params_tree import (
     validation_error,
     without_empty,
 )
-from target_stripe_alloy.plan.effects import effects_of, marked, of_action, of_replay, settings_of
+from target_stripe_alloy.plan.effects import effects_of, effects_metadata, action_effect, record_effect, settings_of
 from target_stripe_alloy.plan.merge import Comparison
 from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, PlannedRequest
 from target_stripe_alloy.resources import ACTION, BEHAVIOR_PARAMS, Action, Operation, Resource
@@ -39,7 +39,7 @@ def new_params(wanted: DesiredState) -> dict[str, Tree]:
     }
     if wanted.object_id and "id" in known:
         params["id"] = wanted.object_id
-    marks = marked(wanted.resource, _noted(wanted, params), None)
+    marks = effects_metadata(wanted.resource, _metadata_effects(wanted, params), None)
     if wanted.stamp or marks:
         params["metadata"] = {**params.get("metadata", {}), **wanted.stamp, **marks}
     if isinstance(params.get("items"), dict):
@@ -50,7 +50,7 @@ def new_params(wanted: DesiredState) -> dict[str, Tree]:
     return params
 
 
-def _noted(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
+def _metadata_effects(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
     """Return the effects of parameters that are to be named in the object's metadata."""
     resource = wanted.resource
     effects = effects_of(resource, params, wanted.occasion)
@@ -81,7 +81,7 @@ def update_request(
     if wanted.resource.parent_field == "subscription":
         quantity = current.get("quantity")
         changed = with_quantity(changed, None if quantity is None else str(quantity))
-    marks = marked(wanted.resource, _noted(wanted, changed), current)
+    marks = effects_metadata(wanted.resource, _metadata_effects(wanted, changed), current)
     if marks:
         changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
     effects = _lasting(wanted, changed)
@@ -91,7 +91,7 @@ def update_request(
 def sub_resource_requests(
     wanted: DesiredState, current: JSON, base: BaseImage | None
 ) -> Iterator[PlannedRequest]:
-    """Yield the requests that add and delete entries that are objects of their own.
+    """Yield the requests that add and delete entries of sub-resources.
 
     Entries that the record has are added; those that left it since last time are deleted.
     """
@@ -169,8 +169,8 @@ def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
     """
     assert wanted.action  # noqa: S101 - checked before
     if action.event:
-        return of_action(wanted.action, wanted.occasion), True
-    return of_replay(wanted.action, wanted.digest, wanted.occurrence), False
+        return action_effect(wanted.action, wanted.occasion), True
+    return record_effect(wanted.action, wanted.digest, wanted.occurrence), False
 
 
 def modifiers(wanted: DesiredState, operation: Operation) -> dict[str, Tree]:
@@ -230,8 +230,8 @@ def _entry(key: str, change: Tree, current: Mapping[str, Any]) -> Tree:
 
 def with_quantity(change: Mapping[str, Tree], quantity: Tree) -> dict[str, Tree]:
     """Add the quantity to an item's change of price: Stripe would reset it to 1."""
-    anew = not change.keys().isdisjoint(("price", "price_data"))
-    if anew and "quantity" not in change and quantity is not None:
+    changes_price = not change.keys().isdisjoint(("price", "price_data"))
+    if changes_price and "quantity" not in change and quantity is not None:
         return {**change, "quantity": quantity}
     return dict(change)
 

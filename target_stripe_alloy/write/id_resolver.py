@@ -17,7 +17,7 @@ from target_stripe_alloy.plan.record_keys import (
     at_field,
     described,
     form_of,
-    readings_of,
+    keys_for_reference,
     reference_to,
     shortened,
     text_of,
@@ -27,7 +27,7 @@ from target_stripe_alloy.resources import BY_STREAM, COPYABLE_STREAMS, Resource
 from target_stripe_alloy.stripe_ids import is_stripe_id
 from target_stripe_alloy.write.journal import Journal
 from target_stripe_alloy.write.journal_keys import JournalKeys
-from target_stripe_alloy.write.matching import MatchFinder, carries
+from target_stripe_alloy.write.matching import MatchFinder, has_values
 from target_stripe_alloy.write.metadata_index import MetadataIndex, newest_price
 from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.queued_records import QueuedRecord, is_deleted
@@ -62,7 +62,7 @@ class ResolvedObject:
 
 @dataclass(frozen=True)
 class _Search:
-    """A record whose object is to be found: with its tree, and its fields."""
+    """A record whose object is searched, with its tree and its fields."""
 
     queued: QueuedRecord
     tree: Mapping[str, Tree]
@@ -146,7 +146,7 @@ class IdResolver:
             return stream, key
         return stream, self._forms.get((stream, key)) or reference_to(key)
 
-    # ------------------------------------------------------------------ a record's own object
+    # ------------------------------------------------------------------ the object of a record
 
     def find(
         self, queued: QueuedRecord, tree: Mapping[str, Tree], fields: Mapping[str, Any]
@@ -161,7 +161,7 @@ class IdResolver:
             self._note_reference(queued)
         if search.deleted and self._is_deleted_in_journal(queued):
             return ResolvedObject()
-        found = self._by_journal(search) or self._find_anew(search)
+        found = self._by_journal(search) or self._find_in_account(search)
         if keys.match and found.current is None and not _lacks_match_values(queued):
             return self._find_match(search, fallback=found)
         return found
@@ -203,7 +203,7 @@ class IdResolver:
         fits = keys.fits(queued.record, found.current)
         if fits is False and not self._may_be_shared(search):
             self._ids.pop((queued.stream, queued.key), None)
-            return self._find_anew(search, excluded=object_id)
+            return self._find_in_account(search, excluded=object_id)
         if fits is None and keys.match and not self._still_matches(queued, found.current):
             return self._find_match(search, fallback=found)
         newer = newest_price(self._client, queued.resource, found.current)
@@ -224,16 +224,16 @@ class IdResolver:
     def _still_matches(self, queued: QueuedRecord, current: JSON) -> bool:
         """Whether an object has the `match_by` values of the record, or of the base image."""
         wanted = queued.keys.match_values(queued.record, present=True)
-        if carries(current, wanted):
+        if has_values(current, wanted):
             return True
         known = self._journal.load_one(queued.stream, queued.key)
         base = known.image() if known else None
         if base is None:
             return False
         then = {name: get_path(base.theirs, tuple(name.split(".", 1))) for name in wanted}
-        return all(then.values()) and carries(current, then)
+        return all(then.values()) and has_values(current, then)
 
-    def _find_anew(self, search: _Search, excluded: str | None = None) -> ResolvedObject:
+    def _find_in_account(self, search: _Search, excluded: str | None = None) -> ResolvedObject:
         """Find the object of a key that the journal lacks, or has with the `excluded` object."""
         queued, keys = search.queued, search.queued.keys
         if self._mode == IdMode.COPY and queued.resource.found_by == "id":
@@ -248,7 +248,7 @@ class IdResolver:
         for object_id in self._stamped(search):
             current = None if object_id == excluded else self._read(search, object_id)
             fits = current and keys.fits(queued.record, current)
-            if current and fits and not self._belongs_to_rival(queued, current):
+            if current and fits and not self._belongs_to_other_key(queued, current):
                 return ResolvedObject(object_id, "stamp", current)
         return ResolvedObject()
 
@@ -263,9 +263,9 @@ class IdResolver:
         stamps = queued.keys.stamps_for(queued.record, queued.key)
         return self._index.of(resource, queued.keys, stamps)
 
-    def _belongs_to_rival(self, queued: QueuedRecord, current: JSON) -> bool:
+    def _belongs_to_other_key(self, queued: QueuedRecord, current: JSON) -> bool:
         """Whether an object is known as that of another key that its stamp may mean as well."""
-        others = [key for key in queued.keys.rivals(current) if key != queued.key]
+        others = [key for key in queued.keys.possible_keys(current) if key != queued.key]
         return any(self.find_id(queued.stream, key) == current["id"] for key in others)
 
     # ------------------------------------------------------------------ matches
@@ -291,7 +291,7 @@ class IdResolver:
             if object_id is None:
                 return fallback or ResolvedObject()
             found = self._resolved(search, object_id, by)
-            if found.current is not None and carries(found.current, wanted):
+            if found.current is not None and has_values(found.current, wanted):
                 return found
             self._matches.invalidate(queued.stream)
         raise UnusableKey(f"`match_by`: the object with its {by} keeps changing: try later")
@@ -311,8 +311,8 @@ class IdResolver:
             return ResolvedObject()
         current = self._read(search, known) if known else None
         if known and (current is None or (row and row.is_tombstone)):
-            meant = current is not None and (fallback or carries(current, wanted))
-            return ResolvedObject(known, "journal", current if meant else None)
+            matches = current is not None and (fallback or has_values(current, wanted))
+            return ResolvedObject(known, "journal", current if matches else None)
         found = self._matches.find(queued.resource, wanted, search.tree, to_delete=True)
         if found is None:
             return fallback or ResolvedObject()
@@ -331,7 +331,7 @@ class IdResolver:
         """Raise `UnusableKey` if another object may be meant by a deletion."""
         if current is None:
             return
-        if not carries(current, wanted):
+        if not has_values(current, wanted):
             raise UnusableKey("`match_by`: the object with its values is changing: try later")
         if queued.keys.external and queued.keys.fits(queued.record, current) is False:
             raise UnusableKey(
@@ -373,18 +373,18 @@ class IdResolver:
         if self._mode != IdMode.EXTERNAL:
             return False
         mine = {queued.key: queued for queued in records if queued.keys.properties}
-        joined = {text for queued in mine.values() for text in _joined_before(queued)}
+        joined = {text for queued in mine.values() for text in _older_forms(queued)}
         rows = self._names.older(stream, sorted(joined))
         stamps = self._names.stamps_of(stream, rows) if rows else {}
-        taken = False
+        adopted = False
         for key, queued in mine.items():
-            for text in _joined_before(queued):
+            for text in _older_forms(queued):
                 if text in rows and self._is_proven(queued, rows[text], stamps.get(text)):
-                    self._names.take_over(stream, text, key)
+                    self._names.assign_row(stream, text, key)
                     del rows[text]
-                    taken = True
+                    adopted = True
                     break
-        return taken
+        return adopted
 
     def _is_proven(
         self, queued: QueuedRecord, object_id: str, stamp: Mapping[str, str] | None
@@ -428,7 +428,7 @@ class IdResolver:
         if not text or not isinstance(text, str):
             return
         external = self._mode == IdMode.EXTERNAL
-        meant = self._objects_meant(stream, text)
+        meant = self._referenced_objects(stream, text)
         missing = (stream, form_of(text) if external else shortened(text))
         if len(meant) > 1:
             keys = " or ".join(sorted(meant.values()))
@@ -452,11 +452,11 @@ class IdResolver:
         """Return the id that an item of a record has in Stripe; the key itself if none is known."""
         if self._mode == IdMode.SAME_ACCOUNT:
             return key
-        meant = self._objects_meant(stream, key)
+        meant = self._referenced_objects(stream, key)
         return next(iter(meant)) if len(meant) == 1 else key
 
-    def _objects_meant(self, stream: str, text: str) -> dict[str, str]:
-        """Return the objects that a reference may mean: id → key, for a message."""
+    def _referenced_objects(self, stream: str, text: str) -> dict[str, str]:
+        """Return the objects that a reference may name: id → key, for a message."""
         if self._mode != IdMode.EXTERNAL:
             found = self.find_id(stream, text)
             if found is None and self._mode == IdMode.COPY and BY_STREAM[stream].found_by == "id":
@@ -486,7 +486,7 @@ class IdResolver:
         known = self._declared.get(stream) or self._names.names(stream)
         for names in known:
             if len(names) == 1:
-                yield from readings_of(names[0], text)
+                yield from keys_for_reference(names[0], text)
         if all(len(names) == 1 for names in known):
             return
         for key in self._names.named(stream, form_of(text)):
@@ -495,7 +495,7 @@ class IdResolver:
                 yield key
 
     def _older_object(self, stream: str, text: str) -> str | None:
-        """Return the object that an earlier release had for a reference, if it is still meant."""
+        """Return the object that an earlier release had for a reference, if the reference still names it."""
         found = self._names.older(stream, [text]).get(text)
         declared = self._declared.get(stream)
         if found is None or declared is None:
@@ -521,7 +521,7 @@ def _lacks_match_values(queued: QueuedRecord) -> bool:
     return is_deleted(queued.record) and len(present) < len(queued.keys.match)
 
 
-def _joined_before(queued: QueuedRecord) -> list[str]:
+def _older_forms(queued: QueuedRecord) -> list[str]:
     """Return the forms in which releases up to cb5f45d may have a record's key."""
     values = queued.keys.values(queued.record) or {}
     verbatim = "|".join(str(queued.record[name]) for name in values)

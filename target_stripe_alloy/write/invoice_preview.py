@@ -34,8 +34,8 @@ from target_stripe_alloy.write.id_resolver import PLANNED
 _logger = logging.getLogger(__name__)
 
 SUBSCRIPTIONS, ITEMS = "subscriptions", "subscription_items"
-_AGAIN = "without what an earlier record of this plan does to the same subscription"
-SOON = 60
+_EARLIER_RECORD = "without what an earlier record of this plan does to the same subscription"
+CLOCK_TOLERANCE = 60
 """Seconds by which the period of an invoice that is made at once may differ from our clock."""
 _ITEM_FIELDS = frozenset({"price", "price_data", "quantity", "discounts", "tax_rates", "deleted"})
 _SUBSCRIPTION_FIELDS = frozenset(
@@ -50,8 +50,8 @@ _SUBSCRIPTION_FIELDS = frozenset(
         "trial_end",
     }
 )
-"""Parameters of an update that can change an invoice; items are looked at one by one."""
-_HOW = ("proration_behavior", "proration_date")
+"""Parameters of an update that can change an invoice; items are checked one by one."""
+_PRORATION = ("proration_behavior", "proration_date")
 _CANCELED = (
     "it is canceled without proration and without a last invoice: nothing more is invoiced for it "
     "but items that are pending already"
@@ -74,7 +74,7 @@ same."""
 
 
 def decimals_of(currency: str) -> int:
-    """Return how many decimals Stripe's minor units of a currency stand for."""
+    """Return the number of decimals of a currency in Stripe's minor units."""
     return _DECIMALS.get(currency.lower(), 2)
 
 
@@ -91,7 +91,7 @@ def money(amount: int, currency: str) -> str:
     return f"{sign}{units}{decimals} {currency.upper()}"
 
 
-# ---------------------------------------------------------------------- what is asked
+# ---------------------------------------------------------------------- parameters of a preview
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Question:
 
     params: Mapping[str, Tree]
     at_once: bool
-    """Whether the parameters alone say that the invoice is made with the change."""
+    """Whether the change creates the invoice at once, whatever Stripe's response is."""
     note: str = ""
-    """What the preview does not know."""
+    """What the preview does not take into account."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def question(
 ) -> Question | NoQuestion | None:
     """Return what to ask Stripe about the planned requests of a record; None if nothing.
 
-    `current` is the object as it is. `now` is in Unix seconds. `customers` holds the
+    `current` is the object in Stripe. `now` is in Unix seconds. `customers` holds the
     `customer_details` of customers that are only planned.
     """
     if stream not in (SUBSCRIPTIONS, ITEMS):
@@ -169,16 +169,16 @@ def _of_new(params: Mapping[str, Tree], now: float) -> Question:
     days = params.get("trial_period_days")
     if days and int(days) > 0 and "trial_end" not in params:
         params = {**params, "trial_end": str(int(now) + int(days) * DAY)}
-    return Question({**_beside(params), **_details(params)}, at_once=True)
+    return Question({**_invoice_params(params), **_subscription_params(params)}, at_once=True)
 
 
 def _of_change(request: PlannedRequest, current: JSON | None) -> Question | None:
     params = request.params
-    items = [entry for entry in params.get("items") or () if _counts(entry)]
+    items = [entry for entry in params.get("items") or () if _affects_invoice(entry)]
     if current is None or not (items or _SUBSCRIPTION_FIELDS & params.keys()):
         return None
-    details = _details({**params, "items": items} if items else _without(params, "items"))
-    asked = {"subscription": current["id"], **_beside(params), **details}
+    details = _subscription_params({**params, "items": items} if items else _without(params, "items"))
+    asked = {"subscription": current["id"], **_invoice_params(params), **details}
     return Question(asked, _at_once(params))
 
 
@@ -194,14 +194,14 @@ def _of_item(request: PlannedRequest, current: JSON | None) -> Question | None:
         entry["deleted"] = "true"
     if not _ITEM_FIELDS & entry.keys():
         return None
-    details = _details(
-        {**{name: params[name] for name in _HOW if name in params}, "items": [entry]}
+    details = _subscription_params(
+        {**{name: params[name] for name in _PRORATION if name in params}, "items": [entry]}
     )
     asked = {"subscription": subscription, **details}
     return Question(asked, _at_once(params))
 
 
-def _counts(entry: Mapping[str, Tree]) -> bool:
+def _affects_invoice(entry: Mapping[str, Tree]) -> bool:
     """Whether a change of an item can change an invoice."""
     return "id" not in entry or bool(_ITEM_FIELDS & entry.keys())
 
@@ -210,13 +210,13 @@ def _at_once(params: Mapping[str, Tree]) -> bool:
     return params.get("proration_behavior") == "always_invoice" or params.get("trial_end") == "now"
 
 
-def _details(params: Mapping[str, Tree]) -> dict[str, Tree]:
+def _subscription_params(params: Mapping[str, Tree]) -> dict[str, Tree]:
     """The parameters that a subscription and its preview have in common."""
     details: dict[str, Tree] = _fitted(dict(params), _part("subscription_details"))
     return {"subscription_details": details} if details else {}
 
 
-def _beside(params: Mapping[str, Tree]) -> dict[str, Tree]:
+def _invoice_params(params: Mapping[str, Tree]) -> dict[str, Tree]:
     """The parameters that a subscription and an invoice have in common."""
     beside: dict[str, Tree] = _fitted(dict(params), _shape())
     fees = params.get("add_invoice_items")
@@ -249,7 +249,7 @@ def _without(tree: Mapping[str, Tree], name: str) -> dict[str, Tree]:
     return {k: v for k, v in tree.items() if k != name}
 
 
-# ---------------------------------------------------------------------- what does not exist yet
+# ---------------------------------------------------------------------- planned objects
 
 
 def _without_planned(asked: Question, customers: Mapping[str, Tree]) -> Question | NoQuestion:
@@ -289,7 +289,7 @@ def customer_details(params: Mapping[str, Tree]) -> Tree:
     return {name: inner for name, inner in fitted.items() if not is_empty(inner)}
 
 
-# ---------------------------------------------------------------------- what is answered
+# ---------------------------------------------------------------------- Stripe's response
 
 
 def shown(asked: Question, answer: JSON, rows: Sequence[JSON], now: float) -> dict[str, Any]:
@@ -314,7 +314,7 @@ def _next_at(answer: JSON, rows: Sequence[JSON], now: float) -> int | None:
     """When the invoice is made, if that is not now: the next period begins then."""
     starts = [row["period"]["start"] for row in rows if not _is_proration(row)]
     last = max([answer.get("period_end") or 0, *starts])
-    return last if abs(last - now) > SOON else None
+    return last if abs(last - now) > CLOCK_TOLERANCE else None
 
 
 def _row(row: JSON) -> dict[str, Any]:
@@ -332,12 +332,12 @@ def _is_proration(row: JSON) -> bool:
 
 
 def unavailable(reason: str) -> dict[str, Any]:
-    """Return what stands in the plan where there is no preview."""
+    """Return the entry in the plan of a record without a preview."""
     return {"unavailable": reason}
 
 
 def lines_of(preview: Mapping[str, Any]) -> Iterator[str]:
-    """Return a preview as lines for eyes, amounts in the currency's own decimals."""
+    """Return a preview as readable lines, with amounts in the currency's major unit."""
     if "unavailable" in preview:
         yield f"no preview: {preview['unavailable']}"
         return
@@ -353,10 +353,10 @@ def lines_of(preview: Mapping[str, Any]) -> Iterator[str]:
         rows.append(("customer balance", preview["amount_due"] - preview["total"]))
     rows.append(("amount due", preview["amount_due"]))
     texts = [(name, money(amount, currency)) for name, amount in rows]
-    wide = max(len(name) for name, _ in texts)
-    broad = max(len(text) for _, text in texts)
+    name_width = max(len(name) for name, _ in texts)
+    amount_width = max(len(text) for _, text in texts)
     for name, text in texts:
-        yield f"    {name:<{wide}}  {text:>{broad}}"
+        yield f"    {name:<{name_width}}  {text:>{amount_width}}"
 
 
 def _when(preview: Mapping[str, Any]) -> str:
@@ -413,7 +413,7 @@ class Totals:
         return sums
 
     def lines(self) -> Iterator[str]:
-        """Return the totals as lines for eyes."""
+        """Return the totals as readable lines."""
         for (currency, blocked, invoiced), entry in sorted(self._sums().items()):
             when = "invoiced now" if invoiced == "now" else "on next invoices"
             what = f"blocked, would be {when}" if blocked else when
@@ -431,7 +431,7 @@ class Totals:
             yield f"no preview: {self.missing} record{'s' if self.missing > 1 else ''}"
 
 
-# ---------------------------------------------------------------------- asking
+# ---------------------------------------------------------------------- requests
 
 
 class Previews:
@@ -439,10 +439,10 @@ class Previews:
 
     def __init__(self, client: AccountClient) -> None:
         self._client = client
-        self._off = False
+        self._disabled = False
         self._lock = threading.Lock()
         self._customers: dict[str, Tree] = {}
-        self._seen: set[str] = set()
+        self._previewed: set[str] = set()
 
     def of(
         self,
@@ -454,12 +454,12 @@ class Previews:
     ) -> Decision:
         """Return a planned decision with its preview, if it invoices something.
 
-        `allowed` decides anew as if `allow_actions` named everything: its requests are what a
+        `allowed` decides again as if `allow_actions` named everything: its requests are what a
         blocked record would do. Raises `AuthenticationError`.
         """
         if stream == "customers":
             self._note_customer(key, decision)
-        if stream not in (SUBSCRIPTIONS, ITEMS) or self._off:
+        if stream not in (SUBSCRIPTIONS, ITEMS) or self._disabled:
             return decision
         if decision.outcome == Outcome.BLOCKED:
             decision = replace(decision, withheld=allowed().requests)
@@ -471,15 +471,15 @@ class Previews:
             return replace(decision, preview=unavailable(asked.reason))
         name = str(asked.params.get("subscription") or key)
         changes = decision.outcome != Outcome.BLOCKED
-        return replace(decision, preview=self._ask(self._marked(name, asked, changes=changes)))
+        return replace(decision, preview=self._ask(self._with_note(name, asked, changes=changes)))
 
-    def _marked(self, subscription: str, asked: Question, *, changes: bool) -> Question:
+    def _with_note(self, subscription: str, asked: Question, *, changes: bool) -> Question:
         """The question, noted to be of one of several records of a subscription."""
         with self._lock:
-            again = subscription in self._seen
+            again = subscription in self._previewed
             if changes:
-                self._seen.add(subscription)
-        notes = [asked.note, _AGAIN if again else ""]
+                self._previewed.add(subscription)
+        notes = [asked.note, _EARLIER_RECORD if again else ""]
         return replace(asked, note="; ".join(filter(None, notes)))
 
     def _note_customer(self, key: str, decision: Decision) -> None:
@@ -496,21 +496,21 @@ class Previews:
         except InvalidRequestError as error:
             return unavailable(str(error.failure))
         except (MissingPermissionError, RateLimited, StripeUnavailable) as error:
-            self._turn_off(error)
+            self._disable(error)
             return None
         return shown(asked, answer, rows, self._client.now())
 
     def _rows(self, listed: JSON) -> Sequence[JSON]:
-        """All lines: the preview itself holds the first ten."""
+        """Return all lines: a preview contains the first ten."""
         if not listed.get("has_more"):
             found: list[JSON] = listed["data"]
             return found
         return list(self._client.list(listed["url"]))
 
-    def _turn_off(self, error: StripeError) -> None:
+    def _disable(self, error: StripeError) -> None:
         with self._lock:
-            if not self._off:
-                self._off = True
+            if not self._disabled:
+                self._disabled = True
                 _logger.warning(
                     "This plan goes on without previews of invoices: %s (`preview: false` asks "
                     "for none)",

@@ -64,7 +64,7 @@ class JournalKeys:
         row = {
             "scope": self._journal.scope.name,
             "stream": stream,
-            "reference": reference.replace("\0", "\ufffd"),  # PostgreSQL holds no NUL
+            "reference": reference.replace("\0", "\ufffd"),  # PostgreSQL stores no NUL
             "key": key,
         }
         self._journal.enqueue(
@@ -131,7 +131,7 @@ class JournalKeys:
             if ids.get(key) == object_id
         }
 
-    def take_over(self, stream: str, joined: str, key: str) -> None:
+    def assign_row(self, stream: str, joined: str, key: str) -> None:
         """Turn a row of an earlier release into that of a key."""
         columns = objects.c
         mine = sa.and_(columns.scope == self._journal.scope.name, columns.stream == stream)

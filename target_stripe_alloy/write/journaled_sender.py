@@ -188,7 +188,7 @@ class JournaledSender:
         ends = context is not None and context.draft is not None and context.draft.ours is None
         known = []
         if ends and object_id and intent.scope == self._journal.scope.name:
-            # Its tombstone means this object and no other, even if it is deleted by then.
+            # Its tombstone is for this object, even if the object is deleted by then.
             known = [JournalEntry(intent.stream, intent.key, object_id)]
         self._journal.answer(intent, IntentResult(IntentStatus.ABANDONED), known)
 
@@ -213,7 +213,7 @@ class JournaledSender:
         result = self._result_of(resource, response.body, intent)
         known, image_saved = self._entries_of(resource, intent, context, result)
         if intent.scope != self._journal.scope.name:
-            known = []  # its records are identified in another way than this run's
+            known = []  # the records of this run are identified differently
         self._note(
             intent,
             context,

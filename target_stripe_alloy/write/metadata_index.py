@@ -1,6 +1,6 @@
 """Objects by the stamp in their metadata: an index in the journal, brought up to date once a run.
 
-A stamp can be set at any time, by anybody. So the index adds the objects created since the last run
+Any client can set a stamp at any time. So the index adds the objects created since the last run
 and, by Stripe's events, those updated since; where events do not show that, it reads the full list.
 """
 
@@ -126,15 +126,15 @@ class MetadataIndex:
             events = list(self._client.list(EVENTS_PATH, asked))
         except MissingPermissionError:
             return None
-        snapshots = [event["data"]["object"] for event in events]
-        return list(self._changed_objects(resource, keys, snapshots))
+        changed = [event["data"]["object"] for event in events]
+        return list(self._changed_objects(resource, keys, changed))
 
     def _changed_objects(
-        self, resource: Resource, keys: RecordKey, snapshots: Iterable[dict[str, Any]]
+        self, resource: Resource, keys: RecordKey, changed: Iterable[dict[str, Any]]
     ) -> Iterator[JSON]:
         stamped = {
             (str(one["id"]), key)
-            for one in snapshots
+            for one in changed
             if one.get("object") == resource.object_name and (key := keys.stamp_of(one))
         }
         known = self._journal.load(resource.stream, [STAMP + key for _, key in stamped])

@@ -11,7 +11,7 @@ from stripe_alloy.api.errors import MissingPermissionError, SettingsError
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.write_log import KEY_PREFIX
-from target_stripe_alloy.plan.effects import of_action, tag_of
+from target_stripe_alloy.plan.effects import action_effect, tag_of
 from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import Action
 from target_stripe_alloy.write.account_client import EVENTS_PATH, AccountClient
@@ -46,7 +46,7 @@ class PastActions:
 
         Raises `SettingsError` for a key that may not read events: then the effect is unknown.
         """
-        effect = of_action(str(wanted.action), wanted.occasion)
+        effect = action_effect(str(wanted.action), wanted.occasion)
         if not action.event or effect in done:
             return frozenset()
         since = int(current.get("created") or 0) - SLACK

@@ -80,7 +80,7 @@ class RecordQueue:
         self.watermark = Watermark()
         self._ids.on_object = self._wake
 
-    # ------------------------------------------------------------------ records come in
+    # ------------------------------------------------------------------ incoming records
 
     def declare(self, incoming: IncomingStream) -> None:
         """Note a stream of this run: from now on references to it are its key properties."""
@@ -175,9 +175,9 @@ class RecordQueue:
             seen = (queued.order_key, queued.digest)
             queued.occurrence = self._occurrences[seen]
             self._occurrences[seen] += 1
-        work, put_aside = partial(self._process, queued), partial(self._overflow.put, queued)
+        work, spill = partial(self._process, queued), partial(self._overflow.put, queued)
         key, stream, size = queued.order_key, queued.stream, queued.size
-        ticket = Ticket(key, queued.locks(), work, put_aside, stream, size)
+        ticket = Ticket(key, queued.locks(), work, spill, stream, size)
         with self._lock:
             self._tickets[queued.number] = ticket
         self._pool.submit(ticket)
@@ -204,10 +204,11 @@ class RecordQueue:
             with self._lock:
                 self._failed.add(self._ids.reference_to(queued.stream, queued.key))
             if not self._dry_run:
-                meant = [queued.matched["object"]] if queued.matched else []
+                object_ids = [queued.matched["object"]] if queued.matched else []
                 if self._policy.id_mode == IdMode.SAME_ACCOUNT:
-                    meant.append(queued.key)
-                self._journal.note_unwritten(queued.stream, queued.key, meant, sent=queued.sent)
+                    object_ids.append(queued.key)
+                stream, key, sent = queued.stream, queued.key, queued.sent
+                self._journal.note_unwritten(stream, key, object_ids, sent=sent)
         decision = replace(decision, matched=queued.matched)
         self._report.record_outcome(queued, decision, error)
         self.watermark.settle(queued.number)
@@ -215,7 +216,7 @@ class RecordQueue:
     # ------------------------------------------------------------------ records that wait
 
     def _wait_for(self, queued: QueuedRecord, references: Iterable[RecordRef]) -> bool:
-        """Let a record wait for the first of the references; it looks for the others when woken.
+        """Let a record wait for the first of the references; it checks the others when it is resumed.
 
         Returns False if all were written in the meantime: then it is to be tried again at once.
         """

@@ -21,7 +21,7 @@ from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import InvalidRecord, Tree, null_metadata, without_nulls
 from target_stripe_alloy.plan.base_images import DraftImage, image_of, prices_of
 from target_stripe_alloy.plan.copies import why_no_copy
-from target_stripe_alloy.plan.effects import marks, traceless, without_reserved
+from target_stripe_alloy.plan.effects import known_effects, unreadable_params, without_reserved
 from target_stripe_alloy.plan.merge import inline_price, key_items, read_only_values, tree_for
 from target_stripe_alloy.plan.permissions import ALLOWED, permissions_of
 from target_stripe_alloy.plan.plan_types import (
@@ -96,12 +96,12 @@ class Waiting:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A record with the object it means."""
+    """A record with its object."""
 
     queued: QueuedRecord
     wanted: DesiredState
     object_id: str | None
-    """The object's id, though it may be gone."""
+    """The object's id, even if the object is deleted."""
     current: JSON | None
     """The object as Stripe has it now."""
     deferred: Sequence[RecordRef]
@@ -177,10 +177,10 @@ class RecordWriter:
         while isinstance(attempt, _Attempt):
             planned = self._plan(attempt)
             if self._dry_run or planned.decision.outcome in _NOTHING_TO_APPLY:
-                return self._leave(queued, planned.decision)
+                return self._settle_unwritten(queued, planned.decision)
             decision, result = self._apply(attempt, planned)
             if decision.outcome != Outcome.CREATED or not attempt.wanted.action:
-                return _end(attempt, decision)
+                return _settle_or_wait(attempt, decision)
             queued.outcome = Outcome.CREATED
             created_id = str((result or {}).get("id"))
             attempt = replace(attempt, object_id=created_id, current=result)
@@ -248,13 +248,13 @@ class RecordWriter:
         if not references.missing:
             return None
         if self._policy.id_mode == IdMode.COPY:
-            over = why_no_copy(queued.resource, fields, references.left_out)
-            if over and self.ids.find_id(queued.stream, queued.key) is None:
-                return Settled(Decision(Outcome.BLOCKED, reason=over))
+            why = why_no_copy(queued.resource, fields, references.left_out)
+            if why and self.ids.find_id(queued.stream, queued.key) is None:
+                return Settled(Decision(Outcome.BLOCKED, reason=why))
         return Waiting(references.missing)
 
     def give_up(self, queued: QueuedRecord, failed: Collection[RecordRef]) -> Decision:
-        """Decide on a record whose references never got an object; `failed` were not written."""
+        """Decide on a record whose references were never resolved; `failed` were not written."""
         _, tree, _ = self._fields_and_tree(queued)
         references = self.ids.resolve(queued.resource, tree)
         missing = list(dict.fromkeys([*references.missing, *references.deferred]))
@@ -295,8 +295,8 @@ class RecordWriter:
         queued, wanted, current = attempt.queued, attempt.wanted, attempt.current
         base = self._base_image(attempt)
         if current is None and not wanted.deleted:
-            gone = bool(attempt.object_id and base)
-            without_object = self._without_object(queued, gone=gone)
+            had_one = bool(attempt.object_id and base)
+            without_object = self._without_object(queued, had_one=had_one)
             if without_object is not None:
                 return _Plan(wanted, without_object)
             base = None
@@ -330,13 +330,13 @@ class RecordWriter:
         by_match = queued.keys.by_match(queued.record)
         return self._policy.id_mode == IdMode.SAME_ACCOUNT and not by_match
 
-    def _without_object(self, queued: QueuedRecord, *, gone: bool) -> Decision | None:
+    def _without_object(self, queued: QueuedRecord, *, had_one: bool) -> Decision | None:
         """Decide on a record without an object; None if `plan` is to decide: it may be created.
 
-        `gone` if it had one.
+        `had_one` if its object was deleted in Stripe.
         """
         same_account = self._policy.id_mode == IdMode.SAME_ACCOUNT
-        if gone and not same_account and self._policy.on_conflict != OnConflict.OVERWRITE:
+        if had_one and not same_account and self._policy.on_conflict != OnConflict.OVERWRITE:
             return Decision(Outcome.CONFLICT, reason="it was deleted in Stripe")
         match, chosen = queued.keys.match, self._policy.on_missing
         if not chosen and same_account and match:
@@ -350,10 +350,10 @@ class RecordWriter:
     def _past_effects_of(self, wanted: DesiredState, current: JSON | None) -> frozenset[str]:
         """Return the effects on an object that are not to be repeated: see `effects`."""
         resource = wanted.resource
-        asks = wanted.action or traceless(resource) & wanted.tree.keys()
+        asks = wanted.action or unreadable_params(resource) & wanted.tree.keys()
         if current is None or not asks:
             return frozenset()
-        done = self._journal.effects_of(resource.stream, current["id"]) | marks(resource, current)
+        done = self._journal.effects_of(resource.stream, current["id"]) | known_effects(resource, current)
         if wanted.action and wanted.action in resource.actions:
             done |= self._past_actions.of(resource.actions[wanted.action], wanted, current, done)
         return done
@@ -400,7 +400,7 @@ class RecordWriter:
         return decide(replace(wanted, tree=rest, fields=fields), policy=self._policy)
 
     def _unless_superseded(self, attempt: _Attempt, decision: Decision) -> Decision:
-        """Return the decision, unless a newer record was written since the one replayed came."""
+        """Return the decision, unless a newer record than the replayed one was written."""
         queued = attempt.queued
         writes = decision.requests or decision.outcome == Outcome.CONFLICT
         if queued.position is None or not writes:
@@ -411,7 +411,7 @@ class RecordWriter:
             return decision
         return Decision(Outcome.REJECTED, reason=SUPERSEDED)
 
-    def _leave(self, queued: QueuedRecord, decision: Decision) -> Settled:
+    def _settle_unwritten(self, queued: QueuedRecord, decision: Decision) -> Settled:
         """Settle a record without writing it; raises `ConflictError` where that stops the run."""
         fails = self._policy.on_conflict == OnConflict.FAIL and not self._dry_run
         if decision.outcome == Outcome.CONFLICT and fails:
@@ -474,7 +474,7 @@ class RecordWriter:
             )
             sent = Sent(answer.result or sent.result, answer.image_saved)
         result, old_id = sent.result, decision.replaces
-        # Anybody can write metadata that names a replaced price: ending it takes a permission.
+        # Any client can write metadata that names a replaced price: ending it needs a permission.
         may_replace = f"{queued.stream}.replace" in self._policy.allowed
         if replaceable and result and not wanted.deleted and may_replace:
             old_id = old_id or (result.get("metadata") or {}).get(REPLACES)
@@ -503,7 +503,7 @@ class RecordWriter:
         ]
         return replace(request, params={**request.params, "items": stamped})
 
-    # ------------------------------------------------------------------ remember
+    # ------------------------------------------------------------------ base images
 
     def _draft(self, attempt: _Attempt, planned: _Plan) -> DraftImage:
         """Return the image of a record once it is written; without a digest if more follows."""
@@ -529,7 +529,7 @@ class RecordWriter:
     def _save_image(
         self, queued: QueuedRecord, wanted: DesiredState, result: JSON | None, draft: DraftImage
     ) -> None:
-        """Save the base image of a record whose requests did not bring a complete one."""
+        """Save the base image of a record if the responses to its requests were incomplete."""
         by_id = self._is_by_id(queued)
         if result is not None and not wanted.deleted:
             result = self._client.complete(wanted.resource, result)
@@ -553,7 +553,7 @@ def _rejected(reason: str) -> Settled:
     return Settled(Decision(Outcome.REJECTED, reason=reason))
 
 
-def _end(attempt: _Attempt, decision: Decision) -> Settled | Waiting:
+def _settle_or_wait(attempt: _Attempt, decision: Decision) -> Settled | Waiting:
     """Settle a record that is written, unless references are still to be set."""
     queued = attempt.queued
     if attempt.deferred:
@@ -575,7 +575,7 @@ def _expand(wanted: DesiredState, request: PlannedRequest) -> list[tuple[str, st
 def _after_first(
     draft: DraftImage, wanted: DesiredState, requests: Sequence[PlannedRequest]
 ) -> DraftImage | None:
-    """Return the image once the first request is done; None if it says too little of the record.
+    """Return the image once the first request is done; None if it lacks a part of the record.
 
     The image of a price that another one replaces follows when the old price has ended.
     """
