@@ -103,9 +103,7 @@ class Report:
         elif logged == MAX_LOGGED + 1:
             _logger.log(level, "%s: more %s records are not logged", stream, decision.outcome)
 
-    def _reject(
-        self, queued: QueuedRecord, decision: Decision, error: StripeError | None
-    ) -> None:
+    def _reject(self, queued: QueuedRecord, decision: Decision, error: StripeError | None) -> None:
         line = reject_line(queued, decision, error, self._run, self._context)
         if self._collect:
             self._collect(queued.reject_index, line)

@@ -1,4 +1,4 @@
-"""Parameters that cannot be copied to another account, and whether they block a copy: reviewed data.
+"""Parameters that cannot be copied to another account; some block a copy: reviewed data.
 
 A copy for which a customer would pay more, less, twice or to another account is not made. A
 parameter that changes only the look of a copy is left out, with a warning.

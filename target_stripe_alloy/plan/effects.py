@@ -78,7 +78,9 @@ def known_effects(resource: Resource, current: JSON | None) -> frozenset[str]:
     return frozenset([*str(text).split(), *(effect_of(name, "true") for name in shown)])
 
 
-def effects_metadata(resource: Resource, names: Iterable[str], current: JSON | None) -> dict[str, str]:
+def effects_metadata(
+    resource: Resource, names: Iterable[str], current: JSON | None
+) -> dict[str, str]:
     """Return the metadata that adds these effects and settings to those of the object."""
     text = ((current or {}).get("metadata") or {}).get(MARK) or ""
     new = [name for name in names if name.partition(":")[0] not in resource.shown_by]

@@ -23,7 +23,7 @@ from target_stripe_alloy.params_tree import (
 )
 from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, unreadable_params
 from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, IdMode, Policy
-from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of, has_same_value
+from target_stripe_alloy.plan.unknown_fields import has_same_value, parts_unknown, path_of
 from target_stripe_alloy.resources import BEHAVIOR_PARAMS, Resource
 
 
@@ -221,7 +221,9 @@ def key_items(
                 k for k, old in current_items.items() if _is_item(entry, old, (prices or {}).get(k))
             ]
             item_id = next((k for k in fits if k not in keyed), None)
-        out = {"id", "price_data"} if has_price(entry, (prices or {}).get(item_id or "")) else {"id"}
+        out = (
+            {"id", "price_data"} if has_price(entry, (prices or {}).get(item_id or "")) else {"id"}
+        )
         keyed[item_id or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k not in out}
     return {**tree, "items": keyed}
 

@@ -14,7 +14,7 @@ UNCLASSED = "unclassed:"
 """Begins the name of what no setting allows: a parameter that `parameter_classes` does not know."""
 
 Needs = dict[str, list[str]]
-"""Permission → the parameters that need it, for people; none: the operation itself does."""
+"""Permission → the parameters that need it, for messages; none: the operation needs it."""
 
 
 def permissions_of(resource: Resource) -> frozenset[str]:
@@ -99,7 +99,7 @@ def needs_of(
             places = found.setdefault(rule.action, [])
             place = ".".join(path)
             places += [place] if place not in places else []
-    if classes.free_in_drafts and _bills_nobody(parent):
+    if classes.free_in_drafts and _is_draft(parent):
         return {}
     return {f"{resource.stream}.{name}": places for name, places in found.items()}
 
@@ -151,8 +151,8 @@ def _needed(rule: Rule, operation: Operation, leaf: Tree, current: JSON | None) 
     return not (rule.first and had_none)
 
 
-def _bills_nobody(invoice: JSON | None) -> bool:
-    """Whether an invoice is a draft that does not advance by itself."""
+def _is_draft(invoice: JSON | None) -> bool:
+    """Whether an invoice is a draft without `auto_advance`."""
     return (
         invoice is not None
         and invoice.get("status") == "draft"

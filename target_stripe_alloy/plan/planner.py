@@ -304,7 +304,9 @@ def _replacement(
     """Plan a new price with the changed amount, which takes over the lookup key."""
     resource = wanted.resource
     replacing: Needs = {f"{resource.stream}.replace": []}
-    needs = merged(needs_of(resource, Operation.UPDATE, _changes_alone(resource, found), current), replacing)
+    needs = merged(
+        needs_of(resource, Operation.UPDATE, _changes_alone(resource, found), current), replacing
+    )
     missing = lacking(needs, policy)
     if missing:
         changed = ", ".join(

@@ -23,7 +23,13 @@ from target_stripe_alloy.params_tree import (
     validation_error,
     without_empty,
 )
-from target_stripe_alloy.plan.effects import effects_of, effects_metadata, action_effect, record_effect, settings_of
+from target_stripe_alloy.plan.effects import (
+    action_effect,
+    effects_metadata,
+    effects_of,
+    record_effect,
+    settings_of,
+)
 from target_stripe_alloy.plan.merge import Comparison
 from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, PlannedRequest
 from target_stripe_alloy.resources import ACTION, BEHAVIOR_PARAMS, Action, Operation, Resource

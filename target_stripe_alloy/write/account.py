@@ -7,8 +7,8 @@ from hashlib import blake2b
 
 from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError, SettingsError
 from target_stripe_alloy.resources import BY_STREAM
-from target_stripe_alloy.write.journal import Journal
 from target_stripe_alloy.write.account_client import AccountClient
+from target_stripe_alloy.write.journal import Journal
 
 _logger = logging.getLogger(__name__)
 

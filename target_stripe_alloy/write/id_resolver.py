@@ -25,11 +25,11 @@ from target_stripe_alloy.plan.record_keys import (
 )
 from target_stripe_alloy.resources import BY_STREAM, COPYABLE_STREAMS, Resource
 from target_stripe_alloy.stripe_ids import is_stripe_id
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.journal import Journal
 from target_stripe_alloy.write.journal_keys import JournalKeys
 from target_stripe_alloy.write.matching import MatchFinder, has_values
 from target_stripe_alloy.write.metadata_index import MetadataIndex, newest_price
-from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.queued_records import QueuedRecord, is_deleted
 
 _logger = logging.getLogger(__name__)
@@ -411,11 +411,8 @@ class IdResolver:
         for path in resource.references:
             for holder, name in list(_places(tree, path.split("."))):
                 self._resolve_one(resource, path, holder, name, references)
-        for path in uncopied_references(resource) if self._mode == IdMode.COPY else ():
-            for holder, name in list(_places(tree, path.split("."))):
-                if not is_empty(holder[name]):
-                    del holder[name]
-                    references.left_out.append(path)
+        if self._mode == IdMode.COPY:
+            references.left_out += _remove_uncopied(resource, tree)
         for name in [n for n, value in tree.items() if isinstance(value, list)]:
             if tree[name] and all(entry == {} for entry in tree[name]):
                 del tree[name]
@@ -495,7 +492,7 @@ class IdResolver:
                 yield key
 
     def _older_object(self, stream: str, text: str) -> str | None:
-        """Return the object that an earlier release had for a reference, if the reference still names it."""
+        """Return the object that a reference had in an earlier release, if it still names it."""
         found = self._names.older(stream, [text]).get(text)
         declared = self._declared.get(stream)
         if found is None or declared is None:
@@ -531,6 +528,15 @@ def _older_forms(queued: QueuedRecord) -> list[str]:
 def _carries_values(stamp: Mapping[str, str], names: Sequence[str], text: str) -> bool:
     values = [stamp.get(name) for name in names]
     return all(values) and sorted(map(str, values)) == sorted(text.split("|"))
+
+
+def _remove_uncopied(resource: Resource, tree: dict[str, Tree]) -> Iterator[str]:
+    """Remove the references to objects that no record can bring here; yield their paths."""
+    for path in uncopied_references(resource):
+        for holder, name in list(_places(tree, path.split("."))):
+            if not is_empty(holder[name]):
+                del holder[name]
+                yield path
 
 
 def _places(tree: Tree, path: Sequence[str]) -> Iterator[tuple[Any, Any]]:

@@ -177,7 +177,9 @@ def _of_change(request: PlannedRequest, current: JSON | None) -> Question | None
     items = [entry for entry in params.get("items") or () if _affects_invoice(entry)]
     if current is None or not (items or _SUBSCRIPTION_FIELDS & params.keys()):
         return None
-    details = _subscription_params({**params, "items": items} if items else _without(params, "items"))
+    details = _subscription_params(
+        {**params, "items": items} if items else _without(params, "items")
+    )
     asked = {"subscription": current["id"], **_invoice_params(params), **details}
     return Question(asked, _at_once(params))
 

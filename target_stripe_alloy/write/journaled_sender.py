@@ -29,6 +29,7 @@ from target_stripe_alloy.plan.plan_types import IdMode, PlannedRequest, Policy
 from target_stripe_alloy.plan.record_keys import RecordKey, described
 from target_stripe_alloy.plan.recovery import withdrawn
 from target_stripe_alloy.resources import BY_STREAM, Resource
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.id_resolver import IdResolver
 from target_stripe_alloy.write.journal import (
     Effect,
@@ -39,7 +40,6 @@ from target_stripe_alloy.write.journal import (
     JournalEntry,
 )
 from target_stripe_alloy.write.journal_keys import CREATING_KINDS, metadata_in
-from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.past_effects import was_executed
 
 _logger = logging.getLogger(__name__)

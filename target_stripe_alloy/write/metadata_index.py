@@ -21,9 +21,9 @@ from stripe_alloy.api.timestamps import DAY
 from target_stripe_alloy.plan.plan_types import REPLACES
 from target_stripe_alloy.plan.record_keys import STAMP, RecordKey, reference_to
 from target_stripe_alloy.resources import Resource
+from target_stripe_alloy.write.account_client import EVENTS_PATH, AccountClient
 from target_stripe_alloy.write.journal import Journal, JournalEntry
 from target_stripe_alloy.write.journal_keys import JournalKeys
-from target_stripe_alloy.write.account_client import EVENTS_PATH, AccountClient
 
 _logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from target_stripe_alloy.params_tree import Tree, get_path, leaves, trees_equal
 from target_stripe_alloy.plan.base_images import trees_of
 from target_stripe_alloy.plan.plan_types import REPLACES, PlannedRequest
 from target_stripe_alloy.resources import BY_STREAM, Resource
-from target_stripe_alloy.write.journaled_sender import JournaledSender
 from target_stripe_alloy.write.account_client import AccountClient, expansions, observed_objects
+from target_stripe_alloy.write.journaled_sender import JournaledSender
 
 STREAM = "prices"
 

@@ -216,7 +216,7 @@ class RecordQueue:
     # ------------------------------------------------------------------ records that wait
 
     def _wait_for(self, queued: QueuedRecord, references: Iterable[RecordRef]) -> bool:
-        """Let a record wait for the first of the references; it checks the others when it is resumed.
+        """Let a record wait for its first reference; the others are checked when it is resumed.
 
         Returns False if all were written in the meantime: then it is to be tried again at once.
         """

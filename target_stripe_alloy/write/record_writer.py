@@ -42,6 +42,12 @@ from target_stripe_alloy.plan.planner import plan
 from target_stripe_alloy.plan.record_keys import RecordKey
 from target_stripe_alloy.plan.requests import action_in_image
 from target_stripe_alloy.resources import ACTION, BY_STREAM, Resource
+from target_stripe_alloy.write.account_client import (
+    AccountClient,
+    expansions,
+    object_tree,
+    observed_objects,
+)
 from target_stripe_alloy.write.id_resolver import (
     PLANNED,
     IdResolver,
@@ -52,12 +58,6 @@ from target_stripe_alloy.write.id_resolver import (
 from target_stripe_alloy.write.invoice_preview import Previews
 from target_stripe_alloy.write.journal import Effect, Journal
 from target_stripe_alloy.write.journaled_sender import JournaledSender, Sent, UnknownOutcome
-from target_stripe_alloy.write.account_client import (
-    AccountClient,
-    expansions,
-    object_tree,
-    observed_objects,
-)
 from target_stripe_alloy.write.past_effects import PastActions
 from target_stripe_alloy.write.price_replacement import PriceReplacement
 from target_stripe_alloy.write.queued_records import (
@@ -353,7 +353,9 @@ class RecordWriter:
         asks = wanted.action or unreadable_params(resource) & wanted.tree.keys()
         if current is None or not asks:
             return frozenset()
-        done = self._journal.effects_of(resource.stream, current["id"]) | known_effects(resource, current)
+        done = self._journal.effects_of(resource.stream, current["id"]) | known_effects(
+            resource, current
+        )
         if wanted.action and wanted.action in resource.actions:
             done |= self._past_actions.of(resource.actions[wanted.action], wanted, current, done)
         return done
