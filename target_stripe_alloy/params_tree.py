@@ -317,7 +317,8 @@ def with_time(shape: ParamType, path: Path) -> ParamType:
         return replace(shape, fields={**fields, name: with_time(fields[name], rest)})
     if shape.items is not None:
         return replace(shape, items=with_time(shape.items, rest))
-    assert shape.values is not None  # noqa: S101 - the reviewed list names no other
+    if shape.values is None:
+        raise KeyError(path)
     return replace(shape, values=with_time(shape.values, rest))
 
 

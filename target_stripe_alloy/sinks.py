@@ -72,12 +72,11 @@ class StripeSink(RecordSink):
         if incoming is not self._incoming:
             self.flush()
             self._incoming = incoming
-        self.process_record(record, {})
+        self.process_record(record, {"incoming": incoming})
 
     @override
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
-        assert self._incoming is not None  # noqa: S101 - `take` is what the target calls
-        queued = self._queue.admit(self._incoming, record)
+        queued = self._queue.admit(context["incoming"], record)
         if queued is None:
             return
         if not self._batch:

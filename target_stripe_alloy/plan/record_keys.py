@@ -76,11 +76,10 @@ def number_text(number: Decimal) -> str:
     >>> [number_text(Decimal(text)) for text in ("7.00", "7e0", "-0.0", "1.50", "1E+400")]
     ['7', '7', '0', '1.5', '1E+400']
     """
-    sign, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)  # noqa: S101 - it is finite
+    sign, digits, power = number.as_tuple()
     significant = "".join(map(str, digits)).lstrip("0")
     stripped = significant.rstrip("0")
-    exponent += len(significant) - len(stripped)
+    exponent = int(power) + len(significant) - len(stripped)
     if not stripped:
         return "0"
     exact = Decimal((sign, tuple(map(int, stripped)), exponent))

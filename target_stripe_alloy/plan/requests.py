@@ -153,7 +153,7 @@ def action_requests(
             f"{ACTION}: {resource.stream} have no action {wanted.action!r}, only: {known}"
         )
     status = current.get("status")
-    effect = _effect(wanted, action)
+    effect = _effect(wanted, wanted.action, action)
     if status in action.done or current.get(action.fills) or effect[0] in wanted.done:
         return []
     if status not in action.when:
@@ -168,15 +168,14 @@ def action_in_image(wanted: DesiredState) -> str | None:
     return f"{wanted.action}:{wanted.occasion}" if wanted.occasion else wanted.action
 
 
-def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
+def _effect(wanted: DesiredState, name: str, action: Action) -> tuple[str, bool]:
     """Return the name of an action's effect, and whether it lasts.
 
     An action that a status shows may be asked for again, but not by a record that is replayed.
     """
-    assert wanted.action  # noqa: S101 - checked before
     if action.event:
-        return action_effect(wanted.action, wanted.occasion), True
-    return record_effect(wanted.action, wanted.digest, wanted.occurrence), False
+        return action_effect(name, wanted.occasion), True
+    return record_effect(name, wanted.digest, wanted.occurrence), False
 
 
 def modifiers(wanted: DesiredState, operation: Operation) -> dict[str, Tree]:

@@ -76,11 +76,7 @@ class JournaledSender:
     """Sends the requests to one account. Thread-safe."""
 
     def __init__(
-        self,
-        client: AccountClient,
-        journal: Journal,
-        ids: IdResolver,
-        policy: Policy,
+        self, client: AccountClient, journal: Journal, ids: IdResolver, policy: Policy
     ) -> None:
         self._client = client
         self._journal = journal
@@ -214,13 +210,8 @@ class JournaledSender:
         known, image_saved = self._entries_of(resource, intent, context, result)
         if intent.scope != self._journal.scope.name:
             known = []  # the records of this run are identified differently
-        self._note(
-            intent,
-            context,
-            known,
-            result,
-            IntentResult(IntentStatus.DONE, 200, response.request_id),
-        )
+        outcome = IntentResult(IntentStatus.DONE, 200, response.request_id)
+        self._note(intent, context, known, result, outcome)
         for entry in known:
             if entry.new_object:
                 self._ids.remember(entry.stream, entry.key, str(entry.object_id))

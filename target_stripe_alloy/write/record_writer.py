@@ -120,12 +120,7 @@ class _Plan:
 class RecordWriter:
     """Writes the records of a run. Thread-safe."""
 
-    def __init__(
-        self,
-        client: AccountClient,
-        journal: Journal,
-        policy: Policy,
-    ) -> None:
+    def __init__(self, client: AccountClient, journal: Journal, policy: Policy) -> None:
         self._client = client
         self._journal = journal
         self._policy = policy
