@@ -6,7 +6,7 @@ parameter that changes only the look of a copy is left out, with a warning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,11 +130,10 @@ copied, and the references to objects that no record can bring into another acco
 """
 
 
-def uncopied_references(resource: Resource) -> Iterator[str]:
-    """Yield the paths of references to objects that no record can bring into another account."""
-    for path in LEFT_OUT.get(resource.stream, {}):
-        if path not in resource.references.keys() | resource.ignored | resource.own_to_account:
-            yield path
+def uncopied_references(resource: Resource) -> list[str]:
+    """Return the paths of references to objects that no record can bring into another account."""
+    others = resource.references.keys() | resource.ignored | resource.own_to_account
+    return [path for path in LEFT_OUT.get(resource.stream, {}) if path not in others]
 
 
 @dataclass(frozen=True)

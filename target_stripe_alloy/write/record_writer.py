@@ -290,8 +290,8 @@ class RecordWriter:
         queued, wanted, current = attempt.queued, attempt.wanted, attempt.current
         base = self._base_image(attempt)
         if current is None and not wanted.deleted:
-            had_one = bool(attempt.object_id and base)
-            without_object = self._without_object(queued, had_one=had_one)
+            was_deleted = bool(attempt.object_id and base)
+            without_object = self._without_object(queued, was_deleted=was_deleted)
             if without_object is not None:
                 return _Plan(wanted, without_object)
             base = None
@@ -325,13 +325,13 @@ class RecordWriter:
         by_match = queued.keys.by_match(queued.record)
         return self._policy.id_mode == IdMode.SAME_ACCOUNT and not by_match
 
-    def _without_object(self, queued: QueuedRecord, *, had_one: bool) -> Decision | None:
+    def _without_object(self, queued: QueuedRecord, *, was_deleted: bool) -> Decision | None:
         """Decide on a record without an object; None if `plan` is to decide: it may be created.
 
-        `had_one` if its object was deleted in Stripe.
+        `was_deleted` if its object was deleted in Stripe.
         """
         same_account = self._policy.id_mode == IdMode.SAME_ACCOUNT
-        if had_one and not same_account and self._policy.on_conflict != OnConflict.OVERWRITE:
+        if was_deleted and not same_account and self._policy.on_conflict != OnConflict.OVERWRITE:
             return Decision(Outcome.CONFLICT, reason="it was deleted in Stripe")
         match, chosen = queued.keys.match, self._policy.on_missing
         if not chosen and same_account and match:
@@ -348,9 +348,8 @@ class RecordWriter:
         asks = wanted.action or unreadable_params(resource) & wanted.tree.keys()
         if current is None or not asks:
             return frozenset()
-        done = self._journal.effects_of(resource.stream, current["id"]) | known_effects(
-            resource, current
-        )
+        journaled = self._journal.effects_of(resource.stream, current["id"])
+        done = journaled | known_effects(resource, current)
         if wanted.action and wanted.action in resource.actions:
             done |= self._past_actions.of(resource.actions[wanted.action], wanted, current, done)
         return done
