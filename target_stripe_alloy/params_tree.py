@@ -82,7 +82,7 @@ def _of_hash(value: Mapping[str, Any], shape: ParamType, path: str) -> Tree:
 
 
 def _of_entry(value: Any, shape: ParamType, path: str) -> Tree:
-    """An entry of a map; an object there is never a reference."""
+    """Return the tree of an entry of a map, where an object is never a reference."""
     if isinstance(value, dict) and shape.fields is None and shape.values is None:
         raise InvalidRecord(f"{path}: expected {_expected(shape)}, got an object")
     return tree_of(value, shape, path)
@@ -407,7 +407,7 @@ def _integer_of(text: str) -> int | None:
 
 
 def form_fields(tree: Tree, name: str = "") -> Iterator[tuple[str, str]]:
-    """Form fields, in a stable order; what is empty clears.
+    """Yield form fields, in a stable order; an empty value clears.
 
     >>> list(form_fields({"items": [{"price": "p"}], "metadata": {"k": None}, "images": []}))
     [('items[0][price]', 'p'), ('metadata[k]', ''), ('images', '')]

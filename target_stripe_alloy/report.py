@@ -197,7 +197,7 @@ def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
 
 
 def _matched(decision: Decision) -> str:
-    """How the object was found, unless the key is its id."""
+    """Return how the object was found, unless the key is its id."""
     matched = decision.matched
     if not matched or matched["by"] == "id":
         return ""

@@ -241,7 +241,7 @@ class Resource:
         return {name: shape for name, shape in fields.items() if name not in out}
 
     def path_of(self, object_id: str, fields: Mapping[str, Any]) -> str:
-        """The path of one object."""
+        """Return the path of one object."""
         if not self.item_path:
             return f"{self.path}/{_segment(object_id)}"
         around = {k: _segment(v) for k, v in fields.items() if k != "id" and isinstance(v, str)}

@@ -257,7 +257,7 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
 
 
 def _of_meltano(environment: Mapping[str, str]) -> str | None:
-    """The name of a Meltano pipeline, as its state id begins."""
+    """Return the name of a Meltano pipeline, as its state id begins."""
     extractor = environment.get("MELTANO_EXTRACTOR_NAME")
     if not extractor:
         return None
@@ -370,7 +370,7 @@ def _check_files(settings: TargetSettings) -> None:
 
 
 def _file(name: str, file: str | None) -> Path | None:
-    """The file that a setting names; None if it is a device, or not set."""
+    """Return the file that a setting names; None if it is a device, or not set."""
     if not file:
         return None
     try:

@@ -254,7 +254,7 @@ class TargetStripeAlloy(Plugin, Target):
                 self._mapped[name] = maps
 
     def _incoming_from(self, name: str, stream_map: StreamMap) -> IncomingStream | None:
-        """What the records of a stream are after a stream map; None if it removes them."""
+        """Return the input stream of a stream map's records; None if it removes them."""
         if isinstance(stream_map, RemoveRecordTransform):
             return None
         keys = stream_map.transformed_key_properties or ()

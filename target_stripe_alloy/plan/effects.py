@@ -67,27 +67,29 @@ def settings_of(resource: Resource, params: Mapping[str, Tree]) -> Iterator[str]
         yield setting_of(name, params[name])
 
 
+def _in_metadata(current: JSON | None) -> list[str]:
+    return str(((current or {}).get("metadata") or {}).get(MARK) or "").split()
+
+
 def known_effects(resource: Resource, current: JSON | None) -> frozenset[str]:
     """Return the effects and settings in an object's metadata, or that a count of it shows."""
-    text = ((current or {}).get("metadata") or {}).get(MARK) or ""
     shown = (
         name
         for name, path in resource.shown_by.items()
         if get_path(current, tuple(path.split(".")))
     )
-    return frozenset([*str(text).split(), *(effect_of(name, "true") for name in shown)])
+    return frozenset([*_in_metadata(current), *(effect_of(name, "true") for name in shown)])
 
 
 def effects_metadata(
     resource: Resource, names: Iterable[str], current: JSON | None
 ) -> dict[str, str]:
     """Return the metadata that adds these effects and settings to those of the object."""
-    text = ((current or {}).get("metadata") or {}).get(MARK) or ""
     new = [name for name in names if name.partition(":")[0] not in resource.shown_by]
     if not new:
         return {}
     replaced = {name.partition("=")[0] for name in new if "=" in name}
-    old = [name for name in str(text).split() if name.partition("=")[0] not in replaced]
+    old = [name for name in _in_metadata(current) if name.partition("=")[0] not in replaced]
     kept = list(dict.fromkeys([*old, *new]))
     while len(" ".join(kept)) > MARK_LENGTH:
         del kept[0]

@@ -62,7 +62,7 @@ asked for, which only takes it away."""
 
 
 def _of_new(params: Mapping[str, Tree]) -> Mapping[str, Tree]:
-    """The parameters of a new object; those of a line are in a list."""
+    """Return the parameters of a new object; those of a line are in a list."""
     lines = params.get("lines")
     return dict(lines[0]) if isinstance(lines, list) and len(lines) == 1 else params
 

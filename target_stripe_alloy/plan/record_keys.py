@@ -54,7 +54,7 @@ class UnusableKey(InvalidRecord):
 
 
 def value_of(name: str, value: Any) -> Value:
-    """A property of a key; raises `UnusableKey` for a list, an object, NaN and the like."""
+    """Return a property of a key; raises `UnusableKey` for a list, an object, NaN and the like."""
     if isinstance(value, (str, bool)):
         return value
     if isinstance(value, (int, float, Decimal)):
@@ -71,7 +71,7 @@ def value_of(name: str, value: Any) -> Value:
 
 
 def number_text(number: Decimal) -> str:
-    """The digits of a number, the same for all that are equal.
+    """Return the digits of a number, the same for all that are equal.
 
     >>> [number_text(Decimal(text)) for text in ("7.00", "7e0", "-0.0", "1.50", "1E+400")]
     ['7', '7', '0', '1.5', '1E+400']
@@ -116,7 +116,7 @@ def _equal(one: Value, other: Value) -> bool:
 
 
 def canonical(values: Values) -> str:
-    """A key as the journal has it."""
+    """Return a key in the form of the journal."""
     pairs = (f"{json.dumps(name)}:{_token(values[name])}" for name in sorted(values))
     text = "{" + ",".join(pairs) + "}"
     if len(text) <= LONGEST:
@@ -131,7 +131,7 @@ def _token(value: Value) -> str:
 
 
 def values_of(key: str) -> dict[str, Value] | None:
-    """The properties of a key; None of one that the journal only has a hash of, or a plain id."""
+    """Return the properties of a key; None if the key is a hash, or a plain id."""
     text = key.removeprefix(STAMP)
     if not text.startswith("{"):
         return None
@@ -143,7 +143,7 @@ def values_of(key: str) -> dict[str, Value] | None:
 
 
 def described(key: str) -> str:
-    """A key for a message: `crm_id "5" (text)`."""
+    """Return a key for a message: `crm_id "5" (text)`."""
     values = values_of(key)
     if values is None:
         return key
@@ -175,7 +175,7 @@ def shortened(text: str) -> str:
 
 
 def keys_for_reference(name: str, text: str) -> Iterator[str]:
-    """The keys of one property that a reference may mean."""
+    """Yield the keys of one property that a reference may stand for."""
     other = parsed_value(text)
     for value in (text,) if isinstance(other, str) else (text, other):
         key = canonical({name: value})
@@ -198,14 +198,14 @@ class RecordKey:
         self.match = tuple(match)
 
     def values(self, record: Mapping[str, Any]) -> dict[str, Value] | None:
-        """A record's key properties; None if one is missing. Raises `UnusableKey`."""
+        """Return a record's key properties; None if one is missing. Raises `UnusableKey`."""
         found = {name: record.get(name) for name in self.properties}
         if not found or any(value is None or value == "" for value in found.values()):
             return None
         return {name: value_of(name, value) for name, value in found.items()}
 
     def of(self, record: Mapping[str, Any]) -> str | None:
-        """The key of a record; None if it has none. Raises `UnusableKey`."""
+        """Return the key of a record; None if it has none. Raises `UnusableKey`."""
         values = self.values(record)
         if values is None:
             return canonical(self.match_values(record)) if self.by_match(record) else None
@@ -338,7 +338,7 @@ def _texts(metadata: Mapping[str, Any]) -> frozenset[str]:
 
 
 def at_field(source: Mapping[str, Any], field: str) -> Any:
-    """A field of a record or of an object; `metadata.crm_id` is one inside another."""
+    """Return a field of a record or of an object; `metadata.crm_id` is one inside another."""
     outer, _, inner = field.partition(".")
     value = source.get(outer)
     if not inner:

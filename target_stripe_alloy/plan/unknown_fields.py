@@ -54,7 +54,7 @@ def parts_unknown(
 
 @cache
 def _shapes(stream: str) -> Mapping[str, ParamType]:
-    """The forms of all fields that are written, under the names by which they are read."""
+    """Return the types of all writable fields, by the names under which they are read."""
     resource = BY_STREAM[stream]
     shapes = dict(resource.shape.fields or {})
     shapes |= {
@@ -113,7 +113,7 @@ def _in_hash(
 
 @lru_cache(maxsize=256)
 def _fields_of(kind: str) -> frozenset[str]:
-    """The fields that Stripe shows of an object of this type; none if there is no such type."""
+    """Return the fields of an object of this type; none if there is no such type."""
     if not _OBJECT.fullmatch(kind):
         return frozenset()
     stream = next((stream.name for stream in OBJECT_TYPES if stream.object_name == kind), "")

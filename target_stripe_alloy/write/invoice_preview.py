@@ -137,7 +137,7 @@ def question(
 def _after_action(
     asked: Question | None, requests: Sequence[PlannedRequest], current: JSON | None
 ) -> Question | NoQuestion | None:
-    """What to ask where an action follows; an invoice that is made before it is asked for."""
+    """Return the question about an action, unless an invoice is created before the action."""
     kinds = [request.kind for request in requests]
     if "resume" in kinds and current is not None:
         params = asked.params if asked else {"subscription": current["id"]}
@@ -213,13 +213,13 @@ def _at_once(params: Mapping[str, Tree]) -> bool:
 
 
 def _subscription_params(params: Mapping[str, Tree]) -> dict[str, Tree]:
-    """The parameters that a subscription and its preview have in common."""
+    """Return the parameters that a subscription and its preview have in common."""
     details: dict[str, Tree] = _fitted(dict(params), _part("subscription_details"))
     return {"subscription_details": details} if details else {}
 
 
 def _invoice_params(params: Mapping[str, Tree]) -> dict[str, Tree]:
-    """The parameters that a subscription and an invoice have in common."""
+    """Return the parameters that a subscription and an invoice have in common."""
     beside: dict[str, Tree] = _fitted(dict(params), _shape())
     fees = params.get("add_invoice_items")
     if fees:
@@ -229,7 +229,7 @@ def _invoice_params(params: Mapping[str, Tree]) -> dict[str, Tree]:
 
 
 def _fitted(tree: Tree, shape: ParamType) -> Tree:
-    """The tree without what a preview does not take."""
+    """Return a tree without the parts that a preview does not accept."""
     if isinstance(tree, dict) and shape.fields is not None:
         known = shape.fields
         names = known.keys() - {"metadata", "expand"}
@@ -255,7 +255,7 @@ def _without(tree: Mapping[str, Tree], name: str) -> dict[str, Tree]:
 
 
 def _without_planned(asked: Question, customers: Mapping[str, Tree]) -> Question | NoQuestion:
-    """The question without ids of what this plan only would create."""
+    """Return the question without the ids of planned objects."""
     params = dict(asked.params)
     note = ""
     if _is_planned(params.get("customer")):
@@ -274,7 +274,7 @@ def _is_planned(leaf: Tree) -> bool:
 
 
 def _planned(tree: Tree) -> Iterator[str]:
-    """What a tree names that is only planned, as `prices p1`."""
+    """Yield the planned objects that a tree refers to, such as `prices p1`."""
     if isinstance(tree, (dict, list)):
         for inner in tree.values() if isinstance(tree, dict) else tree:
             yield from _planned(inner)
@@ -313,7 +313,7 @@ def shown(asked: Question, answer: JSON, rows: Sequence[JSON], now: float) -> di
 
 
 def _next_at(answer: JSON, rows: Sequence[JSON], now: float) -> int | None:
-    """When the invoice is made, if that is not now: the next period begins then."""
+    """Return the time of the next invoice, the start of a period; None if it is created now."""
     starts = [row["period"]["start"] for row in rows if not _is_proration(row)]
     last = max([answer.get("period_end") or 0, *starts])
     return last if abs(last - now) > CLOCK_TOLERANCE else None
@@ -476,7 +476,7 @@ class Previews:
         return replace(decision, preview=self._ask(self._with_note(name, asked, changes=changes)))
 
     def _with_note(self, subscription: str, asked: Question, *, changes: bool) -> Question:
-        """The question, noted to be of one of several records of a subscription."""
+        """Return the question, with a note if the subscription has an earlier record."""
         with self._lock:
             again = subscription in self._previewed
             if changes:

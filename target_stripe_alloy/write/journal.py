@@ -145,7 +145,7 @@ class JournalEntry:
         return self.digest is not None and len(self.digest) > DIGEST_SIZE
 
     def image(self) -> BaseImage | None:
-        """The base image."""
+        """Return the base image."""
         return msgspec.json.decode(self.base, type=BaseImage) if self.base else None
 
     @property
