@@ -11,7 +11,7 @@ from typing import IO, Any
 from stripe_alloy.configs import merged
 from stripe_alloy.singer_main import log_discreetly, run
 from target_stripe_alloy.json_lines import encoded, lines_in, rewrite_lines
-from target_stripe_alloy.rejects import RecordOrigin, SortedLines
+from target_stripe_alloy.rejects import SortedLines
 from target_stripe_alloy.target import TargetStripeAlloy
 
 _logger = logging.getLogger(__name__)
@@ -24,10 +24,12 @@ _MAPPING = frozenset({"stream_maps", "stream_map_config", "faker_config"})
 
 def plan(configs: Sequence[str], messages: IO[str], output: str | None) -> int:
     """Run the target as a dry run; return the exit code."""
-    more: dict[str, Any] = {"dry_run": True}
-    if output:
-        more["plan"] = output
-    return _run(configs, more, messages)
+
+    def work() -> None:
+        config = {**merged(configs), "dry_run": True, **({"plan": output} if output else {})}
+        TargetStripeAlloy(config=config).listen(messages)
+
+    return _guarded(work)
 
 
 def replay(configs: Sequence[str], file: str) -> int:
@@ -50,16 +52,16 @@ def _replay(configs: Sequence[str], path: Path) -> int:
     target = TargetStripeAlloy(config={**config, "rejects": str(path)})
     again: dict[int, Mapping[str, Any]] = {}
 
-    def collect(origin: RecordOrigin, line: Mapping[str, Any]) -> None:
-        if origin.reject_index is not None:
-            again[origin.reject_index] = {k: v for k, v in line.items() if k != "record"}
+    def collect(index: int | None, line: Mapping[str, Any]) -> None:
+        if index is not None:
+            again[index] = {k: v for k, v in line.items() if k != "record"}
 
     target.collect = collect
     lines = lines_in(path)
     found = target.replay(lines)
     for why, number in found.refused.items():
         _logger.error("%s: lines that stay, since they are %s: %d", path, why, number)
-    if not target.settings.dry_run:
+    if not target.settings.policy.dry_run:
         _settle(path, lines, found, again)
     return 1 if found.refused else TargetStripeAlloy.exit_code
 
@@ -92,13 +94,6 @@ def _take_back(path: Path) -> None:
         path.touch(mode=0o600)
         rewrite_lines(path, lambda now: [*(line for line in older if line not in now), *now])
         aside.unlink()
-
-
-def _run(configs: Sequence[str], more: dict[str, Any], messages: IO[str]) -> int:
-    def work() -> None:
-        TargetStripeAlloy(config={**merged(configs), **more}).listen(messages)
-
-    return _guarded(work)
 
 
 def _guarded(work: Callable[[], None]) -> int:

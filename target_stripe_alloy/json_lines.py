@@ -68,13 +68,13 @@ def shortened(path: str) -> str:
 class JsonLines:
     """A file that is appended to, one JSON object a line, on the disk before `add` returns."""
 
-    def __init__(self, path: str, setting: str, *, anew: bool = False) -> None:
+    def __init__(self, path: str, setting: str, *, truncate: bool = False) -> None:
         self._setting, self._path = setting, Path(path)
         self._lock = threading.Lock()
         with self._errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = _opened(self._path)
-            if anew and _is_regular(self._descriptor):
+            if truncate and _is_regular(self._descriptor):
                 os.ftruncate(self._descriptor, 0)
 
     def add(self, line: Mapping[str, Any]) -> None:

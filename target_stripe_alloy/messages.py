@@ -49,20 +49,20 @@ class KeyMissing(MessageError, MissingKeyPropertiesError):
 
 
 class Reader(MsgSpecReader):
-    """Reads messages; calls `begins` before the first, `failed` when reading ends too early."""
+    """Reads messages; calls `on_start` before the first, `on_error` when reading ends too early."""
 
-    begins: Callable[[], None] | None = None
-    failed: Callable[[], None] | None = None
+    on_start: Callable[[], None] | None = None
+    on_error: Callable[[], None] | None = None
 
     @override
     def process_lines(self, file_input: IO[str] | None, callbacks: Any) -> Any:
         try:
-            if self.begins:
-                self.begins()
+            if self.on_start:
+                self.on_start()
             return _process(file_input or sys.stdin, callbacks)
         except BaseException:
-            if self.failed:
-                self.failed()
+            if self.on_error:
+                self.on_error()
             raise
 
 
@@ -105,25 +105,17 @@ def stream_of(message: Message) -> str:
     return name
 
 
-def record_of(message: Message) -> Message:
-    """Get the record of a RECORD; raises `MessageError`."""
-    return _object_in(message, "RECORD", "record")
-
-
-def state_of(message: Message) -> Message:
-    """Get the value of a STATE; raises `MessageError`."""
-    return _object_in(message, "STATE", "value")
-
-
-def _object_in(message: Message, kind: str, name: str) -> Message:
+def object_in(message: Message, name: str) -> Message:
+    """Get an object in a message; raises `MessageError`."""
     found = message.get(name)
     if not isinstance(found, dict):
+        kind = message["type"]
         raise MessageError(f"{kind}: `{name}` must be an object, and is {_kind(found)}")
     return found
 
 
 def check_schema(message: Message) -> None:
-    """Raise `MessageError` if a SCHEMA cannot be meant: its key properties must be in it."""
+    """Raise `MessageError` if a SCHEMA is malformed, or lacks its key properties."""
     name, schema = stream_of(message), message.get("schema")
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if not isinstance(properties, dict):
@@ -219,7 +211,7 @@ def _lines_of(url: str, *, compressed: bool) -> Iterator[bytes]:
 def _storage_of(url: str) -> tuple[StorageTarget, str]:
     """Return the storage of a file, and its name there; raises OSError if a local one is missing.
 
-    Local files are looked for here: the SDK takes `%20` in a URL for three characters, and creates
+    Local files are opened here: the SDK takes `%20` in a URL for three characters, and creates
     folders that are missing.
     """
     local = _LOCAL.match(url)

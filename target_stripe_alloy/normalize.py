@@ -13,14 +13,26 @@ from target_stripe_alloy.params_tree import unix_seconds_of
 
 
 def price(source: JSON, _: float) -> None:
-    """Tiers end at `inf`; one form of the amount; the default currency is no option."""
-    if isinstance(source.get("tiers"), list):
-        source["tiers"] = [_tier(tier) for tier in source["tiers"]]
-    _one_form(source, "unit_amount")
+    """Normalize the amounts in each currency; the default currency is no option."""
+    _amounts(source)
     options = source.get("currency_options")
     if isinstance(options, dict):
         default = source.get("currency")
         source["currency_options"] = {k: _option(v) for k, v in options.items() if k != default}
+
+
+def _option(option: Any) -> Any:
+    if isinstance(option, dict):
+        option = dict(option)
+        _amounts(option)
+    return option
+
+
+def _amounts(source: JSON) -> None:
+    """Let tiers end at `inf`, and keep one form of each amount."""
+    if isinstance(source.get("tiers"), list):
+        source["tiers"] = [_tier(tier) for tier in source["tiers"]]
+    _one_form(source, "unit_amount")
     custom = source.get("custom_unit_amount")
     if isinstance(custom, dict):
         source["custom_unit_amount"] = {"enabled": True, **custom}
@@ -35,18 +47,6 @@ def _tier(tier: Any) -> Any:
     _one_form(tier, "unit_amount")
     _one_form(tier, "flat_amount")
     return tier
-
-
-def _option(option: Any) -> Any:
-    if isinstance(option, dict):
-        option = dict(option)
-        _one_form(option, "unit_amount")
-        custom = option.get("custom_unit_amount")
-        if isinstance(custom, dict):
-            option["custom_unit_amount"] = {"enabled": True, **custom}
-        if isinstance(option.get("tiers"), list):
-            option["tiers"] = [_tier(tier) for tier in option["tiers"]]
-    return option
 
 
 def _one_form(source: JSON, name: str) -> None:
@@ -71,7 +71,7 @@ def _integer(value: Any) -> int | None:
 
 
 def customer(source: JSON, _: float) -> None:
-    """Turn tax ids into the data of a new customer; later they are objects of their own."""
+    """Turn tax ids into the data of a new customer; later they are separate objects."""
     tax_ids = source.pop("tax_ids", None)
     if isinstance(tax_ids, dict):
         tax_ids = tax_ids.get("data")
@@ -86,7 +86,7 @@ def subscription(source: JSON, now: float) -> None:
             del source[name]
     if source.get("cancel_at_period_end") is True:
         source.pop("cancel_at", None)
-    _discounts(source)
+    discounts(source)
     items = source.get("items")
     if isinstance(items, dict) and isinstance(items.get("data"), list):
         items = items["data"]
@@ -97,20 +97,15 @@ def subscription(source: JSON, now: float) -> None:
 def _item(entry: Any) -> Any:
     if isinstance(entry, dict):
         entry = {name: value for name, value in entry.items() if name != "plan"}
-        _discounts(entry)
+        discounts(entry)
     return entry
-
-
-def subscription_item(source: JSON, _: float) -> None:
-    """Refer to discounts by coupon, promotion code or id."""
-    _discounts(source)
 
 
 def invoice(source: JSON, _: float) -> None:
     """Drop the due date of an invoice that is charged automatically."""
     if source.get("collection_method") != "send_invoice" and source.get("due_date") is None:
         source.pop("due_date", None)
-    _discounts(source)
+    discounts(source)
 
 
 def invoice_line_item(source: JSON, _: float) -> None:
@@ -125,7 +120,7 @@ def invoice_line_item(source: JSON, _: float) -> None:
         elif not details:
             del source["pricing"]
     _one_form(source, "quantity")
-    _discounts(source)
+    discounts(source)
 
 
 def refund(source: JSON, _: float) -> None:
@@ -136,10 +131,11 @@ def refund(source: JSON, _: float) -> None:
     source.pop("customer", None)
 
 
-def _discounts(source: JSON) -> None:
-    discounts = source.get("discounts")
-    if isinstance(discounts, list):
-        source["discounts"] = [_discount(entry) for entry in discounts]
+def discounts(source: JSON, _: float = 0.0) -> None:
+    """Refer to discounts by coupon, promotion code or id."""
+    entries = source.get("discounts")
+    if isinstance(entries, list):
+        source["discounts"] = [_discount(entry) for entry in entries]
 
 
 def _discount(entry: Any) -> Any:

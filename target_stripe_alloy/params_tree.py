@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from stripe_alloy.api.params import ParamType
-from stripe_alloy.api.timestamps import unix_seconds
+from stripe_alloy.api.timestamps import DAY, unix_seconds
 
 Tree = Any
 """`str | None | list[Tree] | dict[str, Tree]`."""
@@ -33,7 +33,7 @@ _SECONDS = ((-(10**10), 0), (100_000, 10_000_000), (100_000_000, 253_402_300_800
 those of eight digits are dates."""
 _EAST, _WEST = 14 * 3600, 12 * 3600
 _NULLS = (
-    (-(10**12), 86_400 + _WEST),
+    (-(10**12), DAY + _WEST),
     (946_684_800 - _EAST, 946_771_200 + _WEST),
     (4_102_358_400 - _EAST, 10**12),
 )
@@ -82,7 +82,7 @@ def _of_hash(value: Mapping[str, Any], shape: ParamType, path: str) -> Tree:
 
 
 def _of_entry(value: Any, shape: ParamType, path: str) -> Tree:
-    """An entry of a map; an object there is never a reference."""
+    """Return the tree of an entry of a map, where an object is never a reference."""
     if isinstance(value, dict) and shape.fields is None and shape.values is None:
         raise InvalidRecord(f"{path}: expected {_expected(shape)}, got an object")
     return tree_of(value, shape, path)
@@ -95,18 +95,16 @@ def _text(value: Any, shape: ParamType, path: str) -> str:
     if isinstance(value, str):
         return _of_text(value, shape, path)
     if isinstance(value, bool):
-        return _of_truth(value, shape, path)
+        return _of_boolean(value, shape, path)
     if type(value) is int and not shape.is_time and abs(value) <= _LARGEST:
-        return str(
-            value
-        )  # the most frequent, and exact; `validation_error` finds what does not fit
+        return str(value)  # the most frequent case; `validation_error` checks it
     if isinstance(value, (int, float, Decimal)):
         return _of_number(Decimal(str(value)), shape, path)
     raise InvalidRecord(f"{path}: expected {_expected(shape)}, got {_kind(value)}")
 
 
 def _of_text(value: str, shape: ParamType, path: str) -> str:
-    """Text, or the number or time that it says; what does not fit, `validation_error` finds."""
+    """Return text, or the number or time that it represents; `validation_error` checks it."""
     if value in shape.literals:
         return value
     if shape.is_time:
@@ -118,7 +116,7 @@ def _of_text(value: str, shape: ParamType, path: str) -> str:
     return value
 
 
-def _of_truth(value: bool, shape: ParamType, path: str) -> str:
+def _of_boolean(value: bool, shape: ParamType, path: str) -> str:
     if shape.is_time or (shape.scalars and not shape.scalars & {"boolean", "string"}):
         raise InvalidRecord(f"{path}: must be {_expected(shape)}, got a boolean")
     return "true" if value else "false"
@@ -140,7 +138,7 @@ def _of_number(value: Decimal, shape: ParamType, path: str) -> str:
 
 def _seconds(value: str | Decimal, shape: ParamType, path: str) -> int:
     try:
-        return _meant(unix_seconds_of(value, exact=True))
+        return _no_null_day(unix_seconds_of(value, exact=True))
     except ValueError as error:
         others = "".join(f", or {literal!r}" for literal in shape.literals)
         raise InvalidRecord(f"{path}: must be a time: {error}{others}") from None
@@ -169,8 +167,8 @@ def unix_seconds_of(value: Any, *, exact: bool = False) -> int:
     return int(number)
 
 
-def _meant(seconds: int) -> int:
-    """A time, unless it is on a day that many programs write for NULL: raises ValueError."""
+def _no_null_day(seconds: int) -> int:
+    """Return a time; raises ValueError if it is on a day that many programs write for NULL."""
     if any(first <= seconds < end for first, end in _NULLS):
         raise ValueError("many programs write this day for no time: use null")
     return seconds
@@ -257,8 +255,8 @@ def is_empty(tree: Any) -> bool:
 def without_nulls(tree: Any) -> Any:
     """Return a tree, or a record, without the names whose value is null or the empty text."""
     if isinstance(tree, dict):
-        spoken = {name: value for name, value in tree.items() if value is not None and value != ""}
-        return {name: without_nulls(value) for name, value in spoken.items()}
+        present = {name: value for name, value in tree.items() if value is not None and value != ""}
+        return {name: without_nulls(value) for name, value in present.items()}
     if isinstance(tree, list):
         return [without_nulls(entry) for entry in tree]
     return tree
@@ -319,7 +317,8 @@ def with_time(shape: ParamType, path: Path) -> ParamType:
         return replace(shape, fields={**fields, name: with_time(fields[name], rest)})
     if shape.items is not None:
         return replace(shape, items=with_time(shape.items, rest))
-    assert shape.values is not None  # noqa: S101 - the reviewed list names no other
+    if shape.values is None:
+        raise KeyError(path)
     return replace(shape, values=with_time(shape.values, rest))
 
 
@@ -378,7 +377,7 @@ def record_matches_object(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)) and isinstance(other, list):
         return len(one) == len(other) and all(map(record_matches_object, one, other))
     if isinstance(one, dict) != isinstance(other, dict):
-        return _named(one, other)
+        return _is_reference_to(one, other)
     if isinstance(one, str) and type(other) is int:
         return _integer_of(one) == other
     if isinstance(one, Decimal) and isinstance(other, float):
@@ -386,16 +385,16 @@ def record_matches_object(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _named(one: Any, other: Any) -> bool:
-    """Whether one is the id of the other, or both are nothing."""
-    whole, name = (one, other) if isinstance(one, dict) else (other, one)
-    return (
-        bool(whole.get("id") == name) if isinstance(name, str) else name is None and is_empty(whole)
-    )
+def _is_reference_to(one: Any, other: Any) -> bool:
+    """Whether one is the id of the other, or both are empty."""
+    source, reference = (one, other) if isinstance(one, dict) else (other, one)
+    if isinstance(reference, str):
+        return bool(source.get("id") == reference)
+    return reference is None and is_empty(source)
 
 
 def _integer_of(text: str) -> int | None:
-    """The integer or the time that a text says."""
+    """Return the integer or the time that a text represents; None if it is neither."""
     if _INTEGER.fullmatch(text):
         return int(text) if len(text) <= _DIGITS else None
     try:
@@ -408,7 +407,7 @@ def _integer_of(text: str) -> int | None:
 
 
 def form_fields(tree: Tree, name: str = "") -> Iterator[tuple[str, str]]:
-    """Form fields, in a stable order; what is empty clears.
+    """Yield form fields, in a stable order; an empty value clears.
 
     >>> list(form_fields({"items": [{"price": "p"}], "metadata": {"k": None}, "images": []}))
     [('items[0][price]', 'p'), ('metadata[k]', ''), ('images', '')]

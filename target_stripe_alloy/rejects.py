@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from stripe_alloy.api.errors import StripeError, without_secrets
+from stripe_alloy.api.timestamps import rfc3339
 from target_stripe_alloy.plan.plan_types import Decision
 from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.journal import RecordPosition
+from target_stripe_alloy.write.queued_records import QueuedRecord
 
 OF_ANOTHER_JOURNAL = (
     "of a run that this journal does not know, so newer records may have been "
@@ -25,26 +27,12 @@ _NAMES = frozenset({"stream", "key_properties", "verdict", "reason", "record"})
 """The keys of a line in any release."""
 
 
-@dataclass(frozen=True)
-class RecordOrigin:
-    """Where a record comes from."""
-
-    source: str = ""
-    """The stream's name before stream maps."""
-    key_properties: tuple[str, ...] = ("id",)
-    metadata_complete: bool = True
-    """Whether it has all keys of its metadata."""
-    position: RecordPosition = (0, 0)
-    reject_index: int | None = None
-    """Of a replayed record: the number of its line in the rejects file, from 0."""
-
-
 class RejectContext(msgspec.Struct, frozen=True):
-    """The account, mode and id mode for which a record is meant."""
+    """The account, mode and id mode of a record."""
 
-    account: str = ""
-    mode: str = ""
-    id_mode: str = ""
+    account: str
+    mode: str
+    id_mode: str
 
 
 class RejectedRecord(msgspec.Struct, frozen=True):
@@ -62,7 +50,7 @@ class RejectedRecord(msgspec.Struct, frozen=True):
 
     @property
     def context(self) -> RejectContext:
-        """The account, mode and id mode for which the record is meant."""
+        """The account, mode and id mode of the record."""
         return RejectContext(self.account, self.mode, self.id_mode)
 
 
@@ -77,34 +65,32 @@ class SortedLines:
 
 
 def reject_line(
-    stream: str,
-    key: str,
+    queued: QueuedRecord,
     decision: Decision,
-    record: Mapping[str, Any],
     error: StripeError | None,
-    origin: RecordOrigin,
+    run: int,
     context: RejectContext,
 ) -> dict[str, Any]:
-    """Return the line for a record that was not written."""
+    """Return the line for a record that was not written; `run` is the number of this run."""
     failure = error.failure if error else None
     return {
-        "stream": stream,
-        "key": key,
-        "key_properties": list(origin.key_properties),
+        "stream": queued.stream,
+        "key": queued.label,
+        "key_properties": list(queued.keys.properties),
         "verdict": decision.outcome,
         "reason": without_secrets(decision.reason),
         "status": failure.status if failure else None,
         "code": (failure.code or failure.type) if failure else None,
         "param": failure.param if failure else None,
         "request_id": failure.request_id if failure else None,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "time": rfc3339(int(time.time())),
         "account": context.account,
         "mode": context.mode,
         "id_mode": context.id_mode,
-        "source": origin.source,
-        "whole": origin.metadata_complete,
-        "position": list(origin.position),
-        "record": record,
+        "source": queued.incoming.source,
+        "whole": queued.incoming.metadata_complete,
+        "position": list(queued.position_in(run)),
+        "record": queued.record,
     }
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from stripe_alloy.api.errors import AlloyError, StripeError, without_secrets
 from target_stripe_alloy.json_lines import JsonLines, check_writable, replace_file
 from target_stripe_alloy.plan.plan_types import Decision, FieldChange, Outcome, PlannedRequest
-from target_stripe_alloy.rejects import RecordOrigin, RejectContext, reject_line
+from target_stripe_alloy.rejects import RejectContext, reject_line
+from target_stripe_alloy.settings import TargetSettings
 from target_stripe_alloy.write import invoice_preview as preview
 from target_stripe_alloy.write.queued_records import QueuedRecord
 
@@ -33,40 +34,35 @@ class Report:
 
     def __init__(
         self,
-        *,
+        settings: TargetSettings,
         rejects: str,
-        max_rejects: int | None,
-        plan: str | None,
-        dry_run: bool,
-        summary: str | None = None,
-        context: Callable[[], RejectContext] | None = None,
-        collect: Callable[[RecordOrigin, Mapping[str, Any]], None] | None = None,
+        context: RejectContext,
+        run: int,
+        collect: Callable[[int | None, Mapping[str, Any]], None] | None,
     ) -> None:
         """`collect` takes the lines of a replay, whose records are in the file already."""
-        for path, setting in ((rejects, "rejects"), (plan, "plan"), (summary, "summary")):
+        plan, self._summary = settings.plan, settings.summary
+        for path, setting in ((rejects, "rejects"), (plan, "plan"), (self._summary, "summary")):
             if path:
                 check_writable(path, setting)
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._lock = threading.Lock()
-        self._max = max_rejects
-        self._rejected = 0
-        self._dry_run = dry_run
+        self._max = settings.max_rejects
+        self.rejected = 0
+        """Records that were rejected."""
+        self._dry_run = settings.policy.dry_run
         self._logged: Counter[tuple[str, str]] = Counter()
         self._rejects_path = rejects
         self._rejects: JsonLines | None = None
         self._context = context
+        self._run = run
         self._collect = collect
-        self._plan = JsonLines(plan, "plan", anew=True) if plan else None
+        self._plan = JsonLines(plan, "plan", truncate=True) if plan else None
         self._totals = preview.Totals()
 
-    @property
-    def rejected(self) -> int:
-        """Records that were rejected."""
-        return self._rejected
-
-    def count_read(self, stream: str, number: int = 1) -> None:
-        """Count records of the input."""
-        self.counts[stream][READ] += number
+    def count_read(self, stream: str) -> None:
+        """Count a record of the input."""
+        self.counts[stream][READ] += 1
 
     def count_unchanged(self, stream: str, number: int) -> None:
         """Count records that the journal proves to be unchanged."""
@@ -74,17 +70,13 @@ class Report:
             self.counts[stream][Outcome.UNCHANGED] += number
 
     def record_outcome(
-        self,
-        queued: QueuedRecord,
-        decision: Decision,
-        origin: RecordOrigin,
-        error: StripeError | None = None,
+        self, queued: QueuedRecord, decision: Decision, error: StripeError | None = None
     ) -> None:
         """Count a record; log it, and append it to the plan and to the rejects file."""
         stream, key, outcome = queued.stream, queued.label, decision.outcome
         with self._lock:
             self.counts[stream][outcome] += 1
-            self._rejected += outcome == Outcome.REJECTED
+            self.rejected += outcome == Outcome.REJECTED
             name = f"{stream} {key}"
             self._totals.add(decision.preview, blocked=outcome == Outcome.BLOCKED, record=name)
             self._logged[stream, outcome] += 1
@@ -93,13 +85,13 @@ class Report:
             self._plan.add(_planned(stream, key, decision))
         if outcome in (Outcome.REJECTED, Outcome.BLOCKED, Outcome.CONFLICT):
             if not self._dry_run:
-                self._reject(queued, decision, error, origin)
+                self._reject(queued, decision, error)
             self._log(stream, key, decision, logged, logging.WARNING)
         elif outcome != Outcome.UNCHANGED and self._dry_run:
             self._log(stream, key, decision, logged, logging.INFO)
-        if outcome == Outcome.REJECTED and self._max is not None and self._rejected > self._max:
+        if outcome == Outcome.REJECTED and self._max is not None and self.rejected > self._max:
             raise AlloyError(
-                f"{self._rejected} records were rejected, `max_rejects` is {self._max}: the run "
+                f"{self.rejected} records were rejected, `max_rejects` is {self._max}: the run "
                 f"stops. What was rejected is in {self._rejects_path}"
             )
 
@@ -111,19 +103,10 @@ class Report:
         elif logged == MAX_LOGGED + 1:
             _logger.log(level, "%s: more %s records are not logged", stream, decision.outcome)
 
-    def _reject(
-        self,
-        queued: QueuedRecord,
-        decision: Decision,
-        error: StripeError | None,
-        origin: RecordOrigin,
-    ) -> None:
-        context = self._context() if self._context else RejectContext()
-        line = reject_line(
-            queued.stream, queued.label, decision, queued.record, error, origin, context
-        )
+    def _reject(self, queued: QueuedRecord, decision: Decision, error: StripeError | None) -> None:
+        line = reject_line(queued, decision, error, self._run, self._context)
         if self._collect:
-            self._collect(origin, line)
+            self._collect(queued.reject_index, line)
             return
         with self._lock:
             if self._rejects is None:
@@ -139,23 +122,25 @@ class Report:
 
     def progress(self) -> None:
         """Log the counts so far."""
-        for stream, of in self.summary().items():
-            logged = ", ".join(f"{name} {n}" for name, n in of.items() if n)
-            _logger.info("%s so far: %s", stream, logged)
+        for stream, counts in self.summary().items():
+            _logger.info("%s so far: %s", stream, _counted(counts))
 
-    def close(self, summary: str | None) -> None:
-        """Log the counts, write them to `summary`, and close the files."""
+    def close(self) -> None:
+        """Log the counts, write them to the summary, and close the files."""
         counts = self.summary()
         for stream, of in counts.items():
-            logged = ", ".join(f"{name} {n}" for name, n in of.items() if n or name == READ)
-            _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, logged)
+            _logger.info("%s%s: %s", "plan: " if self._dry_run else "", stream, _counted(of))
         for line in self._totals.lines():
             _logger.info("plan: %s", line)
         for file in (self._rejects, self._plan):
             if file:
                 file.close()
-        if summary:
-            _write_json(Path(summary), counts)
+        if self._summary:
+            _write_json(Path(self._summary), counts)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in counts.items() if number)
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -212,7 +197,7 @@ def lines_of(stream: str, key: str, decision: Decision) -> Iterable[str]:
 
 
 def _matched(decision: Decision) -> str:
-    """How the object was found, unless the key is its id."""
+    """Return how the object was found, unless the key is its id."""
     matched = decision.matched
     if not matched or matched["by"] == "id":
         return ""

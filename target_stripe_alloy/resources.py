@@ -34,8 +34,6 @@ ACTION = "_action"
 OCCASION = "_action_id"
 """The field that makes an action another one: June's reminder is not May's."""
 
-NOT_COPIED = ""
-"""In `references`: ids of things that no record can bring into another account."""
 _NOT_PARAMETERS = frozenset({"expand"})
 BEHAVIOR_PARAMS = frozenset(
     {
@@ -99,16 +97,14 @@ class Resource:
     """How the objects of a stream are written."""
 
     stream: str
-    params: str
-    """What `stripe.params` calls them: `Customer` of `CustomerUpdateParams`."""
-    create: str = ""
-    """The class of `stripe.params` for a new one; empty: it cannot be created, see `why_not`."""
     why_not: str = ""
-    update: str = ""
+    """Why none can be created; empty: one can."""
+    create_class: str = ""
+    """The class of `stripe.params` for a new one, if it is not named after the type."""
     item_path: str = ""
     """The path of one, if not `{path}/{id}`; `{invoice}` stands for that field."""
     references: Mapping[str, str] = field(default_factory=_map)
-    """Parameter (`a.b`, `items.*.price`) → stream of the object it names."""
+    """Parameter (`a.b`, `items.*.price`) → stream of the object it names; `*` is any entry."""
     requires_with: Mapping[str, Mapping[str, str]] = field(default_factory=_map)
     """Parameter → value → what creation then requires, too; a tap may have to `expand` it."""
     requires_one_of: tuple[str, ...] = ()
@@ -159,6 +155,17 @@ class Resource:
     def object_name(self) -> str:
         """What Stripe calls one."""
         return BY_NAME[self.stream].object_name
+
+    @property
+    def create(self) -> str:
+        """The class of `stripe.params` for a new one; empty if none can be created."""
+        default = f"{BY_NAME[self.stream].params}CreateParams"
+        return "" if self.why_not else self.create_class or default
+
+    @property
+    def update(self) -> str:
+        """The class of `stripe.params` for an update; empty if none can be updated."""
+        return f"{BY_NAME[self.stream].params}UpdateParams" if self.writable else ""
 
     @property
     def permission(self) -> str:
@@ -234,7 +241,7 @@ class Resource:
         return {name: shape for name, shape in fields.items() if name not in out}
 
     def path_of(self, object_id: str, fields: Mapping[str, Any]) -> str:
-        """The path of one object."""
+        """Return the path of one object."""
         if not self.item_path:
             return f"{self.path}/{_segment(object_id)}"
         around = {k: _segment(v) for k, v in fields.items() if k != "id" and isinstance(v, str)}
@@ -252,21 +259,12 @@ def _set(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def discount_paths(*parents: str) -> list[str]:
-    """Return the paths of references to discounts of an account, below these paths."""
-    names = ("promotion_code", "discount")
-    return [f"{parent}discounts.*.{name}" for parent in parents for name in names]
-
-
 _DRAFTS = _map(draft="finalize")
 """docs.stripe.com/api/invoices/finalize: Stripe finalizes drafts before it sends or charges."""
 
 RESOURCES: Sequence[Resource] = (
     Resource(
         "products",
-        "Product",
-        create="ProductCreateParams",
-        update="ProductUpdateParams",
         references=_map(default_price="prices"),
         deferrable_references=_set("default_price"),
         archive=_map(active="false"),
@@ -275,10 +273,7 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "prices",
-        "Price",
-        create="PriceCreateParams",
-        update="PriceUpdateParams",
-        references={"product": "products", "recurring.meter": NOT_COPIED},
+        references=_map(product="products"),
         requires_with=_map(billing_scheme={"tiered": "tiers"}),
         normalize=normalize.price,
         archive=_map(active="false"),
@@ -288,16 +283,10 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "customers",
-        "Customer",
-        create="CustomerCreateParams",
-        update="CustomerUpdateParams",
         adds=_set("source"),
         references={
             "invoice_settings.default_payment_method": "payment_methods",
-            "invoice_settings.rendering_options.template": NOT_COPIED,
             "payment_method": "payment_methods",
-            "default_source": NOT_COPIED,
-            "test_clock": NOT_COPIED,
         },
         own_to_account=_set("next_invoice_sequence", "invoice_prefix"),
         sub_resources=_map(tax_ids="tax_id_data"),
@@ -306,9 +295,7 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "payment_methods",
-        "PaymentMethod",
         why_not="a payment method is not made of what can be read of it: attach one by its id",
-        update="PaymentMethodUpdateParams",
         references=_map(customer="customers"),
         deletes=True,
         attach_field="customer",
@@ -316,28 +303,14 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "subscriptions",
-        "Subscription",
-        create="SubscriptionCreateParams",
-        update="SubscriptionUpdateParams",
         adds=_set("add_invoice_items"),
         references={
             "customer": "customers",
             "items.*.price": "prices",
-            "items.*.tax_rates": NOT_COPIED,
             "items.*.price_data.product": "products",
-            **dict.fromkeys(discount_paths("items.*.", "add_invoice_items.*.", ""), NOT_COPIED),
-            "items.*.current_trial.trial_offer": NOT_COPIED,
             "default_payment_method": "payment_methods",
-            "default_source": NOT_COPIED,
-            "default_tax_rates": NOT_COPIED,
             "add_invoice_items.*.price": "prices",
             "add_invoice_items.*.price_data.product": "products",
-            "add_invoice_items.*.tax_rates": NOT_COPIED,
-            "on_behalf_of": NOT_COPIED,
-            "transfer_data": NOT_COPIED,
-            "automatic_tax.liability.account": NOT_COPIED,
-            "invoice_settings.issuer.account": NOT_COPIED,
-            "invoice_settings.account_tax_ids": NOT_COPIED,
         },
         ignored=_set("billing_cycle_anchor", "billing_schedules", "customer_account"),
         own_to_account=_set("billing_mode"),
@@ -361,42 +334,24 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "subscription_items",
-        "SubscriptionItem",
-        create="SubscriptionItemCreateParams",
-        update="SubscriptionItemUpdateParams",
         item_path="/v1/subscription_items/{id}",
         references={
             "subscription": "subscriptions",
             "price": "prices",
             "price_data.product": "products",
-            "tax_rates": NOT_COPIED,
-            **dict.fromkeys(discount_paths(""), NOT_COPIED),
         },
         ignored=_set("plan", "current_trial"),
-        normalize=normalize.subscription_item,
+        normalize=normalize.discounts,
         deletes=True,
         parent_field="subscription",
         lock_fields="subscription",
     ),
     Resource(
         "invoices",
-        "Invoice",
-        create="InvoiceCreateParams",
-        update="InvoiceUpdateParams",
         references={
             "customer": "customers",
             "subscription": "subscriptions",
             "default_payment_method": "payment_methods",
-            "payment_settings.default_mandate": NOT_COPIED,
-            "default_source": NOT_COPIED,
-            "default_tax_rates": NOT_COPIED,
-            "account_tax_ids": NOT_COPIED,
-            **dict.fromkeys(discount_paths(""), NOT_COPIED),
-            "on_behalf_of": NOT_COPIED,
-            "transfer_data": NOT_COPIED,
-            "issuer.account": NOT_COPIED,
-            "automatic_tax.liability.account": NOT_COPIED,
-            "shipping_cost": NOT_COPIED,
         },
         ignored=_set(
             "from_invoice",
@@ -429,16 +384,12 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "invoice_line_items",
-        "InvoiceLineItem",
-        create="InvoiceAddLinesParamsLine",
-        update="InvoiceLineItemUpdateParams",
+        create_class="InvoiceAddLinesParamsLine",
         item_path="/v1/invoices/{invoice}/lines/{id}",
         references={
             "invoice": "invoices",
             "pricing.price": "prices",
             "price_data.product": "products",
-            "tax_rates": NOT_COPIED,
-            **dict.fromkeys(discount_paths(""), NOT_COPIED),
         },
         ignored=_set("tax_amounts", "invoice_item"),
         normalize=normalize.invoice_line_item,
@@ -447,18 +398,7 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "payment_intents",
-        "PaymentIntent",
-        create="PaymentIntentCreateParams",
-        update="PaymentIntentUpdateParams",
-        references={
-            "customer": "customers",
-            "payment_method": "payment_methods",
-            "payment_method_configuration": NOT_COPIED,
-            "confirmation_token": NOT_COPIED,
-            "mandate": NOT_COPIED,
-            "on_behalf_of": NOT_COPIED,
-            "transfer_data": NOT_COPIED,
-        },
+        references=_map(customer="customers", payment_method="payment_methods"),
         ignored=_set("customer_account", "payment_details", "hooks"),
         terminal_states=_map(
             status=_set(
@@ -487,17 +427,12 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "charges",
-        "Charge",
         why_not="charges come of payment intents; creating them by hand is deprecated",
-        update="ChargeUpdateParams",
         references=_map(customer="customers"),
         lock_fields="customer",
     ),
     Resource(
         "refunds",
-        "Refund",
-        create="RefundCreateParams",
-        update="RefundUpdateParams",
         references=_map(charge="charges", payment_intent="payment_intents", customer="customers"),
         normalize=normalize.refund,
         terminal_states=_map(status=_set("succeeded", "failed", "canceled")),
@@ -507,9 +442,7 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "disputes",
-        "Dispute",
         why_not="disputes are opened by the customer's bank",
-        update="DisputeUpdateParams",
         references={
             "evidence.duplicate_charge_id": "charges",
             "evidence.enhanced_evidence.visa_compelling_evidence_3"
@@ -524,20 +457,15 @@ RESOURCES: Sequence[Resource] = (
     ),
     Resource(
         "payouts",
-        "Payout",
-        create="PayoutCreateParams",
-        update="PayoutUpdateParams",
-        references=_map(destination=NOT_COPIED, payout_method=NOT_COPIED),
         terminal_states=_map(status=_set("paid", "failed", "canceled", "in_transit")),
         actions=_map(
             cancel=Action("cancel", _set("pending"), _set("canceled")),
             reverse=Action("reverse", _set("paid"), fills="reversed_by"),
         ),
     ),
-    Resource("events", "Event", why_not="events are Stripe's own", writable=False),
+    Resource("events", why_not="events are Stripe's own", writable=False),
     Resource(
         "balance_transactions",
-        "BalanceTransaction",
         why_not="balance transactions are Stripe's own",
         writable=False,
     ),
@@ -547,8 +475,3 @@ RESOURCES: Sequence[Resource] = (
 BY_STREAM: Mapping[str, Resource] = {resource.stream: resource for resource in RESOURCES}
 ORDER: Mapping[str, int] = {resource.stream: n for n, resource in enumerate(RESOURCES)}
 COPYABLE_STREAMS = frozenset(resource.stream for resource in RESOURCES if resource.create)
-
-
-def reference_paths(resource: Resource) -> Mapping[Path, str]:
-    """The references by their paths; `*` stands for each entry."""
-    return {tuple(path.split(".")): stream for path, stream in resource.references.items()}

@@ -212,8 +212,6 @@ class TargetSettings:
     live: bool
     expected_account_id: str | None
     policy: Policy
-    dry_run: bool
-    preview: bool
     journal: str | None
     pipeline: str | None
     rejects: str | None
@@ -223,7 +221,7 @@ class TargetSettings:
 
 
 def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
-    """Read a configuration; raises `SettingsError` on what its JSON schema cannot say."""
+    """Read a configuration; raises `SettingsError` on what its JSON schema cannot express."""
     connection = read_connection(config)
     check_key(connection)
     settings = TargetSettings(
@@ -242,9 +240,9 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
             on_several_matches=OnSeveralMatches(
                 config.get("on_several_matches") or OnSeveralMatches.REJECT
             ),
+            dry_run=bool(config.get("dry_run")),
+            preview=bool(config.get("dry_run")) and config.get("preview") is not False,
         ),
-        dry_run=bool(config.get("dry_run")),
-        preview=config.get("preview") is not False,
         journal=_text(config, "journal"),
         pipeline=str(config.get("pipeline") or "") or _of_meltano(os.environ),
         rejects=_text(config, "rejects"),
@@ -259,7 +257,7 @@ def read_target_settings(config: Mapping[str, Any]) -> TargetSettings:
 
 
 def _of_meltano(environment: Mapping[str, str]) -> str | None:
-    """The name of a Meltano pipeline, as its state id begins."""
+    """Return the name of a Meltano pipeline, as its state id begins."""
     extractor = environment.get("MELTANO_EXTRACTOR_NAME")
     if not extractor:
         return None
@@ -366,15 +364,13 @@ def _check_files(settings: TargetSettings) -> None:
     seen: dict[Path, str] = {}
     for name, file in named.items():
         found = _file(name, file)
-        if found is None:
-            continue
-        other = seen.setdefault(found, name)
+        other = seen.setdefault(found, name) if found else name
         if other != name:
             raise SettingsError(f"`{other}` and `{name}` name one file: {file}. Use two")
 
 
 def _file(name: str, file: str | None) -> Path | None:
-    """The file that a setting names; None if it is a device, or not set."""
+    """Return the file that a setting names; None if it is a device, or not set."""
     if not file:
         return None
     try:

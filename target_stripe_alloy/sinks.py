@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 from singer_sdk.sinks import RecordSink
 from typing_extensions import override
@@ -16,38 +16,27 @@ from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.queued_records import IncomingStream, QueuedRecord
 
 if TYPE_CHECKING:
-    from singer_sdk import Target
-
-    from target_stripe_alloy.settings import TargetSettings
-    from target_stripe_alloy.write.record_queue import RecordQueue
+    from target_stripe_alloy.target import TargetStripeAlloy
 
 BATCH = 250
 """Records that are looked up in the journal at a time."""
 BATCH_BYTES = 8 << 20
 
 
-class SinkOwner(Protocol):
-    """What a sink needs of its target, beside what the SDK asks of one."""
-
-    settings: TargetSettings
-    queue: RecordQueue
-
-
 class StripeSink(RecordSink):
     """Queues the records of one stream, a batch at a time."""
 
-    def __init__(self, target: Target, *arguments: Any, **named: Any) -> None:
+    def __init__(self, target: TargetStripeAlloy, *arguments: Any, **named: Any) -> None:
         super().__init__(target, *arguments, **named)
-        owner = cast("SinkOwner", target)
         resource = BY_STREAM.get(self.stream_name)
         if resource is None:
             raise SettingsError(
                 f"Stream {self.stream_name!r} cannot be written. Known: {', '.join(BY_STREAM)}. "
                 "Rename it with `stream_maps` (`__alias__`), or leave it out"
             )
-        self._queue = owner.queue
+        self._queue = target.queue
         self._resource = resource
-        self._policy = owner.settings.policy
+        self._policy = target.settings.policy
         self._incoming: IncomingStream | None = None
         self._batch: list[QueuedRecord] = []
         self._size = 0
@@ -56,9 +45,9 @@ class StripeSink(RecordSink):
     def declare(
         self, source: str, schema: Mapping[str, Any], key_properties: Sequence[str]
     ) -> IncomingStream:
-        """Declare a source stream whose records come to this sink.
+        """Declare a source stream of this sink.
 
-        Several may come to one sink, each with a SCHEMA of its own.
+        A sink may have several, each with its SCHEMA.
         """
         resource, policy = self._resource, self._policy
         names = key_properties if policy.id_mode == IdMode.EXTERNAL else ("id",)
@@ -83,12 +72,11 @@ class StripeSink(RecordSink):
         if incoming is not self._incoming:
             self.flush()
             self._incoming = incoming
-        self.process_record(record, {})
+        self.process_record(record, {"incoming": incoming})
 
     @override
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
-        assert self._incoming is not None  # noqa: S101 - `take` is what the target calls
-        queued = self._queue.admit(self._incoming, record)
+        queued = self._queue.admit(context["incoming"], record)
         if queued is None:
             return
         if not self._batch:
@@ -99,7 +87,7 @@ class StripeSink(RecordSink):
             self.flush()
 
     def flush(self, *, older_than: float = 0.0) -> None:
-        """Submit the batch, if its first record came that many seconds ago."""
+        """Submit the batch, if its first record was received that many seconds ago."""
         if self._batch and time.monotonic() - self._since >= older_than:
             batch, self._batch, self._size = self._batch, [], 0
             self._queue.submit(batch)

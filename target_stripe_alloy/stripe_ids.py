@@ -1,4 +1,4 @@
-"""Prefixes of Stripe's ids by stream: data, reviewed by hand."""
+"""Prefixes of Stripe's ids by stream: reviewed data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
 
 
 def is_stripe_id(stream: str, text: str) -> bool:
-    """Whether a text is an id of Stripe's of this stream, by its looks.
+    """Whether a text has the form of a Stripe id of this stream.
 
     >>> is_stripe_id("customers", "cus_1"), is_stripe_id("customers", "user_2")
     (True, False)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import click
 from singer_sdk import Target
@@ -20,7 +20,6 @@ from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
 from typing_extensions import override
 
-from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import AlloyError
 from stripe_alloy.connection import Connection
 from stripe_alloy.singer_main import forget_output, metrics_at_debug
@@ -35,27 +34,19 @@ from target_stripe_alloy.messages import (
     SchemaMissing,
     batch_records,
     check_schema,
-    record_of,
-    state_of,
+    object_in,
     stream_of,
 )
 from target_stripe_alloy.plan.record_keys import RecordKey
-from target_stripe_alloy.rejects import (
-    RecordOrigin,
-    RejectContext,
-    RejectedRecord,
-    SortedLines,
-    sort_lines,
-)
+from target_stripe_alloy.rejects import RejectContext, RejectedRecord, SortedLines, sort_lines
 from target_stripe_alloy.report import Report
 from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.sdk_features import IGNORED, REFUSED, check_inherited
 from target_stripe_alloy.settings import DECLARED, TargetSettings, read_target_settings
 from target_stripe_alloy.sinks import StripeSink
 from target_stripe_alloy.write.account import account_id, adopt, identity_of
-from target_stripe_alloy.write.invoice_preview import Previews
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.journal import Journal, Scope
-from target_stripe_alloy.write.object_reader import ObjectReader
 from target_stripe_alloy.write.queued_records import IncomingStream
 from target_stripe_alloy.write.record_queue import RecordQueue
 from target_stripe_alloy.write.record_writer import RecordWriter
@@ -82,6 +73,7 @@ class TargetStripeAlloy(Plugin, Target):
     config_jsonschema: ClassVar[dict[str, Any]] = DECLARED.to_dict()
     default_sink_class = StripeSink
     message_reader_class = Reader
+    message_reader: Reader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
         PluginCapabilities.BATCH,
@@ -92,8 +84,8 @@ class TargetStripeAlloy(Plugin, Target):
     exit_code: ClassVar[int] = 0
     """That of the last complete run."""
 
-    collect: Callable[[RecordOrigin, Mapping[str, Any]], None] | None = None
-    """Takes the lines of rejected records, in place of the file."""
+    collect: Callable[[int | None, Mapping[str, Any]], None] | None = None
+    """Takes the lines of rejected records, with their numbers in a replay, in place of the file."""
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
@@ -107,9 +99,8 @@ class TargetStripeAlloy(Plugin, Target):
         self._mapped: dict[str, Sequence[StreamMap]] = {}
         self._incoming: dict[str, list[IncomingStream | None]] = {}
         """Source stream → what its records are after each of its stream maps."""
-        reader = self.message_reader
-        assert isinstance(reader, Reader)  # noqa: S101 - the class says so
-        reader.begins, reader.failed = self._check_output, self._abort
+        self.message_reader.on_start = self._check_output
+        self.message_reader.on_error = self._abort
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -150,37 +141,24 @@ class TargetStripeAlloy(Plugin, Target):
 
     @cached_property
     def _connection(self) -> Connection:
-        shared = self.settings.connection
-        return Connection(
-            api_key=shared.api_key,
-            api_url=shared.api_url,
-            api_version=shared.api_version,
-            max_requests_per_second=shared.max_requests_per_second,
-            max_concurrency=shared.max_concurrency,
-            read_only=self.settings.dry_run,
-        )
+        settings = self.settings
+        return Connection(**vars(settings.connection), read_only=settings.policy.dry_run)
 
-    @property
-    def client(self) -> StripeClient:
-        """The client of Stripe; in a dry run it can only read, and preview."""
-        return self._connection.transport
+    @cached_property
+    def _client(self) -> AccountClient:
+        """The client of the account; in a dry run it can only read, and preview."""
+        return AccountClient(self._connection.transport, self.settings.account_id)
 
     @cached_property
     def report(self) -> Report:
         """The report of the run."""
         settings = self.settings
-        return Report(
-            rejects=settings.rejects or default_rejects(self._account, live=settings.live),
-            max_rejects=settings.max_rejects,
-            plan=settings.plan,
-            dry_run=settings.dry_run,
-            summary=settings.summary,
-            context=lambda: self.reject_context,
-            collect=self.collect,
-        )
+        rejects = settings.rejects or default_rejects(self._account, live=settings.live)
+        run = self._journal.run
+        return Report(settings, rejects, self._reject_context, run, self.collect)
 
     @property
-    def reject_context(self) -> RejectContext:
+    def _reject_context(self) -> RejectContext:
         """The account, mode and id mode of this run's records."""
         scope = self._journal.scope
         return RejectContext(scope.account, "live" if scope.live else "test", scope.id_mode)
@@ -189,7 +167,7 @@ class TargetStripeAlloy(Plugin, Target):
     def _account(self) -> str | None:
         """The id of the account that is written to; None if the key may not read it."""
         settings = self.settings
-        return account_id(self.client, settings.account_id, settings.expected_account_id)
+        return account_id(self._client, settings.account_id, settings.expected_account_id)
 
     @cached_property
     def _journal(self) -> Journal:
@@ -199,10 +177,10 @@ class TargetStripeAlloy(Plugin, Target):
             settings.journal or default_journal(self._account, live=settings.live),
             Scope(identity, settings.live, settings.policy.id_mode),
             pipeline=settings.pipeline or "",
-            clock=self.client.now,
+            clock=self._client.now,
         )
         try:
-            adopt(journal, identity, ObjectReader(self.client, settings.account_id))
+            adopt(journal, identity, self._client)
         except BaseException:
             journal.close()
             raise
@@ -211,46 +189,26 @@ class TargetStripeAlloy(Plugin, Target):
     @cached_property
     def queue(self) -> RecordQueue:
         """The queue of records; its first use checks the account and ends what a crash left."""
-        settings = self.settings
-        writer = RecordWriter(
-            self.client,
-            self._journal,
-            settings.policy,
-            account=settings.account_id,
-            dry_run=settings.dry_run,
-            named_pipeline=bool(settings.pipeline),
-            previews=self._previews(),
-        )
+        policy, workers = self.settings.policy, self.settings.connection.max_concurrency
+        writer = RecordWriter(self._client, self._journal, policy)
         report = self.report
         writer.recover()
-        queue = RecordQueue(
-            writer,
-            self._journal,
-            report,
-            settings.policy,
-            workers=settings.connection.max_concurrency,
-            dry_run=settings.dry_run,
-        )
+        queue = RecordQueue(writer, self._journal, report, policy, workers)
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         return queue
-
-    def _previews(self) -> Previews | None:
-        settings = self.settings
-        wanted = settings.dry_run and settings.preview
-        return Previews(self.client, settings.account_id) if wanted else None
 
     # ------------------------------------------------------------------ messages
 
     def _check_output(self) -> None:
         # Python has no stdout if the parent process closed it.
-        if sys.stdout is None and not self.settings.dry_run:
+        if sys.stdout is None and not self.settings.policy.dry_run:
             raise OutputLost(
                 "stdout is closed, and STATE cannot be written: open it, or use /dev/null"
             )
 
     @override
     def _process_record_message(self, message_dict: Message) -> None:
-        self._process_record(stream_of(message_dict), record_of(message_dict))
+        self._process_record(stream_of(message_dict), object_in(message_dict, "record"))
 
     @override
     def _process_batch_message(self, message_dict: Message) -> None:
@@ -273,8 +231,7 @@ class TargetStripeAlloy(Plugin, Target):
                     record = transformed(stream_map, copy.copy(source))
                 if record is None or incoming is None:
                     continue
-                sink = self._sinks_active[stream_map.stream_alias]
-                assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
+                sink = self._sink_of(stream_map)
                 missing = incoming.missing_keys(record)
                 if missing:
                     lacking = ", ".join(missing)
@@ -297,13 +254,14 @@ class TargetStripeAlloy(Plugin, Target):
                 self._mapped[name] = maps
 
     def _incoming_from(self, name: str, stream_map: StreamMap) -> IncomingStream | None:
-        """What the records of a stream are after a stream map; None if it removes them."""
+        """Return the input stream of a stream map's records; None if it removes them."""
         if isinstance(stream_map, RemoveRecordTransform):
             return None
-        sink = self._sinks_active[stream_map.stream_alias]
-        assert isinstance(sink, StripeSink)  # noqa: S101 - the class says so
         keys = stream_map.transformed_key_properties or ()
-        return sink.declare(name, stream_map.transformed_schema, keys)
+        return self._sink_of(stream_map).declare(name, stream_map.transformed_schema, keys)
+
+    def _sink_of(self, stream_map: StreamMap) -> StripeSink:
+        return cast("StripeSink", self._sinks_active[stream_map.stream_alias])
 
     @override
     def _process_activate_version_message(self, message_dict: Message) -> None:
@@ -312,7 +270,7 @@ class TargetStripeAlloy(Plugin, Target):
 
     @override
     def _process_state_message(self, message_dict: Message) -> None:
-        value = state_of(message_dict)
+        value = object_in(message_dict, "value")
         with self._lock:
             number = self.queue.watermark.last
             if self._states and self._states[-1][0] == number:
@@ -329,7 +287,7 @@ class TargetStripeAlloy(Plugin, Target):
         mark, newest = self.queue.watermark.mark, None
         while self._states and self._states[0][0] <= mark:
             newest = self._states.popleft()
-        if newest and not self.settings.dry_run:  # it would make the tap skip unwritten records
+        if newest and not self.settings.policy.dry_run:  # else the tap skips unwritten records
             try:
                 self._write_state_message(newest[1])
             except OutputLost:
@@ -378,7 +336,7 @@ class TargetStripeAlloy(Plugin, Target):
     def replay(self, lines: list[bytes]) -> SortedLines:
         """Write rejected records again, in their first order; return which lines could be."""
         try:
-            found = sort_lines(lines, self.reject_context, self._journal.knows_run)
+            found = sort_lines(lines, self._reject_context, self._journal.knows_run)
             streams: dict[Any, IncomingStream] = {}
             for index, entry in sorted(found.entries.items(), key=lambda each: each[1].position):
                 complete = entry.metadata_complete
@@ -431,7 +389,7 @@ class TargetStripeAlloy(Plugin, Target):
             if "_connection" in self.__dict__:
                 closing.callback(self._connection.close)
             if "report" in self.__dict__:
-                closing.callback(self.report.close, self.settings.summary)
+                closing.callback(self.report.close)
             if "_journal" in self.__dict__:
                 closing.callback(self._journal.close)
             if "queue" in self.__dict__:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -13,7 +14,7 @@ from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.merge import key_items, tree_for
 from target_stripe_alloy.plan.plan_types import BaseImage
 from target_stripe_alloy.resources import Resource
-from target_stripe_alloy.write.journal import JournalEntry, encode
+from target_stripe_alloy.write.journal import JournalEntry
 
 Rename = Callable[[str], str | None]
 """The id that an item of a record has in Stripe; None if it has none."""
@@ -46,7 +47,7 @@ class ObservedObject(msgspec.Struct, frozen=True):
     """See `state_of`."""
     expand: Sequence[str] = ()
     entry: str = ""
-    """The id of the entry that is meant, where `path` is that of a list."""
+    """The id of the entry, where `path` is that of a list."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -94,22 +95,23 @@ def image_of(
     draft: DraftImage, resource: Resource, key: str, result: JSON | None, rename: Rename
 ) -> JournalEntry:
     """Return the base image of a record whose request returned `result`."""
-    known: dict[str, Any] = {
-        "source": draft.source,
-        "number": draft.number,
-        "position": draft.position,
-        "digest": draft.digest,
-    }
-    if result is None:
-        return JournalEntry(resource.stream, key, None, **known)
-    if draft.ours is None:
-        return JournalEntry(resource.stream, key, result["id"], **known)
+    entry = JournalEntry(
+        resource.stream,
+        key,
+        result["id"] if result else None,
+        draft.digest,
+        source=draft.source,
+        number=draft.number,
+        position=draft.position,
+    )
+    if result is None or draft.ours is None:
+        return entry
     theirs = trees_of(resource, draft.names, result)
     ours = dict(draft.ours)
     if isinstance(ours.get("items"), list):
         ours = key_items(ours, theirs.get("items") or {}, rename, prices_of(result))
     base = BaseImage(ours, {k: v for k, v in theirs.items() if k in ours}, draft.fixed)
-    return JournalEntry(resource.stream, key, result["id"], base=encode(base), **known)
+    return replace(entry, base=msgspec.json.encode(base))
 
 
 def prices_of(source: JSON | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What does not travel to another account, and whether a copy is made without it: reviewed data.
+"""Parameters that cannot be copied to another account; some block a copy: reviewed data.
 
-A copy that somebody would pay more, less, twice or to somebody else for is not made. What a copy
-only looks different without is left out, with a warning.
+A copy for which a customer would pay more, less, twice or to another account is not made. A
+parameter that changes only the look of a copy is left out, with a warning.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import is_empty
-from target_stripe_alloy.resources import Resource, discount_paths
+from target_stripe_alloy.resources import Resource
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ def _harmless(why: str) -> LeftOut:
 
 def _blocks(why: str) -> LeftOut:
     return LeftOut(why, blocks=True)
+
+
+def _discounts(*parents: str) -> dict[str, LeftOut]:
+    """Leave out the references to discounts of an account, below these paths."""
+    names = ("promotion_code", "discount")
+    return {f"{parent}discounts.*.{name}": _DISCOUNT for parent in parents for name in names}
 
 
 _CARD = _harmless("Stripe moves cards itself; without one nothing is charged")
@@ -54,7 +60,7 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
         "default_source": _CARD,
         "items.*.tax_rates": _TAX,
         "default_tax_rates": _TAX,
-        **dict.fromkeys(discount_paths("", "items.*.", "add_invoice_items.*."), _DISCOUNT),
+        **_discounts("", "items.*.", "add_invoice_items.*."),
         "add_invoice_items.*.tax_rates": _TAX,
         "items.*.current_trial.trial_offer": _blocks("without its trial it is paid at once"),
         "on_behalf_of": _MONEY_TO,
@@ -69,7 +75,7 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
     },
     "subscription_items": {
         "tax_rates": _TAX,
-        **dict.fromkeys(discount_paths(""), _DISCOUNT),
+        **_discounts(""),
         "plan": _harmless("the price says the same"),
         "current_trial": _blocks("without its trial it is paid at once"),
     },
@@ -79,7 +85,7 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
         "default_source": _CARD,
         "default_tax_rates": _TAX,
         "account_tax_ids": _harmless("printed on it; the total is the same"),
-        **dict.fromkeys(discount_paths(""), _DISCOUNT),
+        **_discounts(""),
         "on_behalf_of": _MONEY_TO,
         "transfer_data": _MONEY_TO,
         "issuer.account": _blocks("another account would send it"),
@@ -94,7 +100,7 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
     },
     "invoice_line_items": {
         "tax_rates": _TAX,
-        **dict.fromkeys(discount_paths(""), _DISCOUNT),
+        **_discounts(""),
         "tax_amounts": _blocks("without its taxes the total is another"),
         "invoice_item": _harmless("which item it came from"),
     },
@@ -117,7 +123,17 @@ LEFT_OUT: Mapping[str, Mapping[str, LeftOut]] = {
         "payout_method": _blocks("without its destination the money would go to another one"),
     },
 }
-"""Stream → references, `own_to_account` and `ignored` parameters that a copy is made without."""
+"""Stream → parameters that a copy is made without, by their paths; `*` is any entry of a list.
+
+These are the parameters in `ignored` and `own_to_account`, the references to streams that cannot be
+copied, and the references to objects that no record can bring into another account.
+"""
+
+
+def uncopied_references(resource: Resource) -> list[str]:
+    """Return the paths of references to objects that no record can bring into another account."""
+    others = resource.references.keys() | resource.ignored | resource.own_to_account
+    return [path for path in LEFT_OUT.get(resource.stream, {}) if path not in others]
 
 
 @dataclass(frozen=True)
@@ -169,12 +185,12 @@ def why_no_copy(resource: Resource, fields: JSON, left_out: Iterable[str]) -> st
 
     `left_out` are the paths of its references that name nothing here.
     """
-    over = why_ended(resource, fields)
-    if over:
-        return over
+    why = why_ended(resource, fields)
+    if why:
+        return why
     known = LEFT_OUT.get(resource.stream, {})
-    gone = [*left_out, *_ignored(resource, fields)]
-    reasons = {path: known[path].why for path in gone if path in known and known[path].blocks}
+    missing = [*left_out, *_ignored(resource, fields)]
+    reasons = {path: known[path].why for path in missing if path in known and known[path].blocks}
     for name, field in READ_ONLY.get(resource.stream, {}).items():
         if field.when(fields.get(name), fields):
             reasons[name] = field.why

@@ -1,8 +1,8 @@
 """Pure: effects, which a request has on an object and no field of the object shows.
 
-Such as an email that was sent, or a fee that was added. An effect is noted in the journal, together
-with the response, and in the object's metadata, under `MARK`, if the request takes metadata. An
-effect that is noted is not repeated.
+Examples are an email that was sent and a fee that was added. An effect is saved in the journal,
+together with the response, and in the object's metadata, under `MARK`, if the request accepts
+metadata. An effect that is saved is not repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from target_stripe_alloy.plan.record_keys import COPY_OF, KEY_TYPES
 from target_stripe_alloy.resources import BEHAVIOR_PARAMS, Resource
 
 MARK = "stripe_alloy_done"
-"""The metadata key under which an object names effects that its own fields do not show."""
+"""The metadata key that lists effects which no other field of the object shows."""
 MARK_LENGTH = 500
 """Characters that Stripe takes as a value of metadata."""
 
@@ -29,7 +29,7 @@ RESERVED = frozenset({MARK, REPLACES, KEY_TYPES, COPY_OF})
 """Metadata keys of this target: their values in a record are ignored."""
 
 
-def traceless(resource: Resource) -> frozenset[str]:
+def unreadable_params(resource: Resource) -> frozenset[str]:
     """Return the parameters of an update that cannot be read back: `add_invoice_items`."""
     return (resource.write_only & resource.update_params.keys()) - BEHAVIOR_PARAMS
 
@@ -63,36 +63,40 @@ def effects_of(resource: Resource, params: Mapping[str, Tree], occasion: str) ->
 
 def settings_of(resource: Resource, params: Mapping[str, Tree]) -> Iterator[str]:
     """Yield what names the values of parameters that set something and cannot be read."""
-    for name in sorted((traceless(resource) - resource.adds) & params.keys()):
+    for name in sorted((unreadable_params(resource) - resource.adds) & params.keys()):
         yield setting_of(name, params[name])
 
 
-def marks(resource: Resource, current: JSON | None) -> frozenset[str]:
-    """Return the effects and settings that an object names itself, or shows in a count."""
-    text = ((current or {}).get("metadata") or {}).get(MARK) or ""
+def _in_metadata(current: JSON | None) -> list[str]:
+    return str(((current or {}).get("metadata") or {}).get(MARK) or "").split()
+
+
+def known_effects(resource: Resource, current: JSON | None) -> frozenset[str]:
+    """Return the effects and settings in an object's metadata, or that a count of it shows."""
     shown = (
         name
         for name, path in resource.shown_by.items()
         if get_path(current, tuple(path.split(".")))
     )
-    return frozenset([*str(text).split(), *(effect_of(name, "true") for name in shown)])
+    return frozenset([*_in_metadata(current), *(effect_of(name, "true") for name in shown)])
 
 
-def marked(resource: Resource, names: Iterable[str], current: JSON | None) -> dict[str, str]:
-    """Return the metadata that names these effects and settings besides the last ones."""
-    text = ((current or {}).get("metadata") or {}).get(MARK) or ""
+def effects_metadata(
+    resource: Resource, names: Iterable[str], current: JSON | None
+) -> dict[str, str]:
+    """Return the metadata that adds these effects and settings to those of the object."""
     new = [name for name in names if name.partition(":")[0] not in resource.shown_by]
     if not new:
         return {}
-    anew = {name.partition("=")[0] for name in new if "=" in name}
-    old = [name for name in str(text).split() if name.partition("=")[0] not in anew]
+    replaced = {name.partition("=")[0] for name in new if "=" in name}
+    old = [name for name in _in_metadata(current) if name.partition("=")[0] not in replaced]
     kept = list(dict.fromkeys([*old, *new]))
     while len(" ".join(kept)) > MARK_LENGTH:
         del kept[0]
     return {MARK: " ".join(kept)}
 
 
-def of_action(action: str, occasion: str) -> str:
+def action_effect(action: str, occasion: str) -> str:
     """Return the name of the effect of an action that no status shows."""
     name = f"{action}:{occasion}"
     return name if len(name) <= 100 else f"{action}:{digest_of(occasion)}"
@@ -103,8 +107,8 @@ def tag_of(effect: str) -> str:
     return f"-{digest_of(effect)[:8]}"
 
 
-def of_replay(action: str, digest: bytes, occurrence: int) -> str:
-    """Return the name of the effect of an action for one record, which may come again."""
+def record_effect(action: str, digest: bytes, occurrence: int) -> str:
+    """Return the name of the effect of an action for one record, which may be sent again."""
     return f"{action}@{digest.hex()}" + (f"#{occurrence}" if occurrence else "")
 
 

@@ -21,9 +21,9 @@ from target_stripe_alloy.params_tree import (
     tree_of,
     trees_equal,
 )
-from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, traceless
+from target_stripe_alloy.plan.effects import RESERVED, effect_of, setting_of, unreadable_params
 from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, IdMode, Policy
-from target_stripe_alloy.plan.unknown_fields import parts_unknown, path_of, stands
+from target_stripe_alloy.plan.unknown_fields import has_same_value, parts_unknown, path_of
 from target_stripe_alloy.resources import BEHAVIOR_PARAMS, Resource
 
 
@@ -62,7 +62,7 @@ def compare(wanted: DesiredState, theirs: Tree, base: BaseImage | None) -> Compa
     """Find the fields that the record changed relative to the base image."""
     found = Comparison()
     resource = wanted.resource
-    effects = traceless(resource)
+    effects = unreadable_params(resource)
     out = (resource.write_only - resource.update_params.keys()) | BEHAVIOR_PARAMS | effects
     for path, ours in leaves(dict(wanted.tree)):
         if path[0] in out or trees_equal(ours, get_path(theirs, path)) or path == ("metadata",):
@@ -157,7 +157,7 @@ def _removed_inside(wanted: DesiredState, theirs: Tree, base: BaseImage) -> Iter
 def immutable_changes(
     wanted: DesiredState, current: JSON, base: BaseImage | None, policy: Policy
 ) -> list[str]:
-    """Return the read-only fields that a record changes, without those that only came along."""
+    """Return the read-only fields that a record changes: others are equal to the object's."""
     if policy.id_mode == IdMode.COPY:
         return []
     fixed = base.fixed if base else {}
@@ -166,7 +166,7 @@ def immutable_changes(
         name = ".".join(path_of(place))
         if name in fixed and record_matches_object(fixed[name], value):
             continue
-        if not stands(value, place, wanted.fields, current):
+        if not has_same_value(value, place, wanted.fields, current):
             names.append(name)
     return names
 
@@ -179,7 +179,7 @@ def read_only_values(wanted: DesiredState) -> Iterator[tuple[Path, Any]]:
         yield (name,), wanted.fields[name]
 
 
-def not_taken(wanted: DesiredState) -> list[str]:
+def unaccepted_fields(wanted: DesiredState) -> list[str]:
     """Return the names of a record's fields that no parameter accepts, without nulls."""
     parts = parts_unknown(wanted.resource, wanted.fields)
     return [".".join(path_of(place)) for place, value in parts if value is not None]
@@ -209,20 +209,22 @@ def key_items(
 ) -> dict[str, Tree]:
     """Return the tree with its items by their ids here, or by the ids of items of the same price.
 
-    `prices` are the prices of `current_items`. An item with a price of its own (`price_data`) is
-    the item whose price is equal; then its `price_data` is dropped.
+    `prices` are the prices of `current_items`. An item with an inline price (`price_data`) is the
+    item whose price is equal; then its `price_data` is dropped.
     """
     entries = list(enumerate(tree["items"]))
     keyed: dict[str, Tree] = {}
     for number, entry in sorted(entries, key=lambda one: not one[1].get("id")):
-        own = rename(entry["id"]) if entry.get("id") else None
-        if own is None:
+        item_id = rename(entry["id"]) if entry.get("id") else None
+        if item_id is None:
             fits = [
                 k for k, old in current_items.items() if _is_item(entry, old, (prices or {}).get(k))
             ]
-            own = next((k for k in fits if k not in keyed), None)
-        out = {"id", "price_data"} if has_price(entry, (prices or {}).get(own or "")) else {"id"}
-        keyed[own or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k not in out}
+            item_id = next((k for k in fits if k not in keyed), None)
+        out = (
+            {"id", "price_data"} if has_price(entry, (prices or {}).get(item_id or "")) else {"id"}
+        )
+        keyed[item_id or f"{NEW}{number}"] = {k: v for k, v in entry.items() if k not in out}
     return {**tree, "items": keyed}
 
 
@@ -233,7 +235,7 @@ def _is_item(entry: Tree, item: Tree, price: Any) -> bool:
 
 
 def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
-    """Whether an item's own price (`price_data`) is equal to a price.
+    """Whether an item's inline price (`price_data`) is equal to a price.
 
     >>> price = {"currency": "usd", "product": "prod_1", "unit_amount": 900}
     >>> has_price({"price_data": {"currency": "usd", "unit_amount": "900"}}, price)
@@ -245,10 +247,10 @@ def has_price(entry: Mapping[str, Tree], price: Any) -> bool:
     known = price
     if isinstance(price.get("product"), dict):
         known = {**price, "product": price["product"].get("id")}
-    return all(_says(get_path(known, path), leaf) for path, leaf in leaves(data))
+    return all(_equals_leaf(get_path(known, path), leaf) for path, leaf in leaves(data))
 
 
-def _says(value: Any, leaf: Tree) -> bool:
+def _equals_leaf(value: Any, leaf: Tree) -> bool:
     try:
         return Decimal(str(value)) == Decimal(str(leaf))
     except InvalidOperation:

@@ -6,7 +6,11 @@ ways of payment and receivers of money need a permission.
 
 - `free` names single parameters. What is new inside one of them is not free.
 - `needs` names a permission and covers everything below its paths, but for what has its own entry.
-- A parameter that has no entry is never written: a test names it, and somebody decides.
+- A parameter without an entry is never written: a test fails until it is classed.
+
+Addresses and tax ids are free: they are facts about a customer, which a CRM knows best. Taxes may
+follow from them, but by the account's tax settings. How a change is charged (`proration_behavior`)
+needs the permission of the change.
 
 In a path `*` stands for each entry of a list or of a map, `{a,b}` for either. Actions such as
 `finalize` are permissions by their own names (`resources.py`).
@@ -34,7 +38,6 @@ class Rule:
     path: Path
     action: str = ""
     """The permission's name after that of the stream; empty: the parameter is free."""
-    why: str = ""
     new: bool = False
     """Whether a new object needs this permission too, besides that to create it."""
     harmless: frozenset[str] = frozenset()
@@ -70,14 +73,15 @@ class Classes:
 
     rules: Sequence[Rule]
     create: str = ""
-    """The permission to create one; empty: a new one charges nobody."""
+    """The permission to create one; empty: a new one charges no one."""
     delete: str = ""
     """The permission to delete or detach one; empty: free, or it cannot be done."""
     why: str = ""
     """Why creating or deleting is free, where it is."""
     free_in_drafts: bool = False
-    """Whether nothing is needed inside an invoice that is a draft and does not advance by itself:
-    it bills nobody before somebody finalizes it, who sees its lines."""
+    """Whether nothing is needed inside an invoice that is a draft without `auto_advance`.
+
+    It bills no one until a user finalizes it, who sees its lines."""
 
     @cached_property
     def tree(self) -> Node:
@@ -113,15 +117,14 @@ def _alternatives(text: str) -> list[str]:
     return [path for name in names for path in _alternatives(text[:start] + name + text[end:])]
 
 
-def free(*paths: str, why: str = "") -> list[Rule]:
+def free(*paths: str) -> list[Rule]:
     """Class single parameters as free."""
-    return [Rule(path, why=why) for path in _paths(*paths)]
+    return [Rule(path) for path in _paths(*paths)]
 
 
 def needs(
     action: str,
     *paths: str,
-    why: str = "",
     new: bool = False,
     harmless: Sequence[str] = (),
     initial: Sequence[str] = (),
@@ -129,16 +132,8 @@ def needs(
 ) -> list[Rule]:
     """Class parameters, and what is below them, under the name of a permission."""
     values = frozenset(harmless), frozenset(initial)
-    return [Rule(path, action, why, new, *values, first) for path in _paths(*paths)]
+    return [Rule(path, action, new, *values, first) for path in _paths(*paths)]
 
-
-_WHERE_THEY_LIVE = (
-    "an address, like a tax id, is a fact about someone and what a CRM knows best; that taxes may "
-    "follow from it is what the account's own tax settings decided"
-)
-_NOBODY_PAYS_YET = "nobody pays for a new one before it is sold"
-_CONNECT = "which account gets the money, or a part of it"
-_GOES_ALONG = "says how a change is charged"
 
 _EVIDENCE_3 = "evidence.enhanced_evidence.visa_compelling_evidence_3"
 _BUYER = (
@@ -154,15 +149,14 @@ MONEY: Mapping[str, Classes] = {
                 "unit_label package_dimensions.{height,length,weight,width} shippable",
                 "statement_descriptor",
             ),
-            *needs("active", "active", why="whether it can be bought"),
-            *needs(
-                "default_price",
-                "default_price",
-                why="what shops charge that ask the product for its price; the first one, which a "
-                "copied product gets once its prices are there, replaces none",
-                first=True,
-            ),
-            *needs("taxes", "tax_code tax_details", why="the taxes of what is sold later"),
+            # Whether it can be bought.
+            *needs("active", "active"),
+            # What shops charge that ask the product for its price; the first one, which a copied
+            # product gets once its prices are there, replaces none.
+            *needs("default_price", "default_price", first=True),
+            # The taxes of what is sold later.
+            *needs("taxes", "tax_code tax_details"),
+            # No customer pays for a new price before it is sold.
             *free(
                 "default_price_data.currency default_price_data.metadata.*",
                 f"default_price_data.currency_options.*.{_CUSTOM}",
@@ -172,15 +166,16 @@ MONEY: Mapping[str, Classes] = {
                 f"default_price_data.{_CUSTOM} default_price_data.{_AMOUNT}",
                 "default_price_data.recurring.{interval,interval_count}",
                 "default_price_data.tax_behavior",
-                why=_NOBODY_PAYS_YET,
             ),
         ],
-        why="a new one is sold to nobody yet; Stripe deletes only products without prices, and "
+        why="no customer has bought a new one; Stripe deletes only products without prices, and "
         "`delete_policy` has to ask for it",
     ),
     "prices": Classes(
         [
             *free("metadata.* nickname"),
+            # No customer pays for a new price before it is sold; later it is fixed, and another
+            # price replaces it.
             *free(
                 "billing_scheme currency product tiers_mode transform_quantity.{divide_by,round}",
                 f"{_CUSTOM} {_AMOUNT} {_TIER}",
@@ -188,23 +183,15 @@ MONEY: Mapping[str, Classes] = {
                 "product_data.{active,id,name,statement_descriptor,tax_code,unit_label}",
                 "product_data.metadata.*",
                 "product_data.tax_details.{performance_location,tax_code}",
-                why=f"{_NOBODY_PAYS_YET}; later it is fixed, and another price replaces it",
             ),
-            *needs("active", "active", why="whether it can be bought"),
-            *needs(
-                "replace",
-                "lookup_key currency_options tax_behavior",
-                why="what is charged under this price, or by who looks for its key",
-            ),
-            *needs(
-                "replace",
-                "transfer_lookup_key",
-                new=True,
-                harmless=["false"],
-                why="takes the key away from another price",
-            ),
+            # Whether it can be bought.
+            *needs("active", "active"),
+            # What is charged under this price, or by who looks for its key.
+            *needs("replace", "lookup_key currency_options tax_behavior"),
+            # Takes the key away from another price.
+            *needs("replace", "transfer_lookup_key", new=True, harmless=["false"]),
         ],
-        why=_NOBODY_PAYS_YET,
+        why="no customer pays for a new one before it is sold",
     ),
     "customers": Classes(
         [
@@ -213,33 +200,25 @@ MONEY: Mapping[str, Classes] = {
                 "metadata.* invoice_settings.custom_fields.*.{name,value} invoice_settings.footer",
                 "invoice_settings.rendering_options.{amount_tax_display,template}",
             ),
-            *free(
-                "invoice_prefix next_invoice_sequence", why="how invoices are numbered, not what of"
-            ),
-            *free("test_clock", why="simulated time, in test mode only"),
+            # How invoices are numbered.
+            *free("invoice_prefix next_invoice_sequence"),
+            # Simulated time, in test mode only.
+            *free("test_clock"),
+            # Addresses, see above.
             *free(
                 f"address.{_ADDRESS} shipping.address.{_ADDRESS} shipping.{{name,phone}}",
                 "tax_id_data.*.{type,value}",
-                why=_WHERE_THEY_LIVE,
             ),
-            *needs(
-                "taxes",
-                "tax_exempt tax",
-                why="whether taxes are added; with a new customer nothing is due yet",
-            ),
-            *needs(
-                "balance",
-                "balance cash_balance",
-                new=True,
-                initial=["0", "merchant_default"],
-                why="what is taken off, or added to, the next invoice",
-            ),
+            # Whether taxes are added; with a new customer nothing is due yet.
+            *needs("taxes", "tax_exempt tax"),
+            # What is taken off, or added to, the next invoice.
+            *needs("balance", "balance cash_balance", new=True, initial=["0", "merchant_default"]),
+            # What invoices are paid with; a new source also retries those past due.
             *needs(
                 "source",
                 "source default_source payment_method invoice_settings.default_payment_method",
                 "validate",
                 new=True,
-                why="what invoices are paid with; a new source also retries those past due",
             ),
         ],
         delete="delete",
@@ -248,14 +227,14 @@ MONEY: Mapping[str, Classes] = {
     "payment_methods": Classes(
         [
             *free("metadata.* billing_details.{name,email,phone,tax_id}"),
-            *free(f"billing_details.address.{_ADDRESS}", why=_WHERE_THEY_LIVE),
-            *free("allow_redisplay", why="whether a checkout shows it again; nothing is charged"),
-            *needs("update", "card us_bank_account", why="whether a charge of it succeeds"),
-            *needs(
-                "attach",
-                "customer",
-                why="who can be charged with it; detaching it again is for good",
-            ),
+            # Addresses, see above.
+            *free(f"billing_details.address.{_ADDRESS}"),
+            # Whether a checkout shows it again; nothing is charged.
+            *free("allow_redisplay"),
+            # Whether a charge of it succeeds.
+            *needs("update", "card us_bank_account"),
+            # Who can be charged with it; detaching it cannot be undone.
+            *needs("attach", "customer"),
         ],
         delete="detach",
     ),
@@ -266,47 +245,38 @@ MONEY: Mapping[str, Classes] = {
                 "invoice_settings.custom_fields.*.{name,value}",
                 "invoice_settings.{description,footer}",
             ),
-            *free("items.*.id", why="says which item is meant"),
-            *free(
-                "cancellation_details.{comment,feedback,feedback_option}",
-                why="what is said about a cancellation; it cancels nothing",
-            ),
+            # Identifies the item.
+            *free("items.*.id"),
+            # The reason of a cancellation; it cancels nothing.
+            *free("cancellation_details.{comment,feedback,feedback_option}"),
             *needs(
                 "create",
                 "customer currency billing_mode billing_cycle_anchor_config backdate_start_date",
                 "trial_period_days",
                 new=True,
             ),
-            *needs(
-                "items",
-                "items add_invoice_items trial_end trial_from_plan collection_method",
-                why="what is paid, and whether by itself",
-            ),
-            *needs(
-                "items",
-                "proration_behavior proration_date payment_behavior off_session",
-                why=_GOES_ALONG,
-            ),
+            # What is paid, and whether automatically.
+            *needs("items", "items add_invoice_items trial_end trial_from_plan collection_method"),
+            # How a change is charged.
+            *needs("items", "proration_behavior proration_date payment_behavior off_session"),
             *needs("discounts", "discounts"),
-            *needs(
-                "taxes",
-                "default_tax_rates automatic_tax invoice_settings.account_tax_ids",
-            ),
-            *needs(
-                "payment", "default_payment_method default_source payment_settings", why="with what"
-            ),
+            *needs("taxes", "default_tax_rates automatic_tax invoice_settings.account_tax_ids"),
+            # What it is paid with.
+            *needs("payment", "default_payment_method default_source payment_settings"),
+            # When it is billed.
             *needs(
                 "schedule",
                 "days_until_due billing_thresholds pending_invoice_item_interval trial_settings",
-                why="when it is billed",
             ),
-            *needs("cancel", "cancel_at cancel_at_period_end", why="when it ends, and whether"),
-            *needs("pause", "pause_collection", why="whether its invoices are collected"),
+            # Whether and when it ends.
+            *needs("cancel", "cancel_at cancel_at_period_end"),
+            # Whether its invoices are collected.
+            *needs("pause", "pause_collection"),
+            # Which account gets the money, or a part of it.
             *needs(
                 "connect",
                 "application_fee_percent transfer_data on_behalf_of invoice_settings.issuer",
                 "automatic_tax.liability",
-                why=_CONNECT,
             ),
         ],
         create="create",
@@ -316,15 +286,9 @@ MONEY: Mapping[str, Classes] = {
         [
             *free("metadata.*"),
             *needs("create", "subscription", new=True),
-            *needs(
-                "update",
-                "price price_data quantity discounts tax_rates billing_thresholds",
-            ),
-            *needs(
-                "update",
-                "proration_behavior proration_date payment_behavior off_session",
-                why=_GOES_ALONG,
-            ),
+            *needs("update", "price price_data quantity discounts tax_rates billing_thresholds"),
+            # How a change is charged.
+            *needs("update", "proration_behavior proration_date payment_behavior off_session"),
         ],
         create="create",
         delete="delete",
@@ -335,19 +299,16 @@ MONEY: Mapping[str, Classes] = {
                 "description footer custom_fields.*.{name,value} metadata.* statement_descriptor",
                 "rendering.{amount_tax_display,template,template_version} rendering.pdf.page_size",
             ),
-            *free(
-                f"shipping_details.address.{_ADDRESS} shipping_details.{{name,phone}}",
-                why=_WHERE_THEY_LIVE,
-            ),
-            *free("customer currency", why="of a new draft, and fixed afterwards"),
-            *needs("schedule", "due_date days_until_due", why="a new draft is not due"),
-            *needs("payment", "collection_method", why="a new draft is not collected"),
-            *needs(
-                "payment",
-                "default_payment_method default_source payment_settings",
-                new=True,
-                why="with what it is paid",
-            ),
+            # Addresses, see above.
+            *free(f"shipping_details.address.{_ADDRESS} shipping_details.{{name,phone}}"),
+            # Of a new draft, and fixed afterwards.
+            *free("customer currency"),
+            # A new draft is not due.
+            *needs("schedule", "due_date days_until_due"),
+            # A new draft is not collected.
+            *needs("payment", "collection_method"),
+            # What it is paid with.
+            *needs("payment", "default_payment_method default_source payment_settings", new=True),
             *needs("discounts", "discounts", new=True),
             *needs(
                 "taxes",
@@ -355,37 +316,23 @@ MONEY: Mapping[str, Classes] = {
                 new=True,
                 initial=["false"],
             ),
-            *needs(
-                "lines",
-                "shipping_cost",
-                new=True,
-                why="an amount on it",
-            ),
-            *needs(
-                "lines",
-                "pending_invoice_items_behavior",
-                new=True,
-                initial=["exclude"],
-                why="brings lines that the next invoice would have had",
-            ),
+            # An amount on it.
+            *needs("lines", "shipping_cost", new=True),
+            # Brings lines that the next invoice would have had.
+            *needs("lines", "pending_invoice_items_behavior", new=True, initial=["exclude"]),
+            # Which account gets the money, or a part of it.
             *needs(
                 "connect",
                 "application_fee_amount transfer_data on_behalf_of issuer automatic_tax.liability",
                 new=True,
                 initial=["self"],
-                why=_CONNECT,
             ),
-            *needs(
-                "auto_advance",
-                "auto_advance",
-                new=True,
-                initial=["false"],
-                why="whether Stripe finalizes and collects it by itself; turned off, nobody pays",
-            ),
+            # Whether Stripe finalizes and collects it; if it is turned off, no one pays.
+            *needs("auto_advance", "auto_advance", new=True, initial=["false"]),
             *needs("create_for_subscription", "subscription", new=True),
         ],
         delete="delete",
-        why="a new draft that does not advance by itself bills nobody before somebody finalizes it",
+        why="a new draft without `auto_advance` bills no one until a user finalizes it",
     ),
     "invoice_line_items": Classes(
         [
@@ -402,52 +349,43 @@ MONEY: Mapping[str, Classes] = {
     ),
     "payment_intents": Classes(
         [
-            *free("description metadata.* receipt_email statement_descriptor"),
-            *free("statement_descriptor_suffix"),
-            *free(
-                f"shipping.address.{_ADDRESS} shipping.{{carrier,name,phone,tracking_number}}",
-                why=_WHERE_THEY_LIVE,
-            ),
+            *free("description metadata.* receipt_email statement_descriptor{,_suffix}"),
+            # Addresses, see above.
+            *free(f"shipping.address.{_ADDRESS} shipping.{{carrier,name,phone,tracking_number}}"),
             *needs("create", "automatic_payment_methods confirmation_method", new=True),
             *needs("amount", "amount currency amount_details"),
+            # Who pays, with what, when it is taken, and what may be charged again.
             *needs(
                 "payment",
                 "customer payment_method payment_method_data payment_method_options",
                 "payment_method_configuration allowed_payment_method_types",
                 "excluded_payment_method_types capture_method setup_future_usage",
-                why="who pays, with what, when it is taken, and what may be charged again",
             ),
-            *needs(
-                "connect",
-                "application_fee_amount transfer_data transfer_group on_behalf_of",
-                why=_CONNECT,
-            ),
+            # Which account gets the money, or a part of it.
+            *needs("connect", "application_fee_amount transfer_data transfer_group on_behalf_of"),
+            # Charges at once.
             *needs(
                 "confirm",
                 "confirm off_session confirmation_token mandate mandate_data radar_options",
                 "error_on_requires_action return_url use_stripe_sdk",
                 new=True,
                 harmless=["false"],
-                why="charges at once",
             ),
         ],
         create="create",
-        why="the customer's device confirms it, and nobody looks at its amount before that",
+        why="the customer's device confirms it, and its amount has no effect before that",
     ),
     "charges": Classes(
         [
             *free("description metadata.* receipt_email"),
-            *free(
-                f"shipping.address.{_ADDRESS} shipping.{{carrier,name,phone,tracking_number}}",
-                why=_WHERE_THEY_LIVE,
-            ),
-            *needs(
-                "fraud_details",
-                "fraud_details",
-                why="a report of fraud can put the payer on a list of those who are declined",
-            ),
-            *needs("customer", "customer", why="whose payment it is, once and for all"),
-            *needs("connect", "transfer_group", why=f"{_CONNECT}, once and for all"),
+            # Addresses, see above.
+            *free(f"shipping.address.{_ADDRESS} shipping.{{carrier,name,phone,tracking_number}}"),
+            # A report of fraud can put the payer on a list of those who are declined.
+            *needs("fraud_details", "fraud_details"),
+            # Which customer paid; it is set once.
+            *needs("customer", "customer"),
+            # Which account gets the money, or a part of it; it is set once.
+            *needs("connect", "transfer_group"),
         ]
     ),
     "refunds": Classes(
@@ -465,6 +403,7 @@ MONEY: Mapping[str, Classes] = {
     "disputes": Classes(
         [
             *free("metadata.*"),
+            # Kept with the dispute, and only sent to the bank by `submit`.
             *free(
                 "evidence.{access_activity_log,billing_address,cancellation_policy}",
                 "evidence.{cancellation_policy_disclosure,cancellation_rebuttal}",
@@ -482,19 +421,15 @@ MONEY: Mapping[str, Classes] = {
                 f"{_EVIDENCE_3}.prior_undisputed_transactions.*.{_BUYER}",
                 f"{_EVIDENCE_3}.prior_undisputed_transactions.*.charge",
                 f"{_EVIDENCE_3}.prior_undisputed_transactions.*.shipping_address.{_ADDRESS}",
-                why="kept with the dispute, and only sent to the bank by `submit`",
             ),
+            # Agrees to the fee of going on.
             *needs(
                 "submit",
                 "evidence.enhanced_evidence.mastercard_compliance",
                 "evidence.enhanced_evidence.visa_compliance evidence.appeal",
-                why="agrees to the fee of going on",
             ),
-            *needs(
-                "submit",
-                "intended_submission_method",
-                why="whether Stripe submits evidence by itself",
-            ),
+            # Whether Stripe submits evidence automatically.
+            *needs("submit", "intended_submission_method"),
             *needs("submit", "submit", harmless=["false"]),
         ]
     ),

@@ -14,7 +14,7 @@ UNCLASSED = "unclassed:"
 """Begins the name of what no setting allows: a parameter that `parameter_classes` does not know."""
 
 Needs = dict[str, list[str]]
-"""Permission → the parameters that need it, for people; none: the operation itself does."""
+"""Permission → the parameters that need it, for messages; none: the operation needs it."""
 
 
 def permissions_of(resource: Resource) -> frozenset[str]:
@@ -62,13 +62,13 @@ asked for, which only takes it away."""
 
 
 def _of_new(params: Mapping[str, Tree]) -> Mapping[str, Tree]:
-    """The parameters of a new object; those of a line are in a list."""
+    """Return the parameters of a new object; those of a line are in a list."""
     lines = params.get("lines")
     return dict(lines[0]) if isinstance(lines, list) and len(lines) == 1 else params
 
 
 def entry_needs(resource: Resource, kind: str, entry: Mapping[str, Tree]) -> Needs:
-    """Return what it needs to add or drop an entry that is an object of its own: `add tax_ids`."""
+    """Return the permissions to add or delete an entry of a sub-resource: `add tax_ids`."""
     name = resource.sub_resources[kind.partition(" ")[2]]
     return needs_of(resource, Operation.UPDATE, {name: [dict(entry)] if entry else None})
 
@@ -99,7 +99,7 @@ def needs_of(
             places = found.setdefault(rule.action, [])
             place = ".".join(path)
             places += [place] if place not in places else []
-    if classes.free_in_drafts and _bills_nobody(parent):
+    if classes.free_in_drafts and _is_draft(parent):
         return {}
     return {f"{resource.stream}.{name}": places for name, places in found.items()}
 
@@ -151,8 +151,8 @@ def _needed(rule: Rule, operation: Operation, leaf: Tree, current: JSON | None) 
     return not (rule.first and had_none)
 
 
-def _bills_nobody(invoice: JSON | None) -> bool:
-    """Whether an invoice is a draft that does not advance by itself."""
+def _is_draft(invoice: JSON | None) -> bool:
+    """Whether an invoice is a draft without `auto_advance`."""
     return (
         invoice is not None
         and invoice.get("status") == "draft"
@@ -204,6 +204,6 @@ def lacking(needed: Mapping[str, list[str]], policy: Policy) -> str:
 
 
 def _named(name: str, places: list[str]) -> str:
-    """The permission, and the parameters unless its own name says it."""
+    """Return the permission, and the parameters unless its name is that of the only one."""
     word = name.partition(".")[2]
     return name if places in ([], [word]) else f"{name} (for {', '.join(places)})"

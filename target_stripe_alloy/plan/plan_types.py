@@ -93,8 +93,12 @@ class Policy:
     match_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Stream → the fields by which its records find their objects."""
     on_missing: OnMissing | None = None
-    """What becomes of a record without an object; None: what `id_mode` says."""
+    """What becomes of a record without an object; None: the default of `id_mode`."""
     on_several_matches: OnSeveralMatches = OnSeveralMatches.REJECT
+    dry_run: bool = False
+    """Whether nothing is written to Stripe."""
+    preview: bool = False
+    """Whether a dry run asks Stripe what it will invoice."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class DesiredState:
 
     resource: Resource
     fields: Mapping[str, Any]
-    """The record's own fields, without what a tap or the SDK adds."""
+    """The record's fields, without those that a tap or the SDK adds."""
     tree: Mapping[str, Tree]
     deleted: bool = False
     metadata_complete: bool = True

@@ -14,7 +14,7 @@ from target_stripe_alloy.plan.merge import (
     compare,
     immutable_changes,
     is_immutable,
-    not_taken,
+    unaccepted_fields,
 )
 from target_stripe_alloy.plan.permissions import (
     Needs,
@@ -75,7 +75,7 @@ def _plan(
 ) -> Decision:
     try:
         if wanted.deleted:
-            return _end(wanted, current, policy)
+            return _delete(wanted, current, policy)
         if current is None:
             return _create(wanted, policy)
         return _update(wanted, current, theirs, base, policy)
@@ -83,7 +83,7 @@ def _plan(
         return Decision(Outcome.REJECTED, reason=str(error))
 
 
-def _end(wanted: DesiredState, current: JSON | None, policy: Policy) -> Decision:
+def _delete(wanted: DesiredState, current: JSON | None, policy: Policy) -> Decision:
     resource = wanted.resource
     if current is None:
         return Decision(Outcome.UNCHANGED, reason="it is deleted already")
@@ -147,11 +147,11 @@ def _create(wanted: DesiredState, policy: Policy) -> Decision:
         )
     if not resource.create:
         return Decision(Outcome.BLOCKED, reason=resource.why_not)
-    over = _not_made(wanted, policy)
-    if over:
-        return Decision(Outcome.BLOCKED, reason=over)
+    why = _why_not_created(wanted, policy)
+    if why:
+        return Decision(Outcome.BLOCKED, reason=why)
     params = new_params(wanted)
-    absent = _absent(wanted, params)
+    absent = _missing_params(wanted, params)
     if absent:
         return Decision(Outcome.REJECTED, reason=f"a new one needs {', '.join(absent)}")
     check_params(params, resource)
@@ -164,7 +164,7 @@ def _create(wanted: DesiredState, policy: Policy) -> Decision:
     return Decision(Outcome.CREATED, (request,), changes)
 
 
-def _not_made(wanted: DesiredState, policy: Policy) -> str:
+def _why_not_created(wanted: DesiredState, policy: Policy) -> str:
     """Return why a record creates no object, whatever is allowed; empty if it does."""
     resource = wanted.resource
     if policy.id_mode == IdMode.COPY:
@@ -172,7 +172,7 @@ def _not_made(wanted: DesiredState, policy: Policy) -> str:
     return why_ended(resource, wanted.fields) or _unknown(wanted, policy)
 
 
-def _absent(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
+def _missing_params(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
     """Return the required parameters that a new object lacks."""
     resource = wanted.resource
     needed = resource.required | resource.required_with(params)
@@ -209,10 +209,10 @@ def _update(
     decision = _apply(wanted, current, theirs, found, base, policy)
     if decision.reason:
         return decision
-    return replace(decision, reason=_stays(kept, found.left))
+    return replace(decision, reason=_unwritten_values(kept, found.left))
 
 
-def _stays(kept: Sequence[str], left: Sequence[str]) -> str:
+def _unwritten_values(kept: Sequence[str], left: Sequence[str]) -> str:
     """Return a note on values of the record that are not written; empty if there are none."""
     notes = [f"{', '.join(kept)} keeps Stripe's value"] if kept else []
     if left:
@@ -234,7 +234,7 @@ def _unknown(wanted: DesiredState, policy: Policy) -> str:
     """Return a note on fields of a user's record that Stripe does not know; empty if none."""
     if policy.id_mode != IdMode.EXTERNAL and not wanted.creatable:
         return ""
-    names = not_taken(wanted)
+    names = unaccepted_fields(wanted)
     return f"Stripe takes no {', '.join(names)} here" if names else ""
 
 
@@ -253,7 +253,7 @@ def _apply(
     entries = list(sub_resource_requests(wanted, current, base))
     if not params and not steps and not acting and not entries:
         return Decision(Outcome.UNCHANGED)
-    mine = _mine(resource, found)
+    mine = _changes_alone(resource, found)
     how = modifiers(wanted, Operation.UPDATE) if moves_money(resource, mine) else {}
     if params:
         params = {**resource.update_defaults, **how, **params}
@@ -266,7 +266,7 @@ def _apply(
         *(step for step in around if step[0].kind == "attach"),
         *updates,
         *(step for step in around if step[0].kind != "attach"),  # updates are for attached ones
-        *(_entry(resource, path, *entry) for entry in entries),
+        *((request, entry_needs(resource, request.kind, request.params)) for request in entries),
         *((request, action_needs(wanted, current)) for request in acting),
     ]
     why = lacking(merged(*(needed for _, needed in planned)), policy)
@@ -278,23 +278,18 @@ def _apply(
         for p, after in sorted(found.changed.items())
     ]
     changes += [
-        FieldChange(kind, None, dict(entry)) if entry else FieldChange(kind, end, None)
-        for kind, _, end, entry in entries
+        FieldChange(entry.kind, None, entry.params)
+        if entry.params
+        else FieldChange(entry.kind, entry.path.removeprefix(path), None)
+        for entry in entries
     ]
     changes += [FieldChange(ACTION, None, request.kind) for request in acting]
     return Decision(Outcome.UPDATED, requests, changes)
 
 
-def _mine(resource: Resource, found: Comparison) -> dict[str, Tree]:
+def _changes_alone(resource: Resource, found: Comparison) -> dict[str, Tree]:
     """Return the changes alone, without the unchanged parameters of the same hash."""
     return {name: tree for name, tree in found.tree().items() if name in resource.update_params}
-
-
-def _entry(
-    resource: Resource, path: str, kind: str, method: str, end: str, entry: Mapping[str, Tree]
-) -> tuple[PlannedRequest, Needs]:
-    request = PlannedRequest(kind, method, f"{path}{end}", dict(entry))
-    return request, entry_needs(resource, kind, entry)
 
 
 def _needs_of_step(resource: Resource, step: PlannedRequest) -> Needs:
@@ -309,7 +304,9 @@ def _replacement(
     """Plan a new price with the changed amount, which takes over the lookup key."""
     resource = wanted.resource
     replacing: Needs = {f"{resource.stream}.replace": []}
-    needs = merged(needs_of(resource, Operation.UPDATE, _mine(resource, found), current), replacing)
+    needs = merged(
+        needs_of(resource, Operation.UPDATE, _changes_alone(resource, found), current), replacing
+    )
     missing = lacking(needs, policy)
     if missing:
         changed = ", ".join(

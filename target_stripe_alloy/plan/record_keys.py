@@ -22,7 +22,7 @@ COPY_OF = "stripe_alloy_copy_of"
 KEY_TYPES = "stripe_alloy_key_types"
 """Metadata beside a stamp: the types of its values, where the values alone are ambiguous.
 
-That is so for text that looks like a number, and for several properties: one of them alone may be
+Text that looks like a number is ambiguous, and so are several properties: one of them alone may be
 another key.
 """
 STAMP = "stamp:"
@@ -30,7 +30,7 @@ STAMP = "stamp:"
 LONGEST = 400
 """Characters of a key in the journal; of a longer one it keeps a hash."""
 LONGEST_ID = 500
-"""Characters of an object's own id: what the journal and a value of metadata hold."""
+"""Characters of an object's id: the limit of the journal and of a metadata value."""
 _HASH = "sha256:"
 _SHOWN = 84
 _MOST_DIGITS = 400
@@ -54,7 +54,7 @@ class UnusableKey(InvalidRecord):
 
 
 def value_of(name: str, value: Any) -> Value:
-    """A property of a key; raises `UnusableKey` for a list, an object, NaN and the like."""
+    """Return a property of a key; raises `UnusableKey` for a list, an object, NaN and the like."""
     if isinstance(value, (str, bool)):
         return value
     if isinstance(value, (int, float, Decimal)):
@@ -71,16 +71,15 @@ def value_of(name: str, value: Any) -> Value:
 
 
 def number_text(number: Decimal) -> str:
-    """The digits of a number, the same for all that are equal.
+    """Return the digits of a number, the same for all that are equal.
 
     >>> [number_text(Decimal(text)) for text in ("7.00", "7e0", "-0.0", "1.50", "1E+400")]
     ['7', '7', '0', '1.5', '1E+400']
     """
-    sign, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)  # noqa: S101 - it is finite
+    sign, digits, power = number.as_tuple()
     significant = "".join(map(str, digits)).lstrip("0")
     stripped = significant.rstrip("0")
-    exponent += len(significant) - len(stripped)
+    exponent = int(power) + len(significant) - len(stripped)
     if not stripped:
         return "0"
     exact = Decimal((sign, tuple(map(int, stripped)), exponent))
@@ -88,14 +87,14 @@ def number_text(number: Decimal) -> str:
 
 
 def text_of(value: Value) -> str:
-    """A property as a stamp holds it, and as a reference names it."""
+    """Return a property in the form of stamps and references."""
     return number_text(value) if isinstance(value, Decimal) else str(value)
 
 
-def reading_of(text: str) -> Value:
-    """Return the number or the boolean that a text looks like, else the text itself.
+def parsed_value(text: str) -> Value:
+    """Return the number or the boolean that a text represents, else the text itself.
 
-    >>> reading_of("7.0") == 7, reading_of("007"), reading_of("True"), reading_of("a")
+    >>> parsed_value("7.0") == 7, parsed_value("007"), parsed_value("True"), parsed_value("a")
     (True, '007', True, 'a')
     """
     if text in _BOOLEANS:
@@ -117,7 +116,7 @@ def _equal(one: Value, other: Value) -> bool:
 
 
 def canonical(values: Values) -> str:
-    """A key as the journal has it."""
+    """Return a key in the form of the journal."""
     pairs = (f"{json.dumps(name)}:{_token(values[name])}" for name in sorted(values))
     text = "{" + ",".join(pairs) + "}"
     if len(text) <= LONGEST:
@@ -132,7 +131,7 @@ def _token(value: Value) -> str:
 
 
 def values_of(key: str) -> dict[str, Value] | None:
-    """The properties of a key; None of one that the journal only has a hash of, or a plain id."""
+    """Return the properties of a key; None if the key is a hash, or a plain id."""
     text = key.removeprefix(STAMP)
     if not text.startswith("{"):
         return None
@@ -144,7 +143,7 @@ def values_of(key: str) -> dict[str, Value] | None:
 
 
 def described(key: str) -> str:
-    """A key for a message: `crm_id "5" (text)`."""
+    """Return a key for a message: `crm_id "5" (text)`."""
     values = values_of(key)
     if values is None:
         return key
@@ -159,7 +158,7 @@ def reference_to(key: str) -> str:
 
 def form_of(text: str) -> str:
     """Return the form of a reference by which keys are found: the same for equal numbers."""
-    text = "|".join(text_of(reading_of(part)) for part in text.split("|"))
+    text = "|".join(text_of(parsed_value(part)) for part in text.split("|"))
     return text if len(text) <= LONGEST else _HASH + sha256(text.encode()).hexdigest()
 
 
@@ -175,9 +174,9 @@ def shortened(text: str) -> str:
     return f"{text[:_SHOWN]}… {_HASH}{digest}"
 
 
-def readings_of(name: str, text: str) -> Iterator[str]:
-    """The keys of one property that a reference may mean."""
-    other = reading_of(text)
+def keys_for_reference(name: str, text: str) -> Iterator[str]:
+    """Yield the keys of one property that a reference may stand for."""
+    other = parsed_value(text)
     for value in (text,) if isinstance(other, str) else (text, other):
         key = canonical({name: value})
         yield key
@@ -190,7 +189,7 @@ def readings_of(name: str, text: str) -> Iterator[str]:
 class RecordKey:
     """What identifies a stream's records, and how it is stamped on an object.
 
-    `match` are the fields of `match_by`: they identify a record that has no key of its own.
+    `match` are the fields of `match_by`: they identify a record without a key.
     """
 
     def __init__(self, id_mode: str, properties: Sequence[str], match: Sequence[str] = ()) -> None:
@@ -199,23 +198,23 @@ class RecordKey:
         self.match = tuple(match)
 
     def values(self, record: Mapping[str, Any]) -> dict[str, Value] | None:
-        """A record's key properties; None if one is missing. Raises `UnusableKey`."""
+        """Return a record's key properties; None if one is missing. Raises `UnusableKey`."""
         found = {name: record.get(name) for name in self.properties}
         if not found or any(value is None or value == "" for value in found.values()):
             return None
         return {name: value_of(name, value) for name, value in found.items()}
 
     def of(self, record: Mapping[str, Any]) -> str | None:
-        """The key of a record; None if it has none. Raises `UnusableKey`."""
+        """Return the key of a record; None if it has none. Raises `UnusableKey`."""
         values = self.values(record)
         if values is None:
             return canonical(self.match_values(record)) if self.by_match(record) else None
         if self.external:
             return canonical(values)
-        own = text_of(values["id"])
-        if len(own) > LONGEST_ID:
-            raise UnusableKey(f"its id has {len(own)} characters: an id has at most {LONGEST_ID}")
-        return own
+        text = text_of(values["id"])
+        if len(text) > LONGEST_ID:
+            raise UnusableKey(f"its id has {len(text)} characters: an id has at most {LONGEST_ID}")
+        return text
 
     def by_match(self, record: Mapping[str, Any]) -> bool:
         """Whether a record has no key but what it is matched by."""
@@ -252,34 +251,33 @@ class RecordKey:
             name: _KINDS[type(value)]
             for name, value in sorted(values.items())
             if len(values) > 1
-            or (isinstance(value, str) and not isinstance(reading_of(value), str))
+            or (isinstance(value, str) and not isinstance(parsed_value(value), str))
         }
         if types:
             stamp[KEY_TYPES] = json.dumps(types, separators=(",", ":"))
         return stamp
 
     def stamp_of(self, source: Mapping[str, Any]) -> str | None:
-        """Return the key of an object's stamp; its types are those that its values look like."""
+        """Return the key of an object's stamp; the types follow from the values."""
         metadata = source.get("metadata") or {}
         if not self.external:
             return metadata.get(COPY_OF) or None
         raw = {name: str(metadata.get(name) or "") for name in self.properties}
-        if not raw or not all(raw.values()) or self._is_part(metadata):
+        if not raw or not all(raw.values()) or self._has_more_properties(metadata):
             return None
         texts = _texts(metadata)
-        return canonical({n: v if n in texts else reading_of(v) for n, v in raw.items()})
+        return canonical({n: v if n in texts else parsed_value(v) for n, v in raw.items()})
 
     def stamps_for(self, record: Mapping[str, Any], key: str) -> list[str]:
         """Return the keys that `stamp_of` may return for a record's object."""
         values = self.values(record) if self.external else None
         if values is None:
             return [key]
-        choices = [[v, reading_of(v)] if isinstance(v, str) else [v] for v in values.values()]
-        keys = (canonical(dict(zip(values, one, strict=True))) for one in product(*choices))
-        return list(dict.fromkeys(keys))
+        choices = [[v, parsed_value(v)] if isinstance(v, str) else [v] for v in values.values()]
+        return _combinations(list(values), choices)
 
-    def rivals(self, source: Mapping[str, Any]) -> list[str]:
-        """Return the user's keys that an object's stamp may mean."""
+    def possible_keys(self, source: Mapping[str, Any]) -> list[str]:
+        """Return the user's keys that an object's stamp may stand for."""
         if not self.external:
             return []
         metadata = source.get("metadata") or {}
@@ -287,11 +285,8 @@ class RecordKey:
         choices: list[list[Value]] = []
         for name in self.properties:
             raw = str(metadata.get(name) or "")
-            choices.append([raw] if name in texts else [raw, reading_of(raw)])
-        keys = (
-            canonical(dict(zip(self.properties, one, strict=True))) for one in product(*choices)
-        )
-        return list(dict.fromkeys(keys))
+            choices.append([raw] if name in texts else [raw, parsed_value(raw)])
+        return _combinations(self.properties, choices)
 
     def fits(self, record: Mapping[str, Any], source: Mapping[str, Any]) -> bool | None:
         """Whether an object carries a record's stamp, another (False), or none (None)."""
@@ -299,7 +294,7 @@ class RecordKey:
         if not self.external:
             original = metadata.get(COPY_OF)
             return original == str(record.get("id")) if original else None
-        if self._is_part(metadata):
+        if self._has_more_properties(metadata):
             return False
         texts, values = _texts(metadata), self.values(record) or {}
         found = [
@@ -311,19 +306,25 @@ class RecordKey:
             return False
         return True if found and len(found) == len(values) else None
 
-    def _is_part(self, metadata: Mapping[str, Any]) -> bool:
+    def _has_more_properties(self, metadata: Mapping[str, Any]) -> bool:
         """Whether an object's key has more properties than these."""
         return set(self.properties) < _types(metadata).keys()
+
+
+def _combinations(names: Sequence[str], choices: Sequence[Sequence[Value]]) -> list[str]:
+    """Return the keys with one of the values that each property may have."""
+    keys = (canonical(dict(zip(names, values, strict=True))) for values in product(*choices))
+    return list(dict.fromkeys(keys))
 
 
 def _fits(value: Value, raw: str, is_text: bool) -> bool:
     if isinstance(value, str):
         return value == raw
-    return not is_text and _equal(value, reading_of(raw))
+    return not is_text and _equal(value, parsed_value(raw))
 
 
 def _types(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The types that stand beside a stamp."""
+    """Return the types of a stamp's values."""
     try:
         found = json.loads(metadata.get(KEY_TYPES) or "{}")
     except (TypeError, ValueError):
@@ -332,12 +333,12 @@ def _types(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _texts(metadata: Mapping[str, Any]) -> frozenset[str]:
-    """Return the properties of a stamp that are text, whatever they look like."""
+    """Return the properties of a stamp whose type is text."""
     return frozenset(name for name, kind in _types(metadata).items() if kind == "text")
 
 
 def at_field(source: Mapping[str, Any], field: str) -> Any:
-    """A field of a record or of an object; `metadata.crm_id` is one inside another."""
+    """Return a field of a record or of an object; `metadata.crm_id` is one inside another."""
     outer, _, inner = field.partition(".")
     value = source.get(outer)
     if not inner:

@@ -23,7 +23,13 @@ from target_stripe_alloy.params_tree import (
     validation_error,
     without_empty,
 )
-from target_stripe_alloy.plan.effects import effects_of, marked, of_action, of_replay, settings_of
+from target_stripe_alloy.plan.effects import (
+    action_effect,
+    effects_metadata,
+    effects_of,
+    record_effect,
+    settings_of,
+)
 from target_stripe_alloy.plan.merge import Comparison
 from target_stripe_alloy.plan.plan_types import NEW, BaseImage, DesiredState, PlannedRequest
 from target_stripe_alloy.resources import ACTION, BEHAVIOR_PARAMS, Action, Operation, Resource
@@ -39,7 +45,7 @@ def new_params(wanted: DesiredState) -> dict[str, Tree]:
     }
     if wanted.object_id and "id" in known:
         params["id"] = wanted.object_id
-    marks = marked(wanted.resource, _noted(wanted, params), None)
+    marks = effects_metadata(wanted.resource, _metadata_effects(wanted, params), None)
     if wanted.stamp or marks:
         params["metadata"] = {**params.get("metadata", {}), **wanted.stamp, **marks}
     if isinstance(params.get("items"), dict):
@@ -50,7 +56,7 @@ def new_params(wanted: DesiredState) -> dict[str, Tree]:
     return params
 
 
-def _noted(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
+def _metadata_effects(wanted: DesiredState, params: Mapping[str, Tree]) -> list[str]:
     """Return the effects of parameters that are to be named in the object's metadata."""
     resource = wanted.resource
     effects = effects_of(resource, params, wanted.occasion)
@@ -81,7 +87,7 @@ def update_request(
     if wanted.resource.parent_field == "subscription":
         quantity = current.get("quantity")
         changed = with_quantity(changed, None if quantity is None else str(quantity))
-    marks = marked(wanted.resource, _noted(wanted, changed), current)
+    marks = effects_metadata(wanted.resource, _metadata_effects(wanted, changed), current)
     if marks:
         changed["metadata"] = {**(changed.get("metadata") or {}), **marks}
     effects = _lasting(wanted, changed)
@@ -90,11 +96,12 @@ def update_request(
 
 def sub_resource_requests(
     wanted: DesiredState, current: JSON, base: BaseImage | None
-) -> Iterator[tuple[str, str, str, Mapping[str, Tree]]]:
-    """Yield kind, method, end of path and parameters for entries that are objects of their own.
+) -> Iterator[PlannedRequest]:
+    """Yield the requests that add and delete entries of sub-resources.
 
     Entries that the record has are added; those that left it since last time are deleted.
     """
+    path = wanted.resource.path_of(current["id"], current)
     for name, param in wanted.resource.sub_resources.items():
         if wanted.fields.get(name) is None:
             continue
@@ -103,9 +110,10 @@ def sub_resource_requests(
         theirs = _by_content(current.get(name), shape)
         before = _by_content(base.fixed.get(name), shape) if base else {}
         for content in ours.keys() - theirs.keys():
-            yield f"add {name}", "POST", f"/{name}", dict(content)
+            yield PlannedRequest(f"add {name}", "POST", f"{path}/{name}", dict(content))
         for content in theirs.keys() & before.keys() - ours.keys():
-            yield f"drop {name}", "DELETE", f"/{name}/{segment(theirs[content])}", {}
+            entry = segment(theirs[content])
+            yield PlannedRequest(f"drop {name}", "DELETE", f"{path}/{name}/{entry}")
 
 
 def _by_content(listed: Any, shape: ParamType) -> dict[tuple[tuple[str, str], ...], str]:
@@ -145,7 +153,7 @@ def action_requests(
             f"{ACTION}: {resource.stream} have no action {wanted.action!r}, only: {known}"
         )
     status = current.get("status")
-    effect = _effect(wanted, action)
+    effect = _effect(wanted, wanted.action, action)
     if status in action.done or current.get(action.fills) or effect[0] in wanted.done:
         return []
     if status not in action.when:
@@ -160,15 +168,14 @@ def action_in_image(wanted: DesiredState) -> str | None:
     return f"{wanted.action}:{wanted.occasion}" if wanted.occasion else wanted.action
 
 
-def _effect(wanted: DesiredState, action: Action) -> tuple[str, bool]:
+def _effect(wanted: DesiredState, name: str, action: Action) -> tuple[str, bool]:
     """Return the name of an action's effect, and whether it lasts.
 
     An action that a status shows may be asked for again, but not by a record that is replayed.
     """
-    assert wanted.action  # noqa: S101 - checked before
     if action.event:
-        return of_action(wanted.action, wanted.occasion), True
-    return of_replay(wanted.action, wanted.digest, wanted.occurrence), False
+        return action_effect(name, wanted.occasion), True
+    return record_effect(name, wanted.digest, wanted.occurrence), False
 
 
 def modifiers(wanted: DesiredState, operation: Operation) -> dict[str, Tree]:
@@ -228,8 +235,8 @@ def _entry(key: str, change: Tree, current: Mapping[str, Any]) -> Tree:
 
 def with_quantity(change: Mapping[str, Tree], quantity: Tree) -> dict[str, Tree]:
     """Add the quantity to an item's change of price: Stripe would reset it to 1."""
-    anew = not change.keys().isdisjoint(("price", "price_data"))
-    if anew and "quantity" not in change and quantity is not None:
+    changes_price = not change.keys().isdisjoint(("price", "price_data"))
+    if changes_price and "quantity" not in change and quantity is not None:
         return {**change, "quantity": quantity}
     return dict(change)
 

@@ -20,7 +20,7 @@ FieldPlace = tuple[str | int, ...]
 _LIST = frozenset({"object", "data", "has_more", "url", "total_count", "next_page"})
 """The fields of a list of Stripe's."""
 _ENTRY = frozenset({"id", "object"})
-"""What an entry of a list may have to say which one it is."""
+"""Fields that identify an entry of a list."""
 _OBJECT = re.compile(r"[a-z_]+(\.[a-z_]+)*")
 _UNUSED = {"items": frozenset({"plan"})}
 """List → parameters of its entries that are not sent: the price says the same."""
@@ -54,7 +54,7 @@ def parts_unknown(
 
 @cache
 def _shapes(stream: str) -> Mapping[str, ParamType]:
-    """The forms of all fields that are written, under the names by which they are read."""
+    """Return the types of all writable fields, by the names under which they are read."""
     resource = BY_STREAM[stream]
     shapes = dict(resource.shape.fields or {})
     shapes |= {
@@ -113,7 +113,7 @@ def _in_hash(
 
 @lru_cache(maxsize=256)
 def _fields_of(kind: str) -> frozenset[str]:
-    """The fields that Stripe shows of an object of this type; none if there is no such type."""
+    """Return the fields of an object of this type; none if there is no such type."""
     if not _OBJECT.fullmatch(kind):
         return frozenset()
     stream = next((stream.name for stream in OBJECT_TYPES if stream.object_name == kind), "")
@@ -138,7 +138,7 @@ def path_of(place: FieldPlace) -> tuple[str, ...]:
     return tuple(path)
 
 
-def stands(
+def has_same_value(
     value: Any, place: FieldPlace, fields: Mapping[str, Any], current: Mapping[str, Any]
 ) -> bool:
     """Whether an object has at a place what its record has there.
@@ -150,7 +150,7 @@ def stands(
     for step in place:
         if isinstance(step, int):
             ours = _entries(ours)[step]
-            theirs = _alike([entry for each in theirs for entry in _entries(each)], ours)
+            theirs = _same_entries([entry for each in theirs for entry in _entries(each)], ours)
         else:
             ours = ours[step]
             theirs = [each.get(step) for each in theirs if isinstance(each, dict)]
@@ -162,7 +162,7 @@ def _entries(value: Any) -> Sequence[Any]:
     return listed if isinstance(listed, list) else ()
 
 
-def _alike(entries: Sequence[Any], ours: Any) -> list[Any]:
-    own = ours.get("id") if isinstance(ours, dict) else None
-    chosen = [e for e in entries if own and isinstance(e, dict) and e.get("id") == own]
+def _same_entries(entries: Sequence[Any], ours: Any) -> list[Any]:
+    entry_id = ours.get("id") if isinstance(ours, dict) else None
+    chosen = [e for e in entries if entry_id and isinstance(e, dict) and e.get("id") == entry_id]
     return chosen or list(entries)

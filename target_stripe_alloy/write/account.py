@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from hashlib import blake2b
 
-from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError, SettingsError
 from target_stripe_alloy.resources import BY_STREAM
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.journal import Journal
-from target_stripe_alloy.write.object_reader import ObjectReader
 
 _logger = logging.getLogger(__name__)
 
@@ -21,13 +20,13 @@ _PROBES = 3
 """Objects of a stream that are tried."""
 
 
-def account_id(client: StripeClient, account: str | None, expected: str | None) -> str | None:
+def account_id(client: AccountClient, account: str | None, expected: str | None) -> str | None:
     """Return the id of the account that is written to; None if the key may not read it.
 
     Raises `SettingsError` if it is not the expected one, or if that cannot be known.
     """
     try:
-        found = str(client.get("/v1/account", account=account).body["id"])
+        found = str(client.request("GET", "/v1/account").body["id"])
     except MissingPermissionError as error:
         if expected:
             raise SettingsError(
@@ -47,7 +46,7 @@ def identity_of(found: str | None, api_key: str) -> str:
     return found or KEY + blake2b(api_key.encode(), digest_size=8).hexdigest()
 
 
-def adopt(journal: Journal, identity: str, objects: ObjectReader) -> None:
+def adopt(journal: Journal, identity: str, client: AccountClient) -> None:
     """Let the journal work on the account that an identity belongs to.
 
     A key that may not read its account is identified by itself. After a rotation, the new key is
@@ -57,7 +56,7 @@ def adopt(journal: Journal, identity: str, objects: ObjectReader) -> None:
     known = journal.account_of(identity)
     if known is None:
         accounts = journal.accounts()
-        known = identity if identity in accounts else _recognised(journal, accounts, objects)
+        known = identity if identity in accounts else _recognised(journal, accounts, client)
         if known is None and identity.startswith(KEY) and any(map(_is_readable, accounts)):
             _logger.warning(
                 "The key can read neither its account nor an object that the journal knows: "
@@ -72,24 +71,24 @@ def _is_readable(account: str) -> bool:
     return not account.startswith(KEY)
 
 
-def _recognised(journal: Journal, accounts: list[str], objects: ObjectReader) -> str | None:
+def _recognised(journal: Journal, accounts: list[str], client: AccountClient) -> str | None:
     """Return the account of which the key can read an object; None if there is none."""
     readable = not journal.scope.account.startswith(KEY)
     for account in accounts:
         if readable and _is_readable(account):
             continue  # two ids of accounts: two accounts
-        if _sees(journal, account, objects):
+        if _sees(journal, account, client):
             return account
     return None
 
 
-def _sees(journal: Journal, account: str, objects: ObjectReader) -> bool:
+def _sees(journal: Journal, account: str, client: AccountClient) -> bool:
     asked = refused = 0
     for stream in _PROBED:
         for object_id in journal.sample(account, stream, _PROBES):
             asked += 1
             try:
-                if objects.get(BY_STREAM[stream].path_of(object_id, {})) is not None:
+                if client.get(BY_STREAM[stream].path_of(object_id, {})) is not None:
                     return True
             except MissingPermissionError:
                 refused += 1

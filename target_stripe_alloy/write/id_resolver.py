@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stripe_alloy.api.json_types import JSON
-from target_stripe_alloy.params_tree import Path, Tree, get_path, is_empty
+from target_stripe_alloy.params_tree import Tree, get_path, is_empty
+from target_stripe_alloy.plan.copies import uncopied_references
 from target_stripe_alloy.plan.plan_types import IdMode, Policy
 from target_stripe_alloy.plan.record_keys import (
     RecordKey,
@@ -16,25 +17,19 @@ from target_stripe_alloy.plan.record_keys import (
     at_field,
     described,
     form_of,
-    readings_of,
+    keys_for_reference,
     reference_to,
     shortened,
     text_of,
     values_of,
 )
-from target_stripe_alloy.resources import (
-    BY_STREAM,
-    COPYABLE_STREAMS,
-    NOT_COPIED,
-    Resource,
-    reference_paths,
-)
+from target_stripe_alloy.resources import BY_STREAM, COPYABLE_STREAMS, Resource
 from target_stripe_alloy.stripe_ids import is_stripe_id
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.journal import Journal
 from target_stripe_alloy.write.journal_keys import JournalKeys
-from target_stripe_alloy.write.matching import MatchFinder, carries
+from target_stripe_alloy.write.matching import MatchFinder, has_values
 from target_stripe_alloy.write.metadata_index import MetadataIndex, newest_price
-from target_stripe_alloy.write.object_reader import ObjectReader
 from target_stripe_alloy.write.queued_records import QueuedRecord, is_deleted
 
 _logger = logging.getLogger(__name__)
@@ -67,7 +62,7 @@ class ResolvedObject:
 
 @dataclass(frozen=True)
 class _Search:
-    """A record whose object is to be found: with its tree, and its fields."""
+    """A record whose object is searched, with its tree and its fields."""
 
     queued: QueuedRecord
     tree: Mapping[str, Tree]
@@ -97,16 +92,14 @@ class References:
 class IdResolver:
     """Finds the objects of records, and of their references. Thread-safe."""
 
-    def __init__(
-        self, journal: Journal, objects: ObjectReader, clock: Callable[[], float], policy: Policy
-    ) -> None:
+    def __init__(self, client: AccountClient, journal: Journal, policy: Policy) -> None:
         self._journal = journal
         self._names = JournalKeys(journal)
-        self._objects = objects
+        self._client = client
         self._mode = policy.id_mode
         self._match_by = policy.match_by
-        self._matches = MatchFinder(objects, policy.on_several_matches)
-        self._index = MetadataIndex(journal, self._names, objects, clock)
+        self._matches = MatchFinder(client, policy.on_several_matches)
+        self._index = MetadataIndex(journal, self._names, client)
         self._ids: dict[RecordRef, str] = {}
         self._declared: dict[str, set[tuple[str, ...]]] = {}
         self._absent: set[RecordRef] = set()
@@ -153,7 +146,7 @@ class IdResolver:
             return stream, key
         return stream, self._forms.get((stream, key)) or reference_to(key)
 
-    # ------------------------------------------------------------------ a record's own object
+    # ------------------------------------------------------------------ the object of a record
 
     def find(
         self, queued: QueuedRecord, tree: Mapping[str, Tree], fields: Mapping[str, Any]
@@ -168,7 +161,7 @@ class IdResolver:
             self._note_reference(queued)
         if search.deleted and self._is_deleted_in_journal(queued):
             return ResolvedObject()
-        found = self._by_journal(search) or self._find_anew(search)
+        found = self._by_journal(search) or self._find_in_account(search)
         if keys.match and found.current is None and not _lacks_match_values(queued):
             return self._find_match(search, fallback=found)
         return found
@@ -177,7 +170,7 @@ class IdResolver:
         if object_id.startswith(PLANNED):
             return None
         resource = search.queued.resource
-        return self._objects.current(resource, object_id, search.tree, search.fields)
+        return self._client.current(resource, object_id, search.tree, search.fields)
 
     def _resolved(self, search: _Search, object_id: str, by: str) -> ResolvedObject:
         return ResolvedObject(object_id, by, self._read(search, object_id))
@@ -210,10 +203,10 @@ class IdResolver:
         fits = keys.fits(queued.record, found.current)
         if fits is False and not self._may_be_shared(search):
             self._ids.pop((queued.stream, queued.key), None)
-            return self._find_anew(search, excluded=object_id)
+            return self._find_in_account(search, excluded=object_id)
         if fits is None and keys.match and not self._still_matches(queued, found.current):
             return self._find_match(search, fallback=found)
-        newer = newest_price(self._objects, queued.resource, found.current)
+        newer = newest_price(self._client, queued.resource, found.current)
         if newer is not None and keys.fits(queued.record, newer) is not False:
             return self._resolved(search, newer["id"], "journal")
         return found
@@ -231,16 +224,16 @@ class IdResolver:
     def _still_matches(self, queued: QueuedRecord, current: JSON) -> bool:
         """Whether an object has the `match_by` values of the record, or of the base image."""
         wanted = queued.keys.match_values(queued.record, present=True)
-        if carries(current, wanted):
+        if has_values(current, wanted):
             return True
         known = self._journal.load_one(queued.stream, queued.key)
         base = known.image() if known else None
         if base is None:
             return False
         then = {name: get_path(base.theirs, tuple(name.split(".", 1))) for name in wanted}
-        return all(then.values()) and carries(current, then)
+        return all(then.values()) and has_values(current, then)
 
-    def _find_anew(self, search: _Search, excluded: str | None = None) -> ResolvedObject:
+    def _find_in_account(self, search: _Search, excluded: str | None = None) -> ResolvedObject:
         """Find the object of a key that the journal lacks, or has with the `excluded` object."""
         queued, keys = search.queued, search.queued.keys
         if self._mode == IdMode.COPY and queued.resource.found_by == "id":
@@ -248,14 +241,14 @@ class IdResolver:
             return found if found.current else ResolvedObject()
         if self._is_by_lookup_key(search):
             wanted = [("lookup_keys[]", str(search.tree["lookup_key"]))]
-            price = next(self._objects.list(queued.resource.path, wanted), None)
+            price = next(self._client.list(queued.resource.path, wanted), None)
             if price is None or (search.deleted and keys.fits(queued.record, price) is False):
                 return ResolvedObject()  # none, or the copy of another price has the key now
             return self._resolved(search, price["id"], "lookup_key")
         for object_id in self._stamped(search):
             current = None if object_id == excluded else self._read(search, object_id)
             fits = current and keys.fits(queued.record, current)
-            if current and fits and not self._belongs_to_rival(queued, current):
+            if current and fits and not self._belongs_to_other_key(queued, current):
                 return ResolvedObject(object_id, "stamp", current)
         return ResolvedObject()
 
@@ -265,14 +258,14 @@ class IdResolver:
             return ()
         if resource.parent_field:
             parent = search.tree.get(resource.parent_field)
-            entries = self._objects.entries(resource, str(parent)) if parent else iter(())
+            entries = self._client.entries(resource, str(parent)) if parent else iter(())
             return [e["id"] for e in entries if queued.keys.fits(queued.record, e)]
         stamps = queued.keys.stamps_for(queued.record, queued.key)
         return self._index.of(resource, queued.keys, stamps)
 
-    def _belongs_to_rival(self, queued: QueuedRecord, current: JSON) -> bool:
+    def _belongs_to_other_key(self, queued: QueuedRecord, current: JSON) -> bool:
         """Whether an object is known as that of another key that its stamp may mean as well."""
-        others = [key for key in queued.keys.rivals(current) if key != queued.key]
+        others = [key for key in queued.keys.possible_keys(current) if key != queued.key]
         return any(self.find_id(queued.stream, key) == current["id"] for key in others)
 
     # ------------------------------------------------------------------ matches
@@ -298,7 +291,7 @@ class IdResolver:
             if object_id is None:
                 return fallback or ResolvedObject()
             found = self._resolved(search, object_id, by)
-            if found.current is not None and carries(found.current, wanted):
+            if found.current is not None and has_values(found.current, wanted):
                 return found
             self._matches.invalidate(queued.stream)
         raise UnusableKey(f"`match_by`: the object with its {by} keeps changing: try later")
@@ -318,9 +311,9 @@ class IdResolver:
             return ResolvedObject()
         current = self._read(search, known) if known else None
         if known and (current is None or (row and row.is_tombstone)):
-            meant = current is not None and (fallback or carries(current, wanted))
-            return ResolvedObject(known, "journal", current if meant else None)
-        found = self._matches.find_only(queued.resource, wanted, search.tree)
+            matches = current is not None and (fallback or has_values(current, wanted))
+            return ResolvedObject(known, "journal", current if matches else None)
+        found = self._matches.find(queued.resource, wanted, search.tree, to_delete=True)
         if found is None:
             return fallback or ResolvedObject()
         if known is not None and found != known:
@@ -338,7 +331,7 @@ class IdResolver:
         """Raise `UnusableKey` if another object may be meant by a deletion."""
         if current is None:
             return
-        if not carries(current, wanted):
+        if not has_values(current, wanted):
             raise UnusableKey("`match_by`: the object with its values is changing: try later")
         if queued.keys.external and queued.keys.fits(queued.record, current) is False:
             raise UnusableKey(
@@ -380,18 +373,18 @@ class IdResolver:
         if self._mode != IdMode.EXTERNAL:
             return False
         mine = {queued.key: queued for queued in records if queued.keys.properties}
-        joined = {text for queued in mine.values() for text in _joined_before(queued)}
+        joined = {text for queued in mine.values() for text in _older_forms(queued)}
         rows = self._names.older(stream, sorted(joined))
         stamps = self._names.stamps_of(stream, rows) if rows else {}
-        taken = False
+        adopted = False
         for key, queued in mine.items():
-            for text in _joined_before(queued):
+            for text in _older_forms(queued):
                 if text in rows and self._is_proven(queued, rows[text], stamps.get(text)):
-                    self._names.take_over(stream, text, key)
+                    self._names.assign_row(stream, text, key)
                     del rows[text]
-                    taken = True
+                    adopted = True
                     break
-        return taken
+        return adopted
 
     def _is_proven(
         self, queued: QueuedRecord, object_id: str, stamp: Mapping[str, str] | None
@@ -406,7 +399,7 @@ class IdResolver:
     def _retrieved(self, resource: Resource, object_id: str) -> JSON | None:
         if resource.parent_field == "invoice":  # Stripe lists lines, and retrieves none
             return None
-        return self._objects.get(resource.path_of(object_id, {}))
+        return self._client.get(resource.path_of(object_id, {}))
 
     # ------------------------------------------------------------------ references
 
@@ -415,61 +408,52 @@ class IdResolver:
         references = References()
         if self._mode == IdMode.SAME_ACCOUNT:
             return references
-        for path, stream in reference_paths(resource).items():
-            deferrable = ".".join(path) in resource.deferrable_references
-            for holder, name in list(_places(tree, path)):
-                reference = (stream, ".".join(path))
-                self._resolve_one(holder, name, reference, references, deferrable=deferrable)
+        for path in resource.references:
+            for holder, name in list(_places(tree, path.split("."))):
+                self._resolve_one(resource, path, holder, name, references)
+        if self._mode == IdMode.COPY:
+            references.left_out += _remove_uncopied(resource, tree)
         for name in [n for n, value in tree.items() if isinstance(value, list)]:
             if tree[name] and all(entry == {} for entry in tree[name]):
                 del tree[name]
         return references
 
     def _resolve_one(
-        self,
-        holder: Any,
-        name: Any,
-        reference: tuple[str, str],
-        references: References,
-        *,
-        deferrable: bool,
+        self, resource: Resource, path: str, holder: Any, name: Any, references: References
     ) -> None:
-        text, (stream, path) = holder[name], reference
-        if is_empty(text) or (stream and not isinstance(text, str)):
+        text, stream = holder[name], resource.references[path]
+        if not text or not isinstance(text, str):
             return
-        meant = self._objects_meant(stream, text) if stream else {}
-        missing = (stream, form_of(text) if self._mode == IdMode.EXTERNAL else shortened(str(text)))
+        external = self._mode == IdMode.EXTERNAL
+        meant = self._referenced_objects(stream, text)
+        missing = (stream, form_of(text) if external else shortened(text))
         if len(meant) > 1:
             keys = " or ".join(sorted(meant.values()))
             references.ambiguous[missing] = f"its {path} may mean {stream} {keys}"
             if stream in self._declared:
                 references.refused.append(missing)
-        elif self._is_foreign_id(stream, text) and not meant:
+        elif not meant and external and is_stripe_id(stream, text):
             return
         if len(meant) == 1:
             holder[name] = next(iter(meant))
-        elif self._mode == IdMode.COPY and (stream == NOT_COPIED or stream not in COPYABLE_STREAMS):
+        elif self._mode == IdMode.COPY and stream not in COPYABLE_STREAMS:
             del holder[name]
             references.left_out.append(path)
-        elif deferrable:
+        elif path in resource.deferrable_references:
             del holder[name]
             references.deferred.append(missing)
         else:
             references.missing.append(missing)
 
-    def _is_foreign_id(self, stream: str, text: str) -> bool:
-        """Whether a reference is an id of Stripe's in the place of a user's key."""
-        return self._mode == IdMode.EXTERNAL and (not stream or is_stripe_id(stream, text))
-
     def item_id(self, stream: str, key: str) -> str:
         """Return the id that an item of a record has in Stripe; the key itself if none is known."""
         if self._mode == IdMode.SAME_ACCOUNT:
             return key
-        meant = self._objects_meant(stream, key)
+        meant = self._referenced_objects(stream, key)
         return next(iter(meant)) if len(meant) == 1 else key
 
-    def _objects_meant(self, stream: str, text: str) -> dict[str, str]:
-        """Return the objects that a reference may mean: id → key, for a message."""
+    def _referenced_objects(self, stream: str, text: str) -> dict[str, str]:
+        """Return the objects that a reference may name: id → key, for a message."""
         if self._mode != IdMode.EXTERNAL:
             found = self.find_id(stream, text)
             if found is None and self._mode == IdMode.COPY and BY_STREAM[stream].found_by == "id":
@@ -489,7 +473,7 @@ class IdResolver:
         """Return a key that is an object's id; None if there is none. Read once a run."""
         if (resource.stream, key) in self._absent:
             return None
-        if self._objects.get(resource.path_of(key, {})) is None:
+        if self._client.get(resource.path_of(key, {})) is None:
             self._absent.add((resource.stream, key))
             return None
         return key
@@ -499,7 +483,7 @@ class IdResolver:
         known = self._declared.get(stream) or self._names.names(stream)
         for names in known:
             if len(names) == 1:
-                yield from readings_of(names[0], text)
+                yield from keys_for_reference(names[0], text)
         if all(len(names) == 1 for names in known):
             return
         for key in self._names.named(stream, form_of(text)):
@@ -508,7 +492,7 @@ class IdResolver:
                 yield key
 
     def _older_object(self, stream: str, text: str) -> str | None:
-        """Return the object that an earlier release had for a reference, if it is still meant."""
+        """Return the object that a reference had in an earlier release, if it still names it."""
         found = self._names.older(stream, [text]).get(text)
         declared = self._declared.get(stream)
         if found is None or declared is None:
@@ -534,7 +518,7 @@ def _lacks_match_values(queued: QueuedRecord) -> bool:
     return is_deleted(queued.record) and len(present) < len(queued.keys.match)
 
 
-def _joined_before(queued: QueuedRecord) -> list[str]:
+def _older_forms(queued: QueuedRecord) -> list[str]:
     """Return the forms in which releases up to cb5f45d may have a record's key."""
     values = queued.keys.values(queued.record) or {}
     verbatim = "|".join(str(queued.record[name]) for name in values)
@@ -546,7 +530,16 @@ def _carries_values(stamp: Mapping[str, str], names: Sequence[str], text: str) -
     return all(values) and sorted(map(str, values)) == sorted(text.split("|"))
 
 
-def _places(tree: Tree, path: Path) -> Iterator[tuple[Any, Any]]:
+def _remove_uncopied(resource: Resource, tree: dict[str, Tree]) -> Iterator[str]:
+    """Remove the references to objects that no record can bring here; yield their paths."""
+    for path in uncopied_references(resource):
+        for holder, name in list(_places(tree, path.split("."))):
+            if not is_empty(holder[name]):
+                del holder[name]
+                yield path
+
+
+def _places(tree: Tree, path: Sequence[str]) -> Iterator[tuple[Any, Any]]:
     """Yield the places of a path in a tree, as (holder, key); `*` is every entry."""
     if not path:
         return

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from stripe_alloy.api.client import PREVIEW_PATH, StripeClient
+from stripe_alloy.api.client import PREVIEW_PATH
 from stripe_alloy.api.errors import (
     InvalidRequestError,
     MissingPermissionError,
@@ -25,17 +24,18 @@ from stripe_alloy.api.errors import (
 )
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.params import ParamType, param_type
-from stripe_alloy.api.timestamps import DAY
+from stripe_alloy.api.timestamps import DAY, rfc3339
 from target_stripe_alloy.params_tree import Tree, form_fields, is_empty
 from target_stripe_alloy.plan.plan_types import Decision, Outcome, PlannedRequest
 from target_stripe_alloy.plan.record_keys import reference_to
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.id_resolver import PLANNED
 
 _logger = logging.getLogger(__name__)
 
 SUBSCRIPTIONS, ITEMS = "subscriptions", "subscription_items"
-_AGAIN = "without what an earlier record of this plan does to the same subscription"
-SOON = 60
+_EARLIER_RECORD = "without what an earlier record of this plan does to the same subscription"
+CLOCK_TOLERANCE = 60
 """Seconds by which the period of an invoice that is made at once may differ from our clock."""
 _ITEM_FIELDS = frozenset({"price", "price_data", "quantity", "discounts", "tax_rates", "deleted"})
 _SUBSCRIPTION_FIELDS = frozenset(
@@ -50,8 +50,8 @@ _SUBSCRIPTION_FIELDS = frozenset(
         "trial_end",
     }
 )
-"""Parameters of an update that can change an invoice; items are looked at one by one."""
-_HOW = ("proration_behavior", "proration_date")
+"""Parameters of an update that can change an invoice; items are checked one by one."""
+_PRORATION = ("proration_behavior", "proration_date")
 _CANCELED = (
     "it is canceled without proration and without a last invoice: nothing more is invoiced for it "
     "but items that are pending already"
@@ -74,7 +74,7 @@ same."""
 
 
 def decimals_of(currency: str) -> int:
-    """Return how many decimals Stripe's minor units of a currency stand for."""
+    """Return the number of decimals of a currency in Stripe's minor units."""
     return _DECIMALS.get(currency.lower(), 2)
 
 
@@ -91,7 +91,7 @@ def money(amount: int, currency: str) -> str:
     return f"{sign}{units}{decimals} {currency.upper()}"
 
 
-# ---------------------------------------------------------------------- what is asked
+# ---------------------------------------------------------------------- parameters of a preview
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Question:
 
     params: Mapping[str, Tree]
     at_once: bool
-    """Whether the parameters alone say that the invoice is made with the change."""
+    """Whether the change creates the invoice at once, whatever Stripe's response is."""
     note: str = ""
-    """What the preview does not know."""
+    """What the preview does not take into account."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,13 @@ def question(
 ) -> Question | NoQuestion | None:
     """Return what to ask Stripe about the planned requests of a record; None if nothing.
 
-    `current` is the object as it is. `now` is in Unix seconds. `customers` holds the
+    `current` is the object in Stripe. `now` is in Unix seconds. `customers` holds the
     `customer_details` of customers that are only planned.
     """
     if stream not in (SUBSCRIPTIONS, ITEMS):
         return None
-    asked = next((found for found in map(_asked_by(stream, current, now), requests) if found), None)
+    questions = (_of_request(stream, request, current, now) for request in requests)
+    asked = next(filter(None, questions), None)
     following = _after_action(asked, requests, current) if stream == SUBSCRIPTIONS else asked
     if not isinstance(following, Question):
         return following
@@ -136,7 +137,7 @@ def question(
 def _after_action(
     asked: Question | None, requests: Sequence[PlannedRequest], current: JSON | None
 ) -> Question | NoQuestion | None:
-    """What to ask where an action follows; an invoice that is made before it is asked for."""
+    """Return the question about an action, unless an invoice is created before the action."""
     kinds = [request.kind for request in requests]
     if "resume" in kinds and current is not None:
         params = asked.params if asked else {"subscription": current["id"]}
@@ -146,17 +147,14 @@ def _after_action(
     return NoQuestion(why) if why and not (asked and asked.at_once) else asked
 
 
-def _asked_by(
-    stream: str, current: JSON | None, now: float
-) -> Callable[[PlannedRequest], Question | None]:
-    def ask(request: PlannedRequest) -> Question | None:
-        if stream == ITEMS:
-            return _of_item(request, current)
-        if request.kind == "create":
-            return _of_new(request.params, now)
-        return _of_change(request, current) if request.kind == "update" else None
-
-    return ask
+def _of_request(
+    stream: str, request: PlannedRequest, current: JSON | None, now: float
+) -> Question | None:
+    if stream == ITEMS:
+        return _of_item(request, current)
+    if request.kind == "create":
+        return _of_new(request.params, now)
+    return _of_change(request, current) if request.kind == "update" else None
 
 
 def _shape() -> ParamType:
@@ -171,16 +169,18 @@ def _of_new(params: Mapping[str, Tree], now: float) -> Question:
     days = params.get("trial_period_days")
     if days and int(days) > 0 and "trial_end" not in params:
         params = {**params, "trial_end": str(int(now) + int(days) * DAY)}
-    return Question({**_beside(params), **_details(params)}, at_once=True)
+    return Question({**_invoice_params(params), **_subscription_params(params)}, at_once=True)
 
 
 def _of_change(request: PlannedRequest, current: JSON | None) -> Question | None:
     params = request.params
-    items = [entry for entry in params.get("items") or () if _counts(entry)]
+    items = [entry for entry in params.get("items") or () if _affects_invoice(entry)]
     if current is None or not (items or _SUBSCRIPTION_FIELDS & params.keys()):
         return None
-    details = _details({**params, "items": items} if items else _without(params, "items"))
-    asked = {"subscription": current["id"], **_beside(params), **details}
+    details = _subscription_params(
+        {**params, "items": items} if items else _without(params, "items")
+    )
+    asked = {"subscription": current["id"], **_invoice_params(params), **details}
     return Question(asked, _at_once(params))
 
 
@@ -196,14 +196,14 @@ def _of_item(request: PlannedRequest, current: JSON | None) -> Question | None:
         entry["deleted"] = "true"
     if not _ITEM_FIELDS & entry.keys():
         return None
-    details = _details(
-        {**{name: params[name] for name in _HOW if name in params}, "items": [entry]}
+    details = _subscription_params(
+        {**{name: params[name] for name in _PRORATION if name in params}, "items": [entry]}
     )
     asked = {"subscription": subscription, **details}
     return Question(asked, _at_once(params))
 
 
-def _counts(entry: Mapping[str, Tree]) -> bool:
+def _affects_invoice(entry: Mapping[str, Tree]) -> bool:
     """Whether a change of an item can change an invoice."""
     return "id" not in entry or bool(_ITEM_FIELDS & entry.keys())
 
@@ -212,14 +212,14 @@ def _at_once(params: Mapping[str, Tree]) -> bool:
     return params.get("proration_behavior") == "always_invoice" or params.get("trial_end") == "now"
 
 
-def _details(params: Mapping[str, Tree]) -> dict[str, Tree]:
-    """The parameters that a subscription and its preview have in common."""
+def _subscription_params(params: Mapping[str, Tree]) -> dict[str, Tree]:
+    """Return the parameters that a subscription and its preview have in common."""
     details: dict[str, Tree] = _fitted(dict(params), _part("subscription_details"))
     return {"subscription_details": details} if details else {}
 
 
-def _beside(params: Mapping[str, Tree]) -> dict[str, Tree]:
-    """The parameters that a subscription and an invoice have in common."""
+def _invoice_params(params: Mapping[str, Tree]) -> dict[str, Tree]:
+    """Return the parameters that a subscription and an invoice have in common."""
     beside: dict[str, Tree] = _fitted(dict(params), _shape())
     fees = params.get("add_invoice_items")
     if fees:
@@ -229,7 +229,7 @@ def _beside(params: Mapping[str, Tree]) -> dict[str, Tree]:
 
 
 def _fitted(tree: Tree, shape: ParamType) -> Tree:
-    """The tree without what a preview does not take."""
+    """Return a tree without the parts that a preview does not accept."""
     if isinstance(tree, dict) and shape.fields is not None:
         known = shape.fields
         names = known.keys() - {"metadata", "expand"}
@@ -251,11 +251,11 @@ def _without(tree: Mapping[str, Tree], name: str) -> dict[str, Tree]:
     return {k: v for k, v in tree.items() if k != name}
 
 
-# ---------------------------------------------------------------------- what does not exist yet
+# ---------------------------------------------------------------------- planned objects
 
 
 def _without_planned(asked: Question, customers: Mapping[str, Tree]) -> Question | NoQuestion:
-    """The question without ids of what this plan only would create."""
+    """Return the question without the ids of planned objects."""
     params = dict(asked.params)
     note = ""
     if _is_planned(params.get("customer")):
@@ -274,7 +274,7 @@ def _is_planned(leaf: Tree) -> bool:
 
 
 def _planned(tree: Tree) -> Iterator[str]:
-    """What a tree names that is only planned, as `prices p1`."""
+    """Yield the planned objects that a tree refers to, such as `prices p1`."""
     if isinstance(tree, (dict, list)):
         for inner in tree.values() if isinstance(tree, dict) else tree:
             yield from _planned(inner)
@@ -291,7 +291,7 @@ def customer_details(params: Mapping[str, Tree]) -> Tree:
     return {name: inner for name, inner in fitted.items() if not is_empty(inner)}
 
 
-# ---------------------------------------------------------------------- what is answered
+# ---------------------------------------------------------------------- Stripe's response
 
 
 def shown(asked: Question, answer: JSON, rows: Sequence[JSON], now: float) -> dict[str, Any]:
@@ -300,7 +300,7 @@ def shown(asked: Question, answer: JSON, rows: Sequence[JSON], now: float) -> di
     next_at = None if asked.at_once else _next_at(answer, rows, now)
     return {
         "invoiced": "now" if next_at is None else "next",
-        "invoiced_at": None if next_at is None else _moment(next_at),
+        "invoiced_at": None if next_at is None else rfc3339(next_at),
         "currency": currency,
         "decimals": decimals_of(currency),
         "subtotal": answer["subtotal"],
@@ -313,10 +313,10 @@ def shown(asked: Question, answer: JSON, rows: Sequence[JSON], now: float) -> di
 
 
 def _next_at(answer: JSON, rows: Sequence[JSON], now: float) -> int | None:
-    """When the invoice is made, if that is not now: the next period begins then."""
+    """Return the time of the next invoice, the start of a period; None if it is created now."""
     starts = [row["period"]["start"] for row in rows if not _is_proration(row)]
     last = max([answer.get("period_end") or 0, *starts])
-    return last if abs(last - now) > SOON else None
+    return last if abs(last - now) > CLOCK_TOLERANCE else None
 
 
 def _row(row: JSON) -> dict[str, Any]:
@@ -334,16 +334,12 @@ def _is_proration(row: JSON) -> bool:
 
 
 def unavailable(reason: str) -> dict[str, Any]:
-    """Return what stands in the plan where there is no preview."""
+    """Return the entry in the plan of a record without a preview."""
     return {"unavailable": reason}
 
 
-def _moment(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
 def lines_of(preview: Mapping[str, Any]) -> Iterator[str]:
-    """Return a preview as lines for eyes, amounts in the currency's own decimals."""
+    """Return a preview as readable lines, with amounts in the currency's major unit."""
     if "unavailable" in preview:
         yield f"no preview: {preview['unavailable']}"
         return
@@ -359,10 +355,10 @@ def lines_of(preview: Mapping[str, Any]) -> Iterator[str]:
         rows.append(("customer balance", preview["amount_due"] - preview["total"]))
     rows.append(("amount due", preview["amount_due"]))
     texts = [(name, money(amount, currency)) for name, amount in rows]
-    wide = max(len(name) for name, _ in texts)
-    broad = max(len(text) for _, text in texts)
+    name_width = max(len(name) for name, _ in texts)
+    amount_width = max(len(text) for _, text in texts)
     for name, text in texts:
-        yield f"    {name:<{wide}}  {text:>{broad}}"
+        yield f"    {name:<{name_width}}  {text:>{amount_width}}"
 
 
 def _when(preview: Mapping[str, Any]) -> str:
@@ -419,7 +415,7 @@ class Totals:
         return sums
 
     def lines(self) -> Iterator[str]:
-        """Return the totals as lines for eyes."""
+        """Return the totals as readable lines."""
         for (currency, blocked, invoiced), entry in sorted(self._sums().items()):
             when = "invoiced now" if invoiced == "now" else "on next invoices"
             what = f"blocked, would be {when}" if blocked else when
@@ -437,19 +433,18 @@ class Totals:
             yield f"no preview: {self.missing} record{'s' if self.missing > 1 else ''}"
 
 
-# ---------------------------------------------------------------------- asking
+# ---------------------------------------------------------------------- requests
 
 
 class Previews:
     """Asks Stripe what the records of a plan will invoice, one request a record. Thread-safe."""
 
-    def __init__(self, client: StripeClient, account: str | None) -> None:
+    def __init__(self, client: AccountClient) -> None:
         self._client = client
-        self._account = account
-        self._off = False
+        self._disabled = False
         self._lock = threading.Lock()
         self._customers: dict[str, Tree] = {}
-        self._seen: set[str] = set()
+        self._previewed: set[str] = set()
 
     def of(
         self,
@@ -461,12 +456,12 @@ class Previews:
     ) -> Decision:
         """Return a planned decision with its preview, if it invoices something.
 
-        `allowed` decides anew as if `allow_actions` named everything: its requests are what a
+        `allowed` decides again as if `allow_actions` named everything: its requests are what a
         blocked record would do. Raises `AuthenticationError`.
         """
         if stream == "customers":
             self._note_customer(key, decision)
-        if stream not in (SUBSCRIPTIONS, ITEMS) or self._off:
+        if stream not in (SUBSCRIPTIONS, ITEMS) or self._disabled:
             return decision
         if decision.outcome == Outcome.BLOCKED:
             decision = replace(decision, withheld=allowed().requests)
@@ -478,15 +473,15 @@ class Previews:
             return replace(decision, preview=unavailable(asked.reason))
         name = str(asked.params.get("subscription") or key)
         changes = decision.outcome != Outcome.BLOCKED
-        return replace(decision, preview=self._ask(self._marked(name, asked, changes=changes)))
+        return replace(decision, preview=self._ask(self._with_note(name, asked, changes=changes)))
 
-    def _marked(self, subscription: str, asked: Question, *, changes: bool) -> Question:
-        """The question, noted to be of one of several records of a subscription."""
+    def _with_note(self, subscription: str, asked: Question, *, changes: bool) -> Question:
+        """Return the question, with a note if the subscription has an earlier record."""
         with self._lock:
-            again = subscription in self._seen
+            again = subscription in self._previewed
             if changes:
-                self._seen.add(subscription)
-        notes = [asked.note, _AGAIN if again else ""]
+                self._previewed.add(subscription)
+        notes = [asked.note, _EARLIER_RECORD if again else ""]
         return replace(asked, note="; ".join(filter(None, notes)))
 
     def _note_customer(self, key: str, decision: Decision) -> None:
@@ -498,26 +493,26 @@ class Previews:
     def _ask(self, asked: Question) -> dict[str, Any] | None:
         body = urlencode(list(form_fields(dict(asked.params))))
         try:
-            answer = self._client.request("POST", PREVIEW_PATH, body, account=self._account).body
+            answer = self._client.request("POST", PREVIEW_PATH, body).body
             rows = self._rows(answer["lines"])
         except InvalidRequestError as error:
             return unavailable(str(error.failure))
         except (MissingPermissionError, RateLimited, StripeUnavailable) as error:
-            self._turn_off(error)
+            self._disable(error)
             return None
         return shown(asked, answer, rows, self._client.now())
 
     def _rows(self, listed: JSON) -> Sequence[JSON]:
-        """All lines: the preview itself holds the first ten."""
+        """Return all lines: a preview contains the first ten."""
         if not listed.get("has_more"):
             found: list[JSON] = listed["data"]
             return found
-        return list(self._client.paginate(listed["url"], account=self._account))
+        return list(self._client.list(listed["url"]))
 
-    def _turn_off(self, error: StripeError) -> None:
+    def _disable(self, error: StripeError) -> None:
         with self._lock:
-            if not self._off:
-                self._off = True
+            if not self._disabled:
+                self._disabled = True
                 _logger.warning(
                     "This plan goes on without previews of invoices: %s (`preview: false` asks "
                     "for none)",

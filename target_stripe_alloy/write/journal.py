@@ -1,6 +1,6 @@
 """The journal: requests about to be sent, their results, the object of each record.
 
-What several workers write at the same time goes into one transaction: `stripe_alloy.database`.
+Simultaneous writes of several workers share one transaction: see `stripe_alloy.database`.
 
 Version 2 keeps the *image* of a record (digest and base) apart from the object's id, for each
 pipeline and each stream before stream maps, so that pipelines do not undo each other's work. It
@@ -68,10 +68,10 @@ class Scope:
     @property
     def name(self) -> str:
         """As in the journal's rows."""
-        return f"{self.world}/{self.id_mode}"
+        return f"{self.account_and_mode}/{self.id_mode}"
 
     @property
-    def world(self) -> str:
+    def account_and_mode(self) -> str:
         """Account and mode: effects count there, however records are identified."""
         return f"{self.account}/{'live' if self.live else 'test'}"
 
@@ -145,7 +145,7 @@ class JournalEntry:
         return self.digest is not None and len(self.digest) > DIGEST_SIZE
 
     def image(self) -> BaseImage | None:
-        """The base image."""
+        """Return the base image."""
         return msgspec.json.decode(self.base, type=BaseImage) if self.base else None
 
     @property
@@ -168,11 +168,6 @@ class IntentResult:
     request_id: str | None = None
     object_id: str | None = None
     error: str | None = None
-
-
-def encode(base: BaseImage) -> bytes:
-    """Return a base image as the journal has it."""
-    return msgspec.json.encode(base)
 
 
 class Journal:
@@ -276,22 +271,17 @@ class Journal:
         self._writer.do(note)
 
     def unanswered(self) -> list[Intent]:
-        """Return the intents of this scope without a result, oldest first."""
-        return self._unanswered(operations.c.scope == self.scope.name)
+        """Return the intents of the account and mode without a result, oldest first.
 
-    def unanswered_anywhere(self) -> list[Intent]:
-        """Return the intents of the account and mode without a result, whatever their id mode.
-
-        A later run must resolve them, or Stripe might execute them after newer writes.
+        Whatever their id mode, a later run must resolve them, or Stripe might execute them after
+        newer writes.
         """
-        return self._unanswered(
-            operations.c.scope.startswith(f"{self.scope.world}/", autoescape=True)
+        columns = operations.c
+        query = sa.select(*(columns[name] for name in Intent.__dataclass_fields__)).where(
+            columns.scope.startswith(f"{self.scope.account_and_mode}/", autoescape=True),
+            columns.status == str(IntentStatus.OPEN),
         )
-
-    def _unanswered(self, where: sa.ColumnElement[bool]) -> list[Intent]:
-        columns = [operations.c[name] for name in Intent.__dataclass_fields__]
-        query = sa.select(*columns).where(where, operations.c.status == str(IntentStatus.OPEN))
-        ordered = query.order_by(operations.c.seq)
+        ordered = query.order_by(columns.seq)
         return self._writer.do(lambda c: [Intent(*row) for row in c.execute(ordered)])
 
     # ------------------------------------------------------------------ objects
@@ -341,7 +331,7 @@ class Journal:
         An object may have other keys as well: of another pipeline, source or `id_mode`.
         """
         columns = (images.c.run, images.c.number)
-        meant = self._of_any(images, stream, key, object_ids)
+        meant = self._of_object(images, stream, key, object_ids)
         query = sa.select(*columns).where(images.c.stream == stream, meant)
         newest = query.order_by(*(column.desc() for column in columns)).limit(1)
 
@@ -368,7 +358,7 @@ class Journal:
 
         def note(connection: sa.Connection) -> None:
             for table in (images, objects):
-                meant = self._of_any(table, stream, key, named)
+                meant = self._of_object(table, stream, key, named)
                 mine = sa.and_(table.c.stream == stream, meant)
                 if sent:
                     connection.execute(table.update().where(mine).values(digest=None))
@@ -380,22 +370,22 @@ class Journal:
 
         self._writer.enqueue(note)
 
-    def _of_any(
+    def _of_object(
         self, table: sa.Table, stream: str, key: str, object_ids: Iterable[str]
     ) -> sa.ColumnElement[bool]:
         """Select the rows of a key, and of all keys of its object and of these in the account."""
         mine = sa.and_(table.c.scope == self.scope.name, table.c.key == key)
         known = objects.alias()
-        object_id = sa.select(known.c.object_id).where(*self._of(known, stream, key))
+        object_id = sa.select(known.c.object_id).where(*self._of_key(known, stream, key))
         other = objects.alias()
         keys = sa.select(other.c.scope, other.c.key).where(
-            other.c.scope.in_([f"{self.scope.world}/{mode}" for mode in IdMode]),
+            other.c.scope.in_([f"{self.scope.account_and_mode}/{mode}" for mode in IdMode]),
             other.c.stream == stream,
             sa.or_(other.c.object_id.in_(list(object_ids)), other.c.object_id.in_(object_id)),
         )
         return sa.or_(mine, sa.tuple_(table.c.scope, table.c.key).in_(keys))
 
-    def _of(self, table: sa.FromClause, stream: str, key: str) -> list[sa.ColumnElement[bool]]:
+    def _of_key(self, table: sa.FromClause, stream: str, key: str) -> list[sa.ColumnElement[bool]]:
         columns = table.c
         return [columns.scope == self.scope.name, columns.stream == stream, columns.key == key]
 
@@ -404,7 +394,7 @@ class Journal:
         for entry in entries:
             if entry.created:
                 connection.execute(
-                    images.delete().where(*self._of(images, entry.stream, entry.key))
+                    images.delete().where(*self._of_key(images, entry.stream, entry.key))
                 )
         ids: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
         image_rows = []
@@ -428,11 +418,11 @@ class Journal:
         """Return the effects on an object that are not to be repeated.
 
         A passing effect counts only if an earlier run noted it and failed: then the record that
-        asked for it comes again.
+        asked for it is sent again.
         """
         columns = effects.c
         query = sa.select(columns.effect).where(
-            columns.scope == self.scope.world,
+            columns.scope == self.scope.account_and_mode,
             columns.stream == stream,
             columns.object_id == object_id,
             sa.or_(columns.lasting, columns.run != self.run),
@@ -448,14 +438,14 @@ class Journal:
     def forget_passing_effects(self) -> None:
         """Forget effects that do not last, since all records of this pipeline are settled."""
         columns = effects.c
-        mine = [columns.scope == self.scope.world, columns.pipeline == self.pipeline]
+        mine = [columns.scope == self.scope.account_and_mode, columns.pipeline == self.pipeline]
         self._writer.do(
             lambda c: c.execute(effects.delete().where(*mine, sa.not_(columns.lasting)))
         )
 
     def _effect_row(self, effect: Effect) -> dict[str, Any]:
         return {
-            "scope": self.scope.world,
+            "scope": self.scope.account_and_mode,
             "stream": effect.stream,
             "object_id": effect.object_id,
             "effect": effect.name,
@@ -491,7 +481,7 @@ class Journal:
 
     def sample(self, account: str, stream: str, number: int) -> list[str]:
         """Return the ids of some objects of an account."""
-        scope = replace(self.scope, account=account).world
+        scope = replace(self.scope, account=account).account_and_mode
         query = (
             sa.select(objects.c.object_id)
             .distinct()

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from stripe_alloy.database import MOST, insert_into
 from stripe_alloy.write_log import meta, operations
 from target_stripe_alloy.write.journal import IntentStatus, Journal
+from target_stripe_alloy.write.journal_tables import objects
 
 _references = sa.Table(
     "stripe_alloy_references",
@@ -63,7 +64,7 @@ class JournalKeys:
         row = {
             "scope": self._journal.scope.name,
             "stream": stream,
-            "reference": reference.replace("\0", "\ufffd"),  # PostgreSQL holds no NUL
+            "reference": reference.replace("\0", "\ufffd"),  # PostgreSQL stores no NUL
             "key": key,
         }
         self._journal.enqueue(
@@ -90,7 +91,7 @@ class JournalKeys:
     def _has_old(self, stream: str) -> bool:
         """Whether the journal has such rows of a stream; none is ever added."""
         if stream not in self._old:
-            columns = _objects().c
+            columns = objects.c
             query = sa.select(columns.key).where(
                 columns.scope == self._journal.scope.name,
                 columns.stream == stream,
@@ -101,10 +102,10 @@ class JournalKeys:
             )
         return self._old[stream]
 
-    def stamps_of(self, stream: str, objects: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    def stamps_of(self, stream: str, ids: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """Return the metadata with which objects were created: joined values → metadata.
 
-        `objects` are the ids, by joined values; one that another request made has none.
+        `ids` are those of the objects, by joined values; one that another request made has none.
         """
         columns = operations.c
         query = sa.select(columns.key, columns.object_id, columns.body).where(
@@ -117,38 +118,31 @@ class JournalKeys:
 
         def read(connection: sa.Connection) -> list[tuple[str, str | None, str]]:
             connection.execute(_BY_KEY)
-            names = list(objects)
+            keys = list(ids)
             return [
                 tuple(row)
-                for start in range(0, len(names), MOST)
-                for row in connection.execute(query, {"keys": names[start : start + MOST]})
+                for start in range(0, len(keys), MOST)
+                for row in connection.execute(query, {"keys": keys[start : start + MOST]})
             ]
 
         return {
             key: metadata_in(body)
             for key, object_id, body in self._journal.execute(read)
-            if objects.get(key) == object_id
+            if ids.get(key) == object_id
         }
 
-    def take_over(self, stream: str, joined: str, key: str) -> None:
+    def assign_row(self, stream: str, joined: str, key: str) -> None:
         """Turn a row of an earlier release into that of a key."""
-        table = _objects()
-        mine = sa.and_(
-            table.c.scope == self._journal.scope.name,
-            table.c.stream == stream,
-        )
+        columns = objects.c
+        mine = sa.and_(columns.scope == self._journal.scope.name, columns.stream == stream)
 
         def move(connection: sa.Connection) -> None:
-            taken = sa.select(table.c.key).where(mine, table.c.key == key)
+            taken = sa.select(columns.key).where(mine, columns.key == key)
             if connection.execute(taken).first() is None:
-                update = table.update().where(mine, table.c.key == joined)
+                update = objects.update().where(mine, columns.key == joined)
                 connection.execute(update.values(key=key))
 
         self._journal.execute(move)
-
-
-def _objects() -> sa.Table:
-    return meta.tables["stripe_alloy_objects"]
 
 
 def metadata_in(body: str) -> dict[str, str]:

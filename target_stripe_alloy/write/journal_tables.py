@@ -71,7 +71,7 @@ effects = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 """What was done to an object that cannot be read from it. One that is not `lasting` is forgotten
-when its pipeline's next run ends well: until then the same records may come again."""
+when its pipeline's next run ends well: until then the same records may be sent again."""
 
 indexed = sa.Table(
     "stripe_alloy_indexed",

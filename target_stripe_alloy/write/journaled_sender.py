@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from stripe_alloy.api import errors
-from stripe_alloy.api.client import Params, Response, StripeClient
+from stripe_alloy.api.client import Params, Response
 from stripe_alloy.api.errors import InvalidRequestError, NotFoundError, StripeError
 from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import form_fields
@@ -29,6 +29,7 @@ from target_stripe_alloy.plan.plan_types import IdMode, PlannedRequest, Policy
 from target_stripe_alloy.plan.record_keys import RecordKey, described
 from target_stripe_alloy.plan.recovery import withdrawn
 from target_stripe_alloy.resources import BY_STREAM, Resource
+from target_stripe_alloy.write.account_client import AccountClient
 from target_stripe_alloy.write.id_resolver import IdResolver
 from target_stripe_alloy.write.journal import (
     Effect,
@@ -39,8 +40,7 @@ from target_stripe_alloy.write.journal import (
     JournalEntry,
 )
 from target_stripe_alloy.write.journal_keys import CREATING_KINDS, metadata_in
-from target_stripe_alloy.write.object_reader import ObjectReader
-from target_stripe_alloy.write.past_effects import ExecutedKeys
+from target_stripe_alloy.write.past_effects import was_executed
 
 _logger = logging.getLogger(__name__)
 
@@ -76,22 +76,12 @@ class JournaledSender:
     """Sends the requests to one account. Thread-safe."""
 
     def __init__(
-        self,
-        client: StripeClient,
-        journal: Journal,
-        objects: ObjectReader,
-        ids: IdResolver,
-        policy: Policy,
-        *,
-        account: str | None,
+        self, client: AccountClient, journal: Journal, ids: IdResolver, policy: Policy
     ) -> None:
         self._client = client
         self._journal = journal
-        self._objects = objects
         self._ids = ids
         self._policy = policy
-        self._account = account
-        self._executed = ExecutedKeys(client, account)
 
     def send(
         self,
@@ -120,7 +110,7 @@ class JournaledSender:
 
     def recover(self) -> None:
         """Resolve the requests of earlier runs whose responses were never journaled."""
-        for intent in self._journal.unanswered_anywhere():
+        for intent in self._journal.unanswered():
             self._recover(intent)
 
     def _recover(self, intent: Intent) -> None:
@@ -163,7 +153,8 @@ class JournaledSender:
             return True
         if intent.method != "POST":
             return False
-        executed = self._executed.has(intent.idempotency_key, intent.path, intent.made_at)
+        key, path = intent.idempotency_key, intent.path
+        executed = was_executed(self._client, key, path, intent.made_at)
         if executed is None:  # a new request for an action that was undone since would repeat it
             return intent.kind in BY_STREAM[intent.stream].actions
         return executed
@@ -180,7 +171,7 @@ class JournaledSender:
 
     def _is_unchanged(self, seen: ObservedObject, intent: Intent) -> bool:
         try:
-            found = self._objects.read_again(seen)
+            found = self._client.read_again(seen)
         except InvalidRequestError:
             return False
         if found is None:
@@ -193,20 +184,14 @@ class JournaledSender:
         ends = context is not None and context.draft is not None and context.draft.ours is None
         known = []
         if ends and object_id and intent.scope == self._journal.scope.name:
-            # Its tombstone means this object and no other, even if it is deleted by then.
+            # Its tombstone is for this object, even if the object is deleted by then.
             known = [JournalEntry(intent.stream, intent.key, object_id)]
         self._journal.answer(intent, IntentResult(IntentStatus.ABANDONED), known)
 
     def _request(self, intent: Intent, context: Context, *, again: bool) -> Sent:
-        post = intent.method == "POST"
+        key = intent.idempotency_key if intent.method == "POST" else None
         try:
-            response = self._client.request(
-                intent.method,
-                intent.path,
-                intent.body,
-                account=self._account,
-                idempotency_key=intent.idempotency_key if post else None,
-            )
+            response = self._client.request(intent.method, intent.path, intent.body, key)
         except StripeError as error:
             return self._on_error(intent, context, error)
         if response.replayed and response.tries == 1 and not again:
@@ -224,14 +209,9 @@ class JournaledSender:
         result = self._result_of(resource, response.body, intent)
         known, image_saved = self._entries_of(resource, intent, context, result)
         if intent.scope != self._journal.scope.name:
-            known = []  # its records are identified in another way than this run's
-        self._note(
-            intent,
-            context,
-            known,
-            result,
-            IntentResult(IntentStatus.DONE, 200, response.request_id),
-        )
+            known = []  # the records of this run are identified differently
+        outcome = IntentResult(IntentStatus.DONE, 200, response.request_id)
+        self._note(intent, context, known, result, outcome)
         for entry in known:
             if entry.new_object:
                 self._ids.remember(entry.stream, entry.key, str(entry.object_id))
@@ -279,7 +259,7 @@ class JournaledSender:
         if intent.kind not in CREATING_KINDS or resource.parent_field != "invoice":
             return None
         stamp = metadata_in(intent.body).items()
-        for entry in self._objects.entries(resource, body["id"]):
+        for entry in self._client.entries(resource, body["id"]):
             if stamp <= (entry.get("metadata") or {}).items():
                 return entry
         return None

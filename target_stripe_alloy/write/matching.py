@@ -19,11 +19,11 @@ from target_stripe_alloy.params_tree import Tree
 from target_stripe_alloy.plan.plan_types import REPLACES, OnSeveralMatches
 from target_stripe_alloy.plan.record_keys import UnusableKey, at_field
 from target_stripe_alloy.resources import Resource
-from target_stripe_alloy.write.object_reader import ObjectReader
+from target_stripe_alloy.write.account_client import EVENTS_PATH, AccountClient
 
 _logger = logging.getLogger(__name__)
 
-EXACT: Mapping[tuple[str, str], str] = {
+EXACT_FILTERS: Mapping[tuple[str, str], str] = {
     ("customers", "email"): "email",
     ("prices", "lookup_key"): "lookup_keys[]",
 }
@@ -34,7 +34,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "invoices": ("number",),
 }
 """Fields that `match_by` may name, beside metadata keys."""
-WITHIN: Mapping[str, str] = {"payment_methods": "customer"}
+PARENT_FIELDS: Mapping[str, str] = {"payment_methods": "customer"}
 """Stream whose full list Stripe may refuse → the field whose object has a list to search."""
 _SHOWN = 10
 
@@ -44,7 +44,7 @@ _Deleted = dict[tuple[str, ...], set[str]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An object that carries what a record is matched by."""
+    """An object with the values that a record is matched by."""
 
     id: str
     created: int
@@ -53,7 +53,7 @@ class Candidate:
 
 @dataclass
 class _Index:
-    """The objects of a stream by what they carry."""
+    """The objects of a stream by the values of some fields."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     listed: bool = False
@@ -74,46 +74,41 @@ class _Index:
 class MatchFinder:
     """Finds the objects of records by `match_by`. Thread-safe."""
 
-    def __init__(self, objects: ObjectReader, several: OnSeveralMatches) -> None:
-        self._objects = objects
+    def __init__(self, client: AccountClient, several: OnSeveralMatches) -> None:
+        self._client = client
         self._several = several
         self._lock = threading.Lock()
         self._indexes: dict[tuple[str, tuple[str, ...]], _Index] = {}
         self._deleted: dict[tuple[str, tuple[str, ...]], _Deleted] = {}
 
     def find(
-        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
+        self,
+        resource: Resource,
+        wanted: Mapping[str, str],
+        tree: Mapping[str, Tree],
+        *,
+        to_delete: bool = False,
     ) -> str | None:
         """Return the id of the object with these values; None if there is none.
 
-        Raises `UnusableKey` for several, if `on_several_matches` takes none.
+        Raises `UnusableKey` for several, if `on_several_matches` takes none; to delete an object it
+        must be the only one.
         """
         found = _not_replaced(self._candidates(resource, wanted, tree))
         if len(found) <= 1:
             return found[0].id if found else None
-        if self._several == OnSeveralMatches.REJECT:
-            several = _several(resource, wanted, found)
-            raise UnusableKey(f"{several}; `on_several_matches` can take the oldest or the newest")
+        if to_delete or self._several == OnSeveralMatches.REJECT:
+            deletion = "a deletion needs exactly one: give its id"
+            advice = "`on_several_matches` can take the oldest or the newest"
+            several = _description(resource, wanted, found)
+            raise UnusableKey(f"{several}; {deletion if to_delete else advice}")
         found.sort(key=lambda one: one.created, reverse=True)  # lists are newest first already
         return found[0 if self._several == OnSeveralMatches.NEWEST else -1].id
-
-    def find_only(
-        self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
-    ) -> str | None:
-        """Return the id of the only object with these values; None if there is none.
-
-        Raises `UnusableKey` for several.
-        """
-        found = _not_replaced(self._candidates(resource, wanted, tree))
-        if len(found) > 1:
-            several = _several(resource, wanted, found)
-            raise UnusableKey(f"{several}; a deletion needs exactly one: give its id")
-        return found[0].id if found else None
 
     def was_deleted(
         self, resource: Resource, wanted: Mapping[str, str], besides: Iterable[str]
     ) -> bool:
-        """Whether another object with these values was deleted, by anybody, in the last 30 days.
+        """Whether another object with these values was deleted, by any client, in the last 30 days.
 
         Only Stripe's events show deleted objects. With a key that may not read them, only what
         this run deleted is known.
@@ -143,9 +138,9 @@ class MatchFinder:
             return
         types = [("types[]", f"{subject}.deleted") for subject in subjects]
         try:
-            for event in self._objects.list("/v1/events", types):
+            for event in self._client.list(EVENTS_PATH, types):
                 source = event["data"]["object"]
-                carried = _carried(source, fields)
+                carried = _values_in(source, fields)
                 if carried and source.get("object") == resource.object_name:
                     yield carried, str(source["id"])
         except MissingPermissionError:
@@ -158,21 +153,21 @@ class MatchFinder:
     def candidates(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> list[str]:
-        """The ids of all that carry `wanted`."""
+        """Return the ids of all objects with these values."""
         return [one.id for one in _not_replaced(self._candidates(resource, wanted, tree))]
 
     def observe(self, stream: str, source: JSON) -> None:
-        """Note what became of an object: whatever was written changes what it is found by."""
+        """Note the state of an object after a write, which may change its values."""
         with self._lock:
             indexes = [(key[1], index) for key, index in self._indexes.items() if key[0] == stream]
         for fields, index in indexes:
             with index.lock:
                 if index.listed:
-                    gone = bool(source.get("deleted"))
-                    index.put(source, None if gone else _carried(source, fields))
+                    deleted = source.get("deleted")
+                    index.put(source, None if deleted else _values_in(source, fields))
 
     def invalidate(self, stream: str) -> None:
-        """Trust no list of a stream any longer."""
+        """Discard the lists of a stream."""
         with self._lock:
             for key in [key for key in self._indexes if key[0] == stream]:
                 del self._indexes[key]
@@ -184,23 +179,23 @@ class MatchFinder:
         if listed is None:
             return self._indexed(resource, wanted)
         values = tuple(wanted.values())
-        return [_candidate(one) for one in listed if _carried(one, tuple(wanted)) == values]
+        return [_candidate(one) for one in listed if _values_in(one, tuple(wanted)) == values]
 
     def _exact(
         self, resource: Resource, wanted: Mapping[str, str], tree: Mapping[str, Tree]
     ) -> Iterable[JSON] | None:
         stream = resource.stream
-        parent = resource.parent_field or WITHIN.get(stream)
+        parent = resource.parent_field or PARENT_FIELDS.get(stream)
         if parent:
             owner = tree.get(parent)
             if not isinstance(owner, str):
                 raise UnusableKey(f"`match_by`: {stream} are matched within their {parent}")
             if resource.parent_field:
-                return self._objects.entries(resource, owner)
-            return self._objects.list(f"/v1/customers/{segment(str(owner))}/payment_methods")
+                return self._client.entries(resource, owner)
+            return self._client.list(f"/v1/customers/{segment(str(owner))}/payment_methods")
         for name, value in wanted.items():
-            if (stream, name) in EXACT:
-                return self._objects.list(resource.path, [(EXACT[stream, name], value)])
+            if (stream, name) in EXACT_FILTERS:
+                return self._client.list(resource.path, [(EXACT_FILTERS[stream, name], value)])
         return None
 
     def _indexed(self, resource: Resource, wanted: Mapping[str, str]) -> list[Candidate]:
@@ -209,19 +204,19 @@ class MatchFinder:
             index = self._indexes.setdefault((resource.stream, fields), _Index())
         with index.lock:
             if not index.listed:
-                listed = self._objects.list(resource.path, BY_NAME[resource.stream].list_params)
+                listed = self._client.list(resource.path, BY_NAME[resource.stream].list_params)
                 for source in listed:
-                    index.put(source, _carried(source, fields))
+                    index.put(source, _values_in(source, fields))
                 index.listed = True
             return list(index.by_values.get(tuple(wanted.values()), {}).values())
 
 
-def carries(source: JSON, wanted: Mapping[str, str]) -> bool:
-    """Whether an object carries what a record is matched by."""
-    return _carried(source, tuple(wanted)) == tuple(wanted.values())
+def has_values(source: JSON, wanted: Mapping[str, str]) -> bool:
+    """Whether an object has the values that a record is matched by."""
+    return _values_in(source, tuple(wanted)) == tuple(wanted.values())
 
 
-def _carried(source: JSON, fields: Sequence[str]) -> tuple[str, ...] | None:
+def _values_in(source: JSON, fields: Sequence[str]) -> tuple[str, ...] | None:
     values = [at_field(source, name) for name in fields]
     return tuple(map(str, values)) if all(value not in (None, "") for value in values) else None
 
@@ -231,7 +226,7 @@ def _candidate(source: JSON) -> Candidate:
     return Candidate(str(source["id"]), int(source.get("created") or 0), replaces)
 
 
-def _several(resource: Resource, wanted: Mapping[str, str], found: Sequence[Candidate]) -> str:
+def _description(resource: Resource, wanted: Mapping[str, str], found: Sequence[Candidate]) -> str:
     ids = ", ".join(one.id for one in found[:_SHOWN])
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return f"{len(found)} {resource.stream} have its {' and '.join(wanted)}: {ids}{more}"

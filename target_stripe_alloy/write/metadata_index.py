@@ -1,6 +1,6 @@
 """Objects by the stamp in their metadata: an index in the journal, brought up to date once a run.
 
-A stamp can be set at any time, by anybody. So the index adds the objects created since the last run
+Any client can set a stamp at any time. So the index adds the objects created since the last run
 and, by Stripe's events, those updated since; where events do not show that, it reads the full list.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -17,18 +17,18 @@ from stripe_alloy.api.errors import MissingPermissionError
 from stripe_alloy.api.events import OVERLAP, RETENTION
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
+from stripe_alloy.api.timestamps import DAY
 from target_stripe_alloy.plan.plan_types import REPLACES
 from target_stripe_alloy.plan.record_keys import STAMP, RecordKey, reference_to
 from target_stripe_alloy.resources import Resource
+from target_stripe_alloy.write.account_client import EVENTS_PATH, AccountClient
 from target_stripe_alloy.write.journal import Journal, JournalEntry
 from target_stripe_alloy.write.journal_keys import JournalKeys
-from target_stripe_alloy.write.object_reader import ObjectReader
 
 _logger = logging.getLogger(__name__)
 
-_TRUSTED = RETENTION - 86_400.0
+_TRUSTED = RETENTION - DAY
 """Seconds that events are taken to go back."""
-_EVENTS = "/v1/events"
 _MOST_TYPES = 20
 
 
@@ -44,17 +44,10 @@ class _Stamped:
 class MetadataIndex:
     """The stamped objects of one account. Thread-safe."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        names: JournalKeys,
-        objects: ObjectReader,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, journal: Journal, names: JournalKeys, client: AccountClient) -> None:
         self._journal = journal
         self._names = names
-        self._objects = objects
-        self._clock = clock
+        self._client = client
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._fresh: set[str] = set()
@@ -78,13 +71,13 @@ class MetadataIndex:
             self._fresh = {mark for mark in self._fresh if mark.partition("#")[0] != stream}
 
     def _bring_up_to_date(self, resource: Resource, keys: RecordKey, mark: str) -> None:
-        until = self._clock()
+        until = self._client.now()
         since = self._journal.scanned_until(mark)
         changed = self._changed(resource, keys, since, until)
         params = list(BY_NAME[resource.stream].list_params)
         if since is not None and changed is not None:
             params.append(("created[gte]", str(int(since - OVERLAP))))
-        listed = self._objects.list(resource.path, params)
+        listed = self._client.list(resource.path, params)
         found = _object_of_each([*_stamped(listed, keys), *_stamped(changed or (), keys)], resource)
         self._journal.save_scan(mark, until, self._new(resource, keys, found))
 
@@ -110,7 +103,7 @@ class MetadataIndex:
         """Whether the object that had a stamp has another one now, is deleted, or replaced."""
         if entry.replaces == before:
             return True
-        known = self._objects.get(resource.path_of(before, {}))
+        known = self._client.get(resource.path_of(before, {}))
         return known is None or keys.stamp_of(known) != entry.key
 
     def _changed(
@@ -130,18 +123,18 @@ class MetadataIndex:
         ]
         asked = [*types, ("created[gte]", str(int(since - OVERLAP)))]
         try:
-            events = list(self._objects.list(_EVENTS, asked))
+            events = list(self._client.list(EVENTS_PATH, asked))
         except MissingPermissionError:
             return None
-        snapshots = [event["data"]["object"] for event in events]
-        return list(self._changed_objects(resource, keys, snapshots))
+        changed = [event["data"]["object"] for event in events]
+        return list(self._changed_objects(resource, keys, changed))
 
     def _changed_objects(
-        self, resource: Resource, keys: RecordKey, snapshots: Iterable[dict[str, Any]]
+        self, resource: Resource, keys: RecordKey, changed: Iterable[dict[str, Any]]
     ) -> Iterator[JSON]:
         stamped = {
             (str(one["id"]), key)
-            for one in snapshots
+            for one in changed
             if one.get("object") == resource.object_name and (key := keys.stamp_of(one))
         }
         known = self._journal.load(resource.stream, [STAMP + key for _, key in stamped])
@@ -151,7 +144,7 @@ class MetadataIndex:
             if (row := known.get(STAMP + key)) is None or row.object_id != object_id
         }
         for object_id in sorted(ids):
-            found = self._objects.get(resource.path_of(object_id, {}))
+            found = self._client.get(resource.path_of(object_id, {}))
             if found is not None:
                 yield found
 
@@ -189,11 +182,11 @@ def _warn_of_both(resource: Resource, older: str, entry: _Stamped) -> None:
     )  # fmt: skip
 
 
-def newest_price(objects: ObjectReader, resource: Resource, price: JSON) -> JSON | None:
+def newest_price(client: AccountClient, resource: Resource, price: JSON) -> JSON | None:
     """Return the last price of the chain that replaced an archived one; None if none did."""
     if not resource.replaced_on_change or price.get("active", True):
         return None
-    listed = list(objects.list(resource.path, [("product", str(price["product"]))]))
+    listed = list(client.list(resource.path, [("product", str(price["product"]))]))
     by_replaced = {(one.get("metadata") or {}).get(REPLACES): one for one in reversed(listed)}
     found, seen = None, {str(price["id"])}
     while (newer := by_replaced.get(str((found or price)["id"]))) and newer["id"] not in seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import cached_property
 from tempfile import TemporaryFile
 from typing import IO, Any
 
@@ -26,9 +27,12 @@ class OverflowFile:
         self._encode = encode
         self._room = memory
         self._lock = threading.Lock()
-        self._file: IO[bytes] | None = None
         self._places: dict[int, tuple[int, int]] = {}
         self._in_memory: set[int] = set()
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        return TemporaryFile(prefix="stripe-alloy-")
 
     def put(self, queued: QueuedRecord) -> None:
         """Keep a record's contents until `take`; they may leave the memory until then."""
@@ -39,8 +43,6 @@ class OverflowFile:
                 self._room -= queued.size
                 self._in_memory.add(queued.number)
                 return
-            if self._file is None:
-                self._file = TemporaryFile(prefix="stripe-alloy-")  # noqa: SIM115 - until `close`
             text = self._encode(queued.record)
             place = self._file.seek(0, 2)
             self._file.write(text)
@@ -54,12 +56,11 @@ class OverflowFile:
                 self._in_memory.remove(queued.number)
                 self._room += queued.size
             elif place := self._places.pop(queued.number, None):
-                assert self._file  # noqa: S101 - it has a place there
                 self._file.seek(place[0])
                 queued.record = _decode(self._file.read(place[1]))
 
     def close(self) -> None:
         """Drop what is left."""
         with self._lock:
-            if self._file:
+            if "_file" in self.__dict__:
                 self._file.close()

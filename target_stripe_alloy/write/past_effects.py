@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import MissingPermissionError, SettingsError
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.write_log import KEY_PREFIX
-from target_stripe_alloy.plan.effects import of_action, tag_of
+from target_stripe_alloy.plan.effects import action_effect, tag_of
 from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import Action
+from target_stripe_alloy.write.account_client import EVENTS_PATH, AccountClient
 
 SLACK = 60
 """Seconds by which an event may be dated before its object."""
@@ -29,9 +29,8 @@ class PastActions:
     the oldest object that was asked about.
     """
 
-    def __init__(self, client: StripeClient, account: str | None) -> None:
+    def __init__(self, client: AccountClient) -> None:
         self._client = client
-        self._account = account
         self._lock = threading.Lock()
         self._lists: dict[str, _Listed] = {}
 
@@ -47,16 +46,14 @@ class PastActions:
 
         Raises `SettingsError` for a key that may not read events: then the effect is unknown.
         """
-        effect = of_action(str(wanted.action), wanted.occasion)
+        effect = action_effect(str(wanted.action), wanted.occasion)
         if not action.event or effect in done:
             return frozenset()
         since = int(current.get("created") or 0) - SLACK
         with self._lock:
             listed = self._lists.get(action.event)
             if listed is None:
-                events = self._client.paginate(
-                    "/v1/events", [("type", action.event)], account=self._account
-                )
+                events = self._client.list(EVENTS_PATH, [("type", action.event)])
                 listed = self._lists[action.event] = _Listed(events)
             try:
                 listed.read_back_to(since)
@@ -70,36 +67,32 @@ class PastActions:
         return frozenset({effect} if ours else ())
 
 
-class ExecutedKeys:
-    """Finds whether Stripe executed a request, by the events that name its idempotency key."""
+def was_executed(client: AccountClient, key: str, path: str, since: float) -> bool | None:
+    """Return whether an event since then names an idempotency key; None if none may be read.
 
-    def __init__(self, client: StripeClient, account: str | None) -> None:
-        self._client = client
-        self._account = account
-
-    def has(self, key: str, path: str, since: float) -> bool | None:
-        """Return whether an event since then names a key; None if events may not be read.
-
-        `path` is that of the request. A request that changed nothing has no event either.
-        """
-        try:
-            return any(key == found for found in self._keys(path, since))
-        except MissingPermissionError:
-            return None
-
-    def _keys(self, path: str, since: float) -> Iterator[str]:
-        begin = ("created[gte]", str(int(since) - SLACK))
-        for subject in _subjects_of(path):
-            params = [begin, *([("type", f"{subject}.*")] if subject else [])]
-            events = self._client.paginate("/v1/events", params, account=self._account)
-            for event in islice(events, MOST_EVENTS):
-                yield str((event.get("request") or {}).get("idempotency_key") or "")
+    `path` is that of the request. A request that changed nothing has no event either.
+    """
+    begin = ("created[gte]", str(int(since) - SLACK))
+    try:
+        for prefix in _event_prefixes_of(path):
+            params = [begin, *([("type", f"{prefix}.*")] if prefix else [])]
+            events = islice(client.list(EVENTS_PATH, params), MOST_EVENTS)
+            if any(_idempotency_key(event) == key for event in events):
+                return True
+    except MissingPermissionError:
+        return None
+    return False
 
 
-def _subjects_of(path: str) -> tuple[str, ...]:
+def _event_prefixes_of(path: str) -> tuple[str, ...]:
     """Return the prefixes of the types of a request's events; an empty one is any."""
     found = next((s for s in BY_NAME.values() if f"{path}/".startswith(f"{s.path}/")), None)
     return (found.event_prefixes if found else ()) or ("",)
+
+
+def _idempotency_key(event: JSON) -> str:
+    """Return the key of the request that caused an event; empty if it has none."""
+    return str((event.get("request") or {}).get("idempotency_key") or "")
 
 
 class _Listed:
@@ -122,7 +115,7 @@ class _Listed:
                 self._read_back_to = float("-inf")
                 return
             self._read_back_to = event["created"]
-            key = str((event.get("request") or {}).get("idempotency_key") or "")
+            key = _idempotency_key(event)
             if key.startswith(KEY_PREFIX):
                 tag = key.removeprefix(KEY_PREFIX)[40:]
                 self.ours.add((event["data"]["object"]["id"], tag))

@@ -13,8 +13,8 @@ from target_stripe_alloy.params_tree import Tree, get_path, leaves, trees_equal
 from target_stripe_alloy.plan.base_images import trees_of
 from target_stripe_alloy.plan.plan_types import REPLACES, PlannedRequest
 from target_stripe_alloy.resources import BY_STREAM, Resource
+from target_stripe_alloy.write.account_client import AccountClient, expansions, observed_objects
 from target_stripe_alloy.write.journaled_sender import JournaledSender
-from target_stripe_alloy.write.object_reader import ObjectReader, expansions, observed_objects
 
 STREAM = "prices"
 
@@ -22,14 +22,14 @@ STREAM = "prices"
 class PriceReplacement:
     """The steps after the creation of a new price, and before the end of an old one."""
 
-    def __init__(self, objects: ObjectReader, sender: JournaledSender) -> None:
-        self._objects = objects
+    def __init__(self, client: AccountClient, sender: JournaledSender) -> None:
+        self._client = client
         self._sender = sender
 
     def find_new(self, old_id: str, current: JSON | None) -> JSON | None:
         """Return the price that already replaced a price, if a run could not note that."""
         product = (current or {}).get("product")
-        prices = self._objects.list("/v1/prices", [("product", str(product))])
+        prices = self._client.list("/v1/prices", [("product", str(product))])
         return next((p for p in prices if (p["metadata"] or {}).get(REPLACES) == old_id), None)
 
     def has_all(
@@ -37,7 +37,7 @@ class PriceReplacement:
     ) -> bool:
         """Whether a new price has the values that the record changes of the old one."""
         complete = (
-            self._objects.get(f"/v1/prices/{segment(new['id'])}", expansions(resource, new)) or new
+            self._client.get(f"/v1/prices/{segment(new['id'])}", expansions(resource, new)) or new
         )
         theirs = trees_of(resource, sorted(names), complete)
         wanted = {name: tree for name, tree in request.params.items() if name in names}
@@ -49,7 +49,7 @@ class PriceReplacement:
 
     def end(self, key: str, old_id: str, new: JSON) -> None:
         """Archive a replaced price; as a default price it is replaced first."""
-        old = self._objects.get(f"/v1/prices/{segment(old_id)}")
+        old = self._client.get(f"/v1/prices/{segment(old_id)}")
         if old is None or not old["active"]:
             return
         needed = frozenset({f"{STREAM}.replace"})
@@ -63,7 +63,7 @@ class PriceReplacement:
 
     def _move_default(self, key: str, price: JSON, new: Tree, needs: frozenset[str]) -> None:
         path = f"/v1/products/{segment(price['product'])}"
-        product = self._objects.get(path)
+        product = self._client.get(path)
         if product and product.get("default_price") == price["id"]:
             request = PlannedRequest(
                 "default_price", "POST", path, {"default_price": new}, needs=needs

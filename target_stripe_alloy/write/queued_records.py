@@ -1,4 +1,4 @@
-"""A record that is queued to be written, and the stream that it came in."""
+"""A queued record, and its input stream."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.record_columns import ADDED
 from target_stripe_alloy.params_tree import InvalidRecord, unix_seconds_of
 from target_stripe_alloy.plan.plan_types import Outcome
@@ -17,7 +18,6 @@ from target_stripe_alloy.plan.record_keys import (
     text_of,
     value_of,
 )
-from target_stripe_alloy.rejects import RecordOrigin
 from target_stripe_alloy.resources import ACTION, OCCASION, Resource
 from target_stripe_alloy.write.journal import RecordPosition
 
@@ -28,13 +28,13 @@ DELETED_AT = "_sdc_deleted_at"
 _FIRST_DELETION = 1_293_840_000
 """Unix seconds of 2011-01-01, the year in which Stripe began: nothing was deleted before, and what
 stands for NULL in many programs (1899, 1900, 1970, 2000) is earlier, in any time zone."""
-_MAX_CLOCK_SKEW = 86_400
+_MAX_CLOCK_SKEW = DAY
 """Seconds by which a clock may be fast: a later time of deletion is not taken for one."""
 
 
 @dataclass(frozen=True)
 class IncomingStream:
-    """A stream of the input: what it holds, and how its records are identified."""
+    """A stream of the input: the type of its objects, and the key of its records."""
 
     resource: Resource
     keys: RecordKey
@@ -68,16 +68,16 @@ class QueuedRecord:
     reject_index: int | None = None
     """The number of its line in the rejects file, from 0, if it is replayed."""
     position: RecordPosition | None = None
-    """When it came first, if it is replayed."""
+    """When it was first received, if it is replayed."""
     outcome: Outcome | None = None
-    """The outcome of the requests so far, while references or an action are still to come."""
+    """The outcome of the requests so far, while references or an action are missing."""
     matched: Mapping[str, str] | None = None
     """How its object was found: `{"by": "email", "object": "cus_…"}`."""
 
     sent: bool = False
     """Whether a request was sent for it."""
     occurrence: int = 0
-    """How often the same record, with an action, came before in this run."""
+    """How often the same record, with an action, was received before in this run."""
     retried: set[tuple[str, str]] = field(default_factory=set)
     """References for which it was begun again already."""
 
@@ -99,19 +99,13 @@ class QueuedRecord:
         """How it is identified."""
         return self.incoming.keys
 
-    def origin(self, run: int) -> RecordOrigin:
-        """Return where the record comes from; `run` is the number of this run."""
-        return RecordOrigin(
-            self.incoming.source,
-            self.keys.properties,
-            self.incoming.metadata_complete,
-            self.position or (run, self.number),
-            self.reject_index,
-        )
+    def position_in(self, run: int) -> RecordPosition:
+        """Return when the record was first received; `run` is the number of this run."""
+        return self.position or (run, self.number)
 
     @property
     def order_key(self) -> str:
-        """What the records of one key share: they are written in the order in which they came."""
+        """What the records of one key share: they are written in the order of the input."""
         return f"{self.stream} {self.key}"
 
     def locks(self) -> list[str]:
@@ -127,7 +121,7 @@ class QueuedRecord:
 
     @property
     def match_key(self) -> str:
-        """What records with the same `match_by` values share: they mean one object."""
+        """What records with the same `match_by` values share: they have one object."""
         values = self.keys.match_values(self.record, present=True)
         return canonical(values) if values else ""
 
@@ -160,22 +154,22 @@ def is_deleted(record: Mapping[str, Any]) -> bool:
     since deleting what was not meant cannot be undone.
     """
     deleted, when = record.get("deleted"), record.get(DELETED_AT)
-    if not _says_no(deleted) and deleted is not True:
+    if not _is_false(deleted) and deleted is not True:
         raise InvalidRecord("deleted: must be true or false")
-    if not _says_no(when) and not _is_moment(when):
+    if not _is_false(when) and not _is_moment(when):
         raise InvalidRecord(f"{DELETED_AT}: must be the time of the deletion, or nothing")
-    return deleted is True or not _says_no(when)
+    return deleted is True or not _is_false(when)
 
 
-def _says_no(value: Any) -> bool:
+def _is_false(value: Any) -> bool:
     return value is None or value is False or (isinstance(value, str) and value in ("", "false"))
 
 
 def _is_moment(value: Any) -> bool:
     """Tell whether a value is a time at which something may have been deleted.
 
-    That excludes days that many programs write for NULL, what is still to come, and numbers that
-    are truth values, or milliseconds.
+    That excludes days that many programs write for NULL, future times, booleans, and numbers of
+    milliseconds.
     """
     try:
         seconds = unix_seconds_of(value)

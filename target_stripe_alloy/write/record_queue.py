@@ -52,16 +52,14 @@ class RecordQueue:
         journal: Journal,
         report: Report,
         policy: Policy,
-        *,
         workers: int,
-        dry_run: bool,
     ) -> None:
         self._writer = writer
         self._ids = writer.ids
         self._journal = journal
         self._report = report
         self._policy = policy
-        self._dry_run = dry_run
+        self._dry_run = policy.dry_run
         self._pool = KeyedWorkerPool(workers)
         self._overflow = OverflowFile(_encode)
         self._occurrences: Counter[tuple[str, bytes]] = Counter()
@@ -82,16 +80,13 @@ class RecordQueue:
         self.watermark = Watermark()
         self._ids.on_object = self._wake
 
-    # ------------------------------------------------------------------ records come in
+    # ------------------------------------------------------------------ incoming records
 
     def declare(self, incoming: IncomingStream) -> None:
         """Note a stream of this run: from now on references to it are its key properties."""
         stream = incoming.resource.stream
         self._ids.declare(stream, incoming.keys)
-        with self._lock:
-            references = [reference for reference in self._waiting if reference[0] == stream]
-            woken = [q for each in references for q in self._waiting.pop(each).values()]
-        self._resume(woken)
+        self._resume_waiting(stream)
 
     def admit(
         self,
@@ -115,7 +110,7 @@ class RecordQueue:
         except UnusableKey as error:
             key, number = "", self.watermark.last
             queued = QueuedRecord(incoming, key, record, number, b"", "", 0, reject_index, position)
-            self._report_outcome(queued, Decision(Outcome.REJECTED, reason=str(error)))
+            self._report.record_outcome(queued, Decision(Outcome.REJECTED, reason=str(error)))
             return None
         digest, size = self._fingerprint(record)
         number, label = self.watermark.issue(), keys.label(record)
@@ -180,9 +175,9 @@ class RecordQueue:
             seen = (queued.order_key, queued.digest)
             queued.occurrence = self._occurrences[seen]
             self._occurrences[seen] += 1
-        work, put_aside = partial(self._process, queued), partial(self._overflow.put, queued)
+        work, spill = partial(self._process, queued), partial(self._overflow.put, queued)
         key, stream, size = queued.order_key, queued.stream, queued.size
-        ticket = Ticket(key, queued.locks(), work, put_aside, stream, size)
+        ticket = Ticket(key, queued.locks(), work, spill, stream, size)
         with self._lock:
             self._tickets[queued.number] = ticket
         self._pool.submit(ticket)
@@ -209,22 +204,19 @@ class RecordQueue:
             with self._lock:
                 self._failed.add(self._ids.reference_to(queued.stream, queued.key))
             if not self._dry_run:
-                meant = [queued.matched["object"]] if queued.matched else []
+                object_ids = [queued.matched["object"]] if queued.matched else []
                 if self._policy.id_mode == IdMode.SAME_ACCOUNT:
-                    meant.append(queued.key)
-                self._journal.note_unwritten(queued.stream, queued.key, meant, sent=queued.sent)
-        self._report_outcome(queued, replace(decision, matched=queued.matched), error)
+                    object_ids.append(queued.key)
+                stream, key, sent = queued.stream, queued.key, queued.sent
+                self._journal.note_unwritten(stream, key, object_ids, sent=sent)
+        decision = replace(decision, matched=queued.matched)
+        self._report.record_outcome(queued, decision, error)
         self.watermark.settle(queued.number)
-
-    def _report_outcome(
-        self, queued: QueuedRecord, decision: Decision, error: StripeError | None = None
-    ) -> None:
-        self._report.record_outcome(queued, decision, queued.origin(self._journal.run), error)
 
     # ------------------------------------------------------------------ records that wait
 
     def _wait_for(self, queued: QueuedRecord, references: Iterable[RecordRef]) -> bool:
-        """Let a record wait for the first of the references; it looks for the others when woken.
+        """Let a record wait for its first reference; the others are checked when it is resumed.
 
         Returns False if all were written in the meantime: then it is to be tried again at once.
         """
@@ -250,10 +242,11 @@ class RecordQueue:
             woken = self._waiting.pop(reference, {})
         self._resume(woken.values())
 
-    def _wake_all(self) -> None:
+    def _resume_waiting(self, stream: str = "") -> None:
+        """Resume the records that wait for records of a stream, or of any stream."""
         with self._lock:
-            woken = [queued for each in self._waiting.values() for queued in each.values()]
-            self._waiting.clear()
+            references = [each for each in self._waiting if stream in ("", each[0])]
+            woken = [q for each in references for q in self._waiting.pop(each).values()]
         self._resume(woken)
 
     def _resume(self, records: Iterable[QueuedRecord]) -> None:
@@ -265,7 +258,7 @@ class RecordQueue:
     def finish(self) -> None:
         """Write all records that can be written; give up those that still wait then."""
         self._pool.drain()
-        self._wake_all()  # a stream may have been declared in the meantime
+        self._resume_waiting()  # a stream may have been declared in the meantime
         self._pool.drain()
         while queued := self._next_to_give_up():
             self._overflow.take(queued)

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from stripe_alloy.api.client import StripeClient
 from stripe_alloy.api.errors import (
     AlloyError,
     ConcurrentRequestError,
@@ -22,7 +21,7 @@ from stripe_alloy.api.json_types import JSON
 from target_stripe_alloy.params_tree import InvalidRecord, Tree, null_metadata, without_nulls
 from target_stripe_alloy.plan.base_images import DraftImage, image_of, prices_of
 from target_stripe_alloy.plan.copies import why_no_copy
-from target_stripe_alloy.plan.effects import marks, traceless, without_reserved
+from target_stripe_alloy.plan.effects import known_effects, unreadable_params, without_reserved
 from target_stripe_alloy.plan.merge import inline_price, key_items, read_only_values, tree_for
 from target_stripe_alloy.plan.permissions import ALLOWED, permissions_of
 from target_stripe_alloy.plan.plan_types import (
@@ -43,6 +42,12 @@ from target_stripe_alloy.plan.planner import plan
 from target_stripe_alloy.plan.record_keys import RecordKey
 from target_stripe_alloy.plan.requests import action_in_image
 from target_stripe_alloy.resources import ACTION, BY_STREAM, Resource
+from target_stripe_alloy.write.account_client import (
+    AccountClient,
+    expansions,
+    object_tree,
+    observed_objects,
+)
 from target_stripe_alloy.write.id_resolver import (
     PLANNED,
     IdResolver,
@@ -53,12 +58,6 @@ from target_stripe_alloy.write.id_resolver import (
 from target_stripe_alloy.write.invoice_preview import Previews
 from target_stripe_alloy.write.journal import Effect, Journal
 from target_stripe_alloy.write.journaled_sender import JournaledSender, Sent, UnknownOutcome
-from target_stripe_alloy.write.object_reader import (
-    ObjectReader,
-    expansions,
-    object_tree,
-    observed_objects,
-)
 from target_stripe_alloy.write.past_effects import PastActions
 from target_stripe_alloy.write.price_replacement import PriceReplacement
 from target_stripe_alloy.write.queued_records import (
@@ -97,12 +96,12 @@ class Waiting:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A record with the object it means."""
+    """A record with its object."""
 
     queued: QueuedRecord
     wanted: DesiredState
     object_id: str | None
-    """The object's id, though it may be gone."""
+    """The object's id, even if the object is deleted."""
     current: JSON | None
     """The object as Stripe has it now."""
     deferred: Sequence[RecordRef]
@@ -121,30 +120,16 @@ class _Plan:
 class RecordWriter:
     """Writes the records of a run. Thread-safe."""
 
-    def __init__(
-        self,
-        client: StripeClient,
-        journal: Journal,
-        policy: Policy,
-        *,
-        account: str | None,
-        dry_run: bool,
-        named_pipeline: bool,
-        previews: Previews | None,
-    ) -> None:
-        self._now = client.now
+    def __init__(self, client: AccountClient, journal: Journal, policy: Policy) -> None:
+        self._client = client
         self._journal = journal
         self._policy = policy
-        self._dry_run = dry_run
-        self._named_pipeline = named_pipeline
-        self._previews = previews
-        self._objects = ObjectReader(client, account)
-        self.ids = IdResolver(journal, self._objects, client.now, policy)
-        self._sender = JournaledSender(
-            client, journal, self._objects, self.ids, policy, account=account
-        )
-        self._replacement = PriceReplacement(self._objects, self._sender)
-        self._past_actions = PastActions(client, account)
+        self._dry_run = policy.dry_run
+        self._previews = Previews(client) if policy.preview else None
+        self.ids = IdResolver(client, journal, policy)
+        self._sender = JournaledSender(client, journal, self.ids, policy)
+        self._replacement = PriceReplacement(client, self._sender)
+        self._past_actions = PastActions(client)
         self._left_out: set[tuple[str, str]] = set()
 
     def recover(self) -> None:
@@ -187,10 +172,10 @@ class RecordWriter:
         while isinstance(attempt, _Attempt):
             planned = self._plan(attempt)
             if self._dry_run or planned.decision.outcome in _NOTHING_TO_APPLY:
-                return self._leave(queued, planned.decision)
+                return self._settle_unwritten(queued, planned.decision)
             decision, result = self._apply(attempt, planned)
             if decision.outcome != Outcome.CREATED or not attempt.wanted.action:
-                return _end(attempt, decision)
+                return _settle_or_wait(attempt, decision)
             queued.outcome = Outcome.CREATED
             created_id = str((result or {}).get("id"))
             attempt = replace(attempt, object_id=created_id, current=result)
@@ -226,7 +211,7 @@ class RecordWriter:
             occasion=occasion_of(queued.record),
             digest=queued.digest,
             occurrence=queued.occurrence,
-            named_pipeline=self._named_pipeline,
+            named_pipeline=bool(self._journal.pipeline),
             left_out=tuple(references.left_out),
             parent=self._parent(resource, tree),
             creatable=by_match and self._policy.on_missing == OnMissing.CREATE,
@@ -240,7 +225,7 @@ class RecordWriter:
     ) -> tuple[dict[str, Any], dict[str, Tree], frozenset[str]]:
         """Return a record's fields, their tree, and the metadata keys whose null is ignored."""
         resource, fields = queued.resource, queued.fields_to_write()
-        tree = without_reserved(tree_for(resource, fields, self._now()))
+        tree = without_reserved(tree_for(resource, fields, self._client.now()))
         ignored: frozenset[str] = frozenset()
         if self._policy.null_policy == NullPolicy.IGNORE:
             ignored = frozenset(null_metadata(fields))
@@ -258,13 +243,13 @@ class RecordWriter:
         if not references.missing:
             return None
         if self._policy.id_mode == IdMode.COPY:
-            over = why_no_copy(queued.resource, fields, references.left_out)
-            if over and self.ids.find_id(queued.stream, queued.key) is None:
-                return Settled(Decision(Outcome.BLOCKED, reason=over))
+            why = why_no_copy(queued.resource, fields, references.left_out)
+            if why and self.ids.find_id(queued.stream, queued.key) is None:
+                return Settled(Decision(Outcome.BLOCKED, reason=why))
         return Waiting(references.missing)
 
     def give_up(self, queued: QueuedRecord, failed: Collection[RecordRef]) -> Decision:
-        """Decide on a record whose references never got an object; `failed` were not written."""
+        """Decide on a record whose references were never resolved; `failed` were not written."""
         _, tree, _ = self._fields_and_tree(queued)
         references = self.ids.resolve(queued.resource, tree)
         missing = list(dict.fromkeys([*references.missing, *references.deferred]))
@@ -284,7 +269,7 @@ class RecordWriter:
         if str(name).startswith(PLANNED):
             advances = "invoices.auto_advance" in self._policy.allowed
             return {"status": "draft", "auto_advance": advances}
-        return self._objects.get(BY_STREAM["invoices"].path_of(str(name), {}))
+        return self._client.get(BY_STREAM["invoices"].path_of(str(name), {}))
 
     def _stamp(self, queued: QueuedRecord) -> dict[str, str]:
         mode, found_by = self._policy.id_mode, queued.resource.found_by
@@ -305,8 +290,8 @@ class RecordWriter:
         queued, wanted, current = attempt.queued, attempt.wanted, attempt.current
         base = self._base_image(attempt)
         if current is None and not wanted.deleted:
-            gone = bool(attempt.object_id and base)
-            without_object = self._without_object(queued, gone=gone)
+            was_deleted = bool(attempt.object_id and base)
+            without_object = self._without_object(queued, was_deleted=was_deleted)
             if without_object is not None:
                 return _Plan(wanted, without_object)
             base = None
@@ -340,13 +325,13 @@ class RecordWriter:
         by_match = queued.keys.by_match(queued.record)
         return self._policy.id_mode == IdMode.SAME_ACCOUNT and not by_match
 
-    def _without_object(self, queued: QueuedRecord, *, gone: bool) -> Decision | None:
+    def _without_object(self, queued: QueuedRecord, *, was_deleted: bool) -> Decision | None:
         """Decide on a record without an object; None if `plan` is to decide: it may be created.
 
-        `gone` if it had one.
+        `was_deleted` if its object was deleted in Stripe.
         """
         same_account = self._policy.id_mode == IdMode.SAME_ACCOUNT
-        if gone and not same_account and self._policy.on_conflict != OnConflict.OVERWRITE:
+        if was_deleted and not same_account and self._policy.on_conflict != OnConflict.OVERWRITE:
             return Decision(Outcome.CONFLICT, reason="it was deleted in Stripe")
         match, chosen = queued.keys.match, self._policy.on_missing
         if not chosen and same_account and match:
@@ -360,10 +345,11 @@ class RecordWriter:
     def _past_effects_of(self, wanted: DesiredState, current: JSON | None) -> frozenset[str]:
         """Return the effects on an object that are not to be repeated: see `effects`."""
         resource = wanted.resource
-        asks = wanted.action or traceless(resource) & wanted.tree.keys()
+        asks = wanted.action or unreadable_params(resource) & wanted.tree.keys()
         if current is None or not asks:
             return frozenset()
-        done = self._journal.effects_of(resource.stream, current["id"]) | marks(resource, current)
+        journaled = self._journal.effects_of(resource.stream, current["id"])
+        done = journaled | known_effects(resource, current)
         if wanted.action and wanted.action in resource.actions:
             done |= self._past_actions.of(resource.actions[wanted.action], wanted, current, done)
         return done
@@ -410,7 +396,7 @@ class RecordWriter:
         return decide(replace(wanted, tree=rest, fields=fields), policy=self._policy)
 
     def _unless_superseded(self, attempt: _Attempt, decision: Decision) -> Decision:
-        """Return the decision, unless a newer record was written since the one replayed came."""
+        """Return the decision, unless a newer record than the replayed one was written."""
         queued = attempt.queued
         writes = decision.requests or decision.outcome == Outcome.CONFLICT
         if queued.position is None or not writes:
@@ -421,7 +407,7 @@ class RecordWriter:
             return decision
         return Decision(Outcome.REJECTED, reason=SUPERSEDED)
 
-    def _leave(self, queued: QueuedRecord, decision: Decision) -> Settled:
+    def _settle_unwritten(self, queued: QueuedRecord, decision: Decision) -> Settled:
         """Settle a record without writing it; raises `ConflictError` where that stops the run."""
         fails = self._policy.on_conflict == OnConflict.FAIL and not self._dry_run
         if decision.outcome == Outcome.CONFLICT and fails:
@@ -484,7 +470,7 @@ class RecordWriter:
             )
             sent = Sent(answer.result or sent.result, answer.image_saved)
         result, old_id = sent.result, decision.replaces
-        # Anybody can write metadata that names a replaced price: ending it takes a permission.
+        # Any client can write metadata that names a replaced price: ending it needs a permission.
         may_replace = f"{queued.stream}.replace" in self._policy.allowed
         if replaceable and result and not wanted.deleted and may_replace:
             old_id = old_id or (result.get("metadata") or {}).get(REPLACES)
@@ -513,7 +499,7 @@ class RecordWriter:
         ]
         return replace(request, params={**request.params, "items": stamped})
 
-    # ------------------------------------------------------------------ remember
+    # ------------------------------------------------------------------ base images
 
     def _draft(self, attempt: _Attempt, planned: _Plan) -> DraftImage:
         """Return the image of a record once it is written; without a digest if more follows."""
@@ -529,7 +515,7 @@ class RecordWriter:
         return DraftImage(
             source=queued.incoming.source,
             number=queued.number,
-            position=queued.position or (self._journal.run, queued.number),
+            position=queued.position_in(self._journal.run),
             names=sorted({*wanted.fields, *wanted.tree}),
             ours=ours,
             fixed={".".join(path): value for path, value in values},
@@ -539,10 +525,10 @@ class RecordWriter:
     def _save_image(
         self, queued: QueuedRecord, wanted: DesiredState, result: JSON | None, draft: DraftImage
     ) -> None:
-        """Save the base image of a record whose requests did not bring a complete one."""
+        """Save the base image of a record if the responses to its requests were incomplete."""
         by_id = self._is_by_id(queued)
         if result is not None and not wanted.deleted:
-            result = self._objects.complete(wanted.resource, result)
+            result = self._client.complete(wanted.resource, result)
             if by_id and result["id"] != queued.key:
                 result = None  # another one took its place, with the values that the record has
         image = image_of(
@@ -563,7 +549,7 @@ def _rejected(reason: str) -> Settled:
     return Settled(Decision(Outcome.REJECTED, reason=reason))
 
 
-def _end(attempt: _Attempt, decision: Decision) -> Settled | Waiting:
+def _settle_or_wait(attempt: _Attempt, decision: Decision) -> Settled | Waiting:
     """Settle a record that is written, unless references are still to be set."""
     queued = attempt.queued
     if attempt.deferred:
@@ -585,7 +571,7 @@ def _expand(wanted: DesiredState, request: PlannedRequest) -> list[tuple[str, st
 def _after_first(
     draft: DraftImage, wanted: DesiredState, requests: Sequence[PlannedRequest]
 ) -> DraftImage | None:
-    """Return the image once the first request is done; None if it says too little of the record.
+    """Return the image once the first request is done; None if it lacks a part of the record.
 
     The image of a price that another one replaces follows when the old price has ended.
     """

@@ -28,7 +28,7 @@ class Ticket:
     locks: Sequence[str]
     """Names of what Stripe locks during a write: of jobs that share one, one works at a time."""
     work: Work
-    put_aside: Callable[[], None] = lambda: None
+    spill: Callable[[], None] = lambda: None
     """Called when the job will wait for longer: its record can leave the memory."""
     group: str = ""
     size: int = 0
@@ -36,7 +36,7 @@ class Ticket:
     running: bool = False
     paused: bool = False
     woken: bool = False
-    """Whether `resume` came before the job had paused."""
+    """Whether `resume` was called before the job had paused."""
 
 
 class KeyedWorkerPool:
@@ -78,7 +78,7 @@ class KeyedWorkerPool:
             queue = self._keys.setdefault(ticket.key, deque())
             queue.append(ticket)
             if queue[0].paused:
-                ticket.put_aside()  # here, where it cannot begin meanwhile
+                ticket.spill()  # here, where it cannot begin meanwhile
                 return
             self._count_in(ticket)
             if queue[0] is ticket:
@@ -178,7 +178,7 @@ class KeyedWorkerPool:
         self._count_out(ticket)
         for waiting in list(self._keys[ticket.key])[1:]:
             self._count_out(waiting)
-            waiting.put_aside()
+            waiting.spill()
 
     def _finish(self, ticket: Ticket) -> None:
         self._count_out(ticket)
@@ -248,7 +248,7 @@ class Watermark:
             return self._last
 
     def settle(self, number: int) -> None:
-        """Note that a record is settled; numbers may come in any order."""
+        """Note that a record is settled, in any order."""
         with self._lock:
             heapq.heappush(self._early, number)
             while self._early and self._early[0] == self._mark + 1:

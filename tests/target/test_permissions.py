@@ -18,7 +18,7 @@ from stripe_alloy.api.params import ParamType
 from stripe_alloy.emulator import Emulator
 from target_stripe_alloy.params_tree import form_fields
 from target_stripe_alloy.plan import parameter_classes as money
-from target_stripe_alloy.plan.copies import LEFT_OUT, READ_ONLY
+from target_stripe_alloy.plan.copies import LEFT_OUT, READ_ONLY, uncopied_references
 from target_stripe_alloy.plan.form_bodies import tree_from_form
 from target_stripe_alloy.plan.parameter_classes import MONEY, Rule
 from target_stripe_alloy.plan.permissions import (
@@ -628,7 +628,17 @@ def test_what_a_copy_is_without_has_a_reason(resource: Resource) -> None:
     references = resource.references.items()
     never_copied = {path for path, stream in references if stream not in COPYABLE_STREAMS}
     never_copied |= resource.own_to_account | resource.ignored
+    never_copied |= set(uncopied_references(resource))
     assert set(LEFT_OUT.get(resource.stream, {})) == never_copied
+
+
+@pytest.mark.parametrize("resource", COPYABLE, ids=lambda resource: resource.stream)
+def test_references_that_are_not_copied_are_parameters(resource: Resource) -> None:
+    for path in uncopied_references(resource):
+        shape: ParamType | None = resource.shape
+        for name in path.split("."):
+            assert shape is not None, path
+            shape = shape.items if name == "*" else (shape.fields or {})[name]
 
 
 @pytest.mark.parametrize("stream", READ_ONLY)

@@ -25,7 +25,7 @@ from target_stripe_alloy.plan.plan_types import (
 )
 from target_stripe_alloy.plan.planner import plan
 from target_stripe_alloy.resources import ACTION, BY_STREAM, RESOURCES
-from target_stripe_alloy.write.object_reader import object_tree
+from target_stripe_alloy.write.account_client import object_tree
 
 WRITABLE = tuple(resource.stream for resource in RESOURCES if resource.writable)
 ON_CONFLICT = ("fail", "skip", "overwrite", "merge")

@@ -11,7 +11,8 @@ import pytest
 
 from stripe_alloy.api.params import ParamType
 from stripe_alloy.emulator import Emulator
-from target_stripe_alloy.resources import RESOURCES, Resource, reference_paths
+from target_stripe_alloy.plan.copies import uncopied_references
+from target_stripe_alloy.resources import RESOURCES, Resource
 from tests.target.helpers import Message, record, schema, write
 
 WRITABLE = [resource for resource in RESOURCES if resource.writable]
@@ -48,7 +49,8 @@ def parameters(shape: ParamType, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 
 def unlisted(resource: Resource) -> list[str]:
-    listed = reference_paths(resource)
+    paths = [*resource.references, *uncopied_references(resource)]
+    listed = {tuple(path.split(".")) for path in paths}
     out = {(name,) for name in resource.ignored | resource.own_to_account}
     found = []
     for path in parameters(resource.shape):
@@ -58,7 +60,7 @@ def unlisted(resource: Resource) -> list[str]:
         starts = {path[:end] for end in range(1, len(path) + 1)}
         inside = any(each[: len(path)] == path for each in listed)
         label = ".".join((resource.stream, *path))
-        if not starts & (listed.keys() | out) and not inside and label not in NO_REFERENCES:
+        if not starts & (listed | out) and not inside and label not in NO_REFERENCES:
             found.append(label)
     return found
 

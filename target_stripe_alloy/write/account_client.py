@@ -1,4 +1,4 @@
-"""Reads the objects of records, with complete lists, and as trees."""
+"""Requests to one account: reads the objects of records, with complete lists, and as trees."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from stripe_alloy.api.client import Params, StripeClient
+from stripe_alloy.api.client import Params, Response, StripeClient
 from stripe_alloy.api.errors import NotFoundError
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.list_endpoint import ListEndpoint
@@ -21,23 +21,32 @@ from target_stripe_alloy.plan.base_images import ObservedObject, state_of, trees
 from target_stripe_alloy.plan.plan_types import DesiredState
 from target_stripe_alloy.resources import BY_STREAM, Resource
 
+EVENTS_PATH = "/v1/events"
 _DECIDING = ("currency", "collection_method")
 """Fields that `normalize` and `permissions` need, whatever the record has."""
 
 _VARIANTS = {stream.path: stream.list_variants for stream in OBJECT_TYPES if stream.list_variants}
 
 
-class ObjectReader:
-    """The objects of one account."""
+class AccountClient:
+    """Sends requests to one account."""
 
     def __init__(self, client: StripeClient, account: str | None) -> None:
         self._client = client
         self._account = account
+        self.now = client.now
+
+    def request(
+        self, method: str, path: str, params: Params | str = (), key: str | None = None
+    ) -> Response:
+        """Send a request, with an idempotency key if there is one."""
+        account = self._account
+        return self._client.request(method, path, params, account=account, idempotency_key=key)
 
     def get(self, path: str, params: Params = ()) -> JSON | None:
         """Return an object; None if it does not exist, or is deleted."""
         try:
-            body: JSON = self._client.get(path, params, account=self._account).body
+            body: JSON = self.request("GET", path, params).body
         except NotFoundError:
             return None
         return None if body.get("deleted") else body
