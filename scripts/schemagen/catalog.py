@@ -27,6 +27,8 @@ SHALLOW = frozenset({"Account"})
 INCLUDED = frozenset(
     {
         "Charge.refunds",
+        "Coupon.applies_to",
+        "Coupon.currency_options",
         "Customer.cash_balance",
         "Customer.invoice_credit_balance",
         "Customer.sources",
@@ -36,8 +38,23 @@ INCLUDED = frozenset(
         "Invoice.confirmation_secret",
         "Invoice.payments",
         "PaymentIntent.AmountDetails.line_items",
+        "PaymentLink.line_items",
         "Plan.tiers",
         "Price.currency_options",
         "Price.tiers",
+        "Quote.Computed.Upfront.line_items",
+        "Quote.line_items",
+        "ShippingRate.FixedAmount.currency_options",
+        "checkout.Session.line_items",
+        "identity.VerificationSession.verified_outputs",
     }
 )
+
+# Ids that can be expanded, though the package types them as plain text: Stripe's OpenAPI
+# description marks them.
+EXPANDABLE_TEXTS = {
+    "CreditNote.TotalTax.TaxRateDetails.tax_rate": "tax_rate",
+    "CreditNoteLineItem.Tax.TaxRateDetails.tax_rate": "tax_rate",
+    "Invoice.TotalTax.TaxRateDetails.tax_rate": "tax_rate",
+    "InvoiceLineItem.Tax.TaxRateDetails.tax_rate": "tax_rate",
+}

@@ -8,7 +8,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from scripts.schemagen.annotations import Type, parse
-from scripts.schemagen.catalog import CUT, INCLUDED, SHALLOW
+from scripts.schemagen.catalog import CUT, EXPANDABLE_TEXTS, INCLUDED, SHALLOW
 from stripe_alloy.api.schemas import Schema
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ class Builder:
         if entry.label in INCLUDED:
             kind = "include"
             names = {klass.object_name for klass in held.classes if klass.object_name}
+        elif entry.label in EXPANDABLE_TEXTS:
+            kind, names = "id", {EXPANDABLE_TEXTS[entry.label]}
         elif held.kind == "expandable":
             kind = "id" if held is declared else "list_of_ids"
             names = {object_name(klass) for klass in held.classes}

@@ -204,12 +204,12 @@ def _all_types() -> dict[str, EmulatedType]:
         if not known.stream and name in declared:
             found[name] = replace(known, stream=declared[name].stream)
     for kind in OBJECT_TYPES:
-        if kind.parent and kind.parent_field:
+        if kind.parent and (kind.parent_field or "{" in kind.path):
             parent = found[kind.parent.object_name]
             url = re.sub(r"\{\w+\}", "{id}", kind.path)
-            inside = Nested(kind.object_name, "parent", url, always=True)
-            nested = {kind.parent_field: inside, **parent.nested}
-            found[parent.object] = replace(parent, nested=nested)
+            field_name = kind.parent_field or url.rpartition("/")[2]
+            inside = Nested(kind.object_name, "parent", url, always=bool(kind.parent_field))
+            found[parent.object] = replace(parent, nested={field_name: inside, **parent.nested})
     return found
 
 
