@@ -170,14 +170,14 @@ def _balance(reading: Reading) -> bytes:
     sums: dict[str, dict[str, int]] = {"available": {}, "pending": {}}
     for found in reading.store.select(query):
         moved = _decode(found.body)
-        held = sums[moved["status"]]
-        held[moved["currency"]] = held.get(moved["currency"], 0) + moved["net"]
+        by_currency = sums[moved["status"]]
+        by_currency[moved["currency"]] = by_currency.get(moved["currency"], 0) + moved["net"]
     shown = {
         name: [
             {"amount": amount, "currency": currency, "source_types": {"card": amount}}
-            for currency, amount in sorted(held.items())
+            for currency, amount in sorted(by_currency.items())
         ]
-        for name, held in sums.items()
+        for name, by_currency in sums.items()
     }
     return _encode({"object": "balance", "livemode": False, **shown})
 

@@ -46,10 +46,10 @@ def open_dispute(session: Session, charge: JSON, reason: str) -> JSON:
 
 
 def _method(charge: JSON) -> JSON | None:
-    held = charge["payment_method_details"].get("card")
-    if held is None:
+    card = charge["payment_method_details"].get("card")
+    if card is None:
         return None
-    details = part("dispute", "payment_method_details.card", brand=held["brand"])
+    details = part("dispute", "payment_method_details.card", brand=card["brand"])
     return {"type": "card", "card": {**details, "case_type": "chargeback"}}
 
 

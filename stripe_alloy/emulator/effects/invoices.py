@@ -196,12 +196,12 @@ def _next_attempt(session: Session, invoice: JSON) -> int | None:
 
 def _method(session: Session, invoice: JSON) -> JSON | None:
     customer = session.find("customer", invoice["customer"])
-    held = invoice["default_payment_method"]
+    method_id = invoice["default_payment_method"]
     parent = (invoice["parent"] or {}).get("subscription_details")
-    if not held and parent:
+    if not method_id and parent:
         subscription = session.find("subscription", parent["subscription"])
-        held = subscription and subscription["default_payment_method"]
-    return session.find("payment_method", held or default_of(customer))
+        method_id = subscription and subscription["default_payment_method"]
+    return session.find("payment_method", method_id or default_of(customer))
 
 
 def _bind(session: Session, payment: JSON) -> None:

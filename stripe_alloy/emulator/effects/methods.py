@@ -145,10 +145,10 @@ def charged(method: JSON) -> JSON:
     kind = method["type"]
     path = f"payment_method_details.{kind}"
     blank = part("charge", path)
-    held = method.get(kind) or {}
-    details = {**blank, **{k: v for k, v in held.items() if k in blank}}
+    source = method.get(kind) or {}
+    details = {**blank, **{k: v for k, v in source.items() if k in blank}}
     if kind == "card":
-        details.update(network=held["brand"], network_token={"used": False})
+        details.update(network=source["brand"], network_token={"used": False})
     return {"type": kind, kind: details}
 
 

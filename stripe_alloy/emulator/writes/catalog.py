@@ -155,9 +155,9 @@ def _update_price(session: Session, price: JSON, params: JSON) -> JSON:
     )
     update(session, price, params, None, ("currency_options",))
     if "currency_options" in params:
-        held = session.private_fields(price).get("currency_options", {})
+        known = session.private_fields(price).get("currency_options", {})
         options = {name: _option(option) for name, option in params["currency_options"].items()}
-        session.set_private_fields(price, currency_options={**held, **options})
+        session.set_private_fields(price, currency_options={**known, **options})
         session.emit("price.updated", price)
     else:
         emit(session, price, "price.updated")

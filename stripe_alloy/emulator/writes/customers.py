@@ -42,13 +42,13 @@ def _update(session: Session, customer: JSON, params: JSON) -> JSON:
 
 def _check_default(session: Session, customer: JSON) -> None:
     """Check that the default payment method belongs to the customer."""
-    held = methods.default_of(customer)
-    if held is None:
+    method_id = methods.default_of(customer)
+    if method_id is None:
         return
     param = "invoice_settings[default_payment_method]"
-    method = methods.resolve(session, held, param)
+    method = methods.resolve(session, method_id, param)
     if method["customer"] != customer["id"]:
-        raise missing("PaymentMethod", held, param)
+        raise missing("PaymentMethod", method_id, param)
 
 
 def _tax(session: Session, customer: JSON, params: JSON) -> None:

@@ -21,8 +21,8 @@ def _update_dispute(session: Session, dispute: JSON, params: JSON) -> JSON:
         return update(session, dispute, params, "charge.dispute.updated")
     update(session, dispute, params, None)
     if params.get("evidence"):
-        held = {**dispute["evidence_details"], "has_evidence": True}
-        session.change(dispute, evidence_details=held)
+        details = {**dispute["evidence_details"], "has_evidence": True}
+        session.change(dispute, evidence_details=details)
     if params.get("submit", True):
         disputes.submit(session, dispute)
     emit(session, dispute, "charge.dispute.updated")

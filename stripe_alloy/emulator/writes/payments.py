@@ -76,15 +76,15 @@ def _create_intent(session: Session, _: Ids, params: JSON) -> JSON:
 
 
 def _confirmed(session: Session, intent: JSON, params: JSON) -> JSON:
-    held = params.get("payment_method") or intent["payment_method"]
-    if not held:
+    method_id = params.get("payment_method") or intent["payment_method"]
+    if not method_id:
         raise invalid(
             "You cannot confirm this PaymentIntent because it's missing a payment method.",
             code="payment_intent_unexpected_state",
         )
     known = intent["payment_method"] and session.find("payment_method", intent["payment_method"])
-    method = known if known and held.startswith("pm_card_") else None
-    method = method or methods.resolve(session, held, "payment_method")
+    method = known if known and method_id.startswith("pm_card_") else None
+    method = method or methods.resolve(session, method_id, "payment_method")
     charge = payments.confirm(session, intent, method)
     if charge["status"] == "failed":
         raise payments.card_error(intent)

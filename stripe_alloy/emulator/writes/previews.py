@@ -137,11 +137,11 @@ def _of_new(scratch: Session, customer: JSON, params: JSON, details: JSON) -> JS
 
 
 def _need_currency(params: JSON, subscription: JSON) -> None:
-    asked, held = params.get("currency"), subscription["currency"]
-    if asked and asked != held:
+    requested, supported = params.get("currency"), subscription["currency"]
+    if requested and requested != supported:
         raise invalid(
-            f"The prices specified only support `{held}`. This doesn't match the expected "
-            f"currency: `{asked}`.",
+            f"The prices specified only support `{supported}`. This doesn't match the expected "
+            f"currency: `{requested}`.",
             "currency",
         )
 
@@ -238,11 +238,11 @@ def _shown(session: Session, scratch: Session, invoice: JSON, details: JSON) -> 
 
 
 def _parent(invoice: JSON, rows: list[JSON], moment: int) -> JSON | None:
-    held: JSON | None = invoice["parent"]
-    if held is None or not any(_prorates(row) for row in rows):
-        return held
-    dated = {**held["subscription_details"], "subscription_proration_date": moment}
-    return {**held, "subscription_details": dated}
+    parent: JSON | None = invoice["parent"]
+    if parent is None or not any(_prorates(row) for row in rows):
+        return parent
+    dated = {**parent["subscription_details"], "subscription_proration_date": moment}
+    return {**parent, "subscription_details": dated}
 
 
 def _prorates(row: JSON) -> bool:

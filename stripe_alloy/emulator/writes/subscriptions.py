@@ -98,11 +98,11 @@ def _trial(session: Session, params: JSON) -> int | None:
 
 
 def _method(session: Session, customer: JSON, params: JSON) -> JSON | None:
-    held = params.get("default_payment_method")
-    if held:
-        method = methods.resolve(session, held, "default_payment_method")
+    method_id = params.get("default_payment_method")
+    if method_id:
+        method = methods.resolve(session, method_id, "default_payment_method")
         if method["customer"] != customer["id"]:
-            raise missing("PaymentMethod", held, "default_payment_method")
+            raise missing("PaymentMethod", method_id, "default_payment_method")
         return method
     return session.find("payment_method", methods.default_of(customer))
 
@@ -233,8 +233,8 @@ def _cancel(session: Session, subscription: JSON, params: JSON) -> JSON:
         raise missing("subscription", subscription["id"])
     details = params.get("cancellation_details")
     if details:
-        held = {k: v or None for k, v in details.items()}
-        merged = {**(subscription["cancellation_details"] or {}), **held}
+        given_details = {k: v or None for k, v in details.items()}
+        merged = {**(subscription["cancellation_details"] or {}), **given_details}
         session.change(subscription, cancellation_details=merged)
     return subscriptions.cancel(session, subscription)
 
