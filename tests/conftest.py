@@ -22,6 +22,7 @@ import pytest
 import stripe
 from hypothesis import settings
 
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.emulator import Emulator, Request
 from tap_stripe_alloy.tap import TapStripeAlloy
 
@@ -72,8 +73,9 @@ def config_of(emulator: Emulator, **settings: Any) -> dict[str, Any]:
 
 
 def catalog_of(config: Mapping[str, Any], *streams: str) -> dict[str, Any]:
-    """The discovered catalog with just these streams selected."""
-    catalog = TapStripeAlloy(config=dict(config), setup_mapper=False).catalog_dict
+    """The catalog of the default streams and these, with just these selected."""
+    names = dict.fromkeys([*(kind.name for kind in DEFAULT_TYPES), *streams])
+    catalog = tap_with(list(names))(config=dict(config)).catalog_dict
     for entry in catalog["streams"]:
         root = next(row for row in entry["metadata"] if not row["breadcrumb"])
         root["metadata"]["selected"] = entry["tap_stream_id"] in streams

@@ -17,6 +17,7 @@ from stripe_alloy.api.params import has_params
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.resources import parent_id_field
+from tap_stripe_alloy.tap import TapStripeAlloy
 from tests.conftest import Command, Output, catalog_of, config_of, read
 from tests.tap.histories import Destination, comparable, expected
 
@@ -359,7 +360,8 @@ def test_only_the_default_streams_are_read_unless_others_are_selected(
 
 
 def test_the_catalog_says_which_streams_are_selected_by_default(account: Emulator) -> None:
-    entries = catalog_of(config_of(account))["streams"]
+    tap = TapStripeAlloy(config=config_of(account), setup_mapper=False)
+    entries = tap.catalog_dict["streams"]
     by_default = {
         entry["tap_stream_id"]
         for entry in entries
