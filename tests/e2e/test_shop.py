@@ -181,6 +181,24 @@ def test_the_shops_list_for_dunning(shop: Path) -> None:
     ]
 
 
+def test_an_invoice_payment_may_name_a_charge_without_intent(shop: Path, tmp_path: Path) -> None:
+    """As with payments of another kind, here of Dan's 700."""
+    shutil.copy2(shop, tmp_path / "charge.duckdb")
+    with duckdb.connect(str(tmp_path / "charge.duckdb")) as connection:
+        [(charge, intent)] = connection.execute(
+            "select id, payment_intent from stripe.charges where amount = 700"
+        ).fetchall()
+        connection.execute("update stripe.charges set payment_intent = null where amount = 700")
+        connection.execute(
+            "update stripe.invoice_payments"
+            " set payment = json_object('type', 'charge', 'charge', ?)"
+            " where payment->>'payment_intent' = ?",
+            [charge, intent],
+        )
+    [row] = [row for row in answer("dunning", tmp_path / "charge.duckdb") if row["amount"] == 700]
+    assert (row["decline_code"], row["last4"]) == ("generic_decline", "0002")
+
+
 @pytest.mark.parametrize(
     ("today", "amounts"),
     [
