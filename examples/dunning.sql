@@ -1,39 +1,47 @@
--- The list for a dunning tool: invoices that a payment failed for, and cards that expire before the
--- next renewal. Amounts are in minor units of `currency`.
+-- The list for a dunning tool: invoices that a payment failed for, sent invoices that are overdue, and
+-- cards that expire before the next renewal. Amounts are in minor units of `currency`.
 -- `set variable today = now()` asks for today; else it is the time of the newest event.
 with clock as (
     select coalesce(getvariable('today')::timestamptz at time zone 'UTC', max(created)) as today
     from stripe.events
 ),
--- Stripe links an invoice to its charges in `payments`, which it only shows when expanded. Without,
--- the last failed charge of the same customer, amount and currency since then is the invoice's.
-failed as (
+-- The last failed charge of each invoice. An invoice payment names the payment intent of the charges,
+-- or a charge without a payment intent.
+declined as (
     select
-        'payment failed' as why,
-        invoices.customer,
-        amount_remaining::bigint as amount,
-        invoices.currency,
-        parent->'subscription_details'->>'subscription' as subscription,
-        invoices.id as invoice,
-        attempt_count::bigint as attempts,
-        next_payment_attempt::date as next_on,
+        payments.invoice,
         coalesce(outcome->>'reason', failure_code) as decline_code,
-        payment_method_details->'card' as card,
-        hosted_invoice_url as pay_at
-    from stripe.invoices
-    left join stripe.charges
-        on charges.customer = invoices.customer
-        and charges.currency = invoices.currency
-        and charges.amount = invoices.amount_remaining
-        and charges.created >= invoices.created
-        and charges.status = 'failed'
-        and not charges.deleted
-    where not invoices.deleted
-        and invoices.status = 'open' and amount_remaining > 0 and attempt_count > 0
+        payment_method_details->'card' as card
+    from stripe.invoice_payments as payments
+    join stripe.charges
+        on coalesce(charges.payment_intent, charges.id)
+            = coalesce(payment->>'payment_intent', payment->>'charge')
+    where charges.status = 'failed' and not charges.deleted and not payments.deleted
     qualify
         row_number() over (
-            partition by invoices.id order by charges.created desc, charges.id
+            partition by payments.invoice order by charges.created desc, charges.id
         ) = 1
+),
+-- A sent invoice without an attempt is left to its customer, until it is due.
+owed as (
+    select
+        case when attempt_count > 0 then 'payment failed' else 'invoice overdue' end as why,
+        customer,
+        amount_remaining::bigint as amount,
+        currency,
+        parent->'subscription_details'->>'subscription' as subscription,
+        id as invoice,
+        attempt_count::bigint as attempts,
+        (case when attempt_count > 0 then next_payment_attempt else due_date end)::date as next_on,
+        decline_code,
+        card,
+        hosted_invoice_url as pay_at
+    from stripe.invoices
+    left join declined on declined.invoice = invoices.id
+    cross join clock
+    where not deleted
+        and status = 'open' and amount_remaining > 0
+        and (attempt_count > 0 or (collection_method = 'send_invoice' and due_date < today))
 ),
 -- As in renewals.sql: what ends first is billed first, and the amount is not always known.
 billed as (
@@ -105,6 +113,6 @@ select
     card->>'last4' as last4,
     strftime(make_date((card->>'exp_year')::int, (card->>'exp_month')::int, 1), '%Y-%m') as expires,
     due.pay_at
-from (select * from failed union all select * from expiring) as due
+from (select * from owed union all select * from expiring) as due
 join stripe.customers on customers.id = due.customer and not customers.deleted
 order by due.why desc, due.next_on, due.customer, due.invoice, due.subscription;

@@ -14,11 +14,30 @@ with subscribed as (
     where not deleted
     group by customer
 ),
+-- Invoices that were paid outside Stripe: no payment intent or charge paid them. A payment record may
+-- describe such a payment. What a credit note gave back is subtracted.
+paid_outside as (
+    select customer, (status_transitions->>'paid_at')::timestamptz at time zone 'UTC' as paid_at
+    from stripe.invoices
+    where not deleted
+        and status = 'paid' and amount_paid > coalesce(post_payment_credit_notes_amount, 0)
+        and not exists (
+            from stripe.invoice_payments as payments
+            where payments.invoice = invoices.id
+                and payments.status = 'paid'
+                and (payments.payment->>'type') <> 'payment_record'
+        )
+),
 paid as (
-    select customer, count(*) as payments, max(created) as last_paid
-    from stripe.charges
-    -- One that is only authorized is `paid` too, and what was not captured counts as refunded.
-    where not deleted and paid and captured and amount_refunded < amount
+    select customer, count(*) as payments, max(paid_at) as last_paid
+    from (
+        select customer, created as paid_at
+        from stripe.charges
+        -- One that is only authorized is `paid` too, and what was not captured counts as refunded.
+        where not deleted and paid and captured and amount_refunded < amount
+        union all
+        select customer, paid_at from paid_outside
+    )
     group by customer
 ),
 staged as (

@@ -163,6 +163,7 @@ _RESOURCES = (
         types.SUBSCRIPTION_ITEMS,
         "subscription",
         columns=_frozen(subscription="subscription", parent="subscription", price="price.id"),
+        listed=True,
         children_first=True,
     ),
     _of(types.PRODUCTS, columns=_same("active"), leaves_tombstone=True),

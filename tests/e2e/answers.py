@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from examples.ask import ask
 from stripe_alloy.emulator import Emulator
 from tests.conftest import config_of
@@ -35,6 +37,13 @@ def duckdb_loader(programs: Path) -> list[str]:
     return [str(programs / "python"), str(ROOT / "examples/load_duckdb.py")]
 
 
+def selected() -> str:
+    """The streams that the main job reads, as `--select` takes them."""
+    project = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    select: list[str] = project["plugins"]["extractors"][0]["select"]
+    return ",".join(pattern.removesuffix(".*") for pattern in select)
+
+
 def load(emulator: Emulator, programs: Path, folder: Path) -> Path:
     """What the main job makes of an account: the tap into the real target-duckdb.
 
@@ -44,6 +53,7 @@ def load(emulator: Emulator, programs: Path, folder: Path) -> Path:
     target = {"path": str(folder / "emulator.duckdb"), "default_target_schema": "stripe"}
     (folder / "target.json").write_text(json.dumps(target))
     tap = [sys.executable, "-m", "tap_stripe_alloy.tap", "--config", "config.json"]
+    tap += ["--select", selected()]
     if (folder / "state.json").exists():
         tap += ["--state", "state.json"]
     with (folder / "records").open("wb") as records:

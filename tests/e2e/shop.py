@@ -11,7 +11,7 @@ import pytest
 import stripe
 
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.effects import disputes, payouts
+from stripe_alloy.emulator.effects import disputes, invoices, payouts
 from stripe_alloy.emulator.session import Session
 from tests.e2e.answers import Row
 
@@ -57,11 +57,17 @@ class Shop:
         how = {"payment_method": held, "confirm": True, "capture_method": capture}
         return self.api.payment_intents.create({**given, **how})
 
-    def owes(self, customer: str, amount: int) -> str:
-        invoice: str = self.api.invoices.create({"customer": customer, "currency": "usd"}).id
-        self.api.invoice_items.create(
-            {"customer": customer, "invoice": invoice, "amount": amount, "currency": "usd"}
-        )
+    def owes(self, customer: str, amount: int, currency: str = "usd", **more: Any) -> str:
+        given = {"customer": customer, "currency": currency}
+        invoice: str = self.api.invoices.create({**given, **more}).id
+        self.api.invoice_items.create({**given, "invoice": invoice, "amount": amount})
+        return invoice
+
+    def sends(self, customer: str, amount: int, days: int) -> str:
+        """An invoice is sent, due in some days."""
+        method = "send_invoice"
+        invoice = self.owes(customer, amount, collection_method=method, days_until_due=days)
+        self.api.invoices.send_invoice(invoice)
         return invoice
 
     def fails(self, invoice: str, method: str | None = None) -> None:
@@ -76,6 +82,23 @@ class Shop:
 
     def tries(self, name: str, days: int, **more: Any) -> str:
         return self.subscribes(self.customer(name), trial_period_days=days, **more)
+
+    def records(self, invoice: str) -> None:
+        """A payment outside Stripe is recorded for the invoice."""
+        with self.ledger() as ledger:
+            paid = ledger.get("invoice", invoice)
+            made = ledger.add(
+                "invoice_payment",
+                amount_paid=paid["amount_due"],
+                amount_requested=paid["amount_due"],
+                currency=paid["currency"],
+                invoice=invoice,
+                is_default=False,
+                payment={"type": "payment_record", "payment_record": "pr_1"},
+                status="paid",
+            )
+            ledger.emit("invoice_payment.paid", made)
+            invoices.settle_off_stripe(ledger, paid)
 
     @contextmanager
     def ledger(self) -> Iterator[Session]:
@@ -110,6 +133,16 @@ def first_days(shop: Shop) -> dict[str, str]:
     fay = shop.customer("Fay")
     shop.pays(fay, 12_340, "kwd")  # fee 388
     shop.pays(fay, 5_670, "kwd")  # fee 194
+    nia = shop.customer("Nia", DECLINED)
+    shop.fails(shop.owes(nia, 1_100))
+    wes = shop.customer("Wes")
+    shop.sends(wes, 2_500, days=4)
+    shop.sends(wes, 2_600, days=14)
+    xia = shop.customer("Xia")
+    shop.api.invoices.pay(shop.sends(xia, 3_300, days=4), {"paid_out_of_band": True})
+    transferred = shop.sends(xia, 3_400, days=4)
+    yul = shop.customer("Yul")
+    brought = shop.sends(yul, 3_500, days=4)
     shop.day(9)
     held = shop.pays(shop.customer("Gil"), 10_000, "usd", "manual")
     shop.api.payment_intents.capture(held.id, {"amount_to_capture": 7_000})  # fee 233
@@ -118,12 +151,21 @@ def first_days(shop: Shop) -> dict[str, str]:
     shop.pays(shop.customer("Ida"), 9_000, "usd", "manual")
     regretted = shop.pays(shop.customer("Jan"), 3_000, "usd")  # fee 117, which is not given back
     shop.api.refunds.create({"payment_intent": regretted.id})
-    return {"Lea": lea, "Bob": bob, "Mia": mia, "leaving": leaving, "twice": twice}
+    known = {"Lea": lea, "Bob": bob, "Mia": mia, "leaving": leaving, "twice": twice}
+    return {**known, "Nia": nia, "transferred": transferred, "brought": brought}
 
 
 def further_days(shop: Shop, known: dict[str, str]) -> None:
     """What happens between the first and the second run."""
     shop.day(10)
+    shop.fails(shop.owes(known["Nia"], 1_100), "pm_card_chargeDeclinedInsufficientFunds")
+    shop.api.invoices.pay(known["transferred"], {"paid_out_of_band": True})
+    shop.records(known["brought"])
+    amy = shop.customer("Amy")
+    shop.api.invoices.pay(shop.owes(amy, 0))
+    sold = shop.api.invoices.pay(shop.owes(amy, 1_000, "gbp"))  # fee 59
+    [payment] = shop.api.invoice_payments.list({"invoice": sold.id}).data
+    shop.api.refunds.create({"payment_intent": payment.payment.payment_intent})
     kim = shop.subscribes(shop.customer("Kim"))  # 2000, fee 88
     shop.api.subscriptions.update(known["leaving"], {"cancel_at_period_end": True})
     shop.pays(shop.customer("Ola"), 50_000, "ugx")  # fee 1480

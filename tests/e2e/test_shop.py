@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from stripe_alloy.emulator import Emulator
-from tests.e2e.answers import answer, load, query
+from tests.e2e.answers import Row, answer, load, query
 from tests.e2e.shop import OPENED, Shop, first_days, further_days
 
 
@@ -93,6 +93,7 @@ def test_the_shops_revenue(shop: Path) -> None:
         for row in answer("revenue", shop)
     }
     assert rows == {
+        ("2027-03", "gbp"): (1_000, -1_000, 0, -59, 0, -59),
         ("2027-03", "jpy"): (5_000, -1_200, 0, -175, 0, 3_625),
         ("2027-03", "kwd"): (18_010, 0, 0, -582, 0, 17_428),
         ("2027-03", "ugx"): (50_000, 0, 0, -1_480, 0, 48_520),
@@ -142,36 +143,77 @@ def test_a_movement_that_is_missing_is_the_difference(shop: Path, tmp_path: Path
 
 
 def test_the_shops_customers_by_stage(shop: Path) -> None:
-    """Leads: Dan, Hal, Ida, Jan and Zoe, of whom nothing was kept. Lea and Mia are deleted."""
+    """Leads: Amy, Dan, Hal, Ida, Jan, Nia, Wes and Zoe, of whom nothing was kept.
+
+    Lea and Mia are deleted. Xia and Yul paid outside Stripe.
+    """
     rows = answer("lifecycle", shop)
     assert [tuple(row.values()) for row in rows] == [
-        ("buyer", 5, 5, march(16)),  # Eri, Gil, Ola, Pia, Uma
-        ("lead", 5, 0, None),
+        ("lead", 8, 0, None),
+        ("buyer", 6, 6, march(16)),  # Eri, Gil, Ola, Pia, Uma, Yul
         ("trial", 5, 0, None),  # Cleo, Quin, Rex, Sam, Tia
+        ("repeat buyer", 2, 4, march(10)),  # Fay, Xia
         ("at risk", 1, 0, None),  # Val
         ("former subscriber", 1, 1, march(10)),  # Kim
         ("leaving", 1, 1, march(1)),  # Bob
-        ("repeat buyer", 1, 2, march(8)),  # Fay
         ("subscriber", 1, 1, march(1)),  # Ada
     ]
+
+
+def without(row: Row, *columns: str) -> tuple[object, ...]:
+    return tuple(value for column, value in row.items() if column not in columns)
 
 
 def test_the_shops_list_for_dunning(shop: Path) -> None:
     """Not Bob, whose card expires as well, but who leaves before; nor Mia, who is deleted."""
     hidden = ("customer", "subscription", "invoice", "pay_at")
-    rows = [
-        tuple(value for column, value in row.items() if column not in hidden)
-        for row in answer("dunning", shop)
-    ]
-    failed, dan, ada = "payment failed", "dan@example.com", "ada@example.com"
+    failed, overdue = "payment failed", "invoice overdue"
+    dan, nia, wes, ada = (f"{name}@example.com" for name in ("dan", "nia", "wes", "ada"))
     april = date(2027, 4, 1)
-    assert rows[:2] == [
-        (failed, dan, 700, "usd", 1, march(9), "generic_decline", "visa", "0002", "2030-12"),
-        (failed, dan, 5_000, "usd", 2, march(17), "insufficient_funds", "visa", "9995", "2030-12"),
+    no_funds, generic, until = "insufficient_funds", "generic_decline", "2030-12"
+    assert [without(row, *hidden) for row in answer("dunning", shop)] == [
+        (failed, dan, 700, "usd", 1, march(9), generic, "visa", "0002", until),
+        (failed, nia, 1_100, "usd", 1, march(11), generic, "visa", "0002", until),
+        (failed, nia, 1_100, "usd", 1, march(13), no_funds, "visa", "9995", until),
+        (failed, dan, 5_000, "usd", 2, march(17), no_funds, "visa", "9995", until),
+        (overdue, wes, 2_500, "usd", 0, march(12), None, None, None, None),
+        ("card expires", ada, 4_000, "usd", None, april, None, "visa", "4242", "2027-03"),
     ]
-    assert rows[2:] == [
-        ("card expires", ada, 4_000, "usd", None, april, None, "visa", "4242", "2027-03")
-    ]
+
+
+def test_an_invoice_payment_may_name_a_charge_without_intent(shop: Path, tmp_path: Path) -> None:
+    """As with payments of another kind, here of Dan's 700."""
+    shutil.copy2(shop, tmp_path / "charge.duckdb")
+    with duckdb.connect(str(tmp_path / "charge.duckdb")) as connection:
+        [(charge, intent)] = connection.execute(
+            "select id, payment_intent from stripe.charges where amount = 700"
+        ).fetchall()
+        connection.execute("update stripe.charges set payment_intent = null where amount = 700")
+        connection.execute(
+            "update stripe.invoice_payments"
+            " set payment = json_object('type', 'charge', 'charge', ?)"
+            " where payment->>'payment_intent' = ?",
+            [charge, intent],
+        )
+    [row] = [row for row in answer("dunning", tmp_path / "charge.duckdb") if row["amount"] == 700]
+    assert (row["decline_code"], row["last4"]) == ("generic_decline", "0002")
+
+
+@pytest.mark.parametrize(
+    ("today", "amounts"),
+    [
+        ("2027-03-12", set()),
+        ("2027-03-12 00:00:01", {2_500}),
+        ("2027-03-22", {2_500}),
+        ("2027-03-23", {2_500, 2_600}),
+    ],
+)
+def test_a_sent_invoice_is_overdue_after_its_due_date(
+    shop: Path, today: str, amounts: set[int]
+) -> None:
+    """Wes's are due on the 12th and the 22nd at 00:00."""
+    rows = answer("dunning", shop, today)
+    assert {row["amount"] for row in rows if row["why"] == "invoice overdue"} == amounts
 
 
 def test_an_invoice_to_recover_has_its_page(shop: Path) -> None:
@@ -187,6 +229,7 @@ def test_the_shops_totals_in_whole_units(shop: Path) -> None:
         ("usd", "7", "255.000", "261.600", "-30.000", "-20.000", "-24.990", "186.610"),
         ("kwd", "2", "18.010", "18.010", "0.000", "0.000", "-0.582", "17.428"),
         ("chf", "1", "6.000", "0.000", "0.000", "0.000", "0.000", "0.000"),
+        ("gbp", "1", "10.000", "10.000", "-10.000", "0.000", "-0.590", "-0.590"),
         ("jpy", "1", "5000.000", "5000.000", "-1200.000", "0.000", "-175.000", "3625.000"),
         ("ugx", "1", "500.000", "500.000", "0.000", "0.000", "-14.800", "485.200"),
     ]

@@ -237,6 +237,9 @@ def test_the_stages_are_those_of_subscriptions_and_payments(
         for found in business.objects("charge")
         if found["paid"] and found["amount_refunded"] < found["amount"]
     )
+    outside = [found for found in listed(business, "invoice") if found["amount_paid_off_stripe"]]
+    assert outside
+    paid.update(found["customer"] for found in outside)
     order = {
         "past_due": "at risk",
         "active": "subscriber",
@@ -269,6 +272,42 @@ def test_the_failed_payments_are_the_open_invoices_that_were_tried(
         row["invoice"]: (row["customer"], row["amount"], row["currency"]) for row in rows
     } == tried
     assert all(row["decline_code"] and row["email"] and row["pay_at"] for row in rows)
+
+
+def test_an_invoices_decline_code_is_that_of_its_last_attempt(
+    database: Path, business: Emulator
+) -> None:
+    intents = {
+        found["invoice"]: found["payment"]["payment_intent"]
+        for found in business.objects("invoice_payment")
+    }
+    reasons = {  # the later ones replace the earlier ones
+        found["payment_intent"]: found["outcome"]["reason"]
+        for found in sorted(business.objects("charge"), key=lambda found: found["created"])
+        if found["status"] == "failed"
+    }
+    rows = [row for row in answer("dunning", database) if row["why"] == "payment failed"]
+    assert rows
+    for row in rows:
+        assert row["decline_code"] == reasons[intents[row["invoice"]]]
+
+
+def test_the_overdue_invoices_are_those_sent_and_not_paid_in_time(
+    database: Path, business: Emulator, today: datetime
+) -> None:
+    late = {
+        found["id"]: (found["customer"], found["amount_remaining"], at(found["due_date"]).date())
+        for found in listed(business, "invoice")
+        if found["collection_method"] == "send_invoice"
+        and (found["status"], found["attempt_count"]) == ("open", 0)
+        and at(found["due_date"]) < today
+    }
+    rows = [row for row in answer("dunning", database) if row["why"] == "invoice overdue"]
+    assert rows
+    assert {
+        row["invoice"]: (row["customer"], row["amount"], row["next_on"]) for row in rows
+    } == late
+    assert not any(row["decline_code"] or row["card"] or row["last4"] for row in rows)
 
 
 def test_the_expiring_cards_are_those_gone_by_the_next_renewal(

@@ -212,6 +212,45 @@ def test_it_may_be_paid_out_of_band(
     assert emu.count("charges") == before
 
 
+def test_out_of_band_its_payment_and_intent_are_canceled(
+    api: stripe.StripeClient, draft: stripe.Invoice, events: Events
+) -> None:
+    api.v1.invoices.pay(draft.id, {"paid_out_of_band": True})
+    [payment] = api.v1.invoice_payments.list({"invoice": draft.id}).data
+    assert (payment.status, payment.amount_paid) == ("canceled", None)
+    assert payment.status_transitions.canceled_at == NOW
+    intent = api.v1.payment_intents.retrieve(str(payment.payment.payment_intent))
+    assert (intent.status, intent.cancellation_reason) == ("canceled", "automatic")
+    assert events.types()[3:] == [
+        "payment_intent.canceled",
+        "invoice.updated",
+        "invoice.paid",
+        "invoice.payment_succeeded",
+    ]
+
+
+@pytest.mark.parametrize("action", ["pay", "void"])
+def test_what_is_paid_or_void_is_not_paid_out_of_band(
+    api: stripe.StripeClient, draft: stripe.Invoice, action: str
+) -> None:
+    api.v1.invoices.finalize_invoice(draft.id)
+    api.raw_request("post", f"/v1/invoices/{draft.id}/{action}")
+    with refused(400, "invoice_not_editable"):
+        api.v1.invoices.pay(draft.id, {"paid_out_of_band": True})
+
+
+def test_failed_attempts_leave_one_open_payment(
+    api: stripe.StripeClient, draft: stripe.Invoice, emu: Emulator
+) -> None:
+    for method in ("pm_card_chargeDeclined", "pm_card_chargeDeclinedInsufficientFunds"):
+        with pytest.raises(stripe.CardError):
+            api.v1.invoices.pay(draft.id, {"payment_method": method})
+    [payment] = api.v1.invoice_payments.list({"invoice": draft.id}).data
+    assert payment.status == "open"
+    intents = [charge["payment_intent"] for charge in emu.objects("charges")]
+    assert intents.count(payment.payment.payment_intent) == 2
+
+
 @pytest.mark.parametrize(
     ("action", "status", "event"),
     [

@@ -214,14 +214,20 @@ def _bind(session: Session, payment: JSON) -> None:
     session.emit("invoice_payment.paid", payment)
 
 
-def settle(session: Session, invoice: JSON, *, off_stripe: bool = False) -> None:
+def settle_off_stripe(session: Session, invoice: JSON) -> None:
+    """Mark an invoice as paid outside of Stripe."""
+    require(invoice, "open", "uncollectible", message=_unpayable(invoice))
+    session.change(invoice, amount_paid_off_stripe=invoice["amount_due"])
+    _drop_payment(session, invoice, "automatic")
+    settle(session, invoice)
+
+
+def settle(session: Session, invoice: JSON) -> None:
     """Mark an invoice as paid."""
-    paid = invoice["amount_due"]
     session.change(
         invoice,
         status="paid",
-        amount_paid=paid,
-        amount_paid_off_stripe=paid if off_stripe else invoice["amount_paid_off_stripe"],
+        amount_paid=invoice["amount_due"],
         amount_remaining=0,
         attempted=True,
         next_payment_attempt=None,
@@ -243,13 +249,14 @@ def close(session: Session, invoice: JSON, status: str) -> JSON:
         status_transitions={**invoice["status_transitions"], moment: session.now},
     )
     if status == "void":
-        _drop_payment(session, invoice)
+        _drop_payment(session, invoice, "void_invoice")
     event = {"void": "invoice.voided", "uncollectible": "invoice.marked_uncollectible"}[status]
     session.emit_all(invoice, event, "invoice.updated")
     return invoice
 
 
-def _drop_payment(session: Session, invoice: JSON) -> None:
+def _drop_payment(session: Session, invoice: JSON, reason: str) -> None:
+    """Cancel the open payment of an invoice, and its intent."""
     payment = payment_of(session, invoice)
     if payment is None:
         return
@@ -257,7 +264,7 @@ def _drop_payment(session: Session, invoice: JSON) -> None:
     session.change(payment, status="canceled", status_transitions=dropped)
     intent = session.find("payment_intent", payment["payment"]["payment_intent"])
     if intent is not None and intent["status"] in payments.OPEN:
-        payments.cancel(session, intent, "void_invoice")
+        payments.cancel(session, intent, reason)
 
 
 def delete(session: Session, invoice: JSON) -> JSON:

@@ -184,7 +184,7 @@ class Billed(ScriptedCustomer):
         invoices.finalize(self.session, invoice)
         self.session.emit("invoice.sent", invoice)
         if end == "paid":
-            invoices.settle(self.session, invoice, off_stripe=True)
+            invoices.settle_off_stripe(self.session, invoice)
         elif end != "open":
             self.timeline.at(self.session.now + 5 * DAY, invoices.close, self.session, invoice, end)
 

@@ -103,7 +103,7 @@ def _pay(session: Session, invoice: JSON, params: JSON) -> JSON:
         if invoice["status"] == "paid":
             return invoice
     if params.get("paid_out_of_band"):
-        invoices.settle(session, invoice, off_stripe=True)
+        invoices.settle_off_stripe(session, invoice)
     else:
         collect(session, invoice, params.get("payment_method"))
     revive(session, invoice)
