@@ -76,8 +76,13 @@ def parent_id_field(kind: ObjectType) -> str:
 
 
 def _of(kind: ObjectType, permission: str = "", **more: Any) -> EmulatedType:
-    """Return the emulated type of a declared one; its permission is named like the object."""
+    """Return the emulated type of a declared one.
+
+    Its permission is named like the object, or like the parent's that includes it.
+    """
     name = kind.object_name
+    if kind.parent and kind.permission == kind.parent.permission:
+        permission = permission or kind.parent.object_name
     if kind.listed_by_parent:
         stored = "_parent" if kind.parent_column else parent_id_field(kind)
         more = {"listed": False, "columns": _frozen(parent=stored), **more}
@@ -95,7 +100,6 @@ _RESOURCES = (
         columns=_same("email", "test_clock"),
         nested=_frozen(
             subscriptions=Nested("subscription", "customer", "/v1/customers/{id}/subscriptions"),
-            tax_ids=Nested("tax_id", "customer", "/v1/customers/{id}/tax_ids"),
             sources=Nested("source", "customer", "/v1/customers/{id}/sources"),
         ),
         leaves_tombstone=True,

@@ -32,7 +32,7 @@ def delete(session: Session, customer: JSON) -> JSON:
         session.change(method, customer=None)
         session.emit("payment_method.detached", method, {"customer": customer["id"]})
         methods.end(session, method)
-    for tax_id in session.children("tax_id", "customer", customer["id"]):
+    for tax_id in session.children("tax_id", "parent", customer["id"]):
         session.remove(tax_id)
     session.emit("customer.deleted", customer)
     return session.remove(customer)
