@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from singer_sdk.sinks import RecordSink
 from typing_extensions import override
@@ -16,27 +16,38 @@ from target_stripe_alloy.resources import BY_STREAM
 from target_stripe_alloy.write.queued_records import IncomingStream, QueuedRecord
 
 if TYPE_CHECKING:
-    from target_stripe_alloy.target import TargetStripeAlloy
+    from singer_sdk import Target
+
+    from target_stripe_alloy.settings import TargetSettings
+    from target_stripe_alloy.write.record_queue import RecordQueue
 
 BATCH = 250
 """Records that are looked up in the journal at a time."""
 BATCH_BYTES = 8 << 20
 
 
+class SinkOwner(Protocol):
+    """The part of the target that sinks use."""
+
+    settings: TargetSettings
+    queue: RecordQueue
+
+
 class StripeSink(RecordSink):
     """Queues the records of one stream, a batch at a time."""
 
-    def __init__(self, target: TargetStripeAlloy, *arguments: Any, **named: Any) -> None:
+    def __init__(self, target: Target, *arguments: Any, **named: Any) -> None:
         super().__init__(target, *arguments, **named)
+        owner = cast("SinkOwner", target)
         resource = BY_STREAM.get(self.stream_name)
         if resource is None:
             raise SettingsError(
                 f"Stream {self.stream_name!r} cannot be written. Known: {', '.join(BY_STREAM)}. "
                 "Rename it with `stream_maps` (`__alias__`), or leave it out"
             )
-        self._queue = target.queue
+        self._queue = owner.queue
         self._resource = resource
-        self._policy = target.settings.policy
+        self._policy = owner.settings.policy
         self._incoming: IncomingStream | None = None
         self._batch: list[QueuedRecord] = []
         self._size = 0
