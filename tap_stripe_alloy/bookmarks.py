@@ -144,11 +144,7 @@ class Bookmark:
     @property
     def events_until(self) -> int:
         """Return the time up to which events were known at the last read (Unix seconds)."""
-        noted = self._state.get(EVENTS_UNTIL)
-        try:
-            return max(self.since, unix_seconds(noted)) if noted else self.since
-        except (AttributeError, TypeError, ValueError):
-            raise self._unreadable(EVENTS_UNTIL) from None
+        return max(self.since, self._time(EVENTS_UNTIL) or 0)
 
     def note_events(self, until: int) -> None:
         """Set the time up to which the account's events are known (Unix seconds)."""
@@ -164,11 +160,7 @@ class Bookmark:
     @property
     def listed_at(self) -> int:
         """Return the time of the last complete list (Unix seconds); 0 if unknown."""
-        noted = self._state.get(LISTED_AT)
-        try:
-            return unix_seconds(noted) if noted else 0
-        except (AttributeError, TypeError, ValueError):
-            raise self._unreadable(LISTED_AT) from None
+        return self._time(LISTED_AT) or 0
 
     def note_listed_at(self, at: int) -> None:
         """Set the time of the last complete list (Unix seconds)."""
@@ -220,11 +212,7 @@ class Bookmark:
     @property
     def first_attempt_at(self) -> int | None:
         """Return the time of the first backfill attempt (Unix seconds); None if not attempted."""
-        noted = self._state.get(BEGUN)
-        try:
-            return unix_seconds(noted) if noted else None
-        except (AttributeError, TypeError, ValueError):
-            raise self._unreadable(BEGUN) from None
+        return self._time(BEGUN)
 
     def start_backfill(
         self, anchor: int, remaining: Iterable[RemainingWindow], version: int | None = None
@@ -300,11 +288,7 @@ class Bookmark:
     @property
     def start(self) -> int:
         """Return the earliest `created` that was listed (Unix seconds); 0 for the full history."""
-        noted = self._state.get(START)
-        try:
-            return unix_seconds(noted) if noted else 0
-        except (AttributeError, TypeError, ValueError):
-            raise self._unreadable(START) from None
+        return self._time(START) or 0
 
     def listed_from(self, start: int) -> int:
         """Return the earliest `created` to list: `start` if the list was not started yet.
@@ -334,6 +318,14 @@ class Bookmark:
             return self.changes_from if self.listed or self.backfill else None
         except SettingsError:
             return None
+
+    def _time(self, key: str) -> int | None:
+        """Return a time in the state (Unix seconds); None if it has none."""
+        noted = self._state.get(key)
+        try:
+            return unix_seconds(noted) if noted else None
+        except (AttributeError, TypeError, ValueError):
+            raise self._unreadable(key) from None
 
     def _unreadable(self, what: str) -> SettingsError:
         return SettingsError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.object_type import ObjectType
@@ -11,30 +11,41 @@ from stripe_alloy.api.object_types import OBJECT_TYPES
 
 def table() -> str:
     """Return Markdown with a row per stream that is selected by default."""
-    return _table(DEFAULT_TYPES)
+    return _table(
+        {
+            "stream": _name,
+            "content": lambda kind: kind.description,
+            "endpoint": _list,
+            "replication key": lambda kind: f"`{kind.replication_key}`",
+            "permission of a restricted key": lambda kind: kind.permission,
+        },
+        DEFAULT_TYPES,
+    )
 
 
 def more() -> str:
     """Return Markdown with a row per stream that is read only if it is selected."""
-    rows = [
-        "| stream | content | endpoint | key | changes from | deletions | permission |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    optional = [kind for kind in OBJECT_TYPES if not kind.selected_by_default]
-    return "\n".join([*rows, *map(_full_row, optional)])
+    return _table(
+        {
+            "stream": _name,
+            "content": lambda kind: kind.description,
+            "endpoint": _list,
+            "changes from": _changes,
+            "deletions": _deletions,
+            "permission": lambda kind: kind.permission,
+        },
+        [kind for kind in OBJECT_TYPES if not kind.selected_by_default],
+    )
 
 
-def _full_row(kind: ObjectType) -> str:
-    cells = [
-        f"`{kind.name}`",
-        kind.description,
-        _list(kind),
-        "`id`",
-        _changes(kind),
-        _deletions(kind),
-        kind.permission,
-    ]
-    return f"| {' | '.join(cells)} |"
+def _table(columns: Mapping[str, Callable[[ObjectType], str]], kinds: Iterable[ObjectType]) -> str:
+    rows = [[cell(kind) for cell in columns.values()] for kind in kinds]
+    head = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _name(kind: ObjectType) -> str:
+    return f"`{kind.name}`"
 
 
 def _changes(kind: ObjectType) -> str:
@@ -60,25 +71,6 @@ def _deletions(kind: ObjectType) -> str:
     if kind.deletion_events or kind.parent_field:
         return "tombstones"
     return "ACTIVATE_VERSION" if kind.needs_full_lists else "—"
-
-
-def _table(kinds: Iterable[ObjectType]) -> str:
-    rows = [
-        "| stream | content | endpoint | replication key | permission of a restricted key |",
-        "|---|---|---|---|---|",
-    ]
-    return "\n".join([*rows, *map(_row, kinds)])
-
-
-def _row(kind: ObjectType) -> str:
-    cells = [
-        f"`{kind.name}`",
-        kind.description,
-        _list(kind),
-        f"`{kind.replication_key}`",
-        kind.permission,
-    ]
-    return f"| {' | '.join(cells)} |"
 
 
 def _list(kind: ObjectType) -> str:
