@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError
-from stripe_alloy.api.object_types import test_clock_hops
+from stripe_alloy.api.object_types import OBJECT_TYPES, test_clock_hops
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stripe_alloy.api.client import StripeClient
     from stripe_alloy.api.object_type import ObjectType
+
+KEY_FORM = "https://dashboard.stripe.com/apikeys/create"
 
 
 def check_access(
@@ -61,6 +65,23 @@ def _check_child_lists(
     except InvalidRequestError as error:
         return str(error)
     return ""
+
+
+def key_link(streams: Iterable[ObjectType], *, clocks: bool = False) -> str:
+    """Return the URL of Stripe's form for a restricted key with the permissions of these streams.
+
+    `clocks`: whether objects on test clocks are read as well.
+    """
+    chosen = list(streams)
+    kinds = [kind for stream in chosen for kind in (stream, stream.parent) if kind]
+    lists = {path for kind in kinds for path in (kind.path, *kind.other_paths)}
+    names = {kind.key_permission for kind in OBJECT_TYPES if kind in kinds or kind.path in lists}
+    if any(stream.has_events for stream in chosen):
+        names.add("event")
+    if clocks:
+        names.add("test_clock")
+    permissions = [("permissions[]", f"rak_{name}_read") for name in sorted(names)]
+    return f"{KEY_FORM}?{urlencode([('name', 'Stripe Alloy'), *permissions])}"
 
 
 def missing_permission_message(stream: ObjectType, error: MissingPermissionError) -> str:

@@ -42,7 +42,7 @@ from stripe_alloy.singer_main import metrics_at_debug
 from stripe_alloy.singer_plugin import Plugin, run_plugin
 from stripe_alloy.stream_maps import sources_of, stream_map_errors
 from stripe_alloy.text_files import read_object
-from tap_stripe_alloy.access_check import check_access, missing_permission_message
+from tap_stripe_alloy.access_check import check_access, key_link, missing_permission_message
 from tap_stripe_alloy.expansions import propagate_expand
 from tap_stripe_alloy.input_checks import bookmarks_of, check_catalog, guess
 from tap_stripe_alloy.progress import Progress
@@ -111,6 +111,8 @@ class TapStripeAlloy(Plugin, StreamOwner):
     """`--select`: names of the streams to read; empty for those that the catalog selects."""
     strict: ClassVar[bool] = False
     """`--strict`: fail if a stream belongs to a product that the account does not use."""
+    linking: ClassVar[bool] = False
+    """`--key-link`: print the link of Stripe's form for a restricted key."""
     _stop_requested = False
     _connection: Connection | None = None
     _state_written_at = 0.0
@@ -444,6 +446,10 @@ class TapStripeAlloy(Plugin, StreamOwner):
         width = max(map(len, problems), default=0) + 2
         for name, problem in problems.items():
             click.echo(f"{name:<{width}}{problem or 'ok'}")
+        if self.linking:
+            requested = [stream for stream in OBJECT_TYPES if self._is_requested(stream)]
+            link = key_link(requested, clocks=self.settings.clocks)
+            click.echo(f"\nStripe's form for a key with just these permissions:\n{link}")
         return not any(problems.values())
 
     def verdicts(self) -> Mapping[str, str]:
@@ -495,6 +501,17 @@ class TapStripeAlloy(Plugin, StreamOwner):
         )
         command.params.append(
             click.Option(
+                ["--key-link"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=cls.cb_key_link,
+                help="With --test: also print the link of Stripe's form for a restricted key with "
+                "the permissions of the selected streams.",
+            )
+        )
+        command.params.append(
+            click.Option(
                 ["--select"],
                 metavar="STREAMS",
                 is_eager=True,
@@ -510,6 +527,11 @@ class TapStripeAlloy(Plugin, StreamOwner):
     def cb_select(cls, _ctx: click.Context, _param: click.Option, value: str | None) -> None:
         """Set `selection` from the value of `--select`."""
         cls.selection = () if value is None else streams_named(value)
+
+    @classmethod
+    def cb_key_link(cls, _ctx: click.Context, _param: click.Option, value: bool) -> None:
+        """Set `linking` from `--key-link`."""
+        cls.linking = value
 
     @classmethod
     @override

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -11,6 +12,7 @@ from stripe_alloy.api.errors import MissingPermissionError
 from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.resources import RESOURCES as KNOWN
+from tap_stripe_alloy.access_check import key_link
 from target_stripe_alloy.resources import RESOURCES, Resource
 from tests.conftest import Command, config_of, read
 from tests.target.helpers import record, schema, write
@@ -63,6 +65,31 @@ def test_what_a_key_lacks_is_named_as_the_dashboard_does(
     assert code == 1
     line = next(line for line in out.splitlines() if line.startswith(f"{stream.name} "))
     assert f"the key lacks the permission '{stream.permission}'" in line
+
+
+def test_the_link_to_stripes_form_names_the_permissions(
+    account: Emulator, command: Command
+) -> None:
+    chosen = "charges,prices,payment_methods,customer_tax_ids"
+    options = ("--select", chosen, "--test", "--key-link")
+    code, out, _ = command.text(*options, config=config_of(account))
+    assert code == 0
+    url = urlsplit(out.splitlines()[-1])
+    assert (url.netloc, url.path) == ("dashboard.stripe.com", "/apikeys/create")
+    asked = {value for name, value in parse_qsl(url.query) if name == "permissions[]"}
+    names = {"charge", "customer", "event", "payment_method", "plan"}
+    assert asked == {f"rak_{name}_read" for name in names}
+
+
+@pytest.mark.parametrize("stream", OBJECT_TYPES, ids=lambda stream: stream.name)
+def test_a_key_with_the_permissions_of_the_link_reads_the_stream(
+    account: Emulator, stream: Any
+) -> None:
+    asked = parse_qsl(urlsplit(key_link([stream])).query)
+    names = [value for name, value in asked if name == "permissions[]"]
+    allowed = {name.removeprefix("rak_").removesuffix("_read"): "read" for name in names}
+    account.keys.add(KEY, allowed)
+    assert read(config_of(account, api_key=KEY), select=[stream.name]).exit_code == 0
 
 
 def test_payment_methods_are_read_by_customer_with_both_permissions() -> None:

@@ -21,7 +21,7 @@ def _row(stream: ObjectType) -> str:
     resource = BY_STREAM.get(stream.name)
     cells = [
         f"`{stream.name}`",
-        "; ".join([stream.permission, *_instead(stream)]),
+        "; ".join([*_own(stream), *_instead(stream)]),
         _events() if stream.has_events and stream.object_name != EVENT else "—",
         _writes(resource),
     ]
@@ -34,6 +34,12 @@ def _writes(resource: Resource | None) -> str:
     by_events = [f"`{name}`" for name, action in resource.actions.items() if action.event]
     more = [f"{_events()} for {' and '.join(by_events)}"] if by_events else []
     return ", ".join([resource.permission, *more])
+
+
+def _own(stream: ObjectType) -> list[str]:
+    """Return the permissions of the stream's list and of its parents'."""
+    kinds = [stream.parent, stream] if stream.parent and stream.listed_by_parent else [stream]
+    return list(dict.fromkeys(kind.permission for kind in kinds))
 
 
 def _instead(stream: ObjectType) -> list[str]:

@@ -26,6 +26,8 @@ class ObjectType:
     permission: str
     """Permission to read of a restricted key, as named in the Dashboard."""
     id_prefix: str
+    key_permission: str = ""
+    """The permission, as in `rak_charge_read`; "" for the object's name, or that of its parent."""
     name: str = ""
     """Stream name, Stripe's plural in snake case; "" for the words of the path."""
     object_name: str = ""
@@ -88,6 +90,9 @@ class ObjectType:
         namespace, _, own = object_name.rpartition(".")
         camel = "".join(map(str.title, own.split("_")))
         in_namespace = f"{namespace}." if namespace else ""
+        shared = self.parent if self.parent and self.parent.permission == self.permission else None
+        key_permission = shared.key_permission if shared else object_name.replace(".", "_")
+        object.__setattr__(self, "key_permission", self.key_permission or key_permission)
         object.__setattr__(self, "name", self.name or words.replace("/", "_"))
         object.__setattr__(self, "object_name", object_name)
         object.__setattr__(self, "source", self.source or f"stripe.{in_namespace}_{own}.{camel}")

@@ -75,14 +75,8 @@ def parent_id_field(kind: ObjectType) -> str:
     return kind.parent_param or (named.group(1) if named else "")
 
 
-def _of(kind: ObjectType, permission: str = "", **more: Any) -> EmulatedType:
-    """Return the emulated type of a declared one.
-
-    Its permission is named like the object, or like the parent's that includes it.
-    """
-    name = kind.object_name
-    if kind.parent and kind.permission == kind.parent.permission:
-        permission = permission or kind.parent.object_name
+def _of(kind: ObjectType, **more: Any) -> EmulatedType:
+    """Return the emulated type of a declared one."""
     if kind.listed_by_parent:
         stored = "_parent" if kind.parent_column else parent_id_field(kind)
         more = {"listed": False, "columns": _frozen(parent=stored), **more}
@@ -90,7 +84,13 @@ def _of(kind: ObjectType, permission: str = "", **more: Any) -> EmulatedType:
         inside = {"columns": _frozen(parent="_parent"), "children_first": True}
         more = {"listed": False, **inside, **more}
     return EmulatedType(
-        name, kind.path, kind.id_prefix, kind.params, permission or name, stream=kind.name, **more
+        kind.object_name,
+        kind.path,
+        kind.id_prefix,
+        kind.params,
+        kind.key_permission,
+        stream=kind.name,
+        **more,
     )
 
 
@@ -125,7 +125,6 @@ _RESOURCES = (
     ),
     _of(
         types.INVOICE_LINE_ITEMS,
-        "invoice",
         columns=_frozen(parent="invoice"),
         listed=False,
         children_first=True,
@@ -165,7 +164,6 @@ _RESOURCES = (
     ),
     _of(
         types.SUBSCRIPTION_ITEMS,
-        "subscription",
         columns=_frozen(subscription="subscription", parent="subscription", price="price.id"),
         listed=True,
         children_first=True,
@@ -173,17 +171,15 @@ _RESOURCES = (
     _of(types.PRODUCTS, columns=_same("active"), leaves_tombstone=True),
     _of(
         types.PRICES,
-        "plan",
         columns=_same("product", "active", "type", "currency", "lookup_key"),
     ),
     _of(types.PAYMENT_METHODS, label="PaymentMethod", columns=_same("customer", "type")),
-    _of(types.REFUNDS, "charge", columns=_same("charge", "payment_intent")),
+    _of(types.REFUNDS, columns=_same("charge", "payment_intent")),
     _of(types.DISPUTES, columns=_same("charge", "payment_intent")),
     _of(types.PAYOUTS, columns=_same("status")),
     _of(types.EVENTS, columns=_same("type")),
     _of(
         types.BALANCE_TRANSACTIONS,
-        "balance_transaction_source",
         label="balance transaction",
         columns=_frozen(source="source", type="type", currency="currency", payout="_payout"),
     ),
