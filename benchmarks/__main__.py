@@ -34,6 +34,9 @@ from benchmarks.processes import (
 )
 from benchmarks.server import HISTORIES, PAGE, History, charge_rest
 from benchmarks.webhooks import request, send
+from stripe_alloy.api.default_object_types import DEFAULT_TYPES
+from stripe_alloy.api.object_types import OBJECT_TYPES
+from stripe_alloy.emulator import Emulator
 
 EIGHT = (
     "charges",
@@ -240,6 +243,29 @@ def webhooks(_: int) -> None:
         )
 
 
+def every_stream(_: int) -> None:
+    """What a full read of all streams of the default emulated account takes, within its limits."""
+    print("| streams | records | requests | seconds | peak |")
+    print("|---|---|---|---|---|")
+    choices = {
+        "selected by default": [kind.name for kind in DEFAULT_TYPES],
+        "all": [kind.name for kind in OBJECT_TYPES],
+    }
+    for what, names in choices.items():
+        with Emulator() as account, tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            config = folder / "config.json"
+            config.write_text(json.dumps({"api_key": account.api_key, "api_url": account.url}))
+            took = timed([*TAP, "--config", str(config), "--select", ",".join(names)], folder)
+            records = (folder / "out").read_bytes().count(b'{"type":"RECORD"')
+            requests = len(account.requests)
+        print(
+            f"| {len(names)}, {what} | {records:,} | {requests:,} | {took.wall:.1f} "
+            f"| {took.peak_mb:.0f} MB |",
+            flush=True,
+        )
+
+
 PARTS: dict[str, Callable[[int], None]] = {
     "core": per_core,
     "limits": under_limits,
@@ -248,6 +274,7 @@ PARTS: dict[str, Callable[[int], None]] = {
     "writes": writes,
     "unchanged": unchanged,
     "webhooks": webhooks,
+    "streams": every_stream,
 }
 
 
