@@ -173,10 +173,22 @@ def _not_paid(session: Session, subscription: JSON, invoice: JSON, params: JSON)
     payment = invoices.payment_of(session, invoice)
     if params.get("payment_behavior") == "error_if_incomplete" and payment:
         intent = session.get("payment_intent", payment["payment"]["payment_intent"])
-        refusal = payments.card_error(intent)
-        refusal.keep = False
-        raise refusal
+        raise _refusal(intent)
     subscriptions.set_status(session, subscription, "incomplete")
+
+
+def _refusal(intent: JSON) -> ApiError:
+    if intent["status"] == "requires_action":
+        return ApiError(
+            402,
+            "Payment for this subscription requires additional user action before it can be "
+            "completed successfully.",
+            kind="card_error",
+            code="subscription_payment_intent_requires_action",
+        )
+    refusal = payments.card_error(intent)
+    refusal.keep = False
+    return refusal
 
 
 def _update(session: Session, subscription: JSON, params: JSON) -> JSON:
