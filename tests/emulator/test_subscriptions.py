@@ -319,3 +319,22 @@ def test_more_than_ten_items_are_cut(shelf: Shelf) -> None:
 def test_more_than_twenty_items_are_refused(shelf: Shelf) -> None:
     with refused(400, None, "items"):
         shelf.subscribe(items=[{"price": shelf.cheap}] * 21)
+
+
+def test_the_first_invoice_tells_how_to_confirm_its_payment(
+    api: stripe.StripeClient, shelf: Shelf
+) -> None:
+    made = shelf.subscribe(
+        payment_behavior="default_incomplete",
+        expand=["latest_invoice.confirmation_secret", "latest_invoice.payments"],
+    )
+    invoice = made["latest_invoice"]
+    intent = api.v1.payment_intents.retrieve(
+        invoice["payments"]["data"][0]["payment"]["payment_intent"]
+    )
+    secret = {"client_secret": intent.client_secret, "type": "payment_intent"}
+    assert invoice["confirmation_secret"] == secret
+    assert "confirmation_secret" not in api.v1.invoices.retrieve(invoice["id"]).to_dict()
+    draft = api.v1.invoices.create({"customer": shelf.customer}).id
+    found = api.v1.invoices.retrieve(draft, {"expand": ["confirmation_secret"]})
+    assert found.confirmation_secret is None

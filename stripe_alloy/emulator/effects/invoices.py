@@ -142,6 +142,8 @@ def _intend(session: Session, invoice: JSON) -> None:
         description=text,
         setup_future_usage="off_session" if subscribed else None,
     )
+    secret = {"client_secret": intent["client_secret"], "type": "payment_intent"}
+    session.set_private_fields(invoice, confirmation_secret=secret)  # only sent when expanded
     session.add(
         "invoice_payment",
         amount_requested=invoice["amount_due"],
