@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator import expand, reads
+from stripe_alloy.emulator import expand, reads, searches
 from stripe_alloy.emulator.coerce import coerce
 from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
 from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
@@ -57,7 +57,7 @@ def _faulty_answer(options: JSON) -> HttpResponse:
     return HttpResponse(int(options.get("status", 200)), content, content_type=kind)
 
 
-TABLE = Table((*reads.ROUTES, *WRITES))
+TABLE = Table((*reads.ROUTES, *searches.ROUTES, *WRITES))
 
 
 LIVE = ":live"
@@ -255,7 +255,7 @@ class Service:
     # ------------------------------------------------------------------ reading and writing
 
     def _reading(self, call: ApiCall, params: JSON) -> Reading:
-        delay = self.faults.events_delay()
+        delay = self.faults.delay_of("late_events")
         lists = Lists(self.store, call.owner, self.clock(), delay, self.webhooks.undelivered)
         return Reading(
             self.store,
@@ -267,6 +267,7 @@ class Service:
             params,
             self.unscoped_payment_methods,
             self.unfiltered_prices,
+            self.faults.delay_of("late_search"),
         )
 
     def _idempotent(

@@ -47,7 +47,7 @@ def _settings(name: str) -> JSON:
 
 def _external_accounts(account_id: str) -> JSON:
     """Return the list with the bank account of the payouts."""
-    bank_account = {
+    bank_account: JSON = {
         "id": f"ba_{account_id.removeprefix('acct_')}",
         "object": "bank_account",
         "account": account_id,
