@@ -1,13 +1,19 @@
-"""Renders snapshots in an older API version, for accounts that were never upgraded."""
+"""Renders objects in an older API version: in responses, and in snapshots of old accounts."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stripe_alloy.api.json_types import JSON
+from stripe_alloy.api.params import param_type
+from stripe_alloy.emulator.errors import invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+OLDEST, BASIL, CLOVER = "2022-11-15", "2025-03-31", "2025-09-30"
+"""The oldest version in which responses are rendered; versions that changed the shape."""
 
 
 class OlderVersion(NamedTuple):
@@ -17,7 +23,7 @@ class OlderVersion(NamedTuple):
     carries: Mapping[str, str]
 
 
-# Before 2025-03-31.basil: docs.stripe.com/changelog/basil
+# Before BASIL: docs.stripe.com/changelog/basil
 VINTAGES: Mapping[str, OlderVersion] = {
     "invoice": OlderVersion(
         ("parent", "total_taxes", "total_pretax_credit_amounts", "amount_overpaid"),
@@ -55,17 +61,70 @@ VINTAGES: Mapping[str, OlderVersion] = {
 }
 
 
-def older(obj: JSON) -> JSON:
-    """Return an object in the older shape, nested lists included."""
-    vintage = VINTAGES.get(obj["object"], OlderVersion((), {}))
-    kept = {name: _within(value) for name, value in obj.items() if name not in vintage.lacks}
-    carried = {name: _at(obj, path) for name, path in vintage.carries.items()}
-    return {**kept, **carried}
+# Before CLOVER, these contained their coupon; since then `source` or `promotion` has its ID.
+_WITH_COUPON = {"discount": "source", "promotion_code": "promotion"}
 
 
-def _within(value: Any) -> Any:
-    is_list = isinstance(value, dict) and value.get("object") == "list"
-    return {**value, "data": [older(entry) for entry in value["data"]]} if is_list else value
+@cache
+def _published() -> tuple[str, ...]:
+    """Return all versions of Stripe's API, oldest first."""
+    fields = param_type("WebhookEndpointCreateParams").fields or {}
+    return tuple(fields["api_version"].literals)
+
+
+def check(header: str) -> str:
+    """Return the version in a `Stripe-Version` header; raises a 400 if it cannot be rendered."""
+    version = header.partition(";")[0]
+    if version not in _published():
+        raise invalid(f"Invalid Stripe API version: {header}")
+    if version < OLDEST:
+        raise invalid(
+            f"The emulator cannot render Stripe's API version {version}; it knows the versions "
+            f"from {OLDEST} to {_published()[-1]}."
+        )
+    return version
+
+
+def snapshot_as_of(version: str, obj: JSON) -> JSON:
+    """Return the snapshot of an event in a version, nested lists included."""
+    if version >= BASIL:
+        return obj
+    inside = {name: _within(version, value) for name, value in obj.items()}
+    return _reshaped(inside, obj, VINTAGES.get(obj["object"]))
+
+
+def _within(version: str, value: Any) -> Any:
+    if not isinstance(value, dict) or value.get("object") != "list":
+        return value
+    return {**value, "data": [snapshot_as_of(version, entry) for entry in value["data"]]}
+
+
+def response_as_of(version: str, node: Any, coupon_of: Callable[[str], JSON | None]) -> Any:
+    """Return a response in a version; the snapshots of events stay as they were recorded."""
+    if version >= CLOVER:
+        return node
+    if isinstance(node, list):
+        return [response_as_of(version, entry, coupon_of) for entry in node]
+    if not isinstance(node, dict) or node.get("object") == "event":
+        return node
+    kind = str(node.get("object"))
+    inside = {name: response_as_of(version, value, coupon_of) for name, value in node.items()}
+    if kind in _WITH_COUPON:
+        return _with_coupon(inside, _WITH_COUPON[kind], coupon_of)
+    return _reshaped(inside, node, VINTAGES.get(kind) if version < BASIL else None)
+
+
+def _with_coupon(obj: JSON, holder: str, coupon_of: Callable[[str], JSON | None]) -> JSON:
+    held = (obj.get(holder) or {}).get("coupon")
+    coupon = coupon_of(held) if isinstance(held, str) else held
+    return {**{name: value for name, value in obj.items() if name != holder}, "coupon": coupon}
+
+
+def _reshaped(obj: JSON, whole: JSON, vintage: OlderVersion | None) -> JSON:
+    if vintage is None:
+        return obj
+    kept = {name: value for name, value in obj.items() if name not in vintage.lacks}
+    return {**kept, **{name: _at(whole, path) for name, path in vintage.carries.items()}}
 
 
 def _at(node: Any, path: str) -> Any:

@@ -67,11 +67,10 @@ class Webhooks:
         clock: Clock,
         dice: SeededRandom,
         platform: str,
-        version: str,
         retries: Sequence[float],
     ) -> None:
         self._store, self._clock, self._dice = store, clock, dice
-        self._platform, self._version = platform, version
+        self._platform = platform
         self._retries = tuple(retries)
         self._random = random.Random(1)  # noqa: S311 - it only shuffles
         lock = threading.Lock()
@@ -101,7 +100,7 @@ class Webhooks:
         for event, snapshot in deliverable:
             for endpoint in there:
                 if endpoint.wants(account, event["type"]):
-                    body = endpoint.body(account, event, snapshot, self._version)
+                    body = endpoint.body(account, event, snapshot)
                     self._put(event["id"], endpoint, body)
 
     def _put(self, event: str, endpoint: WebhookEndpoint, body: bytes) -> None:

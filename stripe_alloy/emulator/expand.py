@@ -101,6 +101,10 @@ class Expander:
             return self._step(found, found["object"], (), rest)
         return value if found is None else found
 
+    def coupon(self, coupon_id: str) -> JSON | None:
+        """Return a coupon."""
+        return self._lookup(coupon_id, ["coupon"])
+
     def _lookup(self, object_id: str, kinds: list[str]) -> JSON | None:
         for kind in kinds:
             key = (kind, object_id)

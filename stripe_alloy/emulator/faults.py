@@ -25,7 +25,10 @@ KINDS = (
     "null_field",
     "hide",
     "late_events",
+    "late_search",
 )
+LATE = ("late_events", "late_search")  # until removed, for all requests
+PAGES = ("list", "search_result")
 DEFORMING = ("unknown_field", "null_field", "hide")
 _TYPES = {402: "card_error", 400: "invalid_request_error", 429: "invalid_request_error"}
 
@@ -78,7 +81,7 @@ class Faults:
         """Add a fault for the requests that match."""
         if kind not in KINDS:
             raise ValueError(f"expected one of {', '.join(KINDS)}, got {kind!r}")
-        if kind == "late_events":
+        if kind in LATE:
             times = None
         with self._lock:
             self._faults.append(Fault(kind, path, method, times, after, options))
@@ -95,7 +98,7 @@ class Faults:
             met = [
                 fault
                 for fault in self._faults
-                if fault.kind != "late_events"
+                if fault.kind not in LATE
                 and fault.matches(method, path)
                 and (paged or not fault.options.get("paged"))
                 and fault.options.get("account", account) == account
@@ -112,10 +115,10 @@ class Faults:
                 self._faults.remove(fault)
         return True
 
-    def events_delay(self) -> float:
-        """Return the delay in seconds before events are listed."""
+    def delay_of(self, kind: str) -> float:
+        """Return the delay in seconds before events are listed, or objects are found."""
         with self._lock:
-            late = [float(f.options.get("seconds", 0)) for f in self._faults if _is_late(f)]
+            late = [float(f.options.get("seconds", 0)) for f in self._faults if f.kind == kind]
         return max(late, default=0.0)
 
 
@@ -131,10 +134,6 @@ def _is_below(path: str, pattern: str) -> bool:
     return "*" in pattern and fnmatchcase(path, pattern)
 
 
-def _is_late(fault: Fault) -> bool:
-    return fault.kind == "late_events"
-
-
 def first(faults: list[Fault], *kinds: str) -> Fault | None:
     """Return the first fault of one of these kinds."""
     return next((fault for fault in faults if fault.kind in kinds), None)
@@ -148,7 +147,7 @@ def deform(body: Any, faults: list[Fault]) -> Any:
             body = _each(body, name, fault.options.get("value", "brand new"))
         elif fault.kind == "null_field":
             body = _each(body, str(fault.options["field"]), None)
-        elif fault.kind == "hide" and body.get("object") == "list":
+        elif fault.kind == "hide" and body.get("object") in PAGES:
             private_fields = fault.options.get("ids", ())
             body = {
                 **body,
@@ -158,7 +157,7 @@ def deform(body: Any, faults: list[Fault]) -> Any:
 
 
 def _each(body: Any, path: str, value: Any) -> Any:
-    if isinstance(body, dict) and body.get("object") == "list":
+    if isinstance(body, dict) and body.get("object") in PAGES:
         return {**body, "data": [_set(entry, path.split("."), value) for entry in body["data"]]}
     return _set(body, path.split("."), value)
 

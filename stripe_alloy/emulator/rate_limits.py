@@ -21,6 +21,8 @@ class Plan(NamedTuple):
     together: int  # not published; Stripe only documents that it exists
 
 
+SEARCHES = 20
+"""Searches per second, of all types together."""
 PLANS = {"test": Plan(25, 25, 50), "live": Plan(100, 25, 100)}
 
 
@@ -73,7 +75,9 @@ class Limits:
             raise rate_limited("global-concurrency")
         now = self._clock()
         overall = self._bucket(account, "", plan.account, now)
-        own = self._bucket(account, endpoint, plan.endpoint, now)
+        searches = endpoint.endswith("/search")
+        rate = SEARCHES if searches else plan.endpoint
+        own = self._bucket(account, "search" if searches else endpoint, rate, now)
         if not overall.fill(now):
             raise rate_limited("global-rate")
         if not own.fill(now):

@@ -36,6 +36,8 @@ class Reading:
     params: JSON
     unscoped_payment_methods: str
     unfiltered_prices: str
+    search_delay: float
+    """Seconds until a search finds a new object."""
 
 
 ReadHandler = Callable[[Reading], bytes]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator import expand, reads
+from stripe_alloy.emulator import api_versions, expand, reads, searches
 from stripe_alloy.emulator.coerce import coerce
 from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
-from stripe_alloy.emulator.errors import ApiError, invalid, no_account, unrecognized_url
+from stripe_alloy.emulator.errors import ApiError, no_account, unrecognized_url
 from stripe_alloy.emulator.faults import DEFORMING, Fault, deform, first
 from stripe_alloy.emulator.form import nest, pairs
 from stripe_alloy.emulator.http_messages import HttpRequest, HttpResponse, RequestLog
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.store import Store
 
 
-_VERSION = re.compile(r"^\d{4}-\d{2}-\d{2}(\.[a-z]+)?(; ?[\w=]+)*$")
 _NOT_KEPT = frozenset({401, 403, 409, 429})
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -57,7 +55,7 @@ def _faulty_answer(options: JSON) -> HttpResponse:
     return HttpResponse(int(options.get("status", 200)), content, content_type=kind)
 
 
-TABLE = Table((*reads.ROUTES, *WRITES))
+TABLE = Table((*reads.ROUTES, *searches.ROUTES, *WRITES))
 
 
 LIVE = ":live"
@@ -111,7 +109,7 @@ class Service:
         self.log = RequestLog()
         self.answers = Answers(self.store)
         self.webhooks = Webhooks(
-            self.store, self.clock, self.dice, self.platform, self.version, self.webhook_retries
+            self.store, self.clock, self.dice, self.platform, self.webhook_retries
         )
         self._request_ids = SeededRandom(self.store.size())
         self._lock = threading.Lock()
@@ -193,9 +191,8 @@ class Service:
 
     def _answer(self, incoming: HttpRequest, request_id: str, faults: list[Fault]) -> HttpResponse:
         key = self.keys.check(incoming.key)
-        version = incoming.headers.get("stripe-version")
-        if version and not _VERSION.match(version):
-            raise invalid(f"Invalid Stripe API version: {version}")
+        header = incoming.headers.get("stripe-version")
+        version = api_versions.check(header) if header else self.account_version
         account = incoming.headers.get("stripe-account") or self.platform
         if account not in self.accounts or account in self.revoked:
             raise no_account(key, account)
@@ -208,9 +205,17 @@ class Service:
         with self.limits.admit(account, f"{route.method} {route.template}"):
             self.keys.allow(key, RESOURCES[route.resource], route.access, account)
             answer = self._dispatch(call)
+        self._render(answer, version, call.owner)
         if live:
             answer.body = answer.body.replace(b'"livemode":false', b'"livemode":true')
         return answer
+
+    def _render(self, answer: HttpResponse, version: str, owner: str) -> None:
+        """Render a response in the version that the request asks for."""
+        if version < api_versions.CLOVER:
+            coupon_of = expand.Expander(self.store, owner).coupon
+            body = api_versions.response_as_of(version, _decode(answer.body), coupon_of)
+            answer.body = _encode(body)
 
     def _dispatch(self, call: ApiCall) -> HttpResponse:
         fault = first(call.faults, "status")
@@ -255,7 +260,7 @@ class Service:
     # ------------------------------------------------------------------ reading and writing
 
     def _reading(self, call: ApiCall, params: JSON) -> Reading:
-        delay = self.faults.events_delay()
+        delay = self.faults.delay_of("late_events")
         lists = Lists(self.store, call.owner, self.clock(), delay, self.webhooks.undelivered)
         return Reading(
             self.store,
@@ -267,6 +272,7 @@ class Service:
             params,
             self.unscoped_payment_methods,
             self.unfiltered_prices,
+            self.faults.delay_of("late_search"),
         )
 
     def _idempotent(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.api_versions import older
+from stripe_alloy.emulator.api_versions import snapshot_as_of
 from stripe_alloy.emulator.errors import missing
 from stripe_alloy.emulator.events import previous
 from stripe_alloy.emulator.resources import COLUMNS, RESOURCES
@@ -198,13 +198,14 @@ class Session:
     def _event(self, name: str, obj: JSON, previous_attributes: JSON | None) -> JSON:
         """Return the event, with its snapshot in the account's API version."""
         snapshot = dict(obj)
-        data: JSON = {"object": older(snapshot) if self.shape_since else snapshot}
+        version = self.shape_since or self.version
+        data: JSON = {"object": snapshot_as_of(version, snapshot)}
         if previous_attributes is not None:
             data["previous_attributes"] = previous_attributes
         return build(
             "event",
             id=self.new_id("event"),
-            api_version=self.shape_since or self.version,
+            api_version=version,
             created=self.now,
             data=data,
             request=self.request,

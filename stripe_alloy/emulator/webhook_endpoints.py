@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.api_versions import older
+from stripe_alloy.emulator.api_versions import snapshot_as_of
 from stripe_alloy.emulator.store import Query
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class WebhookEndpoint(NamedTuple):
             self.enabled and others == self.private["connect"] and ("*" in types or kind in types)
         )
 
-    def body(self, account: str, event: JSON, snapshot: JSON, pinned: str) -> bytes:
+    def body(self, account: str, event: JSON, snapshot: JSON) -> bytes:
         """Return the event in the endpoint's API version, or as in `/v1/events` if it has none."""
         deliverable = dict(event)
         version = self.shown["api_version"]
         if version is not None:
-            rendered = snapshot if version == pinned else older(snapshot)
+            rendered = snapshot_as_of(version, snapshot)
             deliverable.update(api_version=version, data={**event["data"], "object": rendered})
         if self.private["connect"]:
             deliverable["account"] = account

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import stripe
@@ -275,4 +275,25 @@ def test_a_default_must_be_the_customers_own(
     with refused(400, "resource_missing", "invoice_settings[default_payment_method]"):
         api.v1.customers.update(
             customer.id, {"invoice_settings": {"default_payment_method": other}}
+        )
+
+
+def test_a_test_card_is_attached_and_default_at_once(
+    api: stripe.StripeClient, events: Events
+) -> None:
+    settings: Any = {"default_payment_method": "pm_card_visa"}
+    made = api.v1.customers.create({"payment_method": "pm_card_visa", "invoice_settings": settings})
+    default = made.to_dict()["invoice_settings"]["default_payment_method"]
+    [method] = api.v1.customers.payment_methods.list(made.id).data
+    assert default == method.id
+    assert events.one("customer.created")["data"]["object"]["invoice_settings"] == {
+        **made.to_dict()["invoice_settings"]
+    }
+
+
+def test_a_test_card_that_is_not_attached_is_no_default(api: stripe.StripeClient) -> None:
+    settings: Any = {"default_payment_method": "pm_card_visa"}
+    with refused(400, "resource_missing", "invoice_settings[default_payment_method]"):
+        api.v1.customers.create(
+            {"payment_method": "pm_card_mastercard", "invoice_settings": settings}
         )

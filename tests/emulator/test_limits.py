@@ -117,3 +117,11 @@ def test_all_ids_of_an_operation_share_its_limit() -> None:
         numbers = count()
         headers = refusal(lambda: client.v1.charges.retrieve(f"ch_{next(numbers)}"))
     assert headers["Stripe-Rate-Limited-Reason"] == "endpoint-rate"
+
+
+def test_all_searches_share_a_limit() -> None:
+    limits = Limits("test", Time())
+    spend(limits, "acct", "GET /v1/customers/search", 12)
+    spend(limits, "acct", "GET /v1/charges/search", 8)
+    assert reason(lambda: spend(limits, "acct", "GET /v1/prices/search", 1)) == "endpoint-rate"
+    spend(limits, "acct", "GET /v1/prices", 5)

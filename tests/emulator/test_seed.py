@@ -16,7 +16,7 @@ from stripe_alloy.emulator.effects.money import processing_fee
 from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.schemas import expandable, included, schema_of
 from stripe_alloy.emulator.templates import template
-from tests.emulator.helpers import NOW
+from tests.emulator.helpers import NOW, client_of, get
 from tests.emulator.jsonschema_lite import problems
 
 if TYPE_CHECKING:
@@ -346,3 +346,15 @@ def untold(row: JSON) -> JSON:
 def test_the_clock_has_no_part_in_it() -> None:
     with Emulator(customers=3, clock=lambda: NOW + 900 * DAY) as emu:
         assert emu.count("events", everything=True) > 0
+
+
+def test_an_account_has_settings_and_a_bank_account(business: Emulator) -> None:
+    client = client_of(business)
+    own = get(client, "/v1/account")
+    assert own["settings"]["dashboard"]["display_name"] == "Alloy Instruments"
+    assert own["settings"]["payouts"]["schedule"]["interval"] == "daily"
+    [bank] = own["external_accounts"]["data"]
+    assert (bank["object"], bank["account"]) == ("bank_account", own["id"])
+    [connected] = get(client, "/v1/accounts")["data"]
+    assert connected["external_accounts"]["data"][0]["id"] != bank["id"]
+    assert own["settings"]["payments"]["statement_descriptor"] == "ALLOY INSTRUMENTS"

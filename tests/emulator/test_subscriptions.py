@@ -319,3 +319,81 @@ def test_more_than_ten_items_are_cut(shelf: Shelf) -> None:
 def test_more_than_twenty_items_are_refused(shelf: Shelf) -> None:
     with refused(400, None, "items"):
         shelf.subscribe(items=[{"price": shelf.cheap}] * 21)
+
+
+def test_the_first_invoice_tells_how_to_confirm_its_payment(
+    api: stripe.StripeClient, shelf: Shelf
+) -> None:
+    made = shelf.subscribe(
+        payment_behavior="default_incomplete",
+        expand=["latest_invoice.confirmation_secret", "latest_invoice.payments"],
+    )
+    invoice = made["latest_invoice"]
+    intent = api.v1.payment_intents.retrieve(
+        invoice["payments"]["data"][0]["payment"]["payment_intent"]
+    )
+    secret = {"client_secret": intent.client_secret, "type": "payment_intent"}
+    assert invoice["confirmation_secret"] == secret
+    assert "confirmation_secret" not in api.v1.invoices.retrieve(invoice["id"]).to_dict()
+    draft = api.v1.invoices.create({"customer": shelf.customer}).id
+    found = api.v1.invoices.retrieve(draft, {"expand": ["confirmation_secret"]})
+    assert found.confirmation_secret is None
+
+
+def trial_of(shelf: Shelf, missing: str, **more: Any) -> dict[str, Any]:
+    """Return a subscription in its trial, of a customer without a payment method."""
+    behavior = {"end_behavior": {"missing_payment_method": missing}}
+    customer = shelf.api.v1.customers.create({}).id
+    return shelf.subscribe(
+        **{"customer": customer, "trial_period_days": 7, "trial_settings": behavior, **more}
+    )
+
+
+def test_a_trial_that_ends_now_is_invoiced_and_paid(
+    api: stripe.StripeClient, shelf: Shelf, events: Events
+) -> None:
+    made = trial_of(shelf, "pause", customer=shelf.customer)
+    ended = shelf.update(made, trial_end="now")
+    assert (ended["status"], ended["trial_end"]) == ("active", int(NOW))
+    assert ended["latest_invoice"] != made["latest_invoice"]
+    invoice = api.v1.invoices.retrieve(ended["latest_invoice"])
+    assert (invoice.total, invoice.status) == (1000, "paid")
+    assert ended["items"]["data"][0]["current_period_start"] == int(NOW)
+    assert "invoice.paid" in events.types()
+
+
+def test_a_trial_without_a_payment_method_is_invoiced(
+    api: stripe.StripeClient, shelf: Shelf
+) -> None:
+    made = trial_of(shelf, "create_invoice")
+    ended = shelf.update(made, trial_end="now")
+    invoice = api.v1.invoices.retrieve(ended["latest_invoice"])
+    assert (invoice.total, invoice.status, ended["status"]) == (1000, "open", "past_due")
+    paid = api.v1.invoices.pay(invoice.id, {"payment_method": "pm_card_visa"})
+    assert paid.status == "paid"
+    assert api.v1.subscriptions.retrieve(made["id"]).status == "active"
+
+
+def test_a_trial_without_a_payment_method_may_pause(shelf: Shelf, events: Events) -> None:
+    made = trial_of(shelf, "pause")
+    with refused(404, "invoice_upcoming_none"):
+        shelf.api.v1.invoices.create_preview(
+            {"subscription": made["id"], "subscription_details": {"trial_end": "now"}}
+        )
+    ended = shelf.update(made, trial_end="now")
+    assert (ended["status"], ended["latest_invoice"]) == ("paused", made["latest_invoice"])
+    assert events.types()[-2:] == ["customer.subscription.paused", UPDATED]
+    assert events.previous(UPDATED)["status"] == "trialing"
+
+
+def test_a_trial_without_a_payment_method_may_cancel(shelf: Shelf, events: Events) -> None:
+    made = trial_of(shelf, "cancel")
+    ended = shelf.update(made, trial_end="now")
+    assert (ended["status"], ended["ended_at"]) == ("canceled", int(NOW))
+    assert ended["latest_invoice"] == made["latest_invoice"]
+    assert events.types()[-1] == "customer.subscription.deleted"
+
+
+def test_a_trial_of_a_sent_invoice_does_not_pause(shelf: Shelf) -> None:
+    made = trial_of(shelf, "pause", collection_method="send_invoice", days_until_due=7)
+    assert shelf.update(made, trial_end="now")["status"] == "active"

@@ -8,7 +8,7 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.effects import payments
 from stripe_alloy.emulator.effects.lines import total
-from stripe_alloy.emulator.effects.methods import default_of
+from stripe_alloy.emulator.effects.methods import behavior_of, default_of
 from stripe_alloy.emulator.errors import ApiError, invalid
 
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ def _intend(session: Session, invoice: JSON) -> None:
         description=text,
         setup_future_usage="off_session" if subscribed else None,
     )
+    secret = {"client_secret": intent["client_secret"], "type": "payment_intent"}
+    session.set_private_fields(invoice, confirmation_secret=secret)  # only sent when expanded
     session.add(
         "invoice_payment",
         amount_requested=invoice["amount_due"],
@@ -172,15 +174,23 @@ def pay(
     if payment is None or chosen is None:
         return False
     intent = session.get("payment_intent", payment["payment"]["payment_intent"])
-    charge = payments.confirm(session, intent, chosen, decline)
+    asks = behavior_of(chosen).authenticates
+    if asks:
+        payments.challenge(session, intent, chosen)
+    else:
+        payments.confirm(session, intent, chosen, decline)
     session.change(invoice, attempted=True, attempt_count=invoice["attempt_count"] + 1)
-    if charge["status"] == "failed":
-        session.change(invoice, next_payment_attempt=_next_attempt(session, invoice))
-        session.emit_all(invoice, "invoice.payment_failed", "invoice.updated")
+    if intent["status"] != "succeeded":
+        _not_collected(session, invoice, ["invoice.payment_action_required"] if asks else [])
         return False
     _bind(session, payment)
     settle(session, invoice)
     return True
+
+
+def _not_collected(session: Session, invoice: JSON, events: list[str]) -> None:
+    session.change(invoice, next_payment_attempt=_next_attempt(session, invoice))
+    session.emit_all(invoice, *events, "invoice.payment_failed", "invoice.updated")
 
 
 def _unpayable(invoice: JSON) -> str:

@@ -5,29 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.errors import ApiError, invalid
+from stripe_alloy.emulator.effects import cards
+from stripe_alloy.emulator.errors import ApiError, invalid, missing
 from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
 
 
-# docs.stripe.com/testing: brand and last four digits by token
-TEST_CARDS = {
-    "visa": ("visa", "4242"),
-    "visa_debit": ("visa", "5556"),
-    "mastercard": ("mastercard", "4444"),
-    "amex": ("amex", "8431"),
-    "discover": ("discover", "9424"),
-    "diners": ("diners", "0004"),
-    "jcb": ("jcb", "0505"),
-    "unionpay": ("unionpay", "0005"),
-    "chargeDeclined": ("visa", "0002"),
-    "chargeCustomerFail": ("visa", "0341"),
-    "chargeDeclinedInsufficientFunds": ("visa", "9995"),
-}
 FORMER = ("card_", "src_")  # cards and sources: detached is deleted
-DECLINES = {"0002": "generic_decline", "0341": "generic_decline", "9995": "insufficient_funds"}
 NETWORKS = {"4": "visa", "5": "mastercard", "2": "mastercard", "3": "amex", "6": "discover"}
 
 
@@ -76,10 +62,14 @@ def create(session: Session, kind: str, details: JSON, **fields: Any) -> JSON:
 
 def resolve(session: Session, reference: str, param: str) -> JSON:
     """Return the payment method of an ID, or a new one for a test ID such as `pm_card_visa`."""
-    name = reference.removeprefix("pm_card_").removeprefix("tok_")
-    if name != reference and name in TEST_CARDS:
-        return create(session, "card", card(session, *TEST_CARDS[name]))
+    known = cards.BY_NAME.get(reference.removeprefix("pm_card_"))
+    if known is not None and reference.startswith("pm_card_"):
+        return create(session, "card", _test_card(session, known))
     return session.get("payment_method", reference, param)
+
+
+def _test_card(session: Session, known: cards.Card, **fields: Any) -> JSON:
+    return card(session, known.brand, known.last4, **{"funding": known.funding, **fields})
 
 
 def attach(session: Session, method: JSON, customer: str) -> JSON:
@@ -92,6 +82,9 @@ def attach(session: Session, method: JSON, customer: str) -> JSON:
             code="payment_method_unexpected_state",
         )
     session.get("customer", customer, "customer")
+    behavior = behavior_of(method)
+    if behavior.decline and not behavior.attaches:
+        raise declined(behavior.decline)
     session.change(method, customer=customer)
     session.emit("payment_method.attached", method)
     return method
@@ -134,10 +127,35 @@ def default_of(customer: JSON | None) -> str | None:
     return method
 
 
-def decline_of(method: JSON) -> str | None:
-    """Return the decline code of a test card that always fails."""
-    details = method.get("card")
-    return DECLINES.get(details["last4"]) if details else None
+def behavior_of(method: JSON) -> cards.Behavior:
+    """Return what happens when a payment method, or the details of a charge, is a test card."""
+    return cards.behavior_of(method.get("card"))
+
+
+DECLINE_MESSAGES = {
+    "authentication_required": "Your card was declined. This transaction requires authentication.",
+    "card_velocity_exceeded": "Your card was declined for making repeated attempts too frequently "
+    "or exceeding its amount limit.",
+    "expired_card": "Your card has expired.",
+    "incorrect_cvc": "Your card's security code is incorrect.",
+    "insufficient_funds": "Your card has insufficient funds.",
+    "processing_error": "An error occurred while processing your card. Try again in a little bit.",
+}
+_OWN_CODES = frozenset(
+    {"authentication_required", "expired_card", "incorrect_cvc", "processing_error"}
+)
+
+
+def error_of(decline: str) -> tuple[str, str]:
+    """Return the error code and the message of a decline code."""
+    message = DECLINE_MESSAGES.get(decline, "Your card was declined.")
+    return decline if decline in _OWN_CODES else "card_declined", message
+
+
+def declined(decline: str, **details: Any) -> ApiError:
+    """Return the error of a declined card."""
+    code, message = error_of(decline)
+    return ApiError(402, message, kind="card_error", code=code, decline_code=decline, **details)
 
 
 def charged(method: JSON) -> JSON:
@@ -154,16 +172,69 @@ def charged(method: JSON) -> JSON:
 
 def token_hash(session: Session, given: JSON) -> JSON:
     """Return the card of `card[token]`, or of `card[number]` and its expiry."""
+    expiry = {k: given[k] for k in ("exp_month", "exp_year") if k in given}
     token = str(given.get("token", ""))
     if token:
-        name = token.removeprefix("tok_")
-        if name not in TEST_CARDS:
-            raise ApiError(
-                400, f"No such token: '{token}'", code="resource_missing", param="card[token]"
-            )
-        return card(session, *TEST_CARDS[name])
+        return _test_card(session, _named(token, "card[token]"))
     number = str(given.get("number", ""))
-    if not number.isdigit():
-        raise invalid("Your card number is incorrect.", "number", "incorrect_number")
-    expiry = {k: given[k] for k in ("exp_month", "exp_year") if k in given}
-    return card(session, NETWORKS.get(number[0], "visa"), number[-4:], **expiry)
+    if not cards.is_number(number):
+        raise ApiError(
+            402,
+            "Your card number is incorrect.",
+            kind="card_error",
+            code="incorrect_number",
+            param="number",
+        )
+    unknown = cards.Card(number, NETWORKS.get(number[0], "visa"))
+    return _test_card(session, cards.BY_NUMBER.get(number, unknown), **expiry)
+
+
+def _named(token: str, param: str) -> cards.Card:
+    known = cards.BY_NAME.get(token.removeprefix("tok_"))
+    if known is None or not token.startswith("tok_"):
+        raise missing("token", token, param)
+    return known
+
+
+_BRAND_NAMES = {
+    "amex": "American Express",
+    "diners": "Diners Club",
+    "discover": "Discover",
+    "jcb": "JCB",
+    "mastercard": "MasterCard",
+    "unionpay": "UnionPay",
+    "visa": "Visa",
+}
+
+
+def source_hash(method: JSON, customer: str | None) -> JSON:
+    """Return the `source` of a charge."""
+    held = method["card"]
+    same = ("country", "exp_month", "exp_year", "fingerprint", "funding", "last4")
+    return {
+        "id": method["id"],
+        "object": "card",
+        **{name: held[name] for name in same},
+        "brand": _BRAND_NAMES[held["brand"]],
+        "customer": customer,
+        "cvc_check": held["checks"]["cvc_check"],
+        "metadata": {},
+        "name": method["billing_details"]["name"],
+    }
+
+
+def of_source(session: Session, source: str) -> JSON:
+    """Return the payment method of a charge's source: a test token, or the ID of a card."""
+    if not source.startswith("tok_"):
+        held = session.find("payment_method", source)
+        if held is None or not held.get("card") or not source.startswith(FORMER):
+            raise missing("source", source, "source")
+        return held
+    hidden = {"_unlisted": True}  # a card of a token belongs to no customer
+    return session.add(
+        "payment_method",
+        private_fields=hidden,
+        id=f"card_{session.dice.text(24)}",
+        type="card",
+        card=_test_card(session, _named(source, "source")),
+    )

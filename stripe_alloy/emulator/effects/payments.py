@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.emulator.effects.methods import charged, decline_of
+from stripe_alloy.emulator.effects.disputes import open_dispute
+from stripe_alloy.emulator.effects.methods import behavior_of, charged, declined, error_of
 from stripe_alloy.emulator.effects.money import move, processing_fee
 from stripe_alloy.emulator.errors import ApiError, invalid
 from stripe_alloy.emulator.templates import copied, part
@@ -14,12 +15,6 @@ if TYPE_CHECKING:
     from stripe_alloy.emulator.session import Session
 
 
-DECLINE_MESSAGES = {
-    "expired_card": "Your card has expired.",
-    "generic_decline": "Your card was declined.",
-    "insufficient_funds": "Your card has insufficient funds.",
-    "lost_card": "Your card was declined.",
-}
 OPEN = ("requires_payment_method", "requires_confirmation", "requires_action")
 _APPROVED = {
     "advice_code": None,
@@ -32,6 +27,19 @@ _APPROVED = {
     "rule": None,
     "seller_message": "Payment complete.",
     "type": "authorized",
+}
+_BY_ISSUER = {
+    "network_decline_code": "51",
+    "network_status": "declined_by_network",
+    "seller_message": "The bank did not return any further details with this decline.",
+    "type": "issuer_declined",
+}
+_BLOCKED = {
+    "network_status": "not_sent_to_network",
+    "reason": "highest_risk_level",
+    "risk_level": "highest",
+    "seller_message": "Stripe blocked this payment as too risky.",
+    "type": "blocked",
 }
 _OF_CHARGE_TOO = (
     *("amount", "currency", "customer", "description", "metadata", "receipt_email", "shipping"),
@@ -59,9 +67,10 @@ def confirm(session: Session, intent: JSON, method: JSON, decline: str | None = 
     """Try to pay; return the charge, successful or not."""
     if intent["status"] not in OPEN:
         raise unexpected(intent, "confirm")
-    session.change(intent, payment_method=method["id"])
-    reason = decline or decline_of(method)
-    charge = _charge(session, intent, method)
+    session.change(intent, payment_method=method["id"], next_action=None)
+    reason = decline or behavior_of(method).decline
+    of_intent = copied(intent, *_OF_CHARGE_TOO)
+    charge = _charge(session, method, payment_intent=intent["id"], **of_intent)
     if reason:
         return _fail(session, intent, charge, method, reason)
     if intent["capture_method"] == "manual":
@@ -69,17 +78,33 @@ def confirm(session: Session, intent: JSON, method: JSON, decline: str | None = 
     return _succeed(session, intent, charge)
 
 
-def _charge(session: Session, intent: JSON, method: JSON) -> JSON:
+def charge_directly(session: Session, method: JSON, *, capture: bool, **fields: Any) -> JSON:
+    """Create a charge without an intent; raises the error of a declined card."""
+    charge = _charge(session, method, **fields)
+    behavior = behavior_of(method)
+    reason = "authentication_required" if behavior.authenticates else behavior.decline
+    if reason:
+        _decline(session, charge, reason)
+        refusal = declined(reason, charge=charge["id"])
+        refusal.keep = True
+        raise refusal
+    if capture:
+        _settle(session, charge, charge["amount"])
+    session.emit("charge.succeeded", charge)
+    _dispute(session, charge)
+    return charge
+
+
+def _charge(session: Session, method: JSON, **fields: Any) -> JSON:
     charge_id = session.new_id("charge")
     return session.add(
         "charge",
         id=charge_id,
-        **copied(intent, *_OF_CHARGE_TOO),
+        **fields,
         billing_details=method["billing_details"],
         calculated_statement_descriptor="ALLOY INSTRUMENTS",
         captured=False,
         outcome=part("charge", "outcome", **_APPROVED),
-        payment_intent=intent["id"],
         payment_method=method["id"],
         payment_method_details=charged(method),
         radar_options={"session": None},
@@ -98,7 +123,34 @@ def _succeed(session: Session, intent: JSON, charge: JSON) -> JSON:
         last_payment_error=None,
     )
     session.emit("payment_intent.succeeded", intent)
+    _dispute(session, charge)
     return charge
+
+
+def _dispute(session: Session, charge: JSON) -> None:
+    """Open the dispute that a test card causes once its charge is captured."""
+    behavior = behavior_of(charge["payment_method_details"])
+    if behavior.dispute and charge["captured"]:
+        open_dispute(session, charge, behavior.dispute, inquiry=behavior.inquiry)
+
+
+def challenge(session: Session, intent: JSON, method: JSON, return_url: str | None = None) -> JSON:
+    """Ask the cardholder to authenticate the payment."""
+    if intent["status"] not in OPEN:
+        raise unexpected(intent, "confirm")
+    page = f"https://hooks.stripe.com/redirect/authenticate/{intent['id']}"
+    action: JSON = {
+        "type": "use_stripe_sdk",
+        "use_stripe_sdk": {"stripe_js": page, "type": "three_d_secure_redirect"},
+    }
+    if return_url:
+        to_url = {"return_url": return_url, "url": page}
+        action = {"redirect_to_url": to_url, "type": "redirect_to_url"}
+    session.change(
+        intent, payment_method=method["id"], next_action=action, status="requires_action"
+    )
+    session.emit("payment_intent.requires_action", intent)
+    return intent
 
 
 def _settle(session: Session, charge: JSON, amount: int) -> None:
@@ -127,25 +179,7 @@ def _authorize(session: Session, intent: JSON, charge: JSON) -> JSON:
 
 
 def _fail(session: Session, intent: JSON, charge: JSON, method: JSON, reason: str) -> JSON:
-    message = DECLINE_MESSAGES.get(reason, "Your card was declined.")
-    code = "expired_card" if reason == "expired_card" else "card_declined"
-    declined = {
-        "network_decline_code": "51",
-        "network_status": "declined_by_network",
-        "reason": reason,
-        "seller_message": "The bank did not return any further details with this decline.",
-        "type": "issuer_declined",
-    }
-    session.change(
-        charge,
-        status="failed",
-        paid=False,
-        failure_code=code,
-        failure_message=message,
-        outcome={**charge["outcome"], **declined},
-        receipt_url=None,
-    )
-    session.emit("charge.failed", charge)
+    _decline(session, charge, reason)
     session.change(
         intent,
         status=OPEN[0],
@@ -155,6 +189,21 @@ def _fail(session: Session, intent: JSON, charge: JSON, method: JSON, reason: st
     )
     session.emit("payment_intent.payment_failed", intent)
     return charge
+
+
+def _decline(session: Session, charge: JSON, reason: str) -> None:
+    code, message = error_of(reason)
+    outcome = _BLOCKED if reason == "fraudulent" else {**_BY_ISSUER, "reason": reason}
+    session.change(
+        charge,
+        status="failed",
+        paid=False,
+        failure_code=code,
+        failure_message=message,
+        outcome={**charge["outcome"], **outcome},
+        receipt_url=None,
+    )
+    session.emit("charge.failed", charge)
 
 
 def _error(charge: JSON, method: JSON, reason: str) -> JSON:
@@ -188,6 +237,7 @@ def capture(session: Session, charge: JSON, amount: int | None = None) -> JSON:
     if intent is not None:
         session.change(intent, status="succeeded", amount_capturable=0, amount_received=captured)
         session.emit("payment_intent.succeeded", intent)
+    _dispute(session, charge)
     return charge
 
 
@@ -202,6 +252,7 @@ def cancel(session: Session, intent: JSON, reason: str | None = None) -> JSON:
     session.change(
         intent,
         status="canceled",
+        next_action=None,
         amount_capturable=0,
         canceled_at=session.now,
         cancellation_reason=reason,

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator.clock import SEED_END
+from stripe_alloy.emulator.seed.accounts import SPAN, fields_of_account
 from stripe_alloy.emulator.seed.customer_simulation import CustomerSimulation
 from stripe_alloy.emulator.seed.payout_schedule import PayoutSchedule
 from stripe_alloy.emulator.seed.products import CURRENCIES, Catalog
 from stripe_alloy.emulator.seed.scripted_customers import SCRIPTED_CUSTOMERS
 from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.session import Session
-from stripe_alloy.emulator.templates import part
 
 if TYPE_CHECKING:
     from stripe_alloy.emulator.store import Store
 
 
-SPAN = 730 * DAY
 EVENTS_FOR = 45 * DAY  # older events would not be listed
 BATCH = 100  # customers flushed together
 CONNECTED_SHARE = 5  # a connected account has a fifth of the platform's customers
@@ -36,20 +34,12 @@ def seed_accounts(store: Store, ids: list[str], seed: int, version: str) -> None
     session = Session(store, ids[0], SeededRandom(seed), SEED_END - SPAN, version, alone=True)
     for index, account_id in enumerate(ids):
         session.add(
-            "account", id=account_id, **_account(index), private_fields={"_unlisted": index == 0}
+            "account",
+            id=account_id,
+            **fields_of_account(index, account_id),
+            private_fields={"_unlisted": index == 0},
         )
     session.flush()
-
-
-def _account(index: int) -> JSON:
-    name = "Alloy Instruments" if index == 0 else f"Alloy Partner {index}"
-    profile = {"name": name, "url": "https://example.com", "mcc": "5045", "support_email": None}
-    return {
-        "business_profile": part("account", "business_profile", **profile),
-        "created": SEED_END - SPAN + index * DAY,
-        "email": f"account{index}@example.com",
-        "type": "standard" if index else "none",
-    }
 
 
 class Seeder:

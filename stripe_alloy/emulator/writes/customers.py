@@ -25,9 +25,17 @@ def _create(session: Session, _: Ids, params: JSON) -> JSON:
     if "payment_method" in params:
         method = methods.resolve(session, params["payment_method"], "payment_method")
         methods.attach(session, method, customer["id"])
+        _use_as_default(session, customer, params["payment_method"], method)
     _check_default(session, customer)
     _tax(session, customer, params)
     return customers.announce(session, customer)
+
+
+def _use_as_default(session: Session, customer: JSON, given_id: str, method: JSON) -> None:
+    """Set the default payment method if it is given by the same name, such as `pm_card_visa`."""
+    if methods.default_of(customer) == given_id:
+        settings = {**customer["invoice_settings"], "default_payment_method": method["id"]}
+        session.change(customer, invoice_settings=settings)
 
 
 def _update(session: Session, customer: JSON, params: JSON) -> JSON:

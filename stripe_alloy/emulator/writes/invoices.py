@@ -117,6 +117,15 @@ def collect(session: Session, invoice: JSON, method_id: str | None = None) -> No
         return
     payment = invoices.payment_of(session, invoice)
     intent = payment and session.get("payment_intent", payment["payment"]["payment_intent"])
+    if intent and intent["status"] == "requires_action":
+        raise ApiError(
+            402,
+            "This payment requires additional user action before it can be completed "
+            "successfully. Payment can be completed using the PaymentIntent associated with the "
+            "invoice.",
+            kind="card_error",
+            code="invoice_payment_intent_requires_action",
+        )
     if not intent or not intent["last_payment_error"]:
         raise invalid(
             "There is no `default_payment_method` set on this Customer or Invoice. Please set one.",

@@ -117,6 +117,8 @@ def finish(session: Session, subscription: JSON, before: Before, params: JSON) -
     invoice = draft_now(session, subscription, when)
     if invoice is not None:
         _collect(session, subscription, invoice)
+        if before.status == "trialing" and invoice["status"] == "open":
+            _not_paid(session, subscription, invoice)
     if session.is_changed(subscription) or before.items != _state(session, subscription):
         session.emit("customer.subscription.updated", subscription)
 
@@ -262,6 +264,11 @@ def draft_now(session: Session, subscription: JSON, when: str) -> JSON | None:
         invoice = subscriptions.draft(session, subscription, "subscription_update")
     take_pending(session, invoice, subscription["id"])
     return invoice
+
+
+def _not_paid(session: Session, subscription: JSON, invoice: JSON) -> None:
+    if invoice["collection_method"] == "charge_automatically":
+        session.change(subscription, status="past_due")
 
 
 def _collect(session: Session, subscription: JSON, invoice: JSON) -> None:

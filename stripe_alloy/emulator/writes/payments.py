@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.effects import methods, payments
-from stripe_alloy.emulator.errors import invalid, required
+from stripe_alloy.emulator.errors import ApiError, invalid, required
 from stripe_alloy.emulator.routes import Ids, Route, without_params
 from stripe_alloy.emulator.templates import part
 from stripe_alloy.emulator.writes.fields import given, update
@@ -72,7 +72,9 @@ def _create_intent(session: Session, _: Ids, params: JSON) -> JSON:
     if automatic:
         fields["automatic_payment_methods"] = {"allow_redirects": "always", **automatic}
     intent = payments.create_intent(session, params["amount"], params["currency"], **fields)
-    return _confirmed(session, intent, params) if params.get("confirm") else intent
+    if not params.get("confirm"):
+        return intent
+    return _confirmed(session, intent, {**params, "payment_method": intent["payment_method"]})
 
 
 def _confirmed(session: Session, intent: JSON, params: JSON) -> JSON:
@@ -82,10 +84,14 @@ def _confirmed(session: Session, intent: JSON, params: JSON) -> JSON:
             "You cannot confirm this PaymentIntent because it's missing a payment method.",
             code="payment_intent_unexpected_state",
         )
-    known = intent["payment_method"] and session.find("payment_method", intent["payment_method"])
-    method = known if known and method_id.startswith("pm_card_") else None
-    method = method or methods.resolve(session, method_id, "payment_method")
-    charge = payments.confirm(session, intent, method)
+    method = methods.resolve(session, method_id, "payment_method")
+    behavior = methods.behavior_of(method)
+    alone = params.get("off_session") or params.get("error_on_requires_action")
+    if behavior.authenticates and not alone:
+        return payments.challenge(session, intent, method, params.get("return_url"))
+    unasked = behavior.authenticates and not behavior.off_session
+    decline = "authentication_required" if unasked else None
+    charge = payments.confirm(session, intent, method, decline)
     if charge["status"] == "failed":
         raise payments.card_error(intent)
     if intent["setup_future_usage"] and intent["customer"] and not method["customer"]:
@@ -98,9 +104,13 @@ def _update_intent(session: Session, intent: JSON, params: JSON) -> JSON:
     _check_update(intent, params)
     if params.get("payment_method"):
         method = methods.resolve(session, params["payment_method"], "payment_method")
-        session.change(intent, payment_method=method["id"], status="requires_confirmation")
+        session.change(
+            intent, payment_method=method["id"], next_action=None, status="requires_confirmation"
+        )
     elif params.get("payment_method") == "":
-        session.change(intent, payment_method=None, status="requires_payment_method")
+        session.change(
+            intent, payment_method=None, next_action=None, status="requires_payment_method"
+        )
     return update(session, intent, params, None, (*_ACTIONS, "payment_method"))
 
 
@@ -130,6 +140,43 @@ def _cancel_intent(session: Session, intent: JSON, params: JSON) -> JSON:
 
 
 # ---------------------------------------------------------------------- charges
+
+
+_NOT_COPIED = ("source", "capture", "customer")
+
+
+def _create_charge(session: Session, _: Ids, params: JSON) -> JSON:
+    if params["amount"] < 1:
+        raise invalid("This value must be greater than or equal to 1.", "amount")
+    method = _source(session, params)
+    fields = {"currency": params["currency"], **given("charge", params, skip=_NOT_COPIED)}
+    return payments.charge_directly(
+        session,
+        method,
+        capture=params.get("capture", True),
+        customer=params.get("customer"),
+        source=methods.source_hash(method, params.get("customer")),
+        **fields,
+    )
+
+
+def _source(session: Session, params: JSON) -> JSON:
+    """Return the payment method of a new charge: its source, or the customer's default one."""
+    source = params.get("source")
+    if params.get("customer"):
+        customer = session.get("customer", params["customer"], "customer")
+        source = source or customer["default_source"]
+        if not source:
+            raise ApiError(
+                402,
+                "Cannot charge a customer that has no active card",
+                kind="card_error",
+                code="missing",
+                param="card",
+            )
+    if not source:
+        raise invalid("Must provide source or customer.")
+    return methods.of_source(session, source)
 
 
 def _update_charge(session: Session, charge: JSON, params: JSON) -> JSON:
@@ -164,6 +211,7 @@ ROUTES = (
         "POST", _INTENTS + "/{id}/cancel", _INTENT, "PaymentIntentCancelParams",
         change=_cancel_intent,
     ),
+    Route("POST", "/v1/charges", "charge", "ChargeCreateParams", write=_create_charge),
     Route("POST", "/v1/charges/{id}", "charge", "ChargeUpdateParams", change=_update_charge),
     Route("POST", "/v1/charges/{id}/capture", "charge", "ChargeCaptureParams", change=_capture),
 )  # fmt: skip

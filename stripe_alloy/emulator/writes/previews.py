@@ -167,6 +167,8 @@ def _of_change(scratch: Session, params: JSON, details: JSON) -> JSON:
         wanted["discounts"] = params["discounts"]
     before = items.before_change(scratch, subscription)
     subscription_writes.change(scratch, subscription, wanted, ITEMS)
+    if subscription["status"] in _ENDED:
+        raise _none(subscription)
     if details.get("cancel_now"):
         return _of_end(scratch, subscription, before, details)
     when = items.prorate(scratch, subscription, before, wanted)

@@ -29,6 +29,7 @@ _SKIP = (
     "default_tax_rates",
     "billing_schedules",
 )
+_STOPPED = ("paused", "canceled")
 _CANCELED_TAKES = frozenset({"metadata", "cancellation_details"})
 
 
@@ -173,10 +174,22 @@ def _not_paid(session: Session, subscription: JSON, invoice: JSON, params: JSON)
     payment = invoices.payment_of(session, invoice)
     if params.get("payment_behavior") == "error_if_incomplete" and payment:
         intent = session.get("payment_intent", payment["payment"]["payment_intent"])
-        refusal = payments.card_error(intent)
-        refusal.keep = False
-        raise refusal
+        raise _refusal(intent)
     subscriptions.set_status(session, subscription, "incomplete")
+
+
+def _refusal(intent: JSON) -> ApiError:
+    if intent["status"] == "requires_action":
+        return ApiError(
+            402,
+            "Payment for this subscription requires additional user action before it can be "
+            "completed successfully.",
+            kind="card_error",
+            code="subscription_payment_intent_requires_action",
+        )
+    refusal = payments.card_error(intent)
+    refusal.keep = False
+    return refusal
 
 
 def _update(session: Session, subscription: JSON, params: JSON) -> JSON:
@@ -188,7 +201,17 @@ def _update(session: Session, subscription: JSON, params: JSON) -> JSON:
         return subscription
     before = items.before_change(session, subscription)
     change(session, subscription, params)
+    if before.status == "trialing" and subscription["status"] in _STOPPED:
+        return _stop(session, subscription)
     items.finish(session, subscription, before, params)
+    return subscription
+
+
+def _stop(session: Session, subscription: JSON) -> JSON:
+    """Announce that a subscription stops with its trial."""
+    if subscription["status"] == "canceled":
+        return subscriptions.cancel(session, subscription)
+    session.emit_all(subscription, "customer.subscription.paused", "customer.subscription.updated")
     return subscription
 
 
@@ -221,11 +244,21 @@ def _retry_trial(session: Session, subscription: JSON, params: JSON) -> None:
         fields = {"billing_cycle_anchor": end, "status": "trialing", "trial_start": started}
         session.change(subscription, trial_end=end, **fields)
     elif subscription["status"] == "trialing":
-        session.change(subscription, trial_end=end, status="active")
+        session.change(subscription, trial_end=end, status=_after_trial(session, subscription))
     for item in subscriptions.items_of(session, subscription):
         if end > session.now:
             session.change(item, current_period_end=end)
     session.nest(subscription)
+
+
+def _after_trial(session: Session, subscription: JSON) -> str:
+    """Return the status after a trial, which depends on whether a payment can be tried."""
+    customer = session.get("customer", subscription["customer"])
+    method = subscription["default_payment_method"] or methods.default_of(customer)
+    if method or customer["default_source"] or subscription["collection_method"] == "send_invoice":
+        return "active"
+    behavior = subscription["trial_settings"]["end_behavior"]["missing_payment_method"]
+    return {"pause": "paused", "cancel": "canceled"}.get(behavior, "active")
 
 
 def _cancel(session: Session, subscription: JSON, params: JSON) -> JSON:
