@@ -8,14 +8,33 @@ ERRORS = (
     "PaymentIntent.LastPaymentError",
     "SetupAttempt.SetupError",
     "SetupIntent.LastSetupError",
+    "terminal.Reader.Action.ApiError",
 )
 
 DRAGGED_ALONG = ("payment_intent", "payment_method", "setup_intent", "source")
 
+# What moved funds of a financial account, each an object of another stream.
+FLOW_KINDS = ("Transaction", "TransactionEntry")
+FLOWS = (
+    "credit_reversal",
+    "debit_reversal",
+    "inbound_transfer",
+    "issuing_authorization",
+    "outbound_payment",
+    "outbound_transfer",
+    "received_credit",
+    "received_debit",
+)
+
 # Not spelled out but open objects: these, and the rows of a stream that come only when expanded.
 CUT = frozenset(
     [f"{error}.{part}" for error in ERRORS for part in DRAGGED_ALONG]
-    + ["Charge.refunds", "Customer.subscriptions"]
+    + [f"treasury.{kind}.FlowDetails.{flow}" for kind in FLOW_KINDS for flow in FLOWS]
+    + [
+        "Charge.refunds",
+        "Customer.subscriptions",
+        "terminal.Reader.Action.CollectPaymentMethod.payment_method",
+    ]
 )
 
 # Inside another resource only its own fields are spelled out; the objects below them stay open.
