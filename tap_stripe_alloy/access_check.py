@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from stripe_alloy.api.errors import InvalidRequestError, MissingPermissionError
 from stripe_alloy.api.object_types import OBJECT_TYPES, test_clock_hops
+from stripe_alloy.api.paths import encoded_id
+from stripe_alloy.api.responses import OnePage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,10 +55,10 @@ def _check_child_lists(
     """Request one child of one parent; return why the key cannot read either."""
     needs = parent.permission
     try:
-        found = transport.get(parent.path, [("limit", "1")], account=account).body["data"]
+        page = transport.get(parent.path, [("limit", "1")], account=account, expected=OnePage())
         needs = stream.permission
-        for source in found:
-            url = urlsplit(stream.child_list.format(quote(source["id"], safe="")))
+        for source in page.body["data"]:
+            url = urlsplit(stream.child_list.format(encoded_id(source["id"])))
             params = [*parse_qsl(url.query), ("limit", "1")]
             transport.get(url.path, params, account=account)
     except MissingPermissionError as error:

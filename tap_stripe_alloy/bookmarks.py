@@ -4,7 +4,8 @@ Keys in the state:
 
 - `begun`: before the first record, the time of the first backfill attempt.
 - `backfill`: during a backfill, `{"anchor": …, "missing": [[low, high, cursor], …]}`. `anchor` is
-  the time from which changes are read afterwards, `missing` are the remaining windows.
+  the time from which changes are read afterwards, `missing` are the remaining windows. `refused` is
+  true if Stripe refused a list inside an object.
 - `replication_key`, `replication_key_value`, `seen`: after the backfill, the time up to which
   changes are written, and the ids of events already processed in the overlap.
 - `created`: for streams whose new objects emit no event, `{"replication_key_value": …, "seen": …}`:
@@ -234,6 +235,16 @@ class Bookmark:
         """Set the remaining windows of the backfill."""
         if self.backfill is not None:
             self.backfill["missing"] = [list(window) for window in remaining]
+
+    @property
+    def refused(self) -> bool:
+        """Whether Stripe refused a list inside an object during the open backfill."""
+        return bool((self.backfill or {}).get("refused"))
+
+    def note_refused(self) -> None:
+        """Note that Stripe refused a list inside an object."""
+        if self.backfill is not None:
+            self.backfill["refused"] = True
 
     def finish(self) -> None:
         """End the backfill: from now on only changes are read."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from stripe_alloy.api.client import PAGE_SIZE
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_type import ASSUMED_HISTORY
+from stripe_alloy.api.paths import encoded_id
 
 CHILDREN = "children"
 """Field of a parent for the list of its children, if Stripe does not put it into the parent."""
@@ -57,7 +57,7 @@ class ListEndpoint:
 
     def with_children(self, source: JSON) -> JSON:
         """Return a parent that has only its list of children, still to be read."""
-        url = self.child_list.format(quote(str(source["id"]), safe=""))
+        url = self.child_list.format(encoded_id(str(source["id"])))
         kept = {name: source[name] for name in PARENT_FIELDS if name in source}
         return {**kept, CHILDREN: {"data": [], "has_more": True, "url": url}}
 

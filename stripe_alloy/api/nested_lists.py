@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -27,6 +27,8 @@ class NestedLists:
     account: str | None
     streams: Sequence[str] = ()
     """Streams named in errors."""
+    on_refused: Callable[[], None] = lambda: None
+    """Called if Stripe refuses a list, so that entries are missing."""
 
     def complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Return the objects with their lists complete, without those deleted in the meantime."""
@@ -66,6 +68,7 @@ class NestedLists:
                 ):
                     raise
                 _logger.warning("%s %s of %s stays truncated.", error, path, source["id"])
+                self.on_refused()
                 return
             truncated["data"] += page["data"]
             truncated["has_more"] = page["has_more"]

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
 
-from stripe_alloy.api.paths import item_path
+from stripe_alloy.api.paths import encoded_id, item_path
 from stripe_alloy.api.timestamps import DAY
 
 ASSUMED_HISTORY = 90 * DAY
@@ -149,5 +148,5 @@ class ObjectType:
         parents = {name: source.get(name) for name in names}
         if not all(isinstance(parent, str) for parent in parents.values()):
             return None
-        encoded = {name: quote(str(parent), safe="") for name, parent in parents.items()}
+        encoded = {name: encoded_id(str(parent)) for name, parent in parents.items()}
         return item_path(self.path.format(**encoded), str(source["id"]))

@@ -158,6 +158,7 @@ OPTIONAL_TYPES = (
     ),
     ObjectType(
         path="/v1/reviews",
+        is_complete_history=False,  # closed ones are in no list
         description="Payments that Radar flagged for a manual review.",
         permission="Reviews: read",
         id_prefix="prv_",

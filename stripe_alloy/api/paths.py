@@ -27,8 +27,17 @@ def item_path(list_path: str, object_id: str) -> str:
     >>> item_path("/v1/prices", "50%25 off/month"), item_path("/v1/prices", "..")
     ('/v1/prices/50%2525%20off%2Fmonth', '/v1/prices/%2E%2E')
     """
+    return f"{list_path}/{encoded_id(object_id)}"
+
+
+def encoded_id(object_id: str) -> str:
+    """Return an ID percent-encoded for a path or a query.
+
+    >>> encoded_id("50%25 off/month"), encoded_id("..")
+    ('50%2525%20off%2Fmonth', '%2E%2E')
+    """
     encoded = quote(object_id, safe="")
-    return f"{list_path}/{encoded.replace('.', '%2E') if encoded in ('.', '..') else encoded}"
+    return encoded.replace(".", "%2E") if encoded in (".", "..") else encoded
 
 
 def encoded_in(path: str, object_id: str) -> str:

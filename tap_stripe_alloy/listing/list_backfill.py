@@ -45,8 +45,8 @@ SAMPLE = 50
 VALIDATED_AFTER_FALLBACK = 5_000
 """Number of records to validate against the schema after pages could not be passed through."""
 
-Completed = Callable[[Sequence[StreamPartition]], None]
-"""Called once the complete list of these partitions has been read and written."""
+Completed = Callable[[Sequence[StreamPartition], bool], None]
+"""Called once the list of these partitions has been read and written, and whether it is whole."""
 
 
 class ListBackfill:
@@ -207,7 +207,13 @@ class ListBackfill:
 
     def _load_nested_lists(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Load the rest of truncated lists in objects."""
-        return NestedLists(self._listed, self.account, self.streams).complete(objects)
+        lists = NestedLists(self._listed, self.account, self.streams, self._note_refused)
+        return lists.complete(objects)
+
+    def _note_refused(self) -> None:
+        """Note that a list inside an object was refused: rows that were not listed may exist."""
+        for partition in self.partitions:
+            partition.bookmark.note_refused()
 
     def _select_objects(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         """Return the objects to emit as records."""
@@ -250,13 +256,14 @@ class ListBackfill:
         self._save_remaining(self._planner.remaining())
 
     def _save_remaining(self, remaining: Sequence[RemainingWindow]) -> None:
+        whole = not any(partition.bookmark.refused for partition in self.partitions)
         for partition in self.partitions:
             if remaining:
                 partition.bookmark.set_remaining(remaining)
             else:
                 partition.bookmark.finish()
         if not remaining:
-            self._completed(self.partitions)
+            self._completed(self.partitions, whole)
 
 
 def _positions(objects: Sequence[JSON], page_request: PageRequest) -> list[ListPosition]:
@@ -281,7 +288,7 @@ class CreatedSinceBookmark(ListBackfill):
             [partition],
             partition.stream.listed,
             start=0,
-            completed=lambda _: None,
+            completed=lambda *_: None,
             remaining=[(self._since - OVERLAP, NO_UPPER_BOUND, None)],
         )
         self._resumed = False
@@ -328,7 +335,7 @@ class LookbackListing(ListBackfill):
     def __init__(self, partition: StreamPartition, *, since: int) -> None:
         windows = [(since, NO_UPPER_BOUND, None)]
         listed = partition.stream.listed
-        super().__init__([partition], listed, start=0, completed=lambda _: None, remaining=windows)
+        super().__init__([partition], listed, start=0, completed=lambda *_: None, remaining=windows)
         self._resumed = False
 
     @override

@@ -63,9 +63,19 @@ class StreamTables:
             partition.stream.set_version(partition.version.number)
         partition.bookmark.forget()
 
-    def completed(self, partitions: Sequence[StreamPartition]) -> None:
-        """Write ACTIVATE_VERSION for each stream with complete lists of all accounts."""
+    def completed(self, partitions: Sequence[StreamPartition], whole: bool) -> None:
+        """Write ACTIVATE_VERSION for each stream with complete lists of all accounts.
+
+        `whole`: whether the lists contained all rows; otherwise none may be removed.
+        """
         for partition in partitions:
+            if not whole and partition.version.pending:
+                partition.stream.logger.warning(
+                    "%s: Stripe refused a part of the list, so no ACTIVATE_VERSION is sent: rows "
+                    "of objects that no longer exist stay in the destination",
+                    partition.stream.name,
+                )
+                partition.version.mark_activated()
             bookmarks = self.bookmarks_of(partition.stream)
             if partition.stream.object_type.needs_full_lists:
                 partition.bookmark.note_listed_at(partition.bookmark.since)

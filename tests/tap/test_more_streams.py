@@ -314,6 +314,39 @@ def test_random_histories_with_killed_runs_end_equal(
     assert_equal(destination, objects)
 
 
+def test_a_refused_list_of_children_removes_no_rows(empty: Emulator) -> None:
+    kind = BY_NAME["product_features"]
+    objects, destination, config = Objects(empty, kind, parents=2), Destination(), config_of(empty)
+    known = {made["id"] for made in objects.add(4)}
+    destination.take(read(config, select=[kind.name, "events"]).messages)
+    error = {"error": {"type": "invalid_request_error", "message": "no"}}
+    refused = f"/v1/products/{objects.parents[0]['id']}/features"
+    empty.faults.add("answer", refused, status=400, body=error, times=None)
+    empty.clock_advance(25 * HOUR)
+    output = again(config, destination, kind, "events")
+    destination.take(output.messages)
+    assert set(destination.of(kind.name)) == known
+    empty.faults.clear()
+    empty.clock_advance(25 * HOUR)
+    objects.remove(min(known))
+    destination.take(again(config, destination, kind, "events").messages)
+    assert set(destination.of(kind.name)) == known - {min(known)}
+
+
+@pytest.mark.parametrize("parent", ["..", "a#b", "50% off/month"])
+def test_the_id_of_a_parent_is_encoded(command: Command, empty: Emulator, parent: str) -> None:
+    kind = BY_NAME["product_features"]
+    empty.add("product", id=parent)
+    made = empty.add(kind.object_name, private_fields={"_parent": parent})
+    config = config_of(empty)
+    assert read(config, select=[kind.name]).ids(kind.name) == {made["id"]: 1}
+    code, out, _ = command.text("--select", kind.name, "--test", config=config)
+    assert (code, out.split()) == (0, [kind.name, "ok"])
+    assert BY_NAME["customer_tax_ids"].path_of({"id": "txi_1", "customer": ".."}) == (
+        "/v1/customers/%2E%2E/tax_ids/txi_1"
+    )
+
+
 NOT_SET_UP = {
     "error": {
         "type": "invalid_request_error",
