@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stripe_alloy.api.client import Decode, Params, Response, StripeClient
-from stripe_alloy.api.errors import StripeError
+from stripe_alloy.api.errors import AccountAccessError, InvalidRequestError, StripeError
 from stripe_alloy.api.responses import OneObject, OnePage, Trail
 
 T = TypeVar("T")
@@ -48,6 +48,11 @@ class GetRequest:
                 decode=self.decode,
                 expected=self.of or self._page(),
             )
+        except AccountAccessError as error:
+            of_object = self.account is None and self.path.startswith("/v1/accounts/")
+            refused = InvalidRequestError(error.failure) if of_object else error
+            refused.about = self._about() if self.streams else None
+            raise refused from None
         except StripeError as error:
             error.about = self._about() if self.streams else None
             raise

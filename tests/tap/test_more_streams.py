@@ -333,6 +333,18 @@ def test_a_refused_list_of_children_removes_no_rows(empty: Emulator) -> None:
     assert set(destination.of(kind.name)) == known - {min(known)}
 
 
+def test_an_account_that_refuses_its_persons_stops_nothing(empty: Emulator) -> None:
+    objects = Objects(empty, BY_NAME["account_persons"], parents=2)
+    objects.add(4)
+    gone = objects.parents[0]["id"]
+    error = {"error": {"type": "invalid_request_error", "code": "account_invalid", "message": gone}}
+    empty.faults.add("answer", f"/v1/accounts/{gone}/persons", status=403, body=error, times=None)
+    output = read(config_of(empty), select=["account_persons"])
+    assert {row["account"] for row in output.records["account_persons"]} == {
+        objects.parents[1]["id"]
+    }
+
+
 @pytest.mark.parametrize("parent", ["..", "a#b", "50% off/month"])
 def test_the_id_of_a_parent_is_encoded(command: Command, empty: Emulator, parent: str) -> None:
     kind = BY_NAME["product_features"]
