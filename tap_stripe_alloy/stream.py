@@ -212,7 +212,8 @@ class StripeStream(Stream):
     @property
     def has_times(self) -> bool:
         """Whether the objects have a time of their own, or `updated` is when they are read."""
-        return bool({"created", "date"} & self.schema["properties"].keys())
+        dated = {"created", "date"} & self.schema["properties"].keys()
+        return bool(dated or self.object_type.parent_field)
 
     @property
     def updated_is_cursor(self) -> bool:
