@@ -117,7 +117,7 @@ def open_engine(url: sa.URL, setting: str) -> sa.Engine:
     """Open a durable database; a SQLite file is readable only by its owner."""
     if url.get_backend_name() != "sqlite":
         try:
-            return sa.create_engine(url)
+            return sa.create_engine(url, connect_args=_patience(url))
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"`{setting}` needs a driver that is not installed, {error.name}: install "
@@ -137,6 +137,14 @@ def open_engine(url: sa.URL, setting: str) -> sa.Engine:
         raise SettingsError(f"`{setting}` has options that SQLite does not know") from None
     sa.event.listen(engine, "connect", _safe)
     return engine
+
+
+def _patience(url: sa.URL) -> dict[str, int]:
+    """Return how long PostgreSQL may stay silent; parameters of the URL come first."""
+    if not url.get_driver_name().startswith("psycopg"):
+        return {}
+    limits = {"connect_timeout": 10, "tcp_user_timeout": 30_000, "keepalives_idle": 10}
+    return {name: value for name, value in limits.items() if name not in url.query}
 
 
 def _safe(connection: Any, _: Any) -> None:

@@ -18,9 +18,9 @@ from tap_stripe_alloy.bookmarks import Bookmark
 from tap_stripe_alloy.events.event_feeds import SelfWriteFilter, keep_all
 from tap_stripe_alloy.events.event_reader import EventReader
 from tap_stripe_alloy.listing.list_backfill import (
-    CreatedSinceBookmark,
     ListBackfill,
     LookbackListing,
+    read_new_objects,
 )
 from tap_stripe_alloy.listing.list_variants import read_variants
 from tap_stripe_alloy.listing.payment_methods import read_payment_methods
@@ -187,7 +187,8 @@ class AccountReader:
         events = events if declared.created_with_others else None
         if events and not events.saw_events_since(partition.bookmark.events_until):
             return
-        read = yield from self._permitted([partition], CreatedSinceBookmark(partition).read())
+        reader = read_new_objects(partition, self._client.now())
+        read = yield from self._permitted([partition], reader)
         if read and events:
             partition.bookmark.note_events(events.until)
 
@@ -195,7 +196,8 @@ class AccountReader:
         """Read new objects of a stream of which only changes emit events."""
         if partition.stream.object_type.created_without_event and partition.bookmark.listed:
             of_new = replace(partition, bookmark=partition.bookmark.of_new_objects())
-            yield from self._permitted([partition], CreatedSinceBookmark(of_new).read())
+            reader = read_new_objects(of_new, self._client.now())
+            yield from self._permitted([partition], reader)
 
     def _look_back(self, partition: StreamPartition) -> TapReader[None]:
         """Read the last days again, for a stream with objects that change without events."""

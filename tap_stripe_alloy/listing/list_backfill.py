@@ -17,6 +17,7 @@ from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint, is_on_t
 from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.requests import GetRequest, Reader
 from stripe_alloy.api.responses import Trail
+from stripe_alloy.api.timestamps import DAY
 from tap_stripe_alloy.listing.windows import (
     ListPosition,
     Page,
@@ -44,6 +45,12 @@ SAMPLE = 50
 """Validate one in this many pages against the schema; the others are passed through."""
 VALIDATED_AFTER_FALLBACK = 5_000
 """Number of records to validate against the schema after pages could not be passed through."""
+
+LONG_PAUSE = 2 * DAY
+"""Seconds without new objects or without a run after which new objects are read in steps."""
+STEP_PAGES = 5
+"""Estimated pages of a step."""
+MAX_STEPS = 1_000
 
 Completed = Callable[[Sequence[StreamPartition], bool], None]
 """Called once the list of these partitions has been read and written, and whether it is whole."""
@@ -278,18 +285,22 @@ def _positions(objects: Sequence[JSON], page_request: PageRequest) -> list[ListP
 
 
 class CreatedSinceBookmark(ListBackfill):
-    """Reads objects created since the bookmark, for streams whose new objects emit no event."""
+    """Reads objects created since the bookmark, for streams whose new objects emit no event.
+
+    `until` is the time before which they were created (Unix seconds).
+    """
 
     passes_through = False
 
-    def __init__(self, partition: StreamPartition) -> None:
+    def __init__(self, partition: StreamPartition, *, until: int = NO_UPPER_BOUND) -> None:
         self._since = partition.bookmark.since
+        self._until = until
         super().__init__(
             [partition],
             partition.stream.listed,
             start=0,
             completed=lambda *_: None,
-            remaining=[(self._since - OVERLAP, NO_UPPER_BOUND, None)],
+            remaining=[(self._since - OVERLAP, until, None)],
         )
         self._resumed = False
         self._ids: dict[str, int] = {}
@@ -320,8 +331,43 @@ class CreatedSinceBookmark(ListBackfill):
             return
         past = [at for at in self._ids.values() if at <= self._now + SAME_TIME]
         newest = max([self._since, *past])
+        if self._until < NO_UPPER_BOUND:  # all that was created before it is written
+            newest = max(newest, self._until - 1)
         overlap = [source_id for source_id, at in self._ids.items() if at >= newest - OVERLAP]
         self.partitions[0].bookmark.advance(newest, overlap)
+
+
+def read_new_objects(partition: StreamPartition, now: float) -> TapReader[None]:
+    """Read objects created since the bookmark, after a long pause in steps, the oldest first.
+
+    The bookmark moves after each step: runs that are stopped again and again come to an end. `now`
+    is Stripe's time (Unix seconds).
+    """
+    if now - partition.bookmark.since > LONG_PAUSE:
+        for until in (yield from _steps(partition)):
+            yield from CreatedSinceBookmark(partition, until=until).read()
+    yield from CreatedSinceBookmark(partition).read()
+
+
+def _steps(partition: StreamPartition) -> TapReader[list[int]]:
+    """Return the times (Unix seconds) that divide the new objects into steps of some pages.
+
+    The newest page tells how dense they are; other times may be denser.
+    """
+    since, listed = partition.bookmark.since, partition.stream.listed
+    answer: Response = yield GetRequest(
+        listed.path,
+        listed.page(since - OVERLAP),
+        partition.account,
+        streams=[partition.stream.name],
+        some_lack_ids=True,
+    )
+    times = [at for at in map(created_at, answer.body["data"]) if at is not None]
+    if not answer.body["has_more"] or not times:
+        return []
+    newest, density = max(times), max(1, max(times) - min(times))
+    count = min((newest - since) // (density * STEP_PAGES), MAX_STEPS)
+    return [since + (newest - since) * step // (count + 1) for step in range(1, count + 1)]
 
 
 class LookbackListing(ListBackfill):
