@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -27,6 +27,8 @@ class NestedLists:
     account: str | None
     streams: Sequence[str] = ()
     """Streams named in errors."""
+    lacks_id: Callable[[], object] | None = None
+    """Called for each entry without an ID, which is left out; if None, such a page is refused."""
 
     def complete(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Return the objects with their lists complete, without those deleted in the meantime."""
@@ -50,6 +52,7 @@ class NestedLists:
 
     def _fill(self, source: JSON, found: TruncatedList) -> Reader[None]:
         trail, truncated = Trail(), found.content
+        truncated["data"] = self._with_ids(truncated["data"])
         while truncated["has_more"]:
             try:
                 page = (yield self._next_page(found, trail)).body
@@ -65,9 +68,17 @@ class NestedLists:
                     raise
                 _logger.warning("%s %s of %s stays truncated.", error, found.path, source["id"])
                 return
-            truncated["data"] += page["data"]
+            entries = self._with_ids(page["data"])
+            truncated["data"] += entries
             truncated["has_more"] = page["has_more"]
-            yield from self._fill_inside(source, found, page["data"])
+            yield from self._fill_inside(source, found, entries)
+
+    def _with_ids(self, entries: Sequence[Any]) -> list[JSON]:
+        """Return the entries that have an ID: a list is continued after one of them."""
+        with_ids = [entry for entry in entries if isinstance(entry, dict) and entry.get("id")]
+        if len(with_ids) < len(entries):
+            (self.lacks_id or _name_entry)()
+        return with_ids
 
     def _fill_inside(
         self, source: JSON, outer: TruncatedList, entries: Sequence[JSON]
@@ -94,7 +105,14 @@ class NestedLists:
             for wanted in self.listed.expand
             if wanted.startswith(inside)
         ]
-        return GetRequest(url.path, params, self.account, trail=trail, streams=self.streams)
+        return GetRequest(
+            url.path,
+            params,
+            self.account,
+            trail=trail,
+            streams=self.streams,
+            all_lack_ids=self.lacks_id is not None,
+        )
 
     def _is_deleted(self, source: JSON) -> Reader[bool]:
         try:
@@ -107,6 +125,10 @@ class NestedLists:
         except NotFoundError:
             return True
         return bool(answer.body.get("deleted"))
+
+
+def _name_entry() -> None:
+    _logger.warning("A list inside an object has an entry without `id`, which is left out.")
 
 
 def _within(outer: TruncatedList, inner: TruncatedList) -> TruncatedList:

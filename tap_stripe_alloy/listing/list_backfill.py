@@ -207,7 +207,10 @@ class ListBackfill:
 
     def _load_nested_lists(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Load the rest of truncated lists in objects."""
-        return NestedLists(self._listed, self.account, self.streams).complete(objects)
+        lists = NestedLists(
+            self._listed, self.account, self.streams, self.partitions[0].stream.leave_out_without_id
+        )
+        return lists.complete(objects)
 
     def _select_objects(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         """Return the objects to emit as records."""

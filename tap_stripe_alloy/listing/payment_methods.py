@@ -80,7 +80,7 @@ class AllMethods(ListBackfill):
             self._skip_check(error)
             return
         self.begin(answer)
-        customers = [source["id"] for source in answer.body["data"]]
+        customers = [source["id"] for source in answer.body["data"] if self._has_id(source)]
         yield Gather([self._expect_methods_of(customer) for customer in customers])
         self.note_expected()
 
@@ -92,12 +92,22 @@ class AllMethods(ListBackfill):
             self._skip_check(error)
             return
         self.expected |= {
-            source["id"] for source in answer.body["data"] if source["created"] >= self._start
+            source["id"]
+            for source in answer.body["data"]
+            if self._has_id(source) and source["created"] >= self._start
         }
 
     def _sample(self, path: str, limit: int) -> GetRequest:
         params = [("limit", str(limit))]
-        return GetRequest(path, params, self.account, streams=self.streams, timed=not self._started)
+        return GetRequest(
+            path,
+            params,
+            self.account,
+            streams=self.streams,
+            some_lack_ids=True,
+            all_lack_ids=path != CUSTOMERS,
+            timed=not self._started,
+        )
 
     def _skip_check(self, error: StripeError) -> None:
         """Continue if the key may not read customers, or if a customer was deleted meanwhile."""
