@@ -14,13 +14,14 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
+from stripe_alloy.api.events import EVENT, in_shape
 from stripe_alloy.api.list_endpoint import CHILDREN, ListEndpoint
 from stripe_alloy.api.object_type import ObjectType
 from stripe_alloy.api.schemas import nested_lists
 from stripe_alloy.record_columns import ADDED
 from stripe_alloy.stream_maps import transformed
 from tap_stripe_alloy.records.conversion import Record, Recorder, schema_violations
-from tap_stripe_alloy.records.pass_through import PassThroughDecoder
+from tap_stripe_alloy.records.pass_through import EVENT_SHAPE, PassThroughDecoder
 from tap_stripe_alloy.records.stream_schemas import stream_schema, with_nulls
 from tap_stripe_alloy.records.tombstones import Tombstone, let_through
 from tap_stripe_alloy.row_settings import Shape, digest_of_maps, key_for
@@ -156,12 +157,22 @@ class StripeStream(Stream):
     def recorder(self) -> Recorder:
         """Return the converter of objects to records; use `of` to choose an account."""
         unix = self.settings.unix_times
-        return Recorder(self.schema, account_id=None, unix=unix, misfit=self.does_not_fit)
+        shape = in_shape if self._has_events else None
+        return Recorder(
+            self.schema, account_id=None, unix=unix, misfit=self.does_not_fit, in_shape=shape
+        )
 
     @cached_property
     def decoder(self) -> PassThroughDecoder:
         """Return the pass-through decoder of pages; use `of` to choose an account."""
-        return PassThroughDecoder(self.schema, account_id=None, unix=self.settings.unix_times)
+        shape = EVENT_SHAPE if self._has_events else None
+        unix = self.settings.unix_times
+        return PassThroughDecoder(self.schema, account_id=None, unix=unix, shape=shape)
+
+    @property
+    def _has_events(self) -> bool:
+        """Whether the stream's objects are events, whose shape depends on when they were made."""
+        return self.object_type.object_name == EVENT
 
     @cached_property
     def nested(self) -> list[tuple[str, ...]]:

@@ -78,27 +78,44 @@ def truncated_list(source: JSON, path: Sequence[str]) -> dict[str, Any] | None:
     return found if found.get("has_more") else None
 
 
-def truncated_lists(source: JSON, listed: ListEndpoint) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return (path, list) of each truncated list in an object.
+@dataclass(frozen=True)
+class TruncatedList:
+    """A list inside an object that Stripe truncated."""
+
+    path: str
+    content: dict[str, Any]
+    """The list itself, with its first entries."""
+    inside: tuple[str, ...] = ()
+    """IDs of the objects that contain the list, the innermost first."""
+
+
+def truncated_lists(source: JSON, listed: ListEndpoint) -> Iterator[TruncatedList]:
+    """Yield each truncated list in an object.
 
     Expanded objects may contain lists anywhere; otherwise only the known paths are checked.
     """
     if listed.expand:
-        yield from _anywhere(source, "")
+        yield from _anywhere(source, "", ())
         return
     for path in listed.nested:
         found = truncated_list(source, path)
         if found:
-            yield ".".join(path), found
+            yield TruncatedList(".".join(path), found, _with_id_of(source, ()))
 
 
-def _anywhere(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _anywhere(value: Any, path: str, inside: tuple[str, ...]) -> Iterator[TruncatedList]:
     if isinstance(value, list):
         for entry in value:
-            yield from _anywhere(entry, path)
+            yield from _anywhere(entry, path, inside)
     elif isinstance(value, dict):
         if value.get("has_more") is True and "url" in value and "data" in value:
-            yield path, value
+            yield TruncatedList(path, value, inside)
+        inside = _with_id_of(value, inside)
         for key, inner in value.items():
             if isinstance(inner, (dict, list)):
-                yield from _anywhere(inner, f"{path}.{key}" if path else key)
+                yield from _anywhere(inner, f"{path}.{key}" if path else key, inside)
+
+
+def _with_id_of(source: JSON, inside: tuple[str, ...]) -> tuple[str, ...]:
+    own = source.get("id")
+    return (own, *inside) if isinstance(own, str) and own and own not in inside else inside

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from stripe_alloy.api.client import PAGE_SIZE
 from stripe_alloy.api.errors import NotFoundError, StripeError
 from stripe_alloy.api.json_types import JSON
-from stripe_alloy.api.list_endpoint import ListEndpoint, truncated_lists
+from stripe_alloy.api.list_endpoint import ListEndpoint, TruncatedList, truncated_lists
 from stripe_alloy.api.paths import encoded_in, item_path
 from stripe_alloy.api.requests import Gather, GetRequest, Reader
 from stripe_alloy.api.responses import OneObject, Trail
@@ -27,6 +27,8 @@ class NestedLists:
     account: str | None
     streams: Sequence[str] = ()
     """Streams named in errors."""
+    lacks_id: Callable[[], object] | None = None
+    """Called for each entry without an ID, which is left out; if None, such a page is refused."""
     on_refused: Callable[[], None] = lambda: None
     """Called if Stripe refuses a list, so that entries are missing."""
 
@@ -40,11 +42,9 @@ class NestedLists:
         found = yield Gather([self._complete(*pair) for pair in zip(objects, cut, strict=True)])
         return [source for source in found if source is not None]
 
-    def _complete(
-        self, source: JSON, cut: Sequence[tuple[str, dict[str, Any]]]
-    ) -> Reader[JSON | None]:
+    def _complete(self, source: JSON, cut: Sequence[TruncatedList]) -> Reader[JSON | None]:
         try:
-            yield Gather([self._fill(source, path, truncated) for path, truncated in cut])
+            yield Gather([self._fill(source, found) for found in cut])
         except NotFoundError:
             if not source.get("id") or not (yield from self._is_deleted(source)):
                 raise
@@ -52,11 +52,12 @@ class NestedLists:
             return None
         return source
 
-    def _fill(self, source: JSON, path: str, truncated: dict[str, Any]) -> Reader[None]:
-        trail = Trail()
+    def _fill(self, source: JSON, found: TruncatedList) -> Reader[None]:
+        trail, truncated = Trail(), found.content
+        truncated["data"] = self._with_ids(truncated["data"])
         while truncated["has_more"]:
             try:
-                page = (yield self._next_page(source, path, truncated, trail)).body
+                page = (yield self._next_page(found, trail)).body
             except StripeError as error:
                 if _cursor_gone(error, truncated) and trail.restart():
                     truncated["data"].clear()  # read it from the beginning
@@ -67,38 +68,54 @@ class NestedLists:
                     or not source.get("id")
                 ):
                     raise
-                _logger.warning("%s %s of %s stays truncated.", error, path, source["id"])
+                _logger.warning("%s %s of %s stays truncated.", error, found.path, source["id"])
                 self.on_refused()
                 return
-            truncated["data"] += page["data"]
+            entries = self._with_ids(page["data"])
+            truncated["data"] += entries
             truncated["has_more"] = page["has_more"]
-            yield from self._fill_inside(source, path, page["data"])
+            yield from self._fill_inside(source, found, entries)
 
-    def _fill_inside(self, source: JSON, path: str, entries: Sequence[JSON]) -> Reader[None]:
+    def _with_ids(self, entries: Sequence[Any]) -> list[JSON]:
+        """Return the entries that have an ID: a list is continued after one of them."""
+        with_ids = [entry for entry in entries if isinstance(entry, dict) and entry.get("id")]
+        if len(with_ids) < len(entries):
+            (self.lacks_id or _name_entry)()
+        return with_ids
+
+    def _fill_inside(
+        self, source: JSON, outer: TruncatedList, entries: Sequence[JSON]
+    ) -> Reader[None]:
         """Complete lists inside new entries of a list; only expanded entries have any."""
         if self.listed.expand:
             yield Gather(
                 [
-                    self._fill(source, f"{path}.data.{inner}", truncated)
+                    self._fill(source, _within(outer, inner))
                     for entry in entries
-                    for inner, truncated in truncated_lists(entry, self.listed)
+                    for inner in truncated_lists(entry, self.listed)
                 ]
             )
 
-    def _next_page(
-        self, source: JSON, path: str, truncated: dict[str, Any], trail: Trail
-    ) -> GetRequest:
-        url = urlsplit(encoded_in(truncated["url"], str(source.get("id"))))
+    def _next_page(self, found: TruncatedList, trail: Trail) -> GetRequest:
+        truncated = found.content
+        url = urlsplit(encoded_in(truncated["url"], found.inside))
         params = [*parse_qsl(url.query), ("limit", str(PAGE_SIZE))]
         if truncated["data"]:
             params.append(("starting_after", truncated["data"][-1]["id"]))
-        inside = f"{path}.data."
+        inside = f"{found.path}.data."
         params += [
             ("expand[]", "data." + wanted.removeprefix(inside))
             for wanted in self.listed.expand
             if wanted.startswith(inside)
         ]
-        return GetRequest(url.path, params, self.account, trail=trail, streams=self.streams)
+        return GetRequest(
+            url.path,
+            params,
+            self.account,
+            trail=trail,
+            streams=self.streams,
+            all_lack_ids=self.lacks_id is not None,
+        )
 
     def _is_deleted(self, source: JSON) -> Reader[bool]:
         try:
@@ -111,6 +128,16 @@ class NestedLists:
         except NotFoundError:
             return True
         return bool(answer.body.get("deleted"))
+
+
+def _name_entry() -> None:
+    _logger.warning("A list inside an object has an entry without `id`, which is left out.")
+
+
+def _within(outer: TruncatedList, inner: TruncatedList) -> TruncatedList:
+    """Return a list inside an entry of another list, as seen from the object that has both."""
+    further = [found for found in outer.inside if found not in inner.inside]
+    return replace(inner, path=f"{outer.path}.data.{inner.path}", inside=(*inner.inside, *further))
 
 
 def _cursor_gone(error: StripeError, truncated: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import quote
 
 
@@ -40,10 +41,13 @@ def encoded_id(object_id: str) -> str:
     return encoded.replace(".", "%2E") if encoded in (".", "..") else encoded
 
 
-def encoded_in(path: str, object_id: str) -> str:
-    """Return a path from Stripe with this ID percent-encoded, if it contains the raw ID.
+def encoded_in(path: str, object_ids: Iterable[str]) -> str:
+    """Return a path from Stripe with the first of these IDs that it contains percent-encoded.
 
-    >>> encoded_in("/v1/customers/a#b/sources", "a#b")
+    >>> encoded_in("/v1/customers/a#b/sources", ["ch_1", "a#b"])
     '/v1/customers/a%23b/sources'
     """
-    return path.replace(f"/{object_id}/", item_path("", object_id) + "/")
+    for object_id in object_ids:
+        if f"/{object_id}/" in path:
+            return path.replace(f"/{object_id}/", item_path("", object_id) + "/")
+    return path

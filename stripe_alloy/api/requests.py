@@ -35,6 +35,8 @@ class GetRequest:
     """Streams that the request is for; its errors name them."""
     some_lack_ids: bool = False
     """Whether objects without an ID are reported and skipped instead of failing the page."""
+    all_lack_ids: bool = False
+    """Whether even pages without a single ID are accepted: a short list may have no other entry."""
     timed: bool = False
     """Whether bookmarks depend on the time of the response."""
 
@@ -69,7 +71,7 @@ class GetRequest:
 
     def _page(self) -> OnePage:
         after = next((value for name, value in self.params if name == "starting_after"), None)
-        return OnePage(after, self.trail or Trail(), self.some_lack_ids)
+        return OnePage(after, self.trail or Trail(), self.some_lack_ids, self.all_lack_ids)
 
 
 @dataclass(frozen=True)

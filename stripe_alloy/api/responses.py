@@ -7,6 +7,7 @@ is broken and retried; so is a page after which a list would never end.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -97,6 +98,8 @@ class OnePage:
     trail: Trail = field(default_factory=Trail)
     some_lack_ids: bool = False
     """Whether the caller reports and skips objects without an ID."""
+    all_lack_ids: bool = False
+    """Whether that goes for pages without a single ID, too: the list may be that short."""
 
     def problem(self, body: Any) -> str | None:
         """Return what is wrong with the page, or that the list would never end."""
@@ -105,7 +108,7 @@ class OnePage:
             if shown != "list" or not isinstance(rows, list) or not isinstance(more, bool):
                 return "no list"
             ids = [row.get("id") if isinstance(row, dict) else None for row in rows]
-            if self.some_lack_ids and any(ids):
+            if (self.some_lack_ids and any(ids)) or (self.all_lack_ids and _are_objects(rows)):
                 ids = [found for found, row in zip(ids, rows, strict=True) if _has_id(row)]
             if not all(isinstance(found, str) for found in ids):
                 return "a list whose entries are not objects"
@@ -124,6 +127,11 @@ class OnePage:
     def denies(self, failure: ErrorDetails) -> bool:  # noqa: ARG002 - a list's parent, or the list
         """True: the caller interprets the 404."""
         return True
+
+
+def _are_objects(rows: Sequence[Any]) -> bool:
+    """Whether all are Stripe's objects, with or without an ID."""
+    return all(isinstance(row, dict) and isinstance(row.get("object"), str) for row in rows)
 
 
 def _has_id(row: Any) -> bool:

@@ -18,6 +18,7 @@ from stripe_alloy.api.events import EVENT, OVERLAP, Event, Key, in_shape, key_of
 from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint
 from stripe_alloy.api.requests import GetRequest, Reader
 from stripe_alloy.api.responses import Trail
+from stripe_alloy.api.timestamps import moment
 from stripe_alloy.webhooks.coverage import FOREVER, Fetched, Interval
 from tap_stripe_alloy.events.change_detection import Span
 from tap_stripe_alloy.events.spans import Spans
@@ -110,10 +111,9 @@ class StripeFeed:
     def _read_page(self, *, timed: bool = False) -> Reader[Response]:
         window = self._spans.page()
         assert window  # noqa: S101 - `ready` otherwise
-        answer = yield from self._pages.read(window, timed=timed)
-        events = [in_shape(event) for event in answer.body["data"]]
-        self._spans.add(events, whole=not answer.body["has_more"])
-        return answer
+        page = yield from self._pages.read(window, timed=timed)
+        self._spans.add(list(map(in_shape, page.events)), cursor=page.cursor)
+        return page.answer
 
     def already_processed(self, kind: str, event: Event) -> bool:
         """Whether the bookmarks of the object type contain the event's id."""
@@ -128,6 +128,16 @@ class StripeFeed:
         return event["id"] in seen and event["id"] in self._seen.get(EVENT, seen)
 
 
+@dataclass(frozen=True)
+class _EventPage:
+    """A page of `/v1/events`, without the events that cannot be put in order."""
+
+    events: list[Event]
+    cursor: str | None
+    """The last ID of the page; None if no page follows."""
+    answer: Response
+
+
 class _EventPages:
     """Reads pages of `/v1/events`."""
 
@@ -135,16 +145,45 @@ class _EventPages:
         self._account = account
         self._streams = streams
         self._trail = Trail()
+        self._left_out: set[str | None] = set()
 
-    def read(self, window: RemainingWindow, *, timed: bool = False) -> Reader[Response]:
+    def read(self, window: RemainingWindow, *, timed: bool = False) -> Reader[_EventPage]:
         """Read the page after the window's cursor, or the first page if it has none."""
         if window[2] is None:
             self._trail = Trail()
         params = _LIST.page(*window)
         answer: Response = yield GetRequest(
-            EVENTS, params, self._account, trail=self._trail, streams=self._streams, timed=timed
+            EVENTS,
+            params,
+            self._account,
+            trail=self._trail,
+            streams=self._streams,
+            some_lack_ids=True,
+            timed=timed,
         )
-        return answer
+        events = [event for event in answer.body["data"] if self._has_id(event)]
+        cursor = events[-1]["id"] if answer.body["has_more"] else None
+        return _EventPage(list(filter(self._has_time, events)), cursor, answer)
+
+    def _has_id(self, event: Event) -> bool:
+        return bool(event.get("id")) or self._leave_out(None, "it has no `id`")
+
+    def _has_time(self, event: Event) -> bool:
+        return moment(event.get("created")) is not None or self._leave_out(
+            event["id"], "its `created` is no valid time"
+        )
+
+    def _leave_out(self, event_id: str | None, reason: str) -> bool:
+        """Return False to leave out an event; warn once about it."""
+        if event_id not in self._left_out:
+            self._left_out.add(event_id)
+            _logger.warning(
+                "Event %s is left out: %s. The change that it reports comes with the next event of "
+                "the same object.",
+                event_id or "(unnamed)",
+                reason,
+            )
+        return False
 
 
 @dataclass(frozen=True)
@@ -251,10 +290,10 @@ class InboxFeed:
             self._gap_at = 0.0
         window = self._gap_spans.page()
         assert window  # noqa: S101 - complete spans are stored first
-        answer = yield from self._pages.read(window)
+        page = yield from self._pages.read(window)
         self._gap_at = self._gap_at or self._inbox.clock()
-        self._gap_spans.add(answer.body["data"], whole=not answer.body["has_more"])
-        return answer
+        self._gap_spans.add(page.events, cursor=page.cursor)
+        return page.answer
 
     def _fill_gaps(self) -> TapReader[None]:
         while self._gaps:
@@ -283,13 +322,12 @@ class InboxFeed:
         """
         cursor, missed = None, 0
         while True:
-            answer = yield from self._pages.read((int(low), int(high) + 1, cursor))
-            events: list[Event] = answer.body["data"]
-            new = self._store_and_count_missed(events)
+            page = yield from self._pages.read((int(low), int(high) + 1, cursor))
+            new = self._store_and_count_missed(page.events)
             missed += new
-            if not (new and answer.body["has_more"]):
+            cursor = page.cursor
+            if not (new and cursor):
                 break
-            cursor = events[-1]["id"]
         self._inbox.checked(self._scope)
         if missed:
             _logger.warning(

@@ -229,7 +229,8 @@ class EventReader:
                     yield self._read_children(partition, change)
 
     def _read_children(self, partition: StreamPartition, change: DetectedChange) -> TapReader[None]:
-        lists = NestedLists(partition.stream.listed, self.account, [partition.stream.name])
+        stream = partition.stream
+        lists = NestedLists(stream.listed, self.account, [stream.name], stream.leave_out_without_id)
         try:
             parents = yield from lists.complete([change.snapshot])
         except MissingPermissionError as error:
@@ -254,7 +255,8 @@ class EventReader:
             of=OneObject(*change.key),
             streams=[root.name],
         )
-        lists = NestedLists(replace(root.listed, child_list=""), self.account, [root.name])
+        listed = replace(root.listed, child_list="")
+        lists = NestedLists(listed, self.account, [root.name], root.leave_out_without_id)
         try:
             found = (yield request).body
         except StripeError as error:
@@ -334,7 +336,7 @@ class EventReader:
             elif truncated_list(change.snapshot, [field]):
                 continue
             else:
-                current = {child["id"] for child in children_of(change.snapshot, partition)}
+                current = {child.get("id") for child in children_of(change.snapshot, partition)}
             for child_id in sorted(former - current):
                 name, last = (
                     partition.stream.object_type.object_name,

@@ -58,14 +58,15 @@ class Spans:
         top = self._stack[-1]
         return top.low, top.high, self._cursor
 
-    def add(self, events: Sequence[Event], *, whole: bool) -> None:
-        """Add a page of the requested window; `whole` if no page follows."""
+    def add(self, events: Sequence[Event], *, cursor: str | None) -> None:
+        """Add a page of the requested window; `cursor` is its last ID, None if no page follows."""
         top = self._stack[-1]
         top.events += events
-        top.whole = whole
-        self._cursor = None if whole else events[-1]["id"]
+        top.whole = whole = cursor is None
+        self._cursor = cursor
         if (
             not whole
+            and top.events
             and max(len(top.events), _estimated_count(top) / EARLY_SPLIT_FACTOR) >= self._kept
         ):
             self._split(top)

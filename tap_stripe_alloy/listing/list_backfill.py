@@ -214,7 +214,13 @@ class ListBackfill:
 
     def _load_nested_lists(self, objects: Sequence[JSON]) -> Reader[list[JSON]]:
         """Load the rest of truncated lists in objects."""
-        lists = NestedLists(self._listed, self.account, self.streams, self._note_refused)
+        lists = NestedLists(
+            self._listed,
+            self.account,
+            self.streams,
+            self.partitions[0].stream.leave_out_without_id,
+            self._note_refused,
+        )
         return lists.complete(objects)
 
     def _note_refused(self) -> None:

@@ -19,7 +19,7 @@ from stripe_alloy.api.paths import item_path
 from stripe_alloy.api.requests import Gather, GetRequest, Reader
 from tap_stripe_alloy.listing.list_backfill import Completed, ListBackfill
 from tap_stripe_alloy.listing.windows import Page, PageRequest
-from tap_stripe_alloy.records.partitions import StreamPartition
+from tap_stripe_alloy.records.partitions import StreamPartition, created_at
 from tap_stripe_alloy.scheduler import TapReader
 
 CUSTOMERS = "/v1/customers"
@@ -80,7 +80,7 @@ class AllMethods(ListBackfill):
             self._skip_check(error)
             return
         self.begin(answer)
-        customers = [source["id"] for source in answer.body["data"]]
+        customers = [source["id"] for source in answer.body["data"] if self._has_id(source)]
         yield Gather([self._expect_methods_of(customer) for customer in customers])
         self.note_expected()
 
@@ -92,12 +92,22 @@ class AllMethods(ListBackfill):
             self._skip_check(error)
             return
         self.expected |= {
-            source["id"] for source in answer.body["data"] if source["created"] >= self._start
+            source["id"]
+            for source in answer.body["data"]
+            if self._has_id(source) and _is_since(source, self._start)
         }
 
     def _sample(self, path: str, limit: int) -> GetRequest:
         params = [("limit", str(limit))]
-        return GetRequest(path, params, self.account, streams=self.streams, timed=not self._started)
+        return GetRequest(
+            path,
+            params,
+            self.account,
+            streams=self.streams,
+            some_lack_ids=True,
+            all_lack_ids=path != CUSTOMERS,
+            timed=not self._started,
+        )
 
     def _skip_check(self, error: StripeError) -> None:
         """Continue if the key may not read customers, or if a customer was deleted meanwhile."""
@@ -162,4 +172,10 @@ class MethodsByCustomer(ListBackfill):
     @override
     def _select_objects(self, objects: Sequence[JSON]) -> Sequence[JSON]:
         methods = [method for customer in objects for method in customer[CHILDREN]["data"]]
-        return [new for new in methods if new["created"] >= self._start]
+        return [new for new in methods if _is_since(new, self._start)]
+
+
+def _is_since(source: JSON, start: int) -> bool:
+    """Whether an object was created from `start` on; True if it has no valid time."""
+    created = created_at(source)
+    return created is None or created >= start

@@ -48,6 +48,7 @@ class TestClockReader:
             listed,
         ]
         self._start = start
+        self._leave_out_without_id = partitions[0].stream.leave_out_without_id
         self._begin = begin
         """Called with each response: the first one starts the backfill."""
 
@@ -68,7 +69,7 @@ class TestClockReader:
                 cursor = ""  # its object was deleted: start over
                 continue
             self._begin(answer)
-            found, more = answer.body["data"], answer.body["has_more"]
+            found, more = self._with_ids(answer.body["data"]), answer.body["has_more"]
             cursor = found[-1]["id"] if more else ""
             yield from self._follow(hop, found, int(answer.sent_at))
 
@@ -76,8 +77,17 @@ class TestClockReader:
         listed, account = self._lists[hop], self._partitions[0].account
         params = [*filtered_by, *listed.page(self._start, cursor=cursor)]
         return GetRequest(
-            listed.path, params, account, trail=trail, streams=self._streams, timed=not hop
+            listed.path,
+            params,
+            account,
+            trail=trail,
+            streams=self._streams,
+            all_lack_ids=True,
+            timed=not hop,
         )
+
+    def _with_ids(self, found: list[JSON]) -> list[JSON]:
+        return [source for source in found if source.get("id") or self._leave_out_without_id()]
 
     def _follow(self, hop: int, found: list[JSON], at: int) -> TapReader[None]:
         """Read the next list for each object; at the last list, write the objects."""
@@ -87,7 +97,8 @@ class TestClockReader:
             filters = [((param, source["id"]),) for source in found]
             yield Gather([self._read_list(hop + 1, filtered_by) for filtered_by in filters])
             return
-        lists = NestedLists(listed, self._partitions[0].account, self._streams)
+        account = self._partitions[0].account
+        lists = NestedLists(listed, account, self._streams, self._leave_out_without_id)
         objects = yield from lists.complete(found)
         records = [pair for source in objects for pair in records_of(source, self._partitions, at)]
         yield Write(group_by_partition(records))

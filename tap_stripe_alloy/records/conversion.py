@@ -69,8 +69,11 @@ class Recorder:
         account_id: str | None,
         unix: bool,
         misfit: Callable[[str], None] = lambda _: None,
+        in_shape: Callable[[JSON], JSON] | None = None,
     ) -> None:
         self._misfit = misfit
+        self._in_shape = in_shape
+        """Gives a record the shape of the pinned version, in place."""
         self._integers = [
             name for name, of in schema["properties"].items() if "integer" in of.get("type", ())
         ]
@@ -96,6 +99,8 @@ class Recorder:
         """
         record: Record = {**source, "updated": self._time(updated), "deleted": False}
         record["_account_id"] = self.account_id
+        if self._in_shape:
+            record = self._in_shape(record)
         try:
             self._times.convert(record)
         except NO_SUCH_TIME:

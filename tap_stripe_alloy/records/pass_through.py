@@ -24,6 +24,27 @@ StructField = tuple[Any, Any]
 """(type, default)."""
 
 
+_Object = dict[str, Raw]
+EVENT_SHAPE: Mapping[str, StructField] = {
+    "account": (str | None | UnsetType, UNSET),
+    "api_version": (str | None | UnsetType, UNSET),
+    "data": (
+        msgspec.defstruct(
+            "EventData",
+            [
+                ("object", _Object),
+                ("previous_attributes", _Object | None | UnsetType, UNSET),
+            ],
+            forbid_unknown_fields=True,
+        ),
+        ...,
+    ),
+    "request": (_Object | None | UnsetType, UNSET),
+    "type": (str, ...),
+}
+"""Types of the fields of an event that older API versions render otherwise."""
+
+
 class PassThroughPage(msgspec.Struct):
     """A page of a list, with its objects as records."""
 
@@ -35,9 +56,17 @@ class PassThroughPage(msgspec.Struct):
 class PassThroughDecoder:
     """Decodes pages into records, for one stream and account."""
 
-    def __init__(self, schema: Schema, *, account_id: str | None, unix: bool) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        account_id: str | None,
+        unix: bool,
+        shape: Mapping[str, StructField] | None = None,
+    ) -> None:
         time: Any = int if unix else datetime
         added: dict[str, StructField] = {
+            **(shape or {}),
             "id": (str, ...),
             "created": (time, ...),
             "updated": (time | UnsetType, UNSET),

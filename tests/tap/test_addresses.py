@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 import stripe
 
+from stripe_alloy.api.client import Response
+from stripe_alloy.api.list_endpoint import ListEndpoint
+from stripe_alloy.api.nested_lists import NestedLists
 from stripe_alloy.api.paths import encoded_in, item_path
+from stripe_alloy.api.requests import GetRequest, run
 from stripe_alloy.emulator import Emulator
 from tests.conftest import config_of, read
 
@@ -92,6 +97,36 @@ def test_the_emulator_gives_the_object_of_an_encoded_id(empty: Emulator, object_
 
 
 def test_an_id_that_is_encoded_in_a_given_path_stays_as_it_is() -> None:
-    assert encoded_in("/v1/customers/50%2525off/sources", "50%25off") == (
+    assert encoded_in("/v1/customers/50%2525off/sources", ["50%25off"]) == (
         "/v1/customers/50%2525off/sources"
     )
+
+
+def cut_list(url: str) -> dict[str, Any]:
+    return {"object": "list", "data": [{"id": "first"}], "has_more": True, "url": url}
+
+
+@pytest.mark.parametrize("customer_id", ["a/b", "50%25off", "what?x=1", "a#b"])
+def test_a_list_inside_an_expanded_object_with_such_an_id_is_completed(customer_id: str) -> None:
+    asked = []
+
+    def send(request: GetRequest) -> Response:
+        asked.append(request.path)
+        customer = {"id": customer_id, "sources": cut_list(f"/v1/customers/{customer_id}/sources")}
+        entry = {"id": "re_2", "customer": customer} if "refunds" in request.path else {"id": "s"}
+        body = {"object": "list", "data": [entry], "has_more": False}
+        return Response(body, None, 0.0, 0.0, 0.0)
+
+    charge = {
+        "id": "ch_1",
+        "customer": {
+            "id": customer_id,
+            "sources": cut_list(f"/v1/customers/{customer_id}/sources"),
+        },
+        "refunds": cut_list("/v1/charges/ch_1/refunds"),
+    }
+    listed = ListEndpoint("/v1/charges", expand=["customer", "refunds.data.customer"])
+    [complete] = run(NestedLists(listed, None).complete([charge]), send)
+    sources = f"{item_path('/v1/customers', customer_id)}/sources"
+    assert Counter(asked) == {sources: 2, "/v1/charges/ch_1/refunds": 1}
+    assert [source["id"] for source in complete["customer"]["sources"]["data"]] == ["first", "s"]

@@ -13,6 +13,7 @@ from stripe_alloy.api.object_types import BY_NAME
 from stripe_alloy.api.timestamps import rfc3339, unix_seconds
 from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, config_of, read
+from tests.tap.test_odd_values import edit
 
 
 @pytest.fixture
@@ -315,3 +316,51 @@ def test_events_that_no_stream_reads_are_news_once(
         state = read(config, *streams, state=state).state
         paths.append([request.path for request in account.requests[before:]])
     assert paths == [["/v1/events", "/v1/balance_transactions"], ["/v1/events"], ["/v1/events"]]
+
+
+INVALID_TIMES = [None, "null", '"yesterday"', "-5", "253402300800"]
+
+
+@pytest.mark.parametrize("created", INVALID_TIMES)
+def test_an_event_without_a_valid_time_is_named_and_left_out(
+    account: Emulator,
+    client: stripe.StripeClient,
+    created: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = config_of(account)
+    streams = ("customers", "events")
+    first = read(config, *streams)
+    account.clock_advance(3_600)
+    others = account.ids("customer")[:2]
+    client.v1.customers.update(others[0], {"name": "Before"})
+    client.v1.customers.update(others[1], {"name": "Lost"})
+    odd = account.objects("event")[0]["id"]
+    edit(account, "event", odd, "created", created)
+    second = read(config, *streams, state=first.state)
+    assert [row["name"] for row in second.records["customers"]] == ["Before"]
+    assert odd not in second.ids("events")
+    assert [r.levelname for r in caplog.records if odd in r.message] == ["WARNING"]
+    account.clock_advance(60)
+    client.v1.customers.update(others[1], {"email": "found@example.com"})
+    third = read(config, *streams, state=second.state)
+    assert [row["name"] for row in third.records["customers"]] == ["Lost"]
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("field", ["created", "id"])
+def test_a_page_of_events_that_ends_with_such_a_one_does_not_end_the_list(
+    account: Emulator, client: stripe.StripeClient, field: str
+) -> None:
+    config = config_of(account)
+    first = read(config, "customers")
+    account.clock_advance(3_600)
+    customers = account.ids("customer")
+    for customer in customers:
+        client.v1.customers.update(customer, {"name": "New"})
+    events = [event["id"] for event in account.objects("event")][: len(customers)]
+    kept = len(events) // 2 if field == "created" else len(events) - 1
+    for event in events[: len(events) - kept]:
+        edit(account, "event", event, field, None)
+    output = read(config, "customers", state=first.state)
+    assert output.ids("customers").total() == kept

@@ -131,3 +131,109 @@ def test_an_event_whose_object_has_a_time_beyond_all_calendars_comes(account: Em
     row = one(read(config, "customers", state=state), "customers", customer)
     assert row["description"] == "first"
     assert row["created"] is None
+
+
+def without_id_named(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.message for r in caplog.records if "without `id`" in r.message]
+
+
+@pytest.mark.parametrize("place", [10, 15, -1])
+def test_a_nested_entry_without_an_id_is_named_and_left_out(
+    place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Emulator(customers=40) as emulator:
+        whole = read(config_of(emulator), "invoices", "invoice_line_items")
+        long = max(whole.records["invoices"], key=lambda row: len(row["lines"]["data"]))
+        ids = [line["id"] for line in long["lines"]["data"]]
+        assert len(ids) > 16
+        edit(emulator, "line_item", ids[place], "id", None)
+        output = read(config_of(emulator), "invoices", "invoice_line_items")
+        lines = one(output, "invoices", long["id"])["lines"]["data"]
+        assert [line["id"] for line in lines] == [found for found in ids if found != ids[place]]
+        left = set(whole.ids("invoice_line_items")) - set(output.ids("invoice_line_items"))
+        assert left == {ids[place]}
+        assert len(without_id_named(caplog)) == 1
+
+
+def test_a_list_that_ends_after_its_only_further_entry_without_an_id_ends() -> None:
+    with Emulator(customers=0) as emulator:
+        first = [{"id": "il_1"}, {"object": "line_item"}]
+        invoice = {"id": "in_1", "lines": listing(first, "/v1/invoices/in_1/lines")}
+        emulator.faults.add(
+            "answer",
+            "/v1/invoices",
+            body={"object": "list", "data": [invoice], "has_more": False},
+        )
+        body = {"object": "list", "data": [{"object": "line_item"}], "has_more": False}
+        emulator.faults.add("answer", "/v1/invoices/in_1/lines", body=body, times=None)
+        output = read(config_of(emulator), "invoice_line_items")
+        assert list(output.ids("invoice_line_items")) == ["il_1"]
+
+
+def listing(entries: list[Any], url: str) -> dict[str, Any]:
+    return {"object": "list", "data": entries, "has_more": True, "url": url}
+
+
+@pytest.mark.parametrize("kind", ["test_helpers.test_clock", "customer", "invoice"])
+def test_an_object_without_an_id_on_a_test_clock_is_named_and_left_out(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Emulator(customers=30) as emulator:
+        config = config_of(emulator, include_test_clocks=True)
+        whole = set(read(config, "invoices").ids("invoices"))
+        elsewhere = set(emulator.ids("invoice"))
+        on_clock = next(
+            found
+            for found in emulator.objects("invoice", everything=True)
+            if found["id"] not in elsewhere
+        )
+        [customer] = [
+            found
+            for found in emulator.objects("customer", everything=True)
+            if found["id"] == on_clock["customer"]
+        ]
+        odd = {"customer": customer["id"], "invoice": on_clock["id"]}
+        edit(emulator, kind, odd.get(kind) or str(customer["test_clock"]), "id", None)
+        output = read(config, "invoices")
+        assert on_clock["id"] in whole - set(output.ids("invoices"))
+        assert elsewhere <= set(output.ids("invoices"))
+        assert len(without_id_named(caplog)) == 1
+
+
+@pytest.mark.parametrize("without", ["customer", "method"])
+@pytest.mark.parametrize("unscoped", ["serve", "empty"])
+def test_the_payment_methods_come_but_for_what_has_no_id(
+    unscoped: str, without: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Emulator(customers=0, unscoped_payment_methods=unscoped) as emulator:
+        emulator.add("customer", id="cus_1")
+        emulator.add("customer", id="cus_2")
+        for number in (1, 2):
+            fields = {"id": f"pm_{number}", "customer": f"cus_{number}", "type": "card"}
+            emulator.add("payment_method", **fields)
+        kind, odd = ("customer", "cus_2") if without == "customer" else ("payment_method", "pm_2")
+        edit(emulator, kind, odd, "id", None)
+        output = read(config_of(emulator), "payment_methods")
+        reached = ["pm_1", "pm_2"] if (unscoped, without) == ("serve", "customer") else ["pm_1"]
+        assert sorted(output.ids("payment_methods")) == reached
+        assert len(without_id_named(caplog)) == 1
+
+
+def test_a_removed_child_has_its_tombstone_beside_one_without_an_id(account: Emulator) -> None:
+    client = stripe.StripeClient(account.api_key, base_addresses={"api": account.url})
+    config = config_of(account)
+    state = read(config, "subscription_items").state
+    account.clock_advance(3_600)
+    subscription = next(s for s in account.objects("subscription") if s["status"] == "active")
+    client.v1.subscriptions.update(subscription["id"], {"metadata": {"a": "b"}})
+    event = account.objects("event")[0]
+    snapshot = event["data"]["object"]
+    items = snapshot["items"]["data"]
+    before = {"items": {**snapshot["items"], "data": [{**items[0], "id": "si_former"}]}}
+    snapshot["items"]["data"] = [{**items[0], "id": None}]
+    data = {"object": snapshot, "previous_attributes": before}
+    edit(account, "event", event["id"], "data", json.dumps(data))
+    output = read(config, "subscription_items", state=state)
+    assert [(r["id"], r["deleted"]) for r in output.records["subscription_items"]] == [
+        ("si_former", True)
+    ]

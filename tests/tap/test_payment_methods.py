@@ -9,6 +9,7 @@ import pytest
 
 from stripe_alloy.emulator import Emulator
 from tests.conftest import Command, config_of, read
+from tests.tap.test_odd_values import edit
 
 
 @pytest.mark.parametrize("unscoped", ["serve", "refuse", "empty"])
@@ -81,3 +82,20 @@ def test_a_list_of_all_that_lacks_some_is_not_trusted() -> None:
         emulator.faults.add("hide", "/v1/payment_methods", times=None, ids=[hidden])
         output = read(config_of(emulator), "payment_methods")
         assert hidden in output.ids("payment_methods")
+
+
+@pytest.mark.parametrize("unscoped", ["serve", "empty"])
+@pytest.mark.parametrize("created", [None, "null", '"yesterday"', "253402300800"])
+def test_a_payment_method_without_a_valid_time_is_kept(
+    unscoped: Literal["serve", "empty"], created: str | None
+) -> None:
+    with Emulator(customers=0, unscoped_payment_methods=unscoped) as emulator:
+        emulator.add("customer", id="cus_1")
+        emulator.add("payment_method", id="pm_1", customer="cus_1", type="card")
+        emulator.add("payment_method", id="pm_2", customer="cus_1", type="card")
+        edit(emulator, "payment_method", "pm_2", "created", created)
+        config = config_of(emulator, start_date="2020-01-01T00:00:00Z")
+        records = read(config, "payment_methods").records["payment_methods"]
+        assert sorted(record["id"] for record in records) == ["pm_1", "pm_2"]
+        [odd] = [record for record in records if record["id"] == "pm_2"]
+        assert odd.get("created") is None

@@ -45,7 +45,7 @@ def spans_of(listing: Listing, low: int, most: int = MOST) -> list[Sequence[Even
         page = spans.page()
         if page:
             answer, whole = listing.page(*page)
-            spans.add(answer, whole=whole)
+            spans.add(answer, cursor=None if whole else answer[-1]["id"])
             kept = sum(len(stretch.events) for stretch in spans._stack)
             listing.most_kept = max(listing.most_kept, kept)
         else:
@@ -107,7 +107,7 @@ def test_the_first_span_is_there_after_few_pages() -> None:
     spans = Spans(0)
     while page := spans.page():
         events, whole = listing.page(*page)
-        spans.add(events, whole=whole)
+        spans.add(events, cursor=None if whole else events[-1]["id"])
     assert spans.ready
     assert listing.pages <= 2 * FIRST // PAGE
 
