@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 class Refusals:
     """The streams and accounts that Stripe refused in a run."""
 
-    streams: dict[str, MissingPermissionError] = field(default_factory=dict)
-    """Stream → the error with the missing permission."""
+    partitions: dict[tuple[str, str | None], MissingPermissionError] = field(default_factory=dict)
+    """(stream, account) → the error with the missing permission."""
     accounts: dict[str, AccountAccessError] = field(default_factory=dict)
     """Account → the error of an account that the key has no access to."""
     products: dict[tuple[str, str | None], InvalidRequestError] = field(default_factory=dict)
@@ -49,7 +49,19 @@ class Refusals:
     def note(self, partitions: Sequence[StreamPartition], error: MissingPermissionError) -> None:
         """Note that the key lacks the permission for the streams of these partitions."""
         for partition in partitions:
-            self.streams[partition.stream.name] = error
+            self.partitions[partition.stream.name, partition.account] = error
+
+    @property
+    def streams(self) -> dict[str, MissingPermissionError]:
+        """Return stream → the error with the permission that is missing for one of its accounts."""
+        return {name: error for (name, _), error in self.partitions.items()}
+
+    def include(self, partition: StreamPartition) -> bool:
+        """Whether Stripe refused the stream for this account, or the whole account."""
+        return (
+            partition.stream.name,
+            partition.account,
+        ) in self.partitions or partition.account in self.accounts
 
 
 class AccountReader:

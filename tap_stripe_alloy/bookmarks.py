@@ -101,7 +101,7 @@ class Bookmark:
         """Return the time from which changes are to be read, without the overlap (Unix seconds)."""
         try:
             return unix_seconds(self._state["replication_key_value"])
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise self._unreadable("replication_key_value") from None
 
     @property
@@ -114,16 +114,13 @@ class Bookmark:
 
     def check(self) -> None:
         """Raise `SettingsError` if the bookmark is malformed."""
+        _ = self.latest, self.seen
         if self.listed:
-            _ = self.events_until, self.to_list_again, self.start, self.listed_at
-            if CREATED in self._state:
-                _ = self.of_new_objects().since
+            _ = self.to_list_again, self.start
             if self.inbox and not all(isinstance(self.inbox.get(k), int) for k in ("seq", "from")):
                 raise self._unreadable(INBOX)
         elif self.backfill:
-            _ = self.anchor, self.remaining
-        else:
-            _ = self.first_attempt_at
+            _ = self.remaining
 
     @property
     def changes_from(self) -> int:
@@ -133,6 +130,11 @@ class Bookmark:
     @property
     def latest(self) -> int:
         """Return the latest time in the bookmark (Unix seconds); 0 if it has none."""
+        created = self.of_new_objects().since if CREATED in self._state else 0
+        return max(self._latest_change, self.listed_at, created)
+
+    @property
+    def _latest_change(self) -> int:
         if self.listed:
             return self.events_until
         return self.anchor if self.backfill else self.first_attempt_at or 0
@@ -140,7 +142,10 @@ class Bookmark:
     @property
     def seen(self) -> frozenset[str]:
         """Return the ids already processed in the overlap before `since`."""
-        return frozenset(self._state.get("seen") or ())
+        found = self._state.get("seen") or ()
+        if not isinstance(found, list | tuple) or not all(isinstance(i, str) for i in found):
+            raise self._unreadable("seen")
+        return frozenset(found)
 
     @property
     def events_until(self) -> int:
@@ -154,7 +159,7 @@ class Bookmark:
     def of_new_objects(self) -> Bookmark:
         """Return the bookmark of new objects, if these emit no event; it starts at this one."""
         state = self._state.setdefault(
-            CREATED, {"replication_key_value": self._state["replication_key_value"]}
+            CREATED, {"replication_key_value": self._state.get("replication_key_value")}
         )
         return Bookmark(state, stream=self._stream, replication_key="created")
 

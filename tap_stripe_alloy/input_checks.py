@@ -137,10 +137,14 @@ def _seconds(value: Any, place: str) -> int:
 
 
 def _check_times(part: Mapping[str, Any], latest: float) -> None:
-    for holder in (part, part.get("backfill") or {}):
-        for name in ("replication_key_value", "events_until", "begun", "anchor"):
-            if holder.get(name) is not None and _seconds(holder[name], name) > latest:
-                raise _Wrong(f"`{name}` is in the future")
+    for place, holder in (
+        ("", part),
+        ("", part.get("backfill") or {}),
+        ("created.", part.get("created") or {}),
+    ):
+        for name in ("replication_key_value", "events_until", "listed_at", "begun", "anchor"):
+            if holder.get(name) is not None and _seconds(holder[name], place + name) > latest:
+                raise _Wrong(f"`{place}{name}` is in the future")
 
 
 def _ids(value: Any, place: str) -> None:
@@ -151,6 +155,12 @@ def _ids(value: Any, place: str) -> None:
 def _table(value: Any, place: str) -> None:
     _is(dict, "an object")(value, place)
     _is(int, "a number")(value.get("version"), f"{place}.version")
+
+
+def _created(value: Any, place: str) -> None:
+    _is(dict, "an object")(value, place)
+    _time(value.get("replication_key_value"), f"{place}.replication_key_value")
+    _ids(value.get("seen") or [], f"{place}.seen")
 
 
 def _inbox(value: Any, place: str) -> None:
@@ -200,6 +210,8 @@ _OF_STREAM: Mapping[str, Check] = {
 _OF_PART: Mapping[str, Check] = {
     "replication_key_value": _time,
     "events_until": _time,
+    "created": _created,
+    "listed_at": _time,
     "begun": _time,
     "start": _time,
     "seen": _ids,

@@ -80,13 +80,13 @@ class Sync:
         return self._pass()
 
     def next_pass(self) -> Iterator[Batch]:
-        """Yield batches of new changes since the last pass, without refused streams or accounts."""
+        """Yield batches of new changes since the last pass.
+
+        Left out are accounts that Stripe refused, and a stream for the accounts that refused it.
+        """
         self._with_lookback = False
         self._partitions = [
-            partition
-            for partition in self._partitions
-            if partition.stream.name not in self.refusals.streams
-            and partition.account not in self.refusals.accounts
+            partition for partition in self._partitions if not self.refusals.include(partition)
         ]
         return self._pass()
 

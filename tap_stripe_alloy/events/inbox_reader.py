@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from stripe_alloy.api.errors import AccountAccessError
+from stripe_alloy.api.errors import AccountAccessError, MissingPermissionError
 from stripe_alloy.api.events import OVERLAP
 from stripe_alloy.webhooks.inbox import AccountScope, Inbox
 from tap_stripe_alloy.bookmarks import Bookmark
@@ -17,6 +18,8 @@ from tap_stripe_alloy.events.event_feeds import (
     SelfWriteFilter,
 )
 from tap_stripe_alloy.records.partitions import StreamPartition, names_of
+
+_logger = logging.getLogger(__name__)
 
 HasEvent = Callable[[str, "str | None"], bool]
 """Whether Stripe has an event of this id, for an account (None: the key's account)."""
@@ -33,6 +36,7 @@ class InboxReader:
         self._own_id = own_id
         self._has_event = has_event
         self._accounts: list[str | None] = []
+        self._may_not_ask = False
         self._reader = uuid.uuid4().hex
         self._pruned_to = (0, 0)
         self._known_reader = False
@@ -83,21 +87,30 @@ class InboxReader:
     def _claim_endpoints(self) -> None:
         """Claim unclaimed endpoints if their events belong to the key's account.
 
-        Stripe is asked for one event of each endpoint, once.
+        Stripe is asked for one event of each endpoint, once. Without the permission to read events
+        the endpoints stay unclaimed.
         """
-        if self._own_id is None:
-            return
-        for account in self._accounts:
-            scope = self.scope_of(account)
-            for endpoint, event_id in self._inbox.unclaimed(scope):
-                try:
-                    is_ours = self._has_event(event_id, scope.account)
-                except AccountAccessError:
-                    break  # reported once the account's events are read
-                if is_ours:
-                    self._inbox.claim(endpoint, self._own_id)
-                else:
-                    self._inbox.disclaim(endpoint, self._own_id)
+        for account in self._accounts if self._own_id and not self._may_not_ask else ():
+            try:
+                self._claim_endpoints_of(self.scope_of(account), self._own_id)
+            except AccountAccessError:
+                continue  # reported once the account's events are read
+            except MissingPermissionError as error:
+                self._may_not_ask = True
+                _logger.warning(
+                    "The inbox has events of a webhook endpoint of an unknown account, and the key "
+                    "may not read events, which would tell whether the endpoint is of its account. "
+                    "Until it may, these and later events are not read from the inbox. %s",
+                    error,
+                )
+                return
+
+    def _claim_endpoints_of(self, scope: AccountScope, own_id: str | None) -> None:
+        for endpoint, event_id in self._inbox.unclaimed(scope) if own_id else ():
+            if self._has_event(event_id, scope.account):
+                self._inbox.claim(endpoint, own_id)
+            else:
+                self._inbox.disclaim(endpoint, own_id)
 
     def has_all_events_for(self, partition: StreamPartition) -> bool:
         """Whether no event that is new for a stream was pruned from the inbox."""

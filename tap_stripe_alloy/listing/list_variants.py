@@ -56,8 +56,15 @@ class _Part(ListBackfill):
 
     @override
     def read(self) -> TapReader[bool]:
+        if self._resumed and not any(part._planner.remaining() for part in self.siblings):  # noqa: SLF001 - same class
+            self.siblings[0].end()
         yield self
         return not self.outdated
+
+    def end(self) -> None:
+        """End the backfill, once, if its state contains no remaining windows."""
+        if any(partition.bookmark.backfill is not None for partition in self.partitions):
+            self._save_remaining(())
 
     @override
     def begin(self, first: Response) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,6 +35,17 @@ REFUSED = {
     "version": state_with(table={"version": "new"}),
     "seen": state_with(seen={"evt_1": 1}),
     "seen of numbers": state_with(seen=[1]),
+    "seen is a number": state_with(seen=5),
+    "new objects": state_with(created=5),
+    "new objects without a time": state_with(created={"seen": []}),
+    "new objects since": state_with(created={"replication_key_value": "soon"}),
+    "new objects seen": state_with(created={**DONE, "seen": 5}),
+    "new objects seen are numbers": state_with(created={**DONE, "seen": [1]}),
+    "new objects of the future": state_with(
+        created={"replication_key_value": "2099-01-01T00:00:00Z"}
+    ),
+    "listed at": state_with(listed_at="soon"),
+    "listed in the future": state_with(listed_at="2099-01-01T00:00:00Z"),
     "partitions": state_with(partitions={}),
     "partition": state_with(partitions=[None]),
     "context": state_with(partitions=[{"context": None}]),
@@ -98,9 +110,24 @@ def test_a_stream_of_another_version_is_named(
     assert "'customer'. Did you mean 'customers'?" in caplog.text
 
 
-def test_a_bookmark_ahead_of_stripes_clock_is_refused(account: Emulator) -> None:
+def test_the_message_names_the_key_of_a_bookmark_of_new_objects() -> None:
+    with pytest.raises(SettingsError, match=r"`created.seen` is not a list of ids"):
+        bookmarks_of(state_with(created={**DONE, "seen": 5}), BY_NAME)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda late: {"replication_key_value": late},
+        lambda late: {**DONE, "listed_at": late},
+        lambda late: {**DONE, "created": {**DONE, "replication_key_value": late}},
+    ],
+)
+def test_a_bookmark_ahead_of_stripes_clock_is_refused(
+    account: Emulator, place: Callable[[str], dict[str, Any]]
+) -> None:
     now = int(account.objects("event")[0]["created"])
-    state = {"bookmarks": {"customers": {"replication_key_value": rfc3339(now + 60 * 86_400)}}}
+    state = {"bookmarks": {"customers": place(rfc3339(now + 60 * 86_400))}}
     with pytest.raises(SettingsError, match="'customers' is in the future"):
         read(config_of(account), "customers", state=state)
 
@@ -125,9 +152,10 @@ def test_files_in_other_encodings(
 
 
 NAMES = """context _account_id version pending missing anchor seq from id reader seen expand
-before shape api_version""".split()  # noqa: SIM905
+replication_key_value before shape api_version""".split()  # noqa: SIM905
 PLACES = """account_id key mode table shapes partitions replication_key replication_key_value
-seen events_until begun start inbox test_clocks version shape backfill again""".split()  # noqa: SIM905
+seen events_until created listed_at begun start inbox test_clocks version shape backfill
+again""".split()  # noqa: SIM905
 
 values = st.recursive(
     st.none()

@@ -226,3 +226,15 @@ def test_a_backfill_of_which_nothing_is_left_is_done(account: Emulator, name: st
     bookmark = read(config_of(account), name, state=state).state["bookmarks"][name]
     assert "backfill" not in bookmark
     assert bookmark["replication_key_value"] == anchor
+
+
+@pytest.mark.parametrize("name", ["products", "prices"])
+def test_a_backfill_of_which_no_part_has_anything_left_is_done(
+    account: Emulator, name: str
+) -> None:
+    anchor = rfc3339(int(time.time()) - 3_600)
+    left = {"anchor": anchor, "missing": [], "others": [[]]}
+    state = {"bookmarks": {name: {"backfill": left}}}
+    bookmark = read(config_of(account), name, state=state).state["bookmarks"][name]
+    assert "backfill" not in bookmark
+    assert bookmark["replication_key_value"] == anchor

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from stripe_alloy.api.errors import UnreadableStreamsError
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.webhooks.coverage import FOREVER
 from stripe_alloy.webhooks.inbox import AccountScope, EventRange, Inbox, InboxError, row_of
@@ -187,6 +188,23 @@ def test_an_endpoint_found_to_be_another_accounts_is_asked_for_once(
         assert sum("/v1/events/" in path for path in one.requests()) == 1
         other.customer()
         assert sum("/v1/events/" in path for path in one.requests()) == 0
+
+
+def test_a_key_that_may_not_read_events_leaves_an_endpoint_unclaimed(
+    accounts: tuple[Account, Account], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = accounts
+    one.emulator.keys.add("rk_test_no_events", {"event": "none", "*": "read"})
+    one.config["api_key"] = "rk_test_no_events"
+    with receiver_of((other,), tmp_path, "not said"):
+        other.customer()
+        assert set(one.run().ids("customers")) == set(one.emulator.ids("customer"))
+        assert caplog.text.count("of an unknown account") == 1
+        with pytest.raises(UnreadableStreamsError, match="customers"):
+            one.run()
+        one.config["api_key"] = one.emulator.api_key
+        mine = one.customer()
+        assert list(one.run().ids("customers")) == [mine]
 
 
 def test_no_secret_is_in_the_inbox(accounts: tuple[Account, Account], tmp_path: Path) -> None:

@@ -493,3 +493,19 @@ def test_a_stream_without_permission_is_told_at_once_and_the_others_go_on(
         assert tap.stop() == 1
     log = (business.folder / "follow.log").read_text()
     assert log.count("products was not read") == 1
+
+
+def test_a_stream_that_one_account_refuses_is_followed_for_the_others(tmp_path: Path) -> None:
+    with Emulator(customers=3, accounts=2) as emulator:
+        business = Business(emulator, tmp_path, account_ids=list(emulator.account_ids))
+        business.config.pop("webhook_inbox")
+        denied, other = emulator.account_ids
+        path = "/v1/customers"
+        emulator.faults.add("status", path, times=None, account=denied, status=403)
+        api, log = api_of(emulator), tmp_path / "follow.log"
+        with following(business, "customers") as tap:
+            wait_for(lambda: "customers was not read" in log.read_text())
+            made = api.customers.create({"name": "New"}, {"stripe_account": other})
+            tap.comes(made.id)
+            assert tap.stop() == 1
+    assert log.read_text().count("customers was not read") == 1
