@@ -90,9 +90,12 @@ class InboxReader:
         Stripe is asked for one event of each endpoint, once. Without the permission to read events
         the endpoints stay unclaimed.
         """
-        for account in self._accounts if self._own_id and not self._may_not_ask else ():
+        own_id = self._own_id
+        if own_id is None or self._may_not_ask:
+            return
+        for account in self._accounts:
             try:
-                self._claim_endpoints_of(self.scope_of(account), self._own_id)
+                self._claim_endpoints_of(self.scope_of(account), own_id)
             except AccountAccessError:
                 continue  # reported once the account's events are read
             except MissingPermissionError as error:
@@ -105,8 +108,8 @@ class InboxReader:
                 )
                 return
 
-    def _claim_endpoints_of(self, scope: AccountScope, own_id: str | None) -> None:
-        for endpoint, event_id in self._inbox.unclaimed(scope) if own_id else ():
+    def _claim_endpoints_of(self, scope: AccountScope, own_id: str) -> None:
+        for endpoint, event_id in self._inbox.unclaimed(scope):
             if self._has_event(event_id, scope.account):
                 self._inbox.claim(endpoint, own_id)
             else:
