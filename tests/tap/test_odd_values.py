@@ -230,7 +230,8 @@ def test_a_removed_child_has_its_tombstone_beside_one_without_an_id(account: Emu
     snapshot = event["data"]["object"]
     items = snapshot["items"]["data"]
     before = {"items": {**snapshot["items"], "data": [{**items[0], "id": "si_former"}]}}
-    snapshot["items"]["data"] = [{**items[0], "id": None}]
+    del items[1:]
+    del items[0]["id"]
     data = {"object": snapshot, "previous_attributes": before}
     edit(account, "event", event["id"], "data", json.dumps(data))
     output = read(config, "subscription_items", state=state)
