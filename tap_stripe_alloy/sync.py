@@ -118,6 +118,7 @@ class Sync:
                 livemode=settings.live,
                 own_id=own_id,
                 has_event=self._origin.has_event,
+                answered_at=lambda: self.transport.answered_at,
             )
         if settings.ignore_own_writes:
             from stripe_alloy.write_log import WriteLog  # noqa: PLC0415

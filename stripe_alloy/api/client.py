@@ -233,6 +233,8 @@ class StripeClient:
         self._skew: float | None = None
         self._dates = 0
         self._passed = 0.0
+        self.answered_at = 0.0
+        """Stripe's time of the latest response (Unix seconds); 0 before the first."""
         self._closed = threading.Event()
         self._sleep = sleep or self._wait_unless_closed
         self._retrying = tenacity.Retrying(
@@ -473,13 +475,15 @@ class StripeClient:
         if not date:
             return
         try:
-            skew = email.utils.parsedate_to_datetime(date).timestamp() - received_at
+            at = email.utils.parsedate_to_datetime(date).timestamp()
+            skew = at - received_at
         except (ValueError, OverflowError):
             _logger.debug("No date: %r", date)
             return
         with self._lock:  # one answer may be wrong: of several the earliest counts
             self._skew = skew if self._skew is None else min(skew, self._skew)
             self._dates += 1
+            self.answered_at = at
 
 
 _CERTIFICATE = (

@@ -19,7 +19,7 @@ from stripe_alloy.api.list_endpoint import NO_UPPER_BOUND, ListEndpoint
 from stripe_alloy.api.requests import GetRequest, Reader
 from stripe_alloy.api.responses import Trail
 from stripe_alloy.api.timestamps import moment
-from stripe_alloy.webhooks.coverage import FOREVER, Fetched, Interval
+from stripe_alloy.webhooks.coverage import FOREVER, MAX_EVENT_DELAY, Fetched, Interval
 from tap_stripe_alloy.events.change_detection import Span
 from tap_stripe_alloy.events.spans import Spans
 from tap_stripe_alloy.listing.windows import RemainingWindow
@@ -48,10 +48,12 @@ def keep_all(_: Sequence[Event]) -> set[str]:
 class EventFeed(Protocol):
     """Reads events in spans, oldest first."""
 
-    known_at: float
-    """Time up to which the events are known (Unix seconds)."""
     max_seq: int
     """Highest inbox sequence number read; 0 if the events have none."""
+
+    @property
+    def known_at(self) -> float:
+        """Time up to which the events are known (Unix seconds); 0 if unknown."""
 
     def open(self) -> TapReader[ReachBack | None]:
         """Start reading; return Stripe's time and the oldest event time needed.
@@ -222,12 +224,14 @@ class InboxFeed:
         streams: Sequence[str],
         positions: Mapping[str, ReadPosition],
         self_writes: SelfWriteFilter,
+        answered_at: Callable[[], float],
     ) -> None:
         self._inbox = inbox
         self._scope = scope
         self._pages = _EventPages(account, streams)
         self._positions = positions
         self._self_writes = self_writes
+        self._answered_at = answered_at
         self._oldest = min(position.since for position in positions.values()) - OVERLAP
         self._gaps: list[Interval] = []
         self._gap_spans: Spans | None = None
@@ -237,15 +241,23 @@ class InboxFeed:
         self._newest: int | None = None
         self._span: Span | None = None
         self._seqs: dict[str, int] = {}
-        self.known_at = 0.0
+        self._opened_at = 0.0
         self.max_seq = 0
+
+    @property
+    def known_at(self) -> float:
+        """Time up to which the events are known (Unix seconds); 0 before Stripe's first response.
+
+        By the local clock it is the time of opening, but that clock may be ahead.
+        """
+        return min(self._opened_at, self._answered_at())
 
     def open(self) -> TapReader[ReachBack | None]:
         """Find the gaps of the inbox, and read the first page of the oldest gap."""
         self._gaps, check_from = yield LocalRead(self._find_gaps)
-        self.known_at = self._inbox.clock()
+        self._opened_at = self._inbox.clock()
         if check_from is not None:
-            self._to_check = check_from, self.known_at - DELIVERY_GRACE
+            self._to_check = check_from, self._opened_at - DELIVERY_GRACE
         if not self._gaps:
             return None
         low = self._gaps[0][0]
@@ -291,7 +303,7 @@ class InboxFeed:
         window = self._gap_spans.page()
         assert window  # noqa: S101 - complete spans are stored first
         page = yield from self._pages.read(window)
-        self._gap_at = self._gap_at or self._inbox.clock()
+        self._gap_at = self._gap_at or _listed_at(self._inbox.clock(), page.answer)
         self._gap_spans.add(page.events, cursor=page.cursor)
         return page.answer
 
@@ -415,3 +427,12 @@ class InboxFeed:
             kind: replace(position, seq=self.max_seq, since=max(position.since, newest))
             for kind, position in self._positions.items()
         }
+
+
+def _listed_at(local: float, answer: Response) -> float:
+    """Return when a gap was listed: by the local clock, unless that is ahead of Stripe's.
+
+    A clock that is ahead by less than the delay of an event loses nothing: that much is listed
+    again.
+    """
+    return local if local - answer.sent_at < MAX_EVENT_DELAY else answer.sent_at

@@ -29,12 +29,19 @@ class InboxReader:
     """Reads new events of each stream from the inbox, and acknowledges written events."""
 
     def __init__(
-        self, inbox: Inbox, *, livemode: bool, own_id: str | None, has_event: HasEvent
+        self,
+        inbox: Inbox,
+        *,
+        livemode: bool,
+        own_id: str | None,
+        has_event: HasEvent,
+        answered_at: Callable[[], float],
     ) -> None:
         self._inbox = inbox
         self._livemode = livemode
         self._own_id = own_id
         self._has_event = has_event
+        self._answered_at = answered_at
         self._accounts: list[str | None] = []
         self._may_not_ask = False
         self._reader = uuid.uuid4().hex
@@ -90,12 +97,11 @@ class InboxReader:
         Stripe is asked for one event of each endpoint, once. Without the permission to read events
         the endpoints stay unclaimed.
         """
-        own_id = self._own_id
-        if own_id is None or self._may_not_ask:
+        if self._own_id is None or self._may_not_ask:
             return
         for account in self._accounts:
             try:
-                self._claim_endpoints_of(self.scope_of(account), own_id)
+                self._claim_endpoints_of(self.scope_of(account), self._own_id)
             except AccountAccessError:
                 continue  # reported once the account's events are read
             except MissingPermissionError as error:
@@ -133,6 +139,7 @@ class InboxReader:
             streams=names_of(partitions),
             positions=self._positions(partitions),
             self_writes=self_writes,
+            answered_at=self._answered_at,
         )
 
     def position_of(self, partition: StreamPartition, feed: EventFeed) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from stripe_alloy.api.client import CLOCK_PATH
+from stripe_alloy.api.timestamps import DAY, unix_seconds
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.webhooks import inbox as inboxes
 from stripe_alloy.webhooks.coverage import MAX_EVENT_DELAY
@@ -289,6 +290,36 @@ def test_events_and_balance_transactions_come_along(
             records = pipe.destination.records
             assert pipe.requests() == []
             assert pipe.destination.records == records
+
+
+@pytest.mark.parametrize("receiver_too", [False, True])
+def test_a_clock_of_this_machine_that_is_ahead_loses_nothing(
+    pipeline: tuple[Pipeline, Deliveries, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    receiver_too: bool,
+) -> None:
+    pipe, deliveries, client = pipeline
+    clock = pipe.emulator.service.clock
+
+    def ahead() -> float:
+        return clock() + 10 * DAY
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inboxes, "Inbox", partial(Inbox, clock=ahead))
+        if receiver_too:
+            patched.setattr(deliveries.inbox, "clock", ahead)
+            patched.setattr(deliveries, "clock", ahead)
+            deliveries.tick()
+        pipe.run()
+        pipe.run()
+    deliveries.stop()
+    mark = pipe.destination.state["bookmarks"]["customers"]
+    assert unix_seconds(mark["replication_key_value"]) <= clock()
+    pipe.emulator.clock_advance(DAY)
+    client.customers.create({"name": "Delivered to nobody"})
+    pipe.emulator.clock_advance(11 * DAY)
+    pipe.run()
+    assert differ(pipe) == {}
 
 
 def bodies(deliveries: Deliveries) -> int:
