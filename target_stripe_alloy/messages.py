@@ -48,7 +48,7 @@ class KeyMissing(MessageError, MissingKeyPropertiesError):
     """A record lacks a key property."""
 
 
-class Reader(MsgSpecReader):
+class MessageReader(MsgSpecReader):
     """Reads messages; calls `on_start` before the first, `on_error` when reading ends too early."""
 
     on_start: Callable[[], None] | None = None

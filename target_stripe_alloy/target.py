@@ -30,7 +30,7 @@ from target_stripe_alloy.default_files import default_journal, default_rejects
 from target_stripe_alloy.messages import (
     KeyMissing,
     Message,
-    Reader,
+    MessageReader,
     SchemaMissing,
     batch_records,
     check_schema,
@@ -72,8 +72,8 @@ class TargetStripeAlloy(Plugin, Target):
     package_name = "stripe-alloy"
     config_jsonschema: ClassVar[dict[str, Any]] = DECLARED.to_dict()
     default_sink_class = StripeSink
-    message_reader_class = Reader
-    message_reader: Reader
+    message_reader_class = MessageReader
+    message_reader: MessageReader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
         PluginCapabilities.BATCH,

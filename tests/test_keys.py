@@ -12,7 +12,7 @@ from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.errors import MissingPermissionError
 from stripe_alloy.api.object_types import OBJECT_TYPES
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.resources import RESOURCES as KNOWN
+from stripe_alloy.emulator.emulated_types import RESOURCES as KNOWN
 from tap_stripe_alloy.access_check import key_link
 from target_stripe_alloy.resources import RESOURCES, Resource
 from tests.conftest import Command, config_of, read

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from stripe_alloy.emulator.emulated_types import STREAMS
 from stripe_alloy.emulator.errors import bad_key, forbidden, no_key
-from stripe_alloy.emulator.resources import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stripe_alloy.emulator.resources import EmulatedType
+    from stripe_alloy.emulator.emulated_types import EmulatedType
 
 LEVELS = {"none": 0, "read": 1, "write": 2}
 

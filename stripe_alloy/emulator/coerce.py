@@ -15,7 +15,7 @@ _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 MAX_METADATA = 50
 
 
-class Params(JSON):
+class CoercedParams(JSON):
     """Parameters; reading a missing one raises Stripe's 400.
 
     The types of the `stripe` package do not say all that is required, such as one of `customer`
@@ -44,7 +44,7 @@ def _hash(raw: JSON, shape: ParamType, prefix: str) -> JSON:
         if name not in raw:
             raise required(_name(prefix, name))
     values = {name: _value(raw[name], fields[name], _name(prefix, name)) for name in raw}
-    return Params(values, prefix)
+    return CoercedParams(values, prefix)
 
 
 def _value(raw: Any, shape: ParamType, name: str) -> Any:

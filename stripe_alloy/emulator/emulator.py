@@ -14,10 +14,10 @@ from stripe_alloy.emulator.clock import Clock
 from stripe_alloy.emulator.control import ControlledService
 from stripe_alloy.emulator.deliveries import RETRIES
 from stripe_alloy.emulator.effects import catalog
+from stripe_alloy.emulator.emulated_types import named
 from stripe_alloy.emulator.faults import Faults
 from stripe_alloy.emulator.listing import Lists
 from stripe_alloy.emulator.rate_limits import Limits
-from stripe_alloy.emulator.resources import named
 from stripe_alloy.emulator.seed.seeder import account_ids, fill_accounts, seed_business
 from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.server import Server

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stripe_alloy.api.json_types import JSON
+from stripe_alloy.emulator.emulated_types import RESOURCES
 from stripe_alloy.emulator.errors import ApiError, invalid
-from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.schemas import expandable
 from stripe_alloy.emulator.session import PAGE_INSIDE
 from stripe_alloy.emulator.store import DELETED, Query
@@ -16,7 +16,7 @@ from stripe_alloy.emulator.store import DELETED, Query
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stripe_alloy.emulator.resources import Nested
+    from stripe_alloy.emulator.emulated_types import Nested
     from stripe_alloy.emulator.store import Store
 
 

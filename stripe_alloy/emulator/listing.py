@@ -10,8 +10,8 @@ import msgspec
 from stripe_alloy.api.events import RETENTION
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator import expand
+from stripe_alloy.emulator.emulated_types import RESOURCES
 from stripe_alloy.emulator.errors import ApiError, invalid, missing
-from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.store import DELETED, LISTED, Query
 
 if TYPE_CHECKING:

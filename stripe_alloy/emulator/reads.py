@@ -10,9 +10,9 @@ import msgspec
 from stripe_alloy.api.default_object_types import INVOICE_LINE_ITEMS
 from stripe_alloy.api.object_types import BY_OBJECT, OBJECT_TYPES
 from stripe_alloy.emulator import expand
+from stripe_alloy.emulator.emulated_types import RESOURCES, parent_id_field
 from stripe_alloy.emulator.errors import ApiError, invalid, missing, no_account
 from stripe_alloy.emulator.listing import page_size
-from stripe_alloy.emulator.resources import RESOURCES, parent_id_field
 from stripe_alloy.emulator.routes import Reading, Route
 from stripe_alloy.emulator.session import listing
 from stripe_alloy.emulator.store import DELETED, Query
@@ -20,7 +20,7 @@ from stripe_alloy.emulator.store import DELETED, Query
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stripe_alloy.emulator.resources import EmulatedType
+    from stripe_alloy.emulator.emulated_types import EmulatedType
     from stripe_alloy.emulator.routes import ReadHandler
 
 

@@ -6,7 +6,7 @@ from functools import cache
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.schemas import generated
-from stripe_alloy.emulator.resources import RESOURCES
+from stripe_alloy.emulator.emulated_types import RESOURCES
 
 _INSIDE = {  # objects without a file: stream and path of their schema
     "invoice_payment": ("invoices", "payments.data"),

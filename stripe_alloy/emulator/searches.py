@@ -10,9 +10,9 @@ import msgspec
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator import expand
+from stripe_alloy.emulator.emulated_types import RESOURCES
 from stripe_alloy.emulator.errors import ApiError, invalid
 from stripe_alloy.emulator.listing import page_size
-from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.routes import Reading, Route
 from stripe_alloy.emulator.search_language import FIELDS, parse
 from stripe_alloy.emulator.store import LISTED, Query
@@ -20,7 +20,7 @@ from stripe_alloy.emulator.store import LISTED, Query
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stripe_alloy.emulator.resources import EmulatedType
+    from stripe_alloy.emulator.emulated_types import EmulatedType
     from stripe_alloy.emulator.routes import ReadHandler
 
 TOTAL = "total_count"

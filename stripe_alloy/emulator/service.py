@@ -15,13 +15,13 @@ from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator import api_versions, expand, reads, searches
 from stripe_alloy.emulator.coerce import coerce
 from stripe_alloy.emulator.deliveries import RETRIES, Webhooks
+from stripe_alloy.emulator.emulated_types import RESOURCES
 from stripe_alloy.emulator.errors import ApiError, no_account, unrecognized_url
 from stripe_alloy.emulator.faults import DEFORMING, Fault, deform, first
 from stripe_alloy.emulator.form import nest, pairs
 from stripe_alloy.emulator.http_messages import HttpRequest, HttpResponse, RequestLog
 from stripe_alloy.emulator.idempotency import Answers, Stored, digest
 from stripe_alloy.emulator.listing import Lists
-from stripe_alloy.emulator.resources import RESOURCES
 from stripe_alloy.emulator.routes import ReadHandler, Reading, Route, Table
 from stripe_alloy.emulator.seeded_random import SeededRandom
 from stripe_alloy.emulator.session import Session

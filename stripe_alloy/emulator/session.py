@@ -13,14 +13,14 @@ import msgspec
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.emulator.api_versions import snapshot_as_of
+from stripe_alloy.emulator.emulated_types import COLUMNS, RESOURCES
 from stripe_alloy.emulator.errors import missing
 from stripe_alloy.emulator.events import previous
-from stripe_alloy.emulator.resources import COLUMNS, RESOURCES
 from stripe_alloy.emulator.store import DELETED, LISTED, UNLISTED, Query, Store
 from stripe_alloy.emulator.templates import build
 
 if TYPE_CHECKING:
-    from stripe_alloy.emulator.resources import EmulatedType
+    from stripe_alloy.emulator.emulated_types import EmulatedType
     from stripe_alloy.emulator.seeded_random import SeededRandom
 
 ObjectKey = tuple[str, str]

@@ -38,8 +38,7 @@ from target_stripe_alloy.plan.plan_types import (
     PlannedRequest,
     Policy,
 )
-from target_stripe_alloy.plan.recovery import DELETE_POLICY
-from target_stripe_alloy.plan.requests import (
+from target_stripe_alloy.plan.planned_requests import (
     action_requests,
     attachment_requests,
     changed_params,
@@ -51,6 +50,7 @@ from target_stripe_alloy.plan.requests import (
     sub_resource_requests,
     update_request,
 )
+from target_stripe_alloy.plan.recovery import DELETE_POLICY
 from target_stripe_alloy.resources import ACTION, Operation, Resource
 
 

@@ -38,9 +38,9 @@ from target_stripe_alloy.plan.plan_types import (
     PlannedRequest,
     Policy,
 )
+from target_stripe_alloy.plan.planned_requests import action_in_image
 from target_stripe_alloy.plan.planner import plan
 from target_stripe_alloy.plan.record_keys import RecordKey
-from target_stripe_alloy.plan.requests import action_in_image
 from target_stripe_alloy.resources import ACTION, BY_STREAM, Resource
 from target_stripe_alloy.write.account_client import (
     AccountClient,

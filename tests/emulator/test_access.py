@@ -9,7 +9,7 @@ import pytest
 import requests
 import stripe
 
-from stripe_alloy.emulator.resources import RESOURCES
+from stripe_alloy.emulator.emulated_types import RESOURCES
 from tests.emulator.helpers import client_of, get, refused
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from stripe_alloy.api.default_object_types import DEFAULT_TYPES
 from stripe_alloy.api.params import param_type
 from stripe_alloy.api.timestamps import DAY
-from stripe_alloy.emulator.resources import RESOURCES
+from stripe_alloy.emulator.emulated_types import RESOURCES
 from tests.emulator.helpers import client_of, get, refused
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from stripe_alloy.api.timestamps import DAY
 from stripe_alloy.emulator import Emulator
 from stripe_alloy.emulator.clock import SEED_END
 from stripe_alloy.emulator.effects.money import processing_fee
-from stripe_alloy.emulator.resources import RESOURCES
+from stripe_alloy.emulator.emulated_types import RESOURCES
 from stripe_alloy.emulator.schemas import expandable, included, schema_of
 from stripe_alloy.emulator.templates import template
 from tests.emulator.helpers import NOW, client_of, get

@@ -21,7 +21,7 @@ from stripe_alloy.api.schemas import (
     generated,
 )
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.resources import RESOURCES
+from stripe_alloy.emulator.emulated_types import RESOURCES
 from tap_stripe_alloy.records.stream_schemas import check_expand, stream_schema
 from tests.conftest import config_of, read
 

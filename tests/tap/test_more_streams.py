@@ -16,7 +16,7 @@ from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES
 from stripe_alloy.api.params import has_params
 from stripe_alloy.api.schemas import generated
 from stripe_alloy.emulator import Emulator
-from stripe_alloy.emulator.resources import parent_id_field
+from stripe_alloy.emulator.emulated_types import parent_id_field
 from tap_stripe_alloy.tap import TapStripeAlloy
 from tests.conftest import Command, Output, catalog_of, config_of, read
 from tests.tap.histories import Destination, comparable, expected
