@@ -59,9 +59,9 @@ DECLARED = th.PropertiesList(
         th.ObjectType(additional_properties=th.IntegerType),
         default={},
         title="Lookback days",
-        description='Number of days per stream, such as `{"payment_intents": 3}`: every incremental '
-        "run reads the objects created in these last days again. Possible for streams in which "
-        "some updates emit no event, such as edits of a payment intent's metadata.",
+        description='Number of days per stream, such as `{"payment_intents": 3}`: every '
+        "incremental run reads the objects created in these last days again. Possible for streams "
+        "in which some updates emit no event, such as edits of a payment intent's metadata.",
     ),
     th.Property(
         "relist_days",
@@ -75,16 +75,16 @@ DECLARED = th.PropertiesList(
         th.IntegerType,
         default=24,
         title="Full list hours",
-        description="Hours after which the whole list of a stream is read again. Applies to streams "
-        "of which neither events nor a list of new objects shows all changes.",
+        description="Hours after which the whole list of a stream is read again. Applies to "
+        "streams of which neither events nor a list of new objects shows all changes.",
     ),
     th.Property(
         "include_test_clocks",
         th.BooleanType,
         default=False,
         title="Include test clocks",
-        description="Also read customers, subscriptions, invoices and invoice items on test clocks, "
-        "which Stripe's lists omit. Live mode has no test clocks.",
+        description="Also read customers, subscriptions, invoices and invoice items on test "
+        "clocks, which Stripe's lists omit. Live mode has no test clocks.",
     ),
     th.Property(
         "webhook_inbox",
