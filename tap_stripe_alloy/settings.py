@@ -59,32 +59,32 @@ DECLARED = th.PropertiesList(
         th.ObjectType(additional_properties=th.IntegerType),
         default={},
         title="Lookback days",
-        description="On every incremental run, read again the objects created in the last N days, "
-        "per stream, in streams in which some updates emit no event, such as edits of a payment "
-        'intent\'s metadata: `{"payment_intents": 3}`.',
+        description='Number of days per stream, such as `{"payment_intents": 3}`: every '
+        "incremental run reads the objects created in these last days again. Possible for streams "
+        "in which some updates emit no event, such as edits of a payment intent's metadata.",
     ),
     th.Property(
         "relist_days",
         th.IntegerType,
         default=0,
         title="Relist days",
-        description="`lookback_days` of all streams that are not named there.",
+        description="`lookback_days` of all such streams that `lookback_days` does not name.",
     ),
     th.Property(
         "full_list_hours",
         th.IntegerType,
         default=24,
         title="Full list hours",
-        description="Hours after which the whole list of a stream is read again, for streams whose "
-        "changes are reported neither by events nor by the time of creation.",
+        description="Hours after which the whole list of a stream is read again. Applies to "
+        "streams of which neither events nor a list of new objects shows all changes.",
     ),
     th.Property(
         "include_test_clocks",
         th.BooleanType,
         default=False,
         title="Include test clocks",
-        description="Also read customers, subscriptions and invoices on test clocks, which "
-        "Stripe's lists omit. Live mode has no test clocks.",
+        description="Also read customers, subscriptions, invoices and invoice items on test "
+        "clocks, which Stripe's lists omit. Live mode has no test clocks.",
     ),
     th.Property(
         "webhook_inbox",
