@@ -77,10 +77,11 @@ def key_link(streams: Iterable[ObjectType], *, clocks: bool = False) -> str:
     chosen = list(streams)
     kinds = [kind for stream in chosen for kind in (stream, stream.parent) if kind]
     lists = {path for kind in kinds for path in (kind.path, *kind.other_paths)}
+    lists |= {hop.path for kind in chosen for hop in test_clock_hops(kind)} if clocks else set()
     names = {kind.key_permission for kind in OBJECT_TYPES if kind in kinds or kind.path in lists}
     if any(stream.has_events for stream in chosen):
         names.add("event")
-    if clocks:
+    if clocks and any(kind.clock_path for kind in chosen):
         names.add("test_clock")
     permissions = [("permissions[]", f"rak_{name}_read") for name in sorted(names)]
     return f"{KEY_FORM}?{urlencode([('name', 'Stripe Alloy'), *permissions])}"

@@ -32,6 +32,7 @@ from stripe_alloy.api.errors import (
     SettingsError,
     StripeError,
     UnreadableStreamsError,
+    UnusedProductsError,
 )
 from stripe_alloy.api.object_type import ObjectType
 from stripe_alloy.api.object_types import BY_NAME, OBJECT_TYPES
@@ -364,9 +365,7 @@ class TapStripeAlloy(Plugin, StreamOwner):
                 }
             )
         if sync.refusals.products and self.strict:
-            raise UnreadableStreamsError(
-                {name: str(error) for (name, _), error in sync.refusals.products.items()}
-            )
+            raise UnusedProductsError({name for name, _ in sync.refusals.products})
 
     def _log_refusals(self, refusals: Mapping[str, MissingPermissionError]) -> None:
         for name, error in sorted(refusals.items()):

@@ -30,8 +30,9 @@ def undecided(found: Mapping[str, str], left_out: Mapping[str, str]) -> Iterator
     declared = _declared()
     for path in sorted(found.keys() - declared - left_out.keys()):
         yield (
-            f"{path} ({found[path]}): neither declared in stripe_alloy/api/object_types.py nor "
-            "left out in scripts/lists_left_out.json. Declare it, or say there why it is no stream"
+            f"{path} ({found[path]}): neither declared in stripe_alloy/api/"
+            "optional_object_types.py nor left out in scripts/lists_left_out.json. Declare it, or "
+            "say there why it is no stream"
         )
     for path in sorted(left_out.keys() & declared):
         yield f"{path}: declared, and left out in scripts/lists_left_out.json as well"

@@ -57,6 +57,16 @@ class UnreadableStreamsError(AlloyError):
         """Stream → the missing permission."""
 
 
+class UnusedProductsError(AlloyError):
+    """Some streams belong to products that the account does not use; all others were read."""
+
+    def __init__(self, streams: Collection[str]) -> None:
+        super().__init__(
+            f"Not available on this account: {', '.join(sorted(streams))}. Deselect these streams, "
+            "or omit `--strict`."
+        )
+
+
 class AccountsRefused(AlloyError):
     """Some accounts could not be read, because they refused the key; all others were."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stripe_alloy.api.json_types import JSON
@@ -63,6 +64,39 @@ VINTAGES: Mapping[str, OlderVersion] = {
 
 # Before CLOVER, these contained their coupon; since then `source` or `promotion` has its ID.
 _WITH_COUPON = {"discount": "source", "promotion_code": "promotion"}
+
+
+class OlderParameter(NamedTuple):
+    """A parameter that has another name, or another place, since a version."""
+
+    since: str
+    path: tuple[str, ...]
+    """Where its value belongs now."""
+    beside: Mapping[str, str] = MappingProxyType({})
+    """What belongs beside it now."""
+
+
+_METHODS = {"payment_method_types": OlderParameter("2026-10-28", ("allowed_payment_method_types",))}
+_PARAMETERS: Mapping[str, Mapping[str, OlderParameter]] = {
+    "payment_intent": _METHODS,
+    "setup_intent": _METHODS,
+    "promotion_code": {
+        "coupon": OlderParameter(CLOVER, ("promotion", "coupon"), {"type": "coupon"}),
+    },
+}
+
+
+def params_of(version: str, kind: str, params: JSON) -> JSON:
+    """Return the parameters of a request in a version, as the pinned version calls them."""
+    current = dict(params)
+    for name, older in _PARAMETERS.get(kind, {}).items():
+        if name in current and version < older.since:
+            value = current.pop(name)
+            *outer, last = older.path
+            for part in reversed(outer):
+                value, last = {**older.beside, last: value}, part
+            current[last] = value
+    return current
 
 
 @cache

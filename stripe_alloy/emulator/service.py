@@ -72,6 +72,7 @@ class ApiCall:
     account: str
     request_id: str
     faults: list[Fault]
+    version: str
     live: bool = False
 
     @property
@@ -201,7 +202,7 @@ class Service:
             raise unrecognized_url(incoming.method, incoming.path)
         route, ids = found
         live = self.modes_apart and "_live_" in key
-        call = ApiCall(incoming, route, ids, account, request_id, faults, live)
+        call = ApiCall(incoming, route, ids, account, request_id, faults, version, live)
         with self.limits.admit(account, f"{route.method} {route.template}"):
             self.keys.allow(key, RESOURCES[route.resource], route.access, account)
             answer = self._dispatch(call)
@@ -223,7 +224,8 @@ class Service:
             self._pause(call.faults)
             raise fault.error()
         fields = pairs(call.incoming.form)
-        params = coerce(nest(fields), call.route.shape)
+        given = api_versions.params_of(call.version, call.route.resource, nest(fields))
+        params = coerce(given, call.route.shape)
         read = call.route.read
         if read is not None:
             self._pause(call.faults)

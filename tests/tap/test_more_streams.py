@@ -380,6 +380,7 @@ def test_a_product_that_the_account_does_not_use_is_named_and_is_no_failure(
     assert "Your account is not set up to use Issuing." in output.errors
     strict = command.run("--strict", "--select", "issuing_cards,coupons", config=config)
     assert strict.exit_code != 0
+    assert "Not available on this account: issuing_cards." in strict.errors
 
 
 @pytest.mark.parametrize("name", ["coupons"])

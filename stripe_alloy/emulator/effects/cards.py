@@ -48,6 +48,7 @@ _VISA, _MASTERCARD = "visa", "mastercard"
 # docs.stripe.com/testing
 CARDS = (
     Card("4242424242424242", _VISA, ("visa",)),
+    Card("4000000000000077", _VISA, ("bypassPending",)),
     Card("4000056655665556", _VISA, ("visa_debit",), funding="debit"),
     Card("5555555555554444", _MASTERCARD, ("mastercard",)),
     Card("2223003122003222", _MASTERCARD),

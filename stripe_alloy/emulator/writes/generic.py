@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stripe_alloy.api.json_types import JSON
 from stripe_alloy.api.object_types import OBJECT_TYPES
@@ -17,6 +17,36 @@ if TYPE_CHECKING:
 
     from stripe_alloy.api.object_type import ObjectType
     from stripe_alloy.emulator.session import Session
+
+
+class Action(NamedTuple):
+    """An endpoint that moves an object to a status."""
+
+    object_name: str
+    name: str
+    """Last part of the path."""
+    status: str
+    event: str
+
+
+_VERIFICATION = "identity.verification_session"
+ACTIONS = (
+    Action("checkout.session", "expire", "expired", "checkout.session.expired"),
+    Action("credit_note", "void", "void", "credit_note.voided"),
+    Action(
+        "identity.verification_session",
+        "cancel",
+        "canceled",
+        "identity.verification_session.canceled",
+    ),
+    Action("quote", "accept", "accepted", "quote.accepted"),
+    Action("quote", "cancel", "canceled", "quote.canceled"),
+    Action("quote", "finalize", "open", "quote.finalized"),
+    Action("setup_intent", "cancel", "canceled", "setup_intent.canceled"),
+    Action("subscription_schedule", "cancel", "canceled", "subscription_schedule.canceled"),
+    Action("subscription_schedule", "release", "released", "subscription_schedule.released"),
+    Action("topup", "cancel", "canceled", "topup.canceled"),
+)
 
 
 def routes(specific: Collection[Route]) -> Iterator[Route]:
@@ -40,6 +70,12 @@ def _routes_of(kind: ObjectType) -> Iterator[Route]:
         yield Route("POST", one, name, f"{params}UpdateParams", change=change)
     if has_params(f"{params}DeleteParams"):
         yield Route("DELETE", one, name, change=partial(_delete, kind))
+    for action in ACTIONS:
+        if action.object_name == name and kind.parent is None:
+            act = partial(_act, action)
+            taken = f"{params}{action.name.title()}Params"
+            shape = taken if has_params(taken) else None
+            yield Route("POST", f"{one}/{action.name}", name, shape, change=act)
 
 
 def _create(kind: ObjectType, session: Session, ids: Ids, params: JSON) -> JSON:
@@ -49,6 +85,12 @@ def _create(kind: ObjectType, session: Session, ids: Ids, params: JSON) -> JSON:
     if event:
         session.emit(event, made)
     return made
+
+
+def _act(action: Action, session: Session, found: JSON, _: JSON) -> JSON:
+    session.change(found, status=action.status)
+    session.emit(action.event, found)
+    return found
 
 
 def _delete(kind: ObjectType, session: Session, found: JSON, _: JSON) -> JSON:
