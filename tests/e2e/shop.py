@@ -43,13 +43,23 @@ class Shop:
         return made
 
     def customer(self, name: str, number: str = GOOD, expires: tuple[int, int] = (12, 2030)) -> str:
-        details = {"number": number, "exp_month": expires[0], "exp_year": expires[1]}
+        details = {"number": GOOD, "exp_month": expires[0], "exp_year": expires[1]}
         method = self.api.payment_methods.create({"type": "card", "card": details}).id
         settings = {"default_payment_method": method}
         email = f"{name.lower()}@example.com"
         customer = {"name": name, "email": email, "payment_method": method}
         made: str = self.api.customers.create({**customer, "invoice_settings": settings}).id
+        if number != GOOD:
+            self._turns_bad(method, number)
         return made
+
+    def _turns_bad(self, method: str, number: str) -> None:
+        """A card is declined from now on, as another one is: no customer can get such a card."""
+        with self.emulator.store.transaction():
+            session = self.emulator.service.session(self.emulator.account_id)
+            found = session.get("payment_method", method)
+            session.change(found, card={**found["card"], "last4": number[-4:]})
+            session.flush()
 
     def pays(self, customer: str, amount: int, currency: str, capture: str = "automatic") -> Any:
         held = self.api.customers.retrieve(customer).invoice_settings.default_payment_method
