@@ -103,6 +103,21 @@ def test_schema_is_valid_draft_7(name: str) -> None:
     Draft7Validator.check_schema(load(name))
 
 
+def integers_in(schema: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        if "integer" in schema.get("type", ()):
+            yield schema
+        for inner in schema.values():
+            yield from integers_in(inner)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_every_integer_has_64_bits(name: str) -> None:
+    """Else targets take wider types: HUGEINT, DOUBLE."""
+    bounds = {(found["minimum"], found["maximum"]) for found in integers_in(load(name))}
+    assert bounds <= {(-(1 << 63), (1 << 63) - 1)}
+
+
 @pytest.mark.parametrize("name", GENERATED)
 def test_key_is_never_null(name: str) -> None:
     # Two of the objects have no id; no stream is without one.

@@ -110,8 +110,9 @@ class ObjectType:
     @property
     def event_source(self) -> ObjectType:
         """The type whose events report changes of the objects: the parent, or the type itself."""
-        own = self.parent is None or (self.listed_by_parent and self.event_prefixes)
-        return self if own or self.parent is None else self.parent
+        if self.parent is None or (self.listed_by_parent and self.event_prefixes):
+            return self
+        return self.parent
 
     @property
     def needs_full_lists(self) -> bool:
@@ -135,7 +136,11 @@ class ObjectType:
         if not self.listed_by_parent:
             return ""
         query = f"?{self.parent_param}={{}}" if self.parent_param else ""
-        return re.sub(r"\{\w+\}", "{}", self.path) + query
+        return self.path_with("{}") + query
+
+    def path_with(self, placeholder: str) -> str:
+        """Return the path of the list with another placeholder for the ID of the parent."""
+        return re.sub(r"\{\w+\}", placeholder, self.path)
 
     def path_of(self, source: Mapping[str, Any]) -> str | None:
         """Return the path of an object; None if the object does not name its parent.

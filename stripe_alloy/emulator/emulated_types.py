@@ -207,7 +207,7 @@ def _all_types() -> dict[str, EmulatedType]:
     for kind in OBJECT_TYPES:
         if kind.parent and (kind.parent_field or "{" in kind.path):
             parent = found[kind.parent.object_name]
-            url = re.sub(r"\{\w+\}", "{id}", kind.path)
+            url = kind.path_with("{id}")
             field_name = kind.parent_field or url.rpartition("/")[2]
             inside = Nested(kind.object_name, "parent", url, always=bool(kind.parent_field))
             found[parent.object] = replace(parent, nested={field_name: inside, **parent.nested})

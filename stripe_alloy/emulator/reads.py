@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -212,7 +211,7 @@ def _by_parent() -> Iterator[Route]:
     for kind in OBJECT_TYPES:
         if kind.parent and "{" in kind.path and kind is not INVOICE_LINE_ITEMS:
             name = kind.object_name
-            path = re.sub(r"\{\w+\}", "{id}", kind.path)
+            path = kind.path_with("{id}")
             listed = _children(kind.parent.object_name, name, "parent")
             yield Route("GET", path, name, f"{kind.params}ListParams", read=listed)
             child = _child(name, parent_id_field(kind), "child")
