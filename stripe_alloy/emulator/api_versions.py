@@ -149,8 +149,8 @@ def response_as_of(version: str, node: Any, coupon_of: Callable[[str], JSON | No
 
 
 def _with_coupon(obj: JSON, holder: str, coupon_of: Callable[[str], JSON | None]) -> JSON:
-    held = (obj.get(holder) or {}).get("coupon")
-    coupon = coupon_of(held) if isinstance(held, str) else held
+    found = (obj.get(holder) or {}).get("coupon")
+    coupon = coupon_of(found) if isinstance(found, str) else found
     return {**{name: value for name, value in obj.items() if name != holder}, "coupon": coupon}
 
 

@@ -209,15 +209,15 @@ _BRAND_NAMES = {
 
 def source_hash(method: JSON, customer: str | None) -> JSON:
     """Return the `source` of a charge."""
-    held = method["card"]
+    card = method["card"]
     same = ("country", "exp_month", "exp_year", "fingerprint", "funding", "last4")
     return {
         "id": method["id"],
         "object": "card",
-        **{name: held[name] for name in same},
-        "brand": _BRAND_NAMES[held["brand"]],
+        **{name: card[name] for name in same},
+        "brand": _BRAND_NAMES[card["brand"]],
         "customer": customer,
-        "cvc_check": held["checks"]["cvc_check"],
+        "cvc_check": card["checks"]["cvc_check"],
         "metadata": {},
         "name": method["billing_details"]["name"],
     }
@@ -226,10 +226,10 @@ def source_hash(method: JSON, customer: str | None) -> JSON:
 def of_source(session: Session, source: str) -> JSON:
     """Return the payment method of a charge's source: a test token, or the ID of a card."""
     if not source.startswith("tok_"):
-        held = session.find("payment_method", source)
-        if held is None or not held.get("card") or not source.startswith(FORMER):
+        found = session.find("payment_method", source)
+        if found is None or not found.get("card") or not source.startswith(FORMER):
             raise missing("source", source, "source")
-        return held
+        return found
     hidden = {"_unlisted": True}  # a card of a token belongs to no customer
     return session.add(
         "payment_method",
